@@ -1,0 +1,1 @@
+"""Autonomous research on git and DVC."""

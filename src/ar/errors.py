@@ -1,0 +1,65 @@
+"""What can go wrong, in the user's words.
+
+Every error a command expects is an `ArError`: its message names the thing that is wrong and ends with
+what to do next; its `exit_code` is the process's. `cli.py` is the one place that turns it into text.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ArError(Exception):
+    """An expected failure. `message` says what is wrong, `mend` what to do about it."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, mend: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.mend}" if self.mend else self.message
+
+
+class NotARepo(ArError):
+    """The command needs a git repository with DVC in it."""
+
+
+class BadProgram(ArError):
+    """`program.md` cannot be used as it stands."""
+
+
+class BadParams(ArError):
+    """A parameters or metrics file cannot be read, or lacks what was asked of it."""
+
+
+class BadProposal(ArError):
+    """A proposal was refused: out of scope, does not apply, or was tried before."""
+
+
+class NotFound(ArError):
+    """No experiment goes by that name."""
+
+
+class CannotPromote(ArError):
+    """The branch cannot, or should not, take this experiment."""
+
+
+class Conflict(ArError):
+    """A ref moved under us, or two sides changed the same thing."""
+
+
+class BadState(ArError):
+    """The repository or the machine is in a state that the command cannot work in."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """'; did you mean X?' for the nearest of `known`, or the list of them if none is near."""
+    options = sorted(known)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(options)}" if options else "none is known"

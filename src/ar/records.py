@@ -1,0 +1,283 @@
+"""Frozen records that modules hand to each other, each with a JSON round trip."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+Scalar = str | int | float | bool | None
+
+
+class Record:
+    """A dataclass that goes to plain JSON types and back without losing anything."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts, lists and scalars; fields that hold their default are left out."""
+        out: dict[str, Any] = {}
+        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, spec.name)
+            if spec.default is not dataclasses.MISSING and value == spec.default:
+                continue
+            if spec.default_factory is not dataclasses.MISSING and value == spec.default_factory():
+                continue
+            out[spec.name] = _plain(value)
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote. Unknown keys are ignored: a newer `ar` may have written them."""
+        hints = typing.get_type_hints(cls)
+        names = [spec.name for spec in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        return cls(**{name: _typed(hints[name], data[name]) for name in names if name in data})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        chosen = [arg for arg in args if arg is not type(None)]
+        return _typed(chosen[0], value) if len(chosen) == 1 else value
+    if origin is tuple:
+        return tuple(_typed(args[0], item) for item in value)
+    if origin in (dict, Mapping) or hint is dict:
+        return dict(value)
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return hint.from_json(value)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return hint(value)
+    return value
+
+
+class Status(StrEnum):
+    """Where an experiment is in its life. Everything from `SUCCEEDED` on is an end."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed out"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+class Decision(StrEnum):
+    """What the judge says of a candidate."""
+
+    OPEN = "open"
+    PROMOTE = "promote"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True)
+class Run(Record):
+    """One measured run as the judge sees it: values are oriented, so that lower is better.
+
+    `guards` are in the order of the programme's `guards:`.
+    """
+
+    seed: int | None
+    value: float
+    guards: tuple[float, ...] = ()
+    crashed: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict(Record):
+    """The judge's answer on one candidate, with the numbers it rests on.
+
+    Args:
+        decision: promote, discard, or open (more runs are wanted).
+        reason: one sentence in words.
+        effect: change minus incumbent, oriented (below 0 is an improvement), from the runs the rule
+            used; None before both sides have one.
+        standard_error: of `effect`, in the metric's unit.
+        z, bar: the rule's score and what it had to reach.
+        runs, base_runs: how many runs stand on either side.
+        sigma, df: the noise of one run (of one paired difference's residual when `paired`) and its
+            degrees of freedom.
+        label: what kind of win or loss it is, where that is not plain ("simpler, not better").
+    """
+
+    decision: Decision
+    reason: str
+    effect: float | None = None
+    standard_error: float | None = None
+    z: float | None = None
+    bar: float | None = None
+    runs: int = 0
+    base_runs: int = 0
+    sigma: float | None = None
+    df: int = 0
+    paired: bool = False
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Edit(Record):
+    """Replace the one occurrence of `old` in `path` by `new`; `old` empty creates the file."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Proposal(Record):
+    """A change to try: what, and why it should help.
+
+    Args:
+        title: what changes, at most 72 characters.
+        hypothesis: why it should help, what in the history suggests it, what would refute it.
+        agent: who proposes.
+        params: dotted key of the parameters file to value.
+        edits: text edits of files in scope.
+        expected: expected effect in words or a number, as the agent gave it.
+        simplification: declared to make things simpler at equal quality.
+        parent: name of the experiment this one builds on or repairs.
+    """
+
+    title: str
+    hypothesis: str
+    agent: str
+    params: dict[str, Any] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
+    expected: str = ""
+    simplification: bool = False
+    parent: str = ""
+
+
+@dataclass(frozen=True)
+class Note(Record):
+    """What is known of an experiment besides its commit: the JSON under `refs/notes/ar`.
+
+    Args:
+        status: how the run ended.
+        reason: why, where it did not succeed.
+        log: tail of what the run printed, escapes and control characters removed.
+        verdict: the judge's last word on the candidate this run belongs to.
+        promoted: the merge commit that took it into the branch.
+        seconds: wall time of the run from claim to collection.
+        cpu_seconds, peak_memory_mb: of the stage's whole process tree.
+        worker: host and process that ran it.
+        finished: unix time.
+    """
+
+    status: Status
+    reason: str = ""
+    log: str = ""
+    verdict: Verdict | None = None
+    promoted: str = ""
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_memory_mb: float | None = None
+    worker: str = ""
+    finished: float | None = None
+
+
+@dataclass(frozen=True)
+class Experiment(Record):
+    """One attempt, whatever became of it.
+
+    Args:
+        name: unique in the repository; the last part of its ref.
+        rev: commit of the experiment; of the queue entry while it waits or runs.
+        baseline: commit it was measured against (its parent).
+        candidate: identity of the change, equal for all seeds of it; the baseline's own runs carry
+            the baseline's identity.
+        seed: None where the programme has no seed.
+        rung: scale it ran at; empty for the base scale.
+        created: unix time of the commit.
+        metrics, params: flat, keyed `file:dotted.key`.
+    """
+
+    name: str
+    rev: str
+    baseline: str
+    title: str
+    status: Status
+    hypothesis: str = ""
+    agent: str = ""
+    candidate: str = ""
+    seed: int | None = None
+    parent: str = ""
+    rung: str = ""
+    expected: str = ""
+    simplification: bool = False
+    created: float = 0.0
+    metrics: dict[str, Scalar] = field(default_factory=dict)
+    params: dict[str, Scalar] = field(default_factory=dict)
+    note: Note | None = None
+
+
+@dataclass(frozen=True)
+class Attempt(Record):
+    """One change with all its seeds: what the history table shows in one row.
+
+    Args:
+        name: of its first experiment.
+        experiments: its runs, oldest first.
+        value: mean objective over the runs that ended well, in the metric's own direction and unit.
+        standard_error: of `value`; None where the noise is not known yet.
+        guards: metric name to its mean over the same runs.
+        outcome: one word for the row: baseline, queued, running, open, discarded, promoted, winner
+            (judged good, not merged), crashed, timed out, cancelled.
+        created: unix time of the first run.
+    """
+
+    name: str
+    title: str
+    agent: str
+    baseline: str
+    candidate: str
+    experiments: tuple[Experiment, ...]
+    value: float | None
+    standard_error: float | None
+    guards: dict[str, float]
+    outcome: str
+    verdict: Verdict | None = None
+    created: float = 0.0
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.outcome == "baseline"
+
+
+@dataclass(frozen=True)
+class History(Record):
+    """Everything the repository knows of the campaign, oldest first.
+
+    Args:
+        head: commit of the branch; its tree is what the next proposal changes.
+        incumbent: identity (`Attempt.candidate`) of the head's tree.
+        attempts: baselines and candidates.
+        sigma: standard deviation of one run of one configuration, from the replicates; None before there
+            are any.
+    """
+
+    head: str
+    incumbent: str
+    attempts: tuple[Attempt, ...] = ()
+    sigma: float | None = None
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        return [experiment for attempt in self.attempts for experiment in attempt.experiments]
