@@ -1,0 +1,311 @@
+"""Refs and notes to `History`: everything the repository knows, read straight from git.
+
+DVC's own reader takes tens of milliseconds per experiment; this takes a few git processes for thousands.
+A test holds the two to the same table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from statistics import fmean
+
+from ar import params, refs
+from ar.errors import BadParams, NotFound, nearest
+from ar.messages import BASELINE_AGENT, Message
+from ar.pipeline import ARGS_FILE, LOCK_FILE, PIPELINE_FILE, Layout, layout
+from ar.program import FILE as PROGRAM_FILE
+from ar.program import ParamKey, Program
+from ar.records import Attempt, Decision, Experiment, History, Note, Scalar, Status
+from ar.repo import Commit, Repo
+
+
+def read(repo: Repo, program: Program) -> History:
+    """The whole history, oldest first."""
+    head = repo.head()
+    plan = read_layout(repo, head)
+    experiments = _experiments(repo, program, plan)
+    merged = repo.merged_parents(head)
+    incumbent = identity(repo, head, program)
+    sigma = _noise(experiments, program)
+    groups: dict[str, list[Experiment]] = {}
+    for experiment in sorted(experiments, key=lambda item: (item.created, item.name)):
+        groups.setdefault(experiment.candidate or experiment.rev, []).append(experiment)
+    attempts = [_attempt(runs, program, merged, sigma) for runs in groups.values()]
+    attempts.sort(key=lambda attempt: (attempt.created, attempt.name))
+    return History(head=head, incumbent=incumbent, attempts=tuple(attempts), sigma=sigma)
+
+
+def find(history: History, name: str) -> tuple[Attempt, Experiment]:
+    """The experiment of that name (or unambiguous beginning of it, or revision), and its attempt.
+
+    Raises:
+        NotFound: none, or several.
+    """
+    pairs = [(attempt, item) for attempt in history.attempts for item in attempt.experiments]
+    exact = [pair for pair in pairs if pair[1].name == name]
+    near = exact or [pair for pair in pairs if pair[1].name.startswith(name) or (len(name) >= 6 and pair[1].rev.startswith(name))]
+    if not near:
+        raise NotFound(f"no experiment is called '{name}'", nearest(name, [item.name for _, item in pairs]) + " See: ar show")
+    if len({attempt.candidate for attempt, _ in near}) > 1:
+        raise NotFound(f"'{name}' could be any of {', '.join(item.name for _, item in near[:5])}", "give the whole name")
+    return near[0]
+
+
+def read_layout(repo: Repo, rev: str) -> Layout:
+    pipeline, lock = repo.read_many([(rev, PIPELINE_FILE), (rev, LOCK_FILE)])
+    return layout(pipeline, lock)
+
+
+def identity(repo: Repo, tree: str, program: Program) -> str:
+    """What a tree *is*, whoever measured it with whatever seed: 16 hex digits over all that can matter.
+
+    Left out: outputs of the pipeline, `dvc.lock`, `program.md`, `.gitignore` files (DVC writes them), the
+    seed, and how a parameters file is laid out.
+    """
+    plan = read_layout(repo, tree)
+    kept = {
+        path: f"{entry.mode} {entry.blob}"
+        for path, entry in repo.files(tree).items()
+        if path not in (LOCK_FILE, PROGRAM_FILE, ARGS_FILE)
+        and PurePosixPath(path).name != ".gitignore"
+        and not is_output(path, plan)
+    }
+    files = [path for path in sorted(program.param_files) if path in kept]
+    for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
+        with contextlib.suppress(BadParams):
+            values = dict(params.flat(content or b"", path))
+            if program.seed and program.seed.file == path:
+                values.pop(program.seed.key, None)
+            kept[path] = json.dumps(values, sort_keys=True, default=str)
+    text = "\n".join(f"{path}\0{what}" for path, what in sorted(kept.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_output(path: str, plan: Layout) -> bool:
+    """Whether the pipeline writes this path: an output, or a file inside an output folder."""
+    parents = {str(parent) for parent in PurePosixPath(path).parents}
+    return path in plan.outputs or not parents.isdisjoint(output.rstrip("/") for output in plan.outputs)
+
+
+def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dict[str, Scalar]]:
+    """Flat `file:key` values of parameters or metrics files at many revisions.
+
+    A file that is missing or broken at a revision contributes nothing: old experiments must stay readable.
+    """
+    names = list(dict.fromkeys(files))
+    contents = repo.read_many([(rev, name) for rev in revs for name in names])
+    values = []
+    for index in range(len(revs)):
+        found: dict[str, Scalar] = {}
+        for place, name in enumerate(names):
+            content = contents[index * len(names) + place]
+            if content is not None:
+                with contextlib.suppress(BadParams):
+                    found.update({f"{name}:{key}": value for key, value in params.flat(content, name).items()})
+        values.append(found)
+    return values
+
+
+def baseline_params(repo: Repo, program: Program) -> dict[str, Scalar]:
+    """Parameters at the head, flat. Unlike old experiments', they must parse.
+
+    Raises:
+        BadParams: a parameters file is broken, or lacks a key that `program.md` names.
+    """
+    head = repo.head()
+    files = sorted(program.param_files)
+    values: dict[str, Scalar] = {}
+    for name, content in zip(files, repo.read_many([(head, name) for name in files]), strict=True):
+        if content is not None:
+            values.update({f"{name}:{key}": value for key, value in params.flat(content, name).items()})
+    named: list[ParamKey] = [*program.search, *([program.seed] if program.seed else [])]
+    for key in named:
+        if key.flat not in values:
+            keys = [name.partition(":")[2] for name in values if name.startswith(f"{key.file}:")]
+            raise BadParams(f"{PROGRAM_FILE} names {key}, which {key.file} does not hold at HEAD", nearest(key.key, keys))
+    return values
+
+
+# -- experiments ------------------------------------------------------------------------------------------
+
+
+def _experiments(repo: Repo, program: Program, plan: Layout) -> list[Experiment]:
+    commits = repo.commits(refs.EXPS) | repo.commits(refs.QUEUE) | repo.commits(refs.RUNNING)
+    notes = repo.notes()
+    found: dict[str, tuple[Status | None, str, Commit]] = {}
+    for ref, commit in commits.items():
+        experiment = refs.ExperimentRef.parse(ref)
+        if experiment:
+            found[experiment.name] = (None, experiment.baseline, commit)
+    for space, status in ((refs.RUNNING, Status.RUNNING), (refs.QUEUE, Status.QUEUED)):
+        for ref, commit in commits.items():
+            # An ended experiment's claim may linger for an instant; the end is what counts.
+            if ref.startswith(f"{space}/") and commit.parents and refs.name_of(ref) not in found:
+                found[refs.name_of(ref)] = (status, commit.parents[0], commit)
+    revs = [commit.rev for _, _, commit in found.values()]
+    metric_files = [*plan.metrics, *(metric.file for metric in program.metrics)]
+    measured = _metric_values(repo, revs, metric_files)
+    set_to = read_values(repo, revs, [*plan.params, *program.param_files])
+    experiments = []
+    for (name, (status, baseline, commit)), metrics, values in zip(found.items(), measured, set_to, strict=True):
+        message = Message.parse(commit.message)
+        note = _note(notes.get(commit.rev))
+        crashed = any(key.endswith(":crashed") for key in metrics)
+        if status is not None:
+            metrics = {}  # the tree still holds the baseline's
+        end = note.status if note else Status.CRASHED if crashed else Status.SUCCEEDED
+        experiments.append(
+            Experiment(
+                name=name,
+                rev=commit.rev,
+                baseline=baseline,
+                title=message.title,
+                status=status or end,
+                hypothesis=message.body,
+                agent=message.agent or "dvc",
+                candidate=message.candidate,
+                seed=message.seed,
+                parent=message.parent,
+                rung=message.rung,
+                expected=message.expected,
+                simplification=message.simplification,
+                created=commit.time,
+                metrics=metrics,
+                params=values,
+                note=note,
+            )
+        )
+    return experiments
+
+
+def _note(data: Mapping[str, object] | None) -> Note | None:
+    if not data:
+        return None
+    try:
+        return Note.from_json(data)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None  # written by something else: the run still counts by its metrics
+
+
+def _metric_values(repo: Repo, revs: Sequence[str], files: Sequence[str]) -> list[dict[str, Scalar]]:
+    """Metrics from the commits; from DVC's cache where the metrics file is kept there."""
+    values = read_values(repo, revs, files)
+    missing = [index for index, found in enumerate(values) if not found]
+    if missing:
+        cached = _from_cache(repo, [revs[index] for index in missing], set(files))
+        for index, found in zip(missing, cached, strict=True):
+            values[index] = found
+    return values
+
+
+def _from_cache(repo: Repo, revs: Sequence[str], files: set[str]) -> list[dict[str, Scalar]]:
+    values = []
+    for lock in repo.read_many([(rev, LOCK_FILE) for rev in revs]):
+        found: dict[str, Scalar] = {}
+        with contextlib.suppress(BadParams, AttributeError, TypeError):
+            for stage in (params.parse(lock or b"", LOCK_FILE).get("stages") or {}).values():
+                for out in stage.get("outs") or []:
+                    if out.get("path") in files and out.get("md5"):
+                        path = cache_path(repo.root, str(out["md5"]))
+                        if path is not None and path.is_file():
+                            flat = params.flat(path.read_bytes(), out["path"])
+                            found.update({f"{out['path']}:{key}": value for key, value in flat.items()})
+        values.append(found)
+    return values
+
+
+def cache_path(root: Path, md5: str) -> Path | None:
+    """Where DVC's local cache keeps a file; None for what is not a plain hash."""
+    if len(md5) != 32 or not all(digit in "0123456789abcdef" for digit in md5):
+        return None
+    return root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+
+# -- attempts ---------------------------------------------------------------------------------------------
+
+
+def number(value: Scalar) -> float | None:
+    """A finite number, or None: booleans, text, NaN and infinities are no measurements."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def objective(experiment: Experiment, program: Program) -> float | None:
+    """The measured objective, in its own direction; None unless the run ended well and has it."""
+    if experiment.status is not Status.SUCCEEDED:
+        return None
+    return number(experiment.metrics.get(str(program.objective)))
+
+
+def _noise(experiments: Iterable[Experiment], program: Program) -> float | None:
+    groups: dict[str, list[float]] = {}
+    for experiment in experiments:
+        value = objective(experiment, program)
+        if value is not None and experiment.candidate:
+            groups.setdefault(experiment.candidate, []).append(value)
+    squares, df = 0.0, 0
+    for values in groups.values():
+        mean = fmean(values)
+        squares += sum((value - mean) ** 2 for value in values)
+        df += len(values) - 1
+    return math.sqrt(squares / df) if df else None
+
+
+def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: float | None) -> Attempt:
+    own = [run for run in runs if run.agent != BASELINE_AGENT]
+    first = (own or runs)[0]
+    values = [value for run in runs if (value := objective(run, program)) is not None]
+    guards = {}
+    for guard in program.guards:
+        measured = [number(run.metrics.get(str(guard))) for run in runs if run.status is Status.SUCCEEDED]
+        known = [value for value in measured if value is not None]
+        if known:
+            guards[str(guard)] = fmean(known)
+    verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
+    return Attempt(
+        name=first.name,
+        title=first.title,
+        agent=first.agent,
+        baseline=first.baseline,
+        candidate=first.candidate or first.rev,
+        experiments=tuple(runs),
+        value=fmean(values) if values else None,
+        standard_error=sigma / math.sqrt(len(values)) if values and sigma is not None else None,
+        guards=guards,
+        outcome=_outcome(own, runs, verdict.decision if verdict else None, merged),
+        verdict=verdict,
+        created=first.created,
+    )
+
+
+def _outcome(own: list[Experiment], runs: list[Experiment], decision: Decision | None, merged: set[str]) -> str:
+    if any(run.rev in merged for run in runs):
+        return "promoted"
+    if not own:
+        return "baseline"
+    ends = [run.status for run in own]
+    for status in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED):
+        if status in ends and decision is not Decision.PROMOTE:
+            return str(status)
+    if decision is Decision.PROMOTE:
+        return "winner"
+    if decision is Decision.DISCARD:
+        return "discarded"
+    for status in (Status.RUNNING, Status.QUEUED):
+        if status in ends:
+            return str(status)
+    return "open"
+
+
+def with_verdict(attempt: Attempt) -> Experiment:
+    """The experiment whose note carries the attempt's verdict: the first of its own runs."""
+    own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
+    return (own or list(attempt.experiments))[0]
+
+

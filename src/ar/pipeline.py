@@ -1,0 +1,328 @@
+"""DVC, and nothing but DVC: what the pipeline is, its experiment queue, and one run of it.
+
+The only module that imports DVC. What it uses of DVC's internals is pinned by contract tests
+(`tests/test_pipeline.py`), so that an upgrade that changes them is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import pickle
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ar import refs
+from ar.errors import ArError, BadState
+from ar.repo import Repo
+
+PIPELINE_FILE = "dvc.yaml"
+LOCK_FILE = "dvc.lock"
+ARGS_FILE = ".dvc/tmp/repro.dat"
+_LOCK_WAIT = 30.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What `dvc.yaml` and `dvc.lock` declare, read without DVC.
+
+    Args:
+        stages: names, in file order.
+        outputs: every output path: outs, metrics and plots.
+        metrics, params: the files that hold them.
+    """
+
+    stages: tuple[str, ...] = ()
+    outputs: frozenset[str] = frozenset()
+    metrics: tuple[str, ...] = ()
+    params: tuple[str, ...] = ()
+
+
+def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
+    """The layout of a pipeline. Templated paths are known once `dvc.lock` has them resolved."""
+    declared = _mapping(pipeline)
+    stages = declared.get("stages") or {}
+    outputs, metrics, params = set(), [], []
+    for stage in stages.values():
+        if not isinstance(stage, dict):
+            continue
+        body = stage.get("do", stage)  # a foreach stage keeps its body under `do`
+        for kind in ("outs", "metrics", "plots"):
+            paths = [_path_of(item) for item in body.get(kind) or []]
+            outputs.update(paths)
+            if kind == "metrics":
+                metrics += paths
+        for item in body.get("params") or []:
+            params.append(next(iter(item)) if isinstance(item, dict) else "params.yaml")
+    for stage in (_mapping(lock).get("stages") or {}).values():
+        outputs.update(out["path"] for out in stage.get("outs") or [] if isinstance(out, dict) and "path" in out)
+    top = declared.get("metrics") or []
+    metrics += [_path_of(item) for item in top]
+    return Layout(
+        stages=tuple(str(name) for name in stages),
+        outputs=frozenset(path for path in outputs if "${" not in path),
+        metrics=tuple(dict.fromkeys(path for path in metrics if "${" not in path)),
+        params=tuple(dict.fromkeys(path for path in params if "${" not in path)),
+    )
+
+
+def _mapping(content: bytes | None) -> dict[str, Any]:
+    with contextlib.suppress(yaml.YAMLError):
+        data = yaml.load(content or b"", Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        if isinstance(data, dict):
+            return data
+    return {}
+
+
+def _path_of(item: Any) -> str:
+    return str(next(iter(item)) if isinstance(item, dict) else item)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run did not succeed, in one line."""
+
+    reason: str
+
+
+class Pipeline:
+    """DVC's view of one project. Importing DVC takes a second; it happens on first use."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+        # DVC keeps a state database per working folder under this; each experiment has a folder of its own.
+        os.environ.setdefault("DVC_SITE_CACHE_DIR", str(repo.root / ".dvc" / "tmp" / "ar" / "site"))
+        os.environ["DVC_NO_ANALYTICS"] = "1"
+        self._dvc_repo: Any = None
+
+    @property
+    def _dvc(self) -> Any:
+        if self._dvc_repo is None:
+            from dvc.exceptions import DvcException
+            from dvc.repo import Repo as DvcRepo
+
+            logging.getLogger("dvc").setLevel(logging.ERROR)
+            try:
+                self._dvc_repo = DvcRepo(str(self.repo.root))
+            except DvcException as error:
+                raise ArError(f"DVC cannot open {self.repo.root}: {error}", "run: dvc doctor") from None
+        return self._dvc_repo
+
+    def close(self) -> None:
+        if self._dvc_repo is not None:
+            self._dvc_repo.close()
+            self._dvc_repo = None
+
+    # -- the queue ----------------------------------------------------------------------------------------
+
+    def pack_arguments(self, name: str, baseline: str) -> bytes:
+        """The file that tells `dvc exp` how to reproduce a queued experiment: DVC reads it back as a pickle.
+
+        It is always written by us. `run_cache` is off, since an experiment is a measurement: an answer from
+        the cache would repeat an old one.
+        """
+        run_env = {"DVC_EXP_BASELINE_REV": baseline, "DVC_EXP_NAME": name, "DVC_ROOT": str(self.repo.root)}
+        return pickle.dumps({"args": (), "kwargs": {"run_env": run_env, "run_cache": False}})
+
+    def enqueue(self, name: str, stash_rev: str, baseline: str, message: str) -> None:
+        """Hand a stash-shaped commit to DVC's queue; `dvc queue` and `dvc exp show` then know it."""
+        from dvc.repo.experiments.queue.base import QueueEntry
+        from dvc.repo.experiments.queue.tasks import run_exp
+        from dvc.repo.experiments.stash import ExpStash
+
+        with self._stash_lock():
+            reflog = "commit: " + ExpStash.format_message(baseline, baseline, name)
+            self.repo.push_reflog(refs.STASH, stash_rev, reflog)
+        entry = QueueEntry(
+            str(self.repo.root), str(self.repo.top), refs.STASH, stash_rev, baseline, None, name, baseline
+        )
+        task = run_exp.s(entry.asdict(), copy_paths=None, message=message)
+        self._celery.signature(task).delay()
+
+    def take(self, stash_rev: str) -> bool:
+        """Take an entry out of DVC's queue, so that no `dvc queue` worker starts it. Whether it was there."""
+        taken = False
+        for message, entry in list(self._queue._iter_queued()):
+            if entry.stash_rev == stash_rev:
+                with contextlib.suppress(ValueError, FileNotFoundError):  # a DVC worker was faster
+                    self._celery.reject(message.delivery_tag)
+                    taken = True
+        with self._stash_lock():
+            stash = self._queue.stash
+            entry = stash.stash_revs.get(stash_rev)
+            if entry is not None:
+                stash.drop(entry.stash_index)
+        return taken
+
+    def queued(self) -> set[str]:
+        """Stash commits that wait in DVC's queue."""
+        return {entry.stash_rev for entry in self._queue.iter_queued()}
+
+    def active(self) -> set[str]:
+        """Stash commits that DVC's own workers run now (or that a killed one left behind)."""
+        return {entry.stash_rev for entry in self._queue.iter_active()}
+
+    @property
+    def _queue(self) -> Any:
+        return self._dvc.experiments.celery_queue
+
+    @property
+    def _celery(self) -> Any:
+        return self._queue.celery
+
+    @contextlib.contextmanager
+    def _stash_lock(self) -> Iterator[None]:
+        """DVC's own lock on the stash ref: without it entries lose their names when another is dropped."""
+        from dvc.lock import LockError
+        from dvc.repo.experiments.utils import get_exp_rwlock
+
+        deadline = time.monotonic() + _LOCK_WAIT
+        while True:
+            lock = get_exp_rwlock(self._dvc, writes=[refs.STASH])
+            try:
+                lock.__enter__()
+                break
+            except LockError as error:
+                if time.monotonic() > deadline:
+                    raise BadState(f"DVC's queue is locked: {error}", "see which process holds it: dvc queue status") from None
+                time.sleep(0.02)
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+    # -- one run ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def workspace(self, name: str, stash_rev: str, baseline: str) -> Iterator[Workspace]:
+        """A folder with the experiment's tree, set up for DVC; gone afterwards."""
+        parent = self.repo.root / ".dvc" / "tmp" / "ar" / "exps"
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = parent / name
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        except OSError as error:
+            raise BadState(f"cannot make a folder in {parent}: {error.strerror}", "check permissions and disk space") from None
+        try:
+            yield self._set_up(folder, name, stash_rev, baseline)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _set_up(self, folder: Path, name: str, stash_rev: str, baseline: str) -> Workspace:
+        """A git repository that borrows the project's objects, so that set-up costs the same at any history."""
+        _git(folder, "init", "--quiet", "--initial-branch=experiment")
+        (folder / ".git/objects/info/alternates").write_text(f"{self.repo.git_dir / 'objects'}\n")
+        (folder / ".git/HEAD").write_text(f"{baseline}\n")
+        for ref, rev in (("EXEC_HEAD", baseline), ("EXEC_BASELINE", baseline), ("EXEC_MERGE", stash_rev)):
+            path = folder / ".git/refs/exps/exec" / ref
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{rev}\n")
+        with (folder / ".git/config").open("a") as config:
+            identity = {"name": "ar", "email": "ar@localhost"} | self.repo.identity()
+            config.write("[user]\n" + "".join(f"\t{key} = {json.dumps(text)}\n" for key, text in identity.items()))
+        _git(folder, "read-tree", "--reset", "-u", stash_rev)
+        root = folder / self.repo.prefix
+        self._configure(root)
+        return Workspace(name=name, baseline=baseline, top=folder, root=root, prefix=self.repo.prefix)
+
+    def _configure(self, root: Path) -> None:
+        """Point the workspace at the project's cache; local settings come along, remotes (keys!) do not."""
+        from configobj import ConfigObj
+
+        local = self._dvc.config.read("local")
+        settings = {key: value for key, value in local.items() if key not in ("remote", "db") and value}
+        settings.setdefault("cache", {})["dir"] = self._dvc.cache.local_cache_dir
+        config = ConfigObj(settings)
+        config.filename = str(root / ".dvc" / "config.local")
+        config.write()
+
+    def reproduce(self, workspace: Workspace, message: str) -> Failure | str:
+        """Run the pipeline in the workspace and commit the result there.
+
+        Stage commands go through the shell that `$SHELL` names; their output goes to our own stdout.
+
+        Returns:
+            The experiment's commit, which so far only the workspace's repository holds; or what failed.
+        """
+        from dvc.exceptions import DvcException
+        from dvc.repo.experiments.executor.local import TempDirExecutor
+        from dvc.stage.exceptions import StageCmdFailedError
+
+        executor = TempDirExecutor(
+            root_dir=str(workspace.top),
+            dvc_dir=str(Path(workspace.prefix) / ".dvc"),
+            baseline_rev=workspace.baseline,
+            status=0,
+            wdir=workspace.prefix or ".",
+            name=workspace.name,
+            location="ar",
+        )
+        try:
+            result = TempDirExecutor.reproduce(
+                executor.info, rev=workspace.name, log_errors=False, message=message
+            )
+        except (DvcException, OSError) as error:
+            cause = error.__cause__ or error
+            if isinstance(cause, StageCmdFailedError):
+                return Failure(f"'{_shorten(cause.cmd)}' exited with {_code(cause.status)}")
+            return Failure(_shorten(f"{error}: {error.__cause__}" if error.__cause__ else str(error)))
+        finally:
+            with contextlib.suppress(Exception):
+                executor.scm.close()
+        if result.ref_info is None:
+            return Failure("DVC made no commit of the run")
+        return _git(workspace.top, "rev-parse", str(result.ref_info))
+
+    def collect(self, workspace: Workspace, rev: str) -> None:
+        """Copy a commit and all it needs from the workspace into the project's object store; no ref moves."""
+        _git(
+            self.repo.top,
+            "-c", "gc.auto=0", "-c", "maintenance.auto=false",
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
+            "--upload-pack", "git -c uploadpack.allowAnySHA1InWant=true upload-pack",
+            str(workspace.top), rev,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder in which one experiment runs.
+
+    Args:
+        top: top of its git working tree.
+        root: the project's root within it.
+        prefix: `root` relative to `top`; empty where they are the same.
+    """
+
+    name: str
+    baseline: str
+    top: Path
+    root: Path
+    prefix: str
+
+
+def _git(folder: Path, *args: str) -> str:
+    done = subprocess.run(["git", *args], cwd=folder, capture_output=True, check=False)
+    if done.returncode:
+        text = " ".join(done.stderr.decode(errors="replace").split())
+        raise BadState(f"git {args[0]} failed in {folder}: {text[:400]}")
+    return done.stdout.decode().strip()
+
+
+def _shorten(text: str, limit: int = 300) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _code(status: int | None) -> str:
+    return f"signal {-status}" if status is not None and status < 0 else f"code {status}"

@@ -1,0 +1,387 @@
+"""`program.md`: what to look for, what may change, what to spend.
+
+YAML front matter holds the settings, the prose after it is the agent's brief. Reading is strict: an unknown
+key is refused and the nearest known one named, so that a typo never silently switches a guard off.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import yaml
+
+from ar.errors import BadProgram, nearest
+from ar.records import Scalar
+
+FILE = "program.md"
+PARAMS_FILE = "params.yaml"
+
+_FRONT = re.compile(r"\A---[ \t]*\n(?P<yaml>.*?)^---[ \t]*$\n?(?P<prose>.*)\Z", re.DOTALL | re.MULTILINE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One scalar of a metrics file: `metrics.json:val_bpb`."""
+
+    file: str
+    key: str
+    direction: Literal["minimize", "maximize"] = "minimize"
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.key}"
+
+    def orient(self, value: float) -> float:
+        """The value turned so that lower is better; its own inverse."""
+        return value if self.direction == "minimize" else -value
+
+
+@dataclass(frozen=True)
+class ParamKey:
+    """One value of a parameters file: `optim.matrix_lr`, or `other.json:optim.matrix_lr`."""
+
+    file: str
+    key: str
+
+    def __str__(self) -> str:
+        return self.key if self.file == PARAMS_FILE else f"{self.file}:{self.key}"
+
+    @property
+    def flat(self) -> str:
+        """The key of `Experiment.params`."""
+        return f"{self.file}:{self.key}"
+
+    @classmethod
+    def parse(cls, text: str) -> ParamKey:
+        file, _, key = text.rpartition(":")
+        return cls(file or PARAMS_FILE, key)
+
+    def is_under(self, scope: ParamKey) -> bool:
+        """Whether `scope` is this key or a group that holds it."""
+        return self.file == scope.file and (self.key == scope.key or self.key.startswith(f"{scope.key}."))
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values the optuna agent may try: an interval (`low`, `high`, `log`, `step`) or `choices`."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    choices: tuple[Scalar, ...] = ()
+
+    @property
+    def integer(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a proposal may change: file globs, and keys or groups of parameters."""
+
+    files: tuple[str, ...] = ()
+    params: tuple[ParamKey, ...] = ()
+
+    def allows_param(self, key: ParamKey) -> bool:
+        return any(key.is_under(scope) for scope in self.params)
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """Who proposes."""
+
+    kind: str = "optuna"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a campaign may spend. `runs` counts every run, crashed ones and the baseline's too.
+
+    Args:
+        runs: runs in all.
+        hours: wall time of one `ar run`; None for no limit.
+        timeout: seconds after which one run is ended; None for no limit.
+    """
+
+    runs: int = 700
+    hours: float | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """`program.md`, checked."""
+
+    objective: Metric
+    guards: tuple[Metric, ...] = ()
+    holdout: Metric | None = None
+    seed: ParamKey | None = None
+    scope: Scope = field(default_factory=Scope)
+    search: dict[ParamKey, Range] = field(default_factory=dict)
+    agent: AgentSpec = field(default_factory=AgentSpec)
+    budget: Budget = field(default_factory=Budget)
+    prose: str = ""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Objective, guards and holdout."""
+        return (self.objective, *self.guards, *([self.holdout] if self.holdout else []))
+
+    @property
+    def param_files(self) -> set[str]:
+        keys = [*self.scope.params, *self.search, *([self.seed] if self.seed else [])]
+        return {key.file for key in keys} | {PARAMS_FILE}
+
+
+def load(root: Path) -> Program:
+    """Read `program.md` of the project at `root`.
+
+    Raises:
+        BadProgram: it is missing, or says something that cannot be meant.
+    """
+    path = root / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadProgram(f"there is no {FILE} in {root}", "run: ar init") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadProgram(f"{FILE} cannot be read: {error}", "save it as UTF-8 text") from None
+    return parse(text)
+
+
+def parse(text: str) -> Program:
+    """The programme that a text with YAML front matter describes."""
+    match = _FRONT.match(text)
+    if not match:
+        raise BadProgram(f"{FILE} does not start with YAML between two lines of ---", "compare: ar init --print")
+    try:
+        data = yaml.safe_load(match["yaml"])
+    except yaml.YAMLError as error:
+        raise BadProgram(f"{FILE}: the front matter is not YAML: {_yaml_place(error)}", "mend it there") from None
+    top = _Section(data if data is not None else {}, "")
+    program = Program(
+        objective=top.need("objective", _metric),
+        guards=top.get("guards", _list_of(_metric), ()),
+        holdout=top.get("holdout", _metric, None),
+        seed=top.get("seed", _param_key, None),
+        scope=top.get("scope", _scope, Scope()),
+        search=top.get("search", _search, {}),
+        agent=top.get("agent", _agent, AgentSpec()),
+        budget=top.get("budget", _budget, Budget()),
+        prose=match["prose"].strip(),
+    )
+    top.finish()
+    for key in program.search:
+        if not program.scope.allows_param(key):
+            raise BadProgram(f"{FILE}: search.{key} lies outside scope.params", f"add {key} to scope.params")
+        if program.seed == key:
+            raise BadProgram(f"{FILE}: search.{key} is the seed", "the seed is varied by replicates; remove it from search")
+    return program
+
+
+class _Section:
+    """A mapping of the front matter that knows its place and which of its keys were asked for."""
+
+    def __init__(self, data: Any, place: str) -> None:
+        if not isinstance(data, Mapping):
+            raise _bad(place or "the front matter", f"should be a mapping, not {_kind(data)}")
+        self.data: Mapping[Any, Any] = data
+        self.place = place
+        self.known: list[str] = []
+
+    def get(self, key: str, read: Callable[[Any, str], Any], default: Any) -> Any:
+        self.known.append(key)
+        value = self.data.get(key)
+        return default if value is None else read(value, f"{self.place}.{key}".lstrip("."))
+
+    def need(self, key: str, read: Callable[[Any, str], Any]) -> Any:
+        if self.data.get(key) is None:
+            raise _bad(f"{self.place}.{key}".lstrip("."), "is missing")
+        return self.get(key, read, None)
+
+    def finish(self) -> None:
+        for key in self.data:
+            if key not in self.known:
+                place = f"{self.place}.{key}".lstrip(".")
+                raise BadProgram(f"{FILE}: unknown key '{place}'", nearest(str(key), self.known))
+
+
+def _bad(place: str, what: str, mend: str | None = None) -> BadProgram:
+    return BadProgram(f"{FILE}: {place} {what}", mend or f"edit {FILE}")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _yaml_place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"line {mark.line + 2}: {problem}" if mark else str(problem)
+
+
+def _text(value: Any, place: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _bad(place, f"should be text, not {_kind(value)}")
+    return value
+
+
+def _number(value: Any, place: str) -> float:
+    # YAML 1.1 reads 1e-4 (no dot) as text.
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise _bad(place, f"should be a number, not {value!r}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _bad(place, f"should be a number, not {_kind(value)}")
+    return value
+
+
+def _positive(value: Any, place: str) -> float:
+    number = _number(value, place)
+    if number <= 0:
+        raise _bad(place, f"should be above 0, not {number:g}")
+    return number
+
+
+def _whole(value: Any, place: str) -> int:
+    number = _positive(value, place)
+    if number != int(number):
+        raise _bad(place, f"should be a whole number, not {number:g}")
+    return int(number)
+
+
+def _flag(value: Any, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(place, f"should be true or false, not {_kind(value)}")
+    return value
+
+
+def _list_of(read: Callable[[Any, str], Any]) -> Callable[[Any, str], tuple[Any, ...]]:
+    def read_list(value: Any, place: str) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise _bad(place, f"should be a list, not {_kind(value)}")
+        return tuple(read(item, f"{place}[{index}]") for index, item in enumerate(value))
+
+    return read_list
+
+
+def _inside(path: str, place: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\n" in path:
+        raise _bad(place, f"should be a path inside the project, not {path!r}")
+    return path
+
+
+def _metric(value: Any, place: str) -> Metric:
+    direction = "minimize"
+    if isinstance(value, Mapping):
+        section = _Section(value, place)
+        name = section.need("metric", _text)
+        direction = section.get("direction", _text, "minimize")
+        section.finish()
+    else:
+        name = _text(value, place)
+    file, _, key = name.rpartition(":")
+    if not file or not key:
+        raise _bad(place, f"should name file and key, not {name!r}", 'for example "metrics.json:val_loss"')
+    if direction not in ("minimize", "maximize"):
+        raise _bad(f"{place}.direction", f"is {direction!r}", nearest(direction, ["minimize", "maximize"]))
+    return Metric(_inside(file, place), key, "minimize" if direction == "minimize" else "maximize")
+
+
+def _param_key(value: Any, place: str) -> ParamKey:
+    key = ParamKey.parse(_text(value, place))
+    _inside(key.file, place)
+    if not key.key:
+        raise _bad(place, f"names no key: {value!r}")
+    return key
+
+
+def _scope(value: Any, place: str) -> Scope:
+    section = _Section(value, place)
+    files = section.get("files", _list_of(lambda item, at: _inside(_text(item, at), at)), ())
+    scope = Scope(files=files, params=section.get("params", _list_of(_param_key), ()))
+    section.finish()
+    return scope
+
+
+def _search(value: Any, place: str) -> dict[ParamKey, Range]:
+    section = _Section(value, place)
+    return {_param_key(key, place): _range(item, f"{place}.{key}") for key, item in section.data.items()}
+
+
+def _range(value: Any, place: str) -> Range:
+    if isinstance(value, list):
+        value = {"choices": value}
+    section = _Section(value, place)
+    found = Range(
+        low=section.get("low", _number, None),
+        high=section.get("high", _number, None),
+        log=section.get("log", _flag, False),
+        step=section.get("step", _positive, None),
+        choices=section.get("choices", _list_of(_scalar), ()),
+    )
+    section.finish()
+    if found.choices:
+        if found.low is not None or found.high is not None:
+            raise _bad(place, "has both choices and an interval", "keep one of them")
+        if len(found.choices) < 2:
+            raise _bad(place, "offers one choice only")
+        return found
+    if found.low is None or found.high is None:
+        raise _bad(place, "needs low and high, or choices")
+    if found.low >= found.high:
+        raise _bad(place, f"has low {found.low:g} not below high {found.high:g}")
+    if found.log and found.low <= 0:
+        raise _bad(place, f"is logarithmic, so low must be above 0, not {found.low:g}")
+    if found.log and found.step is not None:
+        raise _bad(place, "has both log and step", "keep one of them")
+    return found
+
+
+def _scalar(value: Any, place: str) -> Scalar:
+    if value is not None and not isinstance(value, str | int | float | bool):
+        raise _bad(place, f"should be a plain value, not {_kind(value)}")
+    return value
+
+
+AGENTS = ("optuna",)
+
+
+def _agent(value: Any, place: str) -> AgentSpec:
+    section = _Section({"kind": value} if isinstance(value, str) else value, place)
+    kind = section.get("kind", _text, "optuna")
+    section.finish()
+    if kind not in AGENTS:
+        raise _bad(f"{place}.kind", f"is {kind!r}", nearest(kind, AGENTS))
+    return AgentSpec(kind=kind)
+
+
+def _budget(value: Any, place: str) -> Budget:
+    section = _Section(value, place)
+    budget = Budget(
+        runs=section.get("runs", _whole, Budget.runs),
+        hours=section.get("hours", _positive, None),
+        timeout=section.get("timeout", seconds, None),
+    )
+    section.finish()
+    return budget
+
+
+def seconds(value: Any, place: str) -> float:
+    """A duration: a number of seconds, or text such as `90s`, `15m`, `2h`, `1d`."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value)
+        if match:
+            return float(match[1]) * _SECONDS[match[2]]
+        raise _bad(place, f"should be a duration such as 90s, 15m or 2h, not {value!r}")
+    return _positive(value, place)

@@ -1,0 +1,68 @@
+"""Every ref and name `ar` uses, built and parsed here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Self
+
+EXPS = "refs/exps"
+STASH = f"{EXPS}/celery/stash"
+QUEUE = "refs/ar/queue"
+RUNNING = "refs/ar/running"
+NOTES = "refs/notes/ar"
+
+_EXPERIMENT = re.compile(rf"^{EXPS}/(?P<two>[0-9a-f]{{2}})/(?P<rest>[0-9a-f]{{38}})/(?P<name>[^/]+)$")
+_NAME = re.compile(r"^[a-z0-9][a-z0-9.-]{0,79}$")
+_WORD = re.compile(r"[a-z0-9.]+")
+
+
+@dataclass(frozen=True)
+class ExperimentRef:
+    """`refs/exps/<2 hex>/<38 hex>/<name>`: an attempt against a baseline commit, as DVC lays it out."""
+
+    baseline: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{EXPS}/{self.baseline[:2]}/{self.baseline[2:]}/{self.name}"
+
+    @classmethod
+    def parse(cls, ref: str) -> Self | None:
+        """The experiment a ref stands for; None for DVC's own refs below `refs/exps`."""
+        match = _EXPERIMENT.match(ref)
+        return cls(match["two"] + match["rest"], match["name"]) if match else None
+
+
+def queued(name: str) -> str:
+    return f"{QUEUE}/{name}"
+
+
+def running(name: str) -> str:
+    return f"{RUNNING}/{name}"
+
+
+def name_of(ref: str) -> str:
+    """The experiment's name in a queue, running or experiment ref."""
+    return ref.rsplit("/", 1)[-1]
+
+
+def is_name(text: str) -> bool:
+    return bool(_NAME.match(text)) and ".." not in text and not text.endswith((".lock", "."))
+
+
+def new_name(title: str, seed_index: int = 0) -> str:
+    """A readable name that nobody else will pick: words of the title and six random hex digits.
+
+    Replicates carry their place in the seed order (`-s2`), so that a name says what it repeats.
+    """
+    words = _WORD.findall(title.lower())
+    slug = ""
+    for word in words:
+        if len(slug) + len(word) + 1 > 32:
+            break
+        slug = f"{slug}-{word.strip('.')}" if slug else word.strip(".")
+    slug = re.sub(r"\.{2,}", ".", slug).strip("-.") or "experiment"
+    replicate = f"-s{seed_index}" if seed_index else ""
+    return f"{slug}{replicate}-{secrets.token_hex(3)}"
