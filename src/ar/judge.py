@@ -8,9 +8,11 @@ books and refusing tampered runs is left to the callers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from statistics import NormalDist
+from typing import Any
 
 from ar.records import Decision, Run, Verdict
 
@@ -21,6 +23,9 @@ GUARD_DRIFT = 0.02  # of the campaign's first baseline: what a guard may lose ov
 SIMPLER_RUNS = 4  # runs that a simplification needs to be promoted when equal
 SIMPLER_BAR = 2.0  # its bar, after one sigma is added to its improvement
 SIMPLER = "simpler, not better"
+PAIRING_DF = 6  # degrees of freedom from which the campaign knows how alike runs of one seed are
+PAIRING_RUNS = 5  # what a change gets to measure that, where its first run beats the incumbent's
+LEAST_RESIDUAL = 0.25  # of sigma: how far pairing is trusted. Large changes decorrelate more than small ones
 HUGE = 1e150  # a value beyond this is no measurement; below it no sum of squares overflows
 
 
@@ -162,8 +167,8 @@ def guard_means(runs: Iterable[Run]) -> tuple[float, ...]:
 
 
 @dataclass
-class Noise:
-    """Variance of one run within equal code, pooled over groups of runs, each about its own mean."""
+class Pool:
+    """Variance of one run of equal code, pooled over groups of runs, each about its own mean."""
 
     squares: float = 0.0
     df: int = 0
@@ -178,22 +183,96 @@ class Noise:
         return math.sqrt(self.squares / self.df) if self.df else math.nan
 
     def error(self, n: int, m: int) -> float:
-        """Standard error of the difference between means of n and m runs."""
+        """Standard error of the difference between means of n and m independent runs."""
         return self.sigma * math.sqrt(1 / n + 1 / m)
 
 
-def groups(ledger: Ledger) -> Iterable[list[Run]]:
-    """Runs of equal code that no decision selected: all but each change's screening run."""
-    for change in (ledger.incumbent, *ledger.closed):
-        yield [run for run in change.runs[1:] if measured(run)]
-        yield [run for run in change.base if measured(run)]
+@dataclass
+class Residual:
+    """Variance of one run after the effect of its seed: value = code + seed + residual.
+
+    Helmert contrasts (each run against the mean of those before it in its group) are free of the code's
+    mean, and their squares add up to the group's. In groups with equal seeds so far, a contrast has the
+    same expectation, what the seeds do to it; about that, pooled, is left the residual of the additive
+    two-way table. A contrast met before to the last digit is the same computation again, not evidence.
+    """
+
+    squares: float = 0.0
+    df: int = 0
+    cells: dict[tuple[int, ...], tuple[float, set[float]]] = field(default_factory=dict)
+
+    def add(self, runs: Sequence[Run]) -> None:
+        seeds = [run.seed for run in runs[: MOST_RUNS - 1] if run.seed is not None]
+        if len(seeds) < len(runs[: MOST_RUNS - 1]):
+            return
+        for k in range(1, len(seeds)):
+            step = runs[k].value - mean([run.value for run in runs[:k]])
+            contrast = step * math.sqrt(k / (k + 1))
+            centre, seen = self.cells.get(tuple(seeds[: k + 1]), (0.0, set()))
+            if contrast in seen:
+                continue
+            seen.add(contrast)
+            moved = centre + (contrast - centre) / len(seen)
+            if len(seen) > 1:
+                self.squares += (contrast - centre) * (contrast - moved)
+                self.df += 1
+            self.cells[tuple(seeds[: k + 1])] = (moved, seen)
+
+
+@dataclass
+class Noise:
+    """What the campaign knows of its noise: of single runs, and of what is left after the seed's effect."""
+
+    plain: Pool = field(default_factory=Pool)
+    residual: Residual = field(default_factory=Residual)
+
+    @classmethod
+    def of(cls, changes: Iterable[Candidate]) -> Noise:
+        noise = cls()
+        for change in changes:
+            noise.add(change)
+        return noise
+
+    def add(self, change: Candidate) -> None:
+        for runs in unselected(change):
+            self.plain.add([run.value for run in runs])
+        self.residual.add([run for run in change.runs[1:] if measured(run)])
+        self.residual.add([run for run in change.base if measured(run)][1:])
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of one run; nan where nothing was repeated."""
+        return self.plain.sigma
+
+    @property
+    def residual_sigma(self) -> float:
+        """Standard deviation of one run after its seed's effect; sigma while that is not known to be less."""
+        df = self.residual.df
+        if not df or not self.sigma > 0:
+            return self.sigma
+        found = math.sqrt(self.residual.squares / df)
+        if found * math.sqrt(df / chi_square(0.05, df)) >= self.sigma:
+            return self.sigma
+        return max(found, LEAST_RESIDUAL * self.sigma)
+
+    @property
+    def correlation(self) -> float:
+        """Between runs of one seed, as far as pairing may trust it; 0: pairing is not used."""
+        return 1 - (self.residual_sigma / self.sigma) ** 2 if self.sigma > 0 else 0.0
+
+
+def chi_square(p: float, df: int) -> float:
+    """Quantile of the chi-square distribution (Wilson and Hilferty 1931), p below one half."""
+    return df * max(0.01, 1 - 2 / (9 * df) + NormalDist().inv_cdf(p) * math.sqrt(2 / (9 * df))) ** 3
+
+
+def unselected(change: Candidate) -> tuple[list[Run], list[Run]]:
+    """The change's runs that no screening selected, as candidate and as incumbent."""
+    return [run for run in change.runs[1:] if measured(run)], [run for run in change.base if measured(run)]
 
 
 def noise_of(ledger: Ledger) -> Noise:
-    noise = Noise()
-    for runs in groups(ledger):
-        noise.add([run.value for run in runs])
-    return noise
+    return Noise.of((ledger.incumbent, *ledger.closed))
 
 
 def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
@@ -222,7 +301,7 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
 
     verdict = Verdict(Decision.OPEN, "", runs=len(runs), base_runs=len(base))
     if len(base) >= needed:
-        verdict = judge(change, base, noise or noise_of(ledger))
+        verdict = judge(change, base, noise or noise_of(ledger), calibrate=not auditing)
     slip = _guard_slip(ledger, base, promoting=verdict.decision is Decision.PROMOTE)
     if slip and verdict.decision is not Decision.DISCARD:
         verdict = replace(verdict, decision=Decision.DISCARD, reason=slip)
@@ -236,14 +315,27 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     return Action(Kind.RUN_CANDIDATE, verdict, _next_change_seed(ledger))
 
 
-def judge(change: Candidate, base: Sequence[Run], noise: Noise) -> Verdict:
-    """The rule itself, on a change with at least one run and an incumbent with at least one."""
+def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool = False) -> Verdict:
+    """The rule itself, on a change with at least one run and an incumbent with at least one.
+
+    With `calibrate`, a promising change may go on just to measure how well pairing works.
+    """
     n, bar = len(change.runs), promote_bar(len(change.runs))
     whole = compare(change.runs, base, noise)
     shown = compare(change.runs[1:], base, noise) if n > 1 else whole
     z = whole.z
     verdict = Verdict(
-        Decision.OPEN, "", shown.effect, shown.error, z, bar, n, len(base), whole.sigma, whole.df
+        Decision.OPEN,
+        "",
+        shown.effect,
+        shown.error,
+        z,
+        bar,
+        n,
+        len(base),
+        whole.sigma,
+        whole.df,
+        whole.paired,
     )
     if n >= 2 and z >= bar:
         return _say(verdict, Decision.PROMOTE, f"z = {z:.2f} reaches {bar:.2f}")
@@ -255,10 +347,19 @@ def judge(change: Candidate, base: Sequence[Run], noise: Noise) -> Verdict:
             return _say(replace(verdict, label=SIMPLER), Decision.PROMOTE, words)
     if n >= MOST_RUNS:
         return _say(verdict, Decision.DISCARD, f"z = {z:.2f} is short of {bar:.2f} after all {n} runs")
-    if not z >= discard_bar(n):
-        words = f"z = {z:.2f} is below {discard_bar(n):.2f}, the least that is worth another seed"
-        return _say(verdict, Decision.DISCARD, words)
-    return _say(verdict, Decision.OPEN, f"z = {z:.2f} is worth another seed but short of {bar:.2f}")
+    if z >= discard_bar(n):
+        return _say(verdict, Decision.OPEN, f"z = {z:.2f} is worth another seed but short of {bar:.2f}")
+    if calibrate and n < PAIRING_RUNS and noise.residual.df < PAIRING_DF and _first_beats(change, base):
+        return _say(verdict, Decision.OPEN, "it gets more seeds to measure how well pairing by seed works")
+    words = f"z = {z:.2f} is below {discard_bar(n):.2f}, the least that is worth another seed"
+    return _say(verdict, Decision.DISCARD, words)
+
+
+def _first_beats(change: Candidate, base: Sequence[Run]) -> bool:
+    """Whether the screening run beat the incumbent's of the same seed: it alone may select, as it is left
+    out of the noise."""
+    first = change.runs[0]
+    return first.seed is not None and any(run.seed == first.seed and first.value < run.value for run in base)
 
 
 @dataclass(frozen=True)
@@ -269,6 +370,7 @@ class Comparison:
     error: float
     sigma: float
     df: int
+    paired: bool = False
 
     @property
     def z(self) -> float:
@@ -279,12 +381,35 @@ class Comparison:
         return score(t, self.df)
 
     def plus(self, credit: float) -> Comparison:
+        """With so much credited to the improvement."""
         return replace(self, effect=self.effect - credit)
 
 
 def compare(runs: Sequence[Run], base: Sequence[Run], noise: Noise) -> Comparison:
+    """The change's mean minus the incumbent's, less what is known of the luck of the change's seeds.
+
+    The incumbent's own runs show that luck: their mean on the shared seeds against their mean on all. Of
+    it the fraction `correlation` is taken off, the best linear predictor (a control variate). The error
+    is that of the resulting weighted sum of runs, whose weights add up to 1 and -1.
+    """
+    n, m, rho = len(runs), len(base), noise.correlation
     effect = mean([run.value for run in runs]) - mean([run.value for run in base])
-    return Comparison(effect, noise.error(len(runs), len(base)), noise.sigma, noise.df)
+    seeds = {run.seed for run in runs} - {None}
+    shared = [run.value for run in base if run.seed in seeds]
+    if rho <= 0 or not shared:
+        return Comparison(effect, noise.plain.error(n, m), noise.sigma, noise.plain.df)
+    share = len(shared) / n
+    effect -= rho * share * (mean(shared) - mean([run.value for run in base]))
+    at_seed = {run.seed: 1 / n for run in runs}
+    residual = 1 / n
+    for run in base:
+        weight = (rho * share - 1) / m - (rho / n if run.seed in seeds else 0.0)
+        residual += weight * weight
+        at_seed[run.seed] = at_seed.get(run.seed, 0.0) + weight
+    by_seed = math.fsum(weight * weight for weight in at_seed.values())
+    sigma = noise.residual_sigma
+    error = math.sqrt(sigma**2 * residual + (noise.sigma**2 - sigma**2) * by_seed)
+    return Comparison(effect, error, sigma, noise.residual.df, paired=True)
 
 
 def _say(verdict: Verdict, decision: Decision, why: str) -> Verdict:
@@ -305,9 +430,10 @@ def _guard_slip(ledger: Ledger, base: Sequence[Run], promoting: bool) -> str:
         return ""
     first = ledger.first_guards or (guard_means(base) if not ledger.promotions else ())
     for k, (now, before) in enumerate(zip(guard_means(runs), guard_means(base), strict=False)):
-        noise = Noise()
-        for group in groups(ledger):
-            noise.add([run.guards[k] for run in group if k < len(run.guards)])
+        noise = Pool()
+        for change in (ledger.incumbent, *ledger.closed):
+            for group in unselected(change):
+                noise.add([run.guards[k] for run in group if k < len(run.guards)])
         worse, error = now - before, noise.error(len(runs), len(base))
         if worse > 0 and worse >= GUARD_ERRORS * error:
             much = f"at least {GUARD_ERRORS:g} standard errors"
@@ -341,3 +467,100 @@ def _next_change_seed(ledger: Ledger) -> int | None:
             return run.seed
     beyond = _next_base_seed(ledger)
     return None if beyond is None else max([beyond, *(seed + 1 for seed in used if seed is not None)])
+
+
+@dataclass
+class Memory:
+    """What `answer` keeps between questions of one campaign: the changes closed so far and their noise."""
+
+    budget: int = 0
+    closed: list[Candidate] = field(default_factory=list)
+    incumbent: Candidate = Candidate()
+    change: int | None = None
+    open: Candidate = Candidate()
+    noise: Noise = field(default_factory=Noise)
+    promotions: int = 0
+
+    def close(self, change: Candidate) -> None:
+        if len(change.runs) > 2 or change.base:  # fewer tell nothing of the noise
+            self.closed.append(change)
+
+    def follow(self, change: int, runs: Candidate, incumbent: Candidate, promotions: int) -> None:
+        """Take in what happened since the last question: a change dropped, an incumbent replaced."""
+        if change != self.change and self.open.runs:
+            self.close(self.open)  # the caller dropped it: a run crashed
+            self.noise.add(self.open)
+        if incumbent != self.incumbent:
+            if promotions != self.promotions:
+                self.close(self.incumbent)
+            self.noise = Noise.of((incumbent, *self.closed))
+        self.incumbent, self.promotions = incumbent, promotions
+        self.change, self.open = change, runs
+
+
+def answer(message: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
+    """One line of `ar judge --stdio`: the answer to a message, with `memory` brought up to date.
+
+    Raises:
+        ValueError: the message is not one of the protocol's (docs/judge.md).
+    """
+    if message.get("reset"):
+        fresh = Memory(budget=_whole(message, "budget"))
+        memory.__dict__.update(fresh.__dict__)
+        return {}
+    seeds = message.get("seeds")
+    if seeds is not None and not isinstance(seeds, Mapping):
+        raise ValueError("seeds: expected an object with cand, own and base")
+    cand, own, base = (_runs(message, name, seeds) for name in ("cand", "own", "base"))
+    budget, left, promotions = (_whole(message, name) for name in ("budget", "left", "promotions"))
+    _whole(message, "spent")
+    change = Candidate(cand)
+    memory.follow(_whole(message, "change"), change, Candidate(own, base), promotions)
+    ledger = Ledger(
+        budget,
+        budget - left,
+        memory.incumbent,
+        change,
+        tuple(memory.closed),
+        promotions,
+        first_seed=None if seeds is None else 0,
+    )
+    action = next_action(ledger, memory.noise)
+    if action.kind is Kind.DISCARD:
+        memory.close(change)
+        memory.noise.add(change)
+        memory.open = Candidate()
+    elif action.kind is Kind.PROMOTE:
+        memory.open = Candidate()
+    names = {Kind.RUN_INCUMBENT: "base", Kind.RUN_CANDIDATE: "run", Kind.PROMOTE: "promote"}
+    effect = action.effect if action.kind in (Kind.PROMOTE, Kind.DISCARD) else None
+    return {"action": names.get(action.kind, "discard"), "effect": effect, "seed": action.seed}
+
+
+def _whole(message: Mapping[str, Any], name: str) -> int:
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name}: expected a whole number, got {value!r}")
+    return value
+
+
+def _runs(message: Mapping[str, Any], name: str, seeds: Mapping[str, Any] | None) -> tuple[Run, ...]:
+    values = message.get(name)
+    if not isinstance(values, list) or not all(_is_number(value) for value in values):
+        raise ValueError(f"{name}: expected a list of numbers, got {values!r}")
+    if seeds is None:
+        return tuple(Run(None, _finite(value)) for value in values)
+    order = seeds.get(name)
+    if not isinstance(order, list) or not all(isinstance(seed, int | None) for seed in order):
+        raise ValueError(f"seeds.{name}: expected a list of whole numbers, got {order!r}")
+    if len(order) != len(values):
+        raise ValueError(f"seeds.{name}: {len(order)} seeds for {len(values)} values")
+    return tuple(Run(seed, _finite(value)) for seed, value in zip(order, values, strict=True))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite(value: float) -> float:
+    return float(value) if abs(value) <= HUGE else math.inf  # whole numbers of JSON may exceed any float
