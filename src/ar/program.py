@@ -100,6 +100,13 @@ class AgentSpec:
 
 
 @dataclass(frozen=True)
+class Sandbox:
+    """What a stage may see besides its folder: names of environment variables that are passed on."""
+
+    env: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Budget:
     """What a campaign may spend. `runs` counts every run, crashed ones and the baseline's too.
 
@@ -126,6 +133,7 @@ class Program:
     search: dict[ParamKey, Range] = field(default_factory=dict)
     agent: AgentSpec = field(default_factory=AgentSpec)
     budget: Budget = field(default_factory=Budget)
+    sandbox: Sandbox = field(default_factory=Sandbox)
     prose: str = ""
 
     @property
@@ -174,6 +182,7 @@ def parse(text: str) -> Program:
         search=top.get("search", _search, {}),
         agent=top.get("agent", _agent, AgentSpec()),
         budget=top.get("budget", _budget, Budget()),
+        sandbox=top.get("sandbox", _sandbox, Sandbox()),
         prose=match["prose"].strip(),
     )
     top.finish()
@@ -375,6 +384,13 @@ def _budget(value: Any, place: str) -> Budget:
     )
     section.finish()
     return budget
+
+
+def _sandbox(value: Any, place: str) -> Sandbox:
+    section = _Section(value, place)
+    sandbox = Sandbox(env=section.get("env", _list_of(_text), ()))
+    section.finish()
+    return sandbox
 
 
 def seconds(value: Any, place: str) -> float:

@@ -142,6 +142,10 @@ class Repo:
         full, parents, when, message = text.split("\0", 3)
         return Commit(full, tuple(parents.split()), float(when), message)
 
+    def tree(self, rev: str) -> str:
+        """The tree object of a commit, of the whole git repository."""
+        return str(self._git.rev_parse("--verify", "--end-of-options", f"{rev}^{{tree}}"))
+
     def files(self, rev: str, under: str = "") -> dict[str, TreeEntry]:
         """Path to entry, for every file of the project in a commit or tree."""
         spec = f"{rev}:{self.prefix}" if self.prefix else rev
