@@ -200,6 +200,22 @@ class Pipeline:
         finally:
             lock.__exit__(None, None, None)
 
+    def checkout(self) -> None:
+        """Bring the outputs that DVC keeps into line with the checked-out `dvc.lock`.
+
+        Raises:
+            BadState: outputs in the working tree were changed and are kept nowhere else.
+        """
+        from dvc.exceptions import CheckoutError, DvcException
+
+        try:
+            self.close()  # DVC remembers the pipeline as it was before the branch moved
+            self._dvc.checkout(allow_missing=True)
+        except CheckoutError as error:
+            raise BadState(f"outputs are missing in DVC's cache: {_shorten(str(error))}", "run: dvc pull, or dvc repro") from None
+        except DvcException as error:
+            raise BadState(f"DVC left outputs of yours as they are: {_shorten(str(error))}", "run: dvc checkout") from None
+
     # -- one run ------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager

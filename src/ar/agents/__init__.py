@@ -1,0 +1,7 @@
+"""Who proposes the next experiment: one protocol, several agents."""
+
+from __future__ import annotations
+
+from ar.agents.base import Agent, Briefing, make
+
+__all__ = ["Agent", "Briefing", "make"]

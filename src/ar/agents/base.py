@@ -1,0 +1,50 @@
+"""The protocol that every agent follows, and the way to one by its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ar.errors import BadProgram, nearest
+from ar.program import AGENTS, Program
+from ar.records import History, Proposal, Scalar
+
+
+@dataclass(frozen=True)
+class Briefing:
+    """All that an agent is given.
+
+    Args:
+        params: parameters at the head, keyed `file:dotted.key`.
+        refused: why earlier answers to this very question were refused, oldest first.
+    """
+
+    program: Program
+    history: History
+    params: dict[str, Scalar] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+
+
+class Agent(Protocol):
+    """Reads the history, proposes one change."""
+
+    def propose(self, briefing: Briefing) -> Proposal:
+        """The next change to try.
+
+        Raises:
+            ArError: the agent cannot propose anything, and what would help.
+        """
+        ...
+
+
+def make(kind: str) -> Agent:
+    """The agent of that kind.
+
+    Raises:
+        BadProgram: there is none.
+    """
+    if kind == "optuna":
+        from ar.agents.optuna import OptunaAgent
+
+        return OptunaAgent()
+    raise BadProgram(f"there is no agent '{kind}'", nearest(kind, AGENTS))

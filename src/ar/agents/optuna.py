@@ -1,0 +1,208 @@
+"""The embedded agent: moves one parameter at a time within the `search:` ranges of `program.md`.
+
+One move a proposal keeps every experiment a readable hypothesis, and its effect can be added to others'.
+Which value to try is up to Optuna's tree-structured Parzen estimator (Bergstra et al. 2011): it is made for
+few and noisy trials, and with the "constant liar" it keeps away from what is queued or running. It is
+warm-started with every experiment of the history that moved the same parameter, on whatever baseline.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ar.agents.base import Briefing
+from ar.errors import BadProgram
+from ar.program import FILE, ParamKey, Program, Range
+from ar.records import Attempt, History, Proposal, Scalar
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+
+# TPE draws this many trials of a parameter at random before it models them.
+STARTUP_TRIALS = 4
+SIGNIFICANT_DIGITS = 2
+_DRAWS = 32
+
+
+@dataclass(frozen=True)
+class Move:
+    """A past or pending experiment that changed one searched parameter.
+
+    Args:
+        gain: objective against its baseline, oriented (below 0 is better); None while it is not known.
+    """
+
+    key: ParamKey
+    old: Scalar
+    new: Scalar
+    gain: float | None
+    pending: bool
+    name: str
+
+
+class OptunaAgent:
+    """Proposes by Optuna; needs neither key nor network."""
+
+    def propose(self, briefing: Briefing) -> Proposal:
+        program, history = briefing.program, briefing.history
+        if not program.search:
+            raise BadProgram(
+                f"the optuna agent needs ranges under search: in {FILE}",
+                "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
+            )
+        moves = _moves(program, history)
+        tries = {key: sum(move.key == key for move in moves) for key in program.search}
+        salt = len(moves) + len(briefing.refused)
+        # The least tried first; ties in an order that differs from campaign to campaign but not from call to call.
+        keys = sorted(tries, key=lambda key: (tries[key], zlib.crc32(f"{history.head}{key}".encode())))
+        keys = keys[len(briefing.refused) % len(keys) :] + keys[: len(briefing.refused) % len(keys)]
+        for key in keys:
+            now = briefing.params[key.flat]
+            mine = [move for move in moves if move.key == key]
+            value = _suggest(program, key, program.search[key], now, mine, salt)
+            if value is not None:
+                return _proposal(program, key, now, value, mine)
+        raise BadProgram(
+            "every value that the search ranges offer has been tried", f"widen search: in {FILE}, or change the agent"
+        )
+
+
+def _moves(program: Program, history: History) -> list[Move]:
+    """Every attempt that moved exactly one searched parameter from its baseline's value."""
+    means: dict[str, float] = {}
+    at: dict[str, Mapping[str, Scalar]] = {}
+    for attempt in history.attempts:
+        # A baseline is measured by runs whose parent is the baseline commit and that change nothing.
+        for run in attempt.experiments:
+            if run.agent == "baseline":
+                at[run.baseline] = run.params
+                if attempt.value is not None:
+                    means[run.baseline] = attempt.value
+    moves = []
+    for attempt in history.attempts:
+        run = attempt.experiments[0]
+        if attempt.baseline not in at or all(item.agent == "baseline" for item in attempt.experiments):
+            continue
+        before = at[attempt.baseline]
+        changed = [key for key in program.search if run.params.get(key.flat) != before.get(key.flat)]
+        if len(changed) == 1:
+            moves.append(_move(program, attempt, changed[0], before, means.get(attempt.baseline)))
+    return moves
+
+
+def _move(program: Program, attempt: Attempt, key: ParamKey, before: Mapping[str, Scalar], base: float | None) -> Move:
+    gain = None
+    if attempt.value is not None and base is not None:
+        gain = program.objective.orient(attempt.value) - program.objective.orient(base)
+    return Move(
+        key=key,
+        old=before.get(key.flat),
+        new=attempt.experiments[0].params.get(key.flat),
+        gain=gain,
+        pending=attempt.outcome in ("queued", "running"),
+        name=attempt.name,
+    )
+
+
+def _potential(moves: list[Move], now: Scalar) -> dict[Scalar, float]:
+    """What each tried value is worth on one common scale, chained over baselines: a gain found against 0.04
+    counts from what 0.04 had gained before. The scale's zero is where the chain began."""
+    worth: dict[Scalar, float] = {}
+    for move in moves:
+        if move.gain is not None:
+            worth.setdefault(move.old, 0.0)
+            worth[move.new] = worth[move.old] + move.gain
+    worth.setdefault(now, 0.0)
+    return worth
+
+
+def _suggest(program: Program, key: ParamKey, within: Range, now: Scalar, moves: list[Move], salt: int) -> Scalar:
+    """A value that was not tried before; None if the range has no other."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    tried = {now, *(move.new for move in moves)}
+    distribution = _distribution(within)
+    for draw in range(_DRAWS):
+        sampler = optuna.samplers.TPESampler(
+            seed=zlib.crc32(f"{key}{salt}".encode()) + draw,
+            n_startup_trials=STARTUP_TRIALS,
+            constant_liar=True,
+        )
+        study = optuna.create_study(direction="minimize", sampler=sampler)
+        _remember(study, str(key), distribution, moves, now)
+        value = _rounded(study.ask({str(key): distribution}).params[str(key)], within, now)
+        if value not in tried:
+            return value
+    return next((choice for choice in within.choices if choice not in tried), None)
+
+
+def _remember(study: Study, name: str, distribution: BaseDistribution, moves: list[Move], now: Scalar) -> None:
+    from optuna.trial import TrialState, create_trial
+
+    def add(value: Scalar, worth: float | None) -> None:
+        inner: Any = value
+        try:
+            if not distribution._contains(distribution.to_internal_repr(inner)):
+                return  # the range was changed since
+        except (ValueError, TypeError):
+            return
+        state = TrialState.RUNNING if worth is None else TrialState.COMPLETE
+        study.add_trial(
+            create_trial(state=state, value=worth, params={name: inner}, distributions={name: distribution})
+        )
+
+    for value, worth in _potential(moves, now).items():
+        add(value, worth)
+    for move in moves:
+        if move.pending and move.gain is None:
+            add(move.new, None)
+
+
+def _distribution(within: Range) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if within.choices:
+        return CategoricalDistribution(within.choices)
+    assert within.low is not None and within.high is not None
+    if within.integer:
+        step = 1 if within.step is None else int(within.step)
+        return IntDistribution(int(within.low), int(within.high), log=within.log, step=step)
+    return FloatDistribution(float(within.low), float(within.high), log=within.log, step=within.step)
+
+
+def _rounded(value: Any, within: Range, now: Scalar) -> Scalar:
+    """Two significant digits: more would pretend to a precision that no campaign can measure."""
+    if isinstance(value, float) and within.step is None and value and math.isfinite(value):
+        digits = SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value)))
+        assert within.low is not None and within.high is not None
+        value = min(max(round(value, digits), within.low), within.high)
+        return int(value) if type(now) is int and float(value).is_integer() else float(value)
+    return value  # type: ignore[no-any-return]
+
+
+def _proposal(program: Program, key: ParamKey, now: Scalar, value: Scalar, moves: list[Move]) -> Proposal:
+    known = [move for move in moves if move.gain is not None]
+    metric = program.objective.key
+    if known:
+        best = min(known, key=lambda move: move.gain or 0.0)
+        evidence = (
+            f"{len(known)} earlier value{'s' if len(known) > 1 else ''} of {key} measured; "
+            f"best so far {best.new} ({best.gain:+.4g} against its baseline, {best.name})."
+        )
+    else:
+        evidence = f"{key} has not been tried yet in this campaign."
+    return Proposal(
+        title=f"{key} {now} → {value}",
+        hypothesis=(
+            f"{key} = {value} gives a better {metric} than {now}. {evidence}\n"
+            f"Refuted if {metric} is not better beyond noise on fresh seeds."
+        ),
+        agent="optuna",
+        params={str(key): value},
+    )

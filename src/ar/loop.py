@@ -1,0 +1,485 @@
+"""The loop: propose, queue, run, judge, promote, until the budget ends.
+
+It holds no state that matters. Each round reads the history from refs and notes, asks the judge for the next
+step of every open candidate, and queues what is wanted; killed at any instant and started again, it carries
+on where the refs say it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from ar import history as reading
+from ar import judge, promote, queue, refs
+from ar.agents import Briefing, make
+from ar.crew import Crew
+from ar.errors import BadProposal, BadState
+from ar.judge import Candidate, Kind, Ledger
+from ar.messages import BASELINE_AGENT, Message
+from ar.pipeline import Pipeline
+from ar.program import Program
+from ar.proposal import Change, prepare
+from ar.records import Attempt, Decision, Experiment, History, Run, Status, Verdict
+from ar.repo import Repo
+from ar.view import Running, Snapshot, View
+
+MAX_REFUSALS = 3
+MAX_BASELINE_CRASHES = 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one `ar run` may do.
+
+    Args:
+        experiments: how many new changes to propose; None until the programme's budget ends.
+        hours: wall time; None for no limit.
+        jobs: how many experiments run at once.
+    """
+
+    experiments: int | None = None
+    hours: float | None = None
+    jobs: int = 1
+
+
+@dataclass
+class Outcome:
+    """What one `ar run` did."""
+
+    proposed: int = 0
+    promoted: int = 0
+    ended: int = 0
+    stopped: str = ""
+
+
+class Campaign:
+    """One project's campaign: the steps between history and queue. Used by `ar run` and, singly, by others."""
+
+    def __init__(self, repo: Repo, program: Program, pipeline: Pipeline | None = None) -> None:
+        self.repo = repo
+        self.program = program
+        self.pipeline = pipeline or Pipeline(repo)
+
+    def history(self) -> History:
+        return reading.read(self.repo, self.program)
+
+    # -- proposing ----------------------------------------------------------------------------------------
+
+    def propose(self, kind: str | None = None) -> Change:
+        """Ask the agent until a proposal passes every check; nothing is queued.
+
+        Raises:
+            BadProposal: the agent was refused too often in a row.
+        """
+        agent = make(kind or self.program.agent.kind)
+        refused: list[str] = []
+        while True:
+            history = self.history()
+            briefing = Briefing(
+                self.program, history, reading.baseline_params(self.repo, self.program), tuple(refused)
+            )
+            try:
+                return prepare(self.repo, self.program, agent.propose(briefing), history)
+            except BadProposal as error:
+                refused.append(str(error))
+                if len(refused) > MAX_REFUSALS:
+                    raise BadProposal(
+                        f"the agent was refused {len(refused)} times in a row, at last: {error.message}", error.mend
+                    ) from None
+
+    def submit(self, change: Change, seed: int | None = None) -> str:
+        """Queue a change's first run. Returns the experiment's name.
+
+        Raises:
+            BadProposal: somebody queued the same change since it was checked.
+        """
+        with self.repo.lock("submit"):
+            history = self.history()
+            if change.baseline != history.head:
+                raise BadProposal("the branch moved while the proposal was made", "propose again")
+            prepare(self.repo, self.program, change.proposal, history)
+            action = judge.next_action(self.ledger(history, None))
+            first = action.seed if action.kind is Kind.PROPOSE else self._first_seed(history)
+            message = Message.of(change.proposal, change.candidate, first if seed is None else seed)
+            name = refs.new_name(change.proposal.title)
+            queue.put(self.repo, self.pipeline, self.program, change.tree, change.baseline, message, name)
+            return name
+
+    def replicate(self, history: History, attempt: Attempt, seed: int | None) -> str:
+        """Queue another run of a candidate, with another seed."""
+        first = reading.with_verdict(attempt)
+        message = Message(
+            title=first.title,
+            body=first.hypothesis,
+            agent=first.agent,
+            candidate=attempt.candidate,
+            seed=seed,
+            parent=first.parent,
+            expected=first.expected,
+            simplification=first.simplification,
+        )
+        name = refs.new_name(first.title, len(attempt.experiments))
+        # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
+        queue.put(self.repo, self.pipeline, self.program, first.rev, attempt.baseline, message, name)
+        return name
+
+    def measure_incumbent(self, history: History, seed: int | None) -> str:
+        """Queue one run of the head's own tree."""
+        measured = sum(attempt.candidate == history.incumbent for attempt in history.attempts)
+        what = "baseline" if seed is None else f"baseline, seed {seed}"
+        body = "Measures the branch as it is, so that changes can be told from noise."
+        message = Message(title=what, body=body, agent=BASELINE_AGENT, candidate=history.incumbent, seed=seed)
+        name = refs.new_name("baseline", measured)
+        queue.put(self.repo, self.pipeline, self.program, history.head, history.head, message, name)
+        return name
+
+    # -- judging ------------------------------------------------------------------------------------------
+
+    def ledger(self, history: History, attempt: Attempt | None) -> Ledger:
+        """The campaign as the judge sees it, with one attempt open."""
+        head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
+        closed = tuple(
+            self._candidate(item)
+            for item in history.attempts
+            if item is not head and item is not attempt and (item.verdict or item.is_baseline or item.outcome == "promoted")
+        )
+        first = next((item for item in history.attempts if item.is_baseline), None)
+        return Ledger(
+            budget=self.program.budget.runs,
+            spent=spent(history),
+            incumbent=self._candidate(head) if head else Candidate(),
+            candidate=self._candidate(attempt) if attempt else None,
+            closed=closed,
+            promotions=sum(item.outcome == "promoted" for item in history.attempts),
+            first_guards=judge.guard_means(self._runs(first.experiments)) if first else (),
+            first_seed=self._first_seed(history),
+        )
+
+    def _first_seed(self, history: History) -> int | None:
+        """The campaign's first seed: that of its first baseline run, the head's before there is one."""
+        seeds = [run.seed for run in history.experiments if run.agent == BASELINE_AGENT and run.seed is not None]
+        return seeds[0] if seeds else promote.head_seed(self.repo, self.program)
+
+    def _candidate(self, attempt: Attempt) -> Candidate:
+        own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
+        base = [run for run in attempt.experiments if run.agent == BASELINE_AGENT]
+        simpler = any(run.simplification for run in own)
+        return Candidate(self._runs(own), self._runs(base), simplification=simpler)
+
+    def _runs(self, experiments: Sequence[Experiment]) -> tuple[Run, ...]:
+        return tuple(self._run(item) for item in experiments if item.status.ended)
+
+    def _run(self, experiment: Experiment) -> Run:
+        value = reading.objective(experiment, self.program)
+        guards = [reading.number(experiment.metrics.get(str(guard))) for guard in self.program.guards]
+        known = [guard for guard in guards if guard is not None]
+        if value is None or len(known) < len(guards):
+            return Run(experiment.seed, 0.0, crashed=True)
+        oriented = tuple(g.orient(v) for g, v in zip(self.program.guards, known, strict=True))
+        return Run(experiment.seed, self.program.objective.orient(value), oriented)
+
+    def record(self, attempt: Attempt, verdict: Verdict) -> None:
+        """Write the verdict into the note of the attempt's first run."""
+        first = reading.with_verdict(attempt)
+        self.repo.update_note(
+            first.rev, lambda note: {"status": str(first.status), **note, "verdict": verdict.to_json()}
+        )
+
+    def step(self, history: History, attempt: Attempt) -> judge.Action:
+        """The judge's next step for one open candidate, none of whose runs is under way."""
+        failed = next((run for run in attempt.experiments if run.status.ended and reading.objective(run, self.program) is None), None)
+        action = judge.next_action(self.ledger(history, attempt))
+        if failed is not None and action.kind is Kind.DISCARD:
+            reason = failed.note.reason if failed.note and failed.note.reason else str(failed.status)
+            return replace(action, verdict=replace(action.verdict, reason=f"The run {failed.status}: {reason}"))
+        return action
+
+
+def spent(history: History) -> int:
+    """Runs that the budget has paid for: every one that ended, crashed ones too."""
+    return sum(run.status.ended and run.agent != "dvc" for run in history.experiments)
+
+
+def is_open(attempt: Attempt, history: History) -> bool:
+    """Whether a candidate against the present head still waits for its verdict."""
+    decided = attempt.verdict is not None and attempt.verdict.decision is not Decision.OPEN
+    ours = any(run.agent not in (BASELINE_AGENT, "dvc") for run in attempt.experiments)
+    return ours and not decided and attempt.baseline == history.head and attempt.outcome != "promoted"
+
+
+class Loop:
+    """`ar run`.
+
+    Args:
+        stop: asked between steps: 0 go on, 1 finish what runs and end, 2 end at once.
+    """
+
+    def __init__(
+        self, campaign: Campaign, limits: Limits, view: View, stop: Callable[[], int] = lambda: 0
+    ) -> None:
+        self.campaign = campaign
+        self.repo = campaign.repo
+        self.program = campaign.program
+        self.limits = limits
+        self.view = view
+        self.stop = stop
+        self.done = Outcome()
+        self.began = time.monotonic()
+        self.told: dict[str, str] = {}
+        self.crew = Crew(self.repo, limits.jobs)
+
+    def run(self) -> Outcome:
+        """Run until the budget, the limits or the user ends it.
+
+        Raises:
+            ArError: it cannot go on; everything measured so far is kept.
+        """
+        with queue.campaign_lock(self.repo), self.crew:
+            for line in queue.recover(self.repo, self.campaign.pipeline):
+                self.view.event(f"recovered: {line}")
+            history = self.campaign.history()
+            self.told = {run.name: str(run.status) for run in history.experiments if run.status.ended}
+            verdicts = {item.name for item in history.attempts if item.verdict}
+            while True:
+                history = self.campaign.history()
+                self._tell(history, verdicts)
+                level = self.stop()
+                if level >= 2:
+                    self.done.stopped = "stopped at once; what was running is queued again"
+                    break
+                busy = self._pending(history)
+                if level == 0 and not self._out_of_time():
+                    if self._advance(history):
+                        continue  # the head or a verdict changed: look again
+                elif not any(run.status is Status.RUNNING for run in busy):
+                    self.done.stopped = "stopped; run again to carry on" if level else "the time is spent"
+                    break
+                busy = self._pending(self.campaign.history())
+                if not busy:
+                    break
+                self._wait(history)
+        return self.done
+
+    # -- one round ----------------------------------------------------------------------------------------
+
+    def _advance(self, history: History) -> bool:
+        """Queue what the judge and the agent want. True if a verdict or a promotion changed the history."""
+        room = self.limits.jobs + 1 - len(self._pending(history))
+        for attempt in history.attempts:
+            if is_open(attempt, history) and not any(not run.status.ended for run in attempt.experiments):
+                action = self.campaign.step(history, attempt)
+                if action.kind is Kind.PROMOTE or action.kind is Kind.DISCARD:
+                    self.campaign.record(attempt, action.verdict)
+                    return True
+                if action.kind is Kind.RUN_CANDIDATE and room > 0:
+                    self.campaign.record(attempt, action.verdict)
+                    self._queued(self.campaign.replicate(history, attempt, action.seed))
+                    return True
+                if action.kind is Kind.RUN_INCUMBENT and self._measure(history, action.seed):
+                    return True
+            elif attempt.outcome == "winner" and attempt.baseline == history.head:
+                moved = self._promote(history, attempt)
+                if moved is not None:
+                    return moved
+        self._close_stale(history)
+        return self._fill(history, room)
+
+    def _promote(self, history: History, attempt: Attempt) -> bool | None:
+        """Merge a winner. None while its run at the head's seed is under way."""
+        if any(not run.status.ended for run in attempt.experiments):
+            return None
+        ready = promote.plan(self.repo, self.program, history, attempt)
+        if ready.experiment is None:
+            failed = [run for run in attempt.experiments if run.seed == ready.seed and run.status.ended]
+            if failed:
+                verdict = Verdict(Decision.DISCARD, f"It failed at the branch's own seed {ready.seed}.")
+                self.campaign.record(attempt, verdict)
+                return True
+            self._queued(self.campaign.replicate(history, attempt, ready.seed))
+            self.view.event(f"{attempt.name} won; it runs once more at the branch's own seed before the merge")
+            return True
+        merge = promote.merge(self.repo, self.campaign.pipeline, self.program, history, ready)
+        self.done.promoted += 1
+        self.view.event(f"promoted {attempt.name}: {attempt.title} ({merge[:9]})")
+        return True
+
+    def _close_stale(self, history: History) -> None:
+        """Candidates of an earlier baseline can no longer be judged: their queued runs are withdrawn."""
+        for attempt in history.attempts:
+            if attempt.baseline == history.head or attempt.outcome == "promoted":
+                continue
+            for run in attempt.experiments:
+                ours = run.agent != "dvc"
+                if ours and run.status is Status.QUEUED and queue.withdraw(self.repo, self.campaign.pipeline, run.name, run.rev):
+                    self.view.event(f"{run.name} withdrawn: the branch moved on")
+            decided = attempt.verdict is not None and attempt.verdict.decision is not Decision.OPEN
+            ended = all(run.status.ended for run in attempt.experiments)
+            ours = any(run.agent not in (BASELINE_AGENT, "dvc") for run in attempt.experiments)
+            if ours and ended and not decided:
+                old = attempt.verdict or Verdict(Decision.OPEN, "")
+                words = "The branch moved on before this was decided."
+                self.campaign.record(attempt, replace(old, decision=Decision.DISCARD, reason=words, label="superseded"))
+
+    def _fill(self, history: History, room: int) -> bool:
+        """Keep the workers busy: measure the incumbent while the rule asks for it, then propose."""
+        ledger = self.campaign.ledger(history, None)
+        open_ones = sum(is_open(attempt, history) for attempt in history.attempts)
+        pending = self._pending(history)
+        # Runs under way are spent as good as ended; the incumbent's among them count as measured.
+        ledger = replace(ledger, spent=ledger.spent + len(pending))
+        mine = [run for run in pending if run.candidate == history.incumbent and run.agent == BASELINE_AGENT]
+        placeholder = ledger.incumbent.base[-1] if ledger.incumbent.base else Run(None, 0.0)
+        under_way = tuple(replace(placeholder, seed=run.seed, crashed=False) for run in mine)
+        ledger = replace(ledger, incumbent=replace(ledger.incumbent, base=ledger.incumbent.base + under_way))
+        while room > 0:
+            action = judge.next_action(ledger)
+            if action.kind is Kind.RUN_INCUMBENT:
+                auditing = ledger.left <= judge.audit_runs(ledger.budget)
+                if auditing and (open_ones or self._proposals_left() is not None):
+                    return False
+                self._refuse_hopeless(history)
+                self._queued(self.campaign.measure_incumbent(history, action.seed))
+                run = replace(placeholder, seed=action.seed, crashed=False)
+                incumbent = replace(ledger.incumbent, base=(*ledger.incumbent.base, run))
+                ledger = replace(ledger, incumbent=incumbent, spent=ledger.spent + 1)
+                room -= 1
+                continue
+            if action.kind is Kind.PROPOSE and not under_way and self._proposals_left() != 0:
+                change = self.campaign.propose()
+                name = self.campaign.submit(change)
+                self.done.proposed += 1
+                self._queued(name)
+                self.view.event(f"queued {name}: {change.proposal.title}")
+                ledger = replace(ledger, spent=ledger.spent + 1)
+                room -= 1
+                continue
+            break
+        return False
+
+    def _measure(self, history: History, seed: int | None) -> bool:
+        """Queue an incumbent's run unless the same one is under way."""
+        for run in self._pending(history):
+            if run.candidate == history.incumbent and run.agent == BASELINE_AGENT and run.seed == seed:
+                return False
+        self._queued(self.campaign.measure_incumbent(history, seed))
+        return True
+
+    def _refuse_hopeless(self, history: History) -> None:
+        """A baseline that does not run cannot be improved on."""
+        head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
+        failed = [run for run in (head.experiments if head else ()) if run.status.ended and reading.objective(run, self.program) is None]
+        if len(failed) >= MAX_BASELINE_CRASHES:
+            reason = failed[-1].note.reason if failed[-1].note else str(failed[-1].status)
+            raise BadState(f"the baseline itself does not run: {reason}", f"see: ar log {failed[-1].name}")
+
+    def _proposals_left(self) -> int | None:
+        return None if self.limits.experiments is None else self.limits.experiments - self.done.proposed
+
+    def _pending(self, history: History) -> list[Experiment]:
+        return [run for run in history.experiments if not run.status.ended]
+
+    def _queued(self, name: str) -> None:
+        self.told.setdefault(name, str(Status.QUEUED))
+        self.crew.wake()
+
+    def _out_of_time(self) -> bool:
+        hours = self.limits.hours if self.limits.hours is not None else self.program.budget.hours
+        return hours is not None and time.monotonic() - self.began > hours * 3600
+
+    # -- waiting and telling ------------------------------------------------------------------------------
+
+    def _wait(self, history: History) -> None:
+        """Until a worker reports, the user interrupts, or a few seconds have passed."""
+        deadline = time.monotonic() + 5.0
+        level = self.stop()
+        while time.monotonic() < deadline:
+            self.view.update(self._snapshot(history))
+            events = self.crew.events(0.25)
+            ended = [event for event in events if event["event"] in ("ended", "requeued")]
+            for event in events:
+                if event["event"] == "died":
+                    for line in queue.recover(self.repo, self.campaign.pipeline):
+                        self.view.event(f"recovered: {line}")
+                    self.crew.wake()
+            if ended or self.stop() != level:
+                return
+            if any(event["event"] == "started" for event in events):
+                history = self.campaign.history()
+
+    def _tell(self, history: History, verdicts: set[str]) -> None:
+        for attempt in history.attempts:
+            for run in attempt.experiments:
+                if run.status.ended and self.told.get(run.name) != str(run.status):
+                    self.told[run.name] = str(run.status)
+                    self.done.ended += 1
+                    self.view.event(self._result_line(run))
+            if attempt.verdict and attempt.verdict.decision is not Decision.OPEN and attempt.name not in verdicts:
+                verdicts.add(attempt.name)
+                word = "winner" if attempt.verdict.decision is Decision.PROMOTE else "discarded"
+                self.view.event(f"{word} {attempt.name}: {attempt.verdict.reason}")
+
+    def _result_line(self, run: Experiment) -> str:
+        value = reading.objective(run, self.program)
+        if value is not None:
+            seed = "" if run.seed is None else f" seed {run.seed}"
+            return f"{run.name}{seed}: {self.program.objective.key} {value:.5g}"
+        return f"{run.name} {run.status}: {run.note.reason if run.note else ''}"
+
+    def _snapshot(self, history: History) -> Snapshot:
+        return snapshot(self.campaign, history, self.crew, self.began, self.limits)
+
+
+def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, limits: Limits) -> Snapshot:
+    """What the view shows of this instant."""
+    program = campaign.program
+    durations = [run.note.seconds for run in history.experiments if run.note and run.note.seconds]
+    expected = fmean(durations[-8:]) if durations else None
+    now = time.time()
+    started = {name: float(facts.get("since", now)) for name, facts in queue.running(campaign.repo).items()}
+    slots = crew.slots()
+    running = tuple(
+        Running(run.name, run.title, run.seed, now - started.get(run.name, now), expected, slots.get(run.name, ""))
+        for run in history.experiments
+        if run.status is Status.RUNNING
+    )
+    head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
+    first = next((item for item in history.attempts if item.is_baseline), None)
+    decided = [item for item in history.attempts if item.verdict and item.verdict.decision is not Decision.OPEN]
+    needed = judge.base_runs_needed(0, sum(item.outcome == "promoted" for item in history.attempts))
+    have = sum(run.agent == BASELINE_AGENT and run.status is Status.SUCCEEDED for run in head.experiments) if head else 0
+    phase = f"measuring the baseline {have}/{needed}" if have < needed else "searching"
+    hours = limits.hours if limits.hours is not None else program.budget.hours
+    elapsed = time.monotonic() - began
+    return Snapshot(
+        running=running,
+        queued=sum(run.status is Status.QUEUED for run in history.experiments),
+        phase=phase,
+        verdicts=tuple((item.name, item.title, item.outcome, _effect(item, program)) for item in decided[-6:]),
+        best=_level(head),
+        baseline=_level(first),
+        spent=spent(history),
+        budget=program.budget.runs,
+        elapsed=elapsed,
+        hours_left=None if hours is None else max(0.0, hours - elapsed / 3600),
+        agent=program.agent.kind,
+    )
+
+
+def _level(attempt: Attempt | None) -> str:
+    if attempt is None or attempt.value is None:
+        return ""
+    error = f" ± {attempt.standard_error:.2g}" if attempt.standard_error is not None else ""
+    return f"{attempt.value:.5g}{error}"
+
+
+def _effect(attempt: Attempt, program: Program) -> str:
+    verdict = attempt.verdict
+    if verdict is None or verdict.effect is None:
+        return ""
+    error = f" ± {verdict.standard_error:.2g}" if verdict.standard_error is not None else ""
+    return f"{program.objective.orient(verdict.effect):+.3g}{error}"
+
+
