@@ -96,12 +96,14 @@ class Crew:
 
     def _start(self, slot: int) -> None:
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ar.worker", str(self.repo.root), str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in the terminal is for the loop alone
-        )
+        with self.repo.log_file(f"worker-{slot + 1}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ar.worker", str(self.repo.root), str(threads)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C in the terminal is for the loop alone
+            )
         assert process.stdout is not None
         self.workers[slot] = process
         self._buffers[slot] = b""
@@ -117,5 +119,6 @@ class Crew:
         self.deaths += 1
         if self.deaths > _MAX_DEATHS:
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise BadState(f"workers keep dying, the last with {how}", "run: ar doctor")
+            log = self.repo.log_file(f"worker-{slot + 1}.log")
+            raise BadState(f"workers keep dying, the last with {how}", f"see {log}, or run: ar doctor")
         self._start(slot)

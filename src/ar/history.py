@@ -149,7 +149,7 @@ def _experiments(repo: Repo, program: Program, plan: Layout) -> list[Experiment]
                 found[refs.name_of(ref)] = (status, commit.parents[0], commit)
     revs = [commit.rev for _, _, commit in found.values()]
     metric_files = [*plan.metrics, *(metric.file for metric in program.metrics)]
-    measured = _metric_values(repo, revs, metric_files)
+    measured = metric_values(repo, revs, metric_files)
     set_to = read_values(repo, revs, [*plan.params, *program.param_files])
     experiments = []
     for (name, (status, baseline, commit)), metrics, values in zip(found.items(), measured, set_to, strict=True):
@@ -192,7 +192,7 @@ def _note(data: Mapping[str, object] | None) -> Note | None:
         return None  # written by something else: the run still counts by its metrics
 
 
-def _metric_values(repo: Repo, revs: Sequence[str], files: Sequence[str]) -> list[dict[str, Scalar]]:
+def metric_values(repo: Repo, revs: Sequence[str], files: Sequence[str]) -> list[dict[str, Scalar]]:
     """Metrics from the commits; from DVC's cache where the metrics file is kept there."""
     values = read_values(repo, revs, files)
     missing = [index for index, found in enumerate(values) if not found]

@@ -63,6 +63,11 @@ def unscore(z: float, df: int) -> float:
     return math.copysign(math.sqrt(df * math.expm1(power)), z) if power < 700 else math.copysign(math.inf, z)
 
 
+def measured(run: Run) -> bool:
+    """Whether the run gave finite values; one that did not counts as crashed."""
+    return not run.crashed and all(abs(value) <= HUGE for value in (run.value, *run.guards))
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A change and its runs.
@@ -70,13 +75,18 @@ class Candidate:
     Args:
         runs: made while it was judged, in order; runs[0] is its screening run. Empty for the first
             baseline, which nobody judged.
-        base: made later, while it was the incumbent. Only these measure it: `runs` were selected.
+        base: made later, while it was the incumbent.
         simplification: declared to be simpler at equal quality.
     """
 
     runs: tuple[Run, ...] = ()
     base: tuple[Run, ...] = ()
     simplification: bool = False
+
+    @property
+    def fair(self) -> list[Run]:
+        """The runs that measure it: all but the screening run, which was selected for its luck."""
+        return [run for run in (*self.runs[1:], *self.base) if measured(run)]
 
 
 @dataclass(frozen=True)
@@ -141,11 +151,6 @@ class Action:
     @property
     def reason(self) -> str:
         return self.verdict.reason
-
-
-def measured(run: Run) -> bool:
-    """Whether the run gave finite values; one that did not counts as crashed."""
-    return not run.crashed and all(abs(value) <= HUGE for value in (run.value, *run.guards))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -234,10 +239,11 @@ class Noise:
         return noise
 
     def add(self, change: Candidate) -> None:
-        for runs in unselected(change):
-            self.plain.add([run.value for run in runs])
-        self.residual.add([run for run in change.runs[1:] if measured(run)])
-        self.residual.add([run for run in change.base if measured(run)][1:])
+        fair = change.fair
+        self.plain.add([run.value for run in fair])
+        self.residual.add(fair)
+        if change.base:  # changes are screened on the first of these seeds, so theirs begin with the second
+            self.residual.add(fair[1:])
 
     @property
     def sigma(self) -> float:
@@ -266,11 +272,6 @@ def chi_square(p: float, df: int) -> float:
     return df * max(0.01, 1 - 2 / (9 * df) + NormalDist().inv_cdf(p) * math.sqrt(2 / (9 * df))) ** 3
 
 
-def unselected(change: Candidate) -> tuple[list[Run], list[Run]]:
-    """The change's runs that no screening selected, as candidate and as incumbent."""
-    return [run for run in change.runs[1:] if measured(run)], [run for run in change.base if measured(run)]
-
-
 def noise_of(ledger: Ledger) -> Noise:
     return Noise.of((ledger.incumbent, *ledger.closed))
 
@@ -279,7 +280,7 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     """What to do next. `noise` spares reading the closed candidates again; it must be `noise_of(ledger)`."""
     change = ledger.candidate
     runs = change.runs if change else ()
-    base = [run for run in ledger.incumbent.base if measured(run)]
+    base = ledger.incumbent.fair
     needed = base_runs_needed(len(runs), ledger.promotions)
     auditing = ledger.left <= audit_runs(ledger.budget)
 
@@ -432,8 +433,7 @@ def _guard_slip(ledger: Ledger, base: Sequence[Run], promoting: bool) -> str:
     for k, (now, before) in enumerate(zip(guard_means(runs), guard_means(base), strict=False)):
         noise = Pool()
         for change in (ledger.incumbent, *ledger.closed):
-            for group in unselected(change):
-                noise.add([run.guards[k] for run in group if k < len(run.guards)])
+            noise.add([run.guards[k] for run in change.fair if k < len(run.guards)])
         worse, error = now - before, noise.error(len(runs), len(base))
         if worse > 0 and worse >= GUARD_ERRORS * error:
             much = f"at least {GUARD_ERRORS:g} standard errors"
@@ -448,22 +448,16 @@ def _discard(verdict: Verdict) -> Action:
     return Action(Kind.DISCARD, verdict)
 
 
-def _first_seed(ledger: Ledger) -> int | None:
-    """Where the incumbent's own seeds begin: past those that selected it, so that they are fresh."""
-    used = [run.seed for run in ledger.incumbent.runs if run.seed is not None]
-    return max(used) + 1 if used else ledger.first_seed
-
-
 def _next_base_seed(ledger: Ledger) -> int | None:
-    used = [run.seed for run in ledger.incumbent.base if run.seed is not None]
-    return max(used) + 1 if used else _first_seed(ledger)
+    used = [run.seed for run in (*ledger.incumbent.runs, *ledger.incumbent.base) if run.seed is not None]
+    return max(used) + 1 if used else ledger.first_seed
 
 
 def _next_change_seed(ledger: Ledger) -> int | None:
     """The first of the incumbent's seeds that the change has not run, so that the two can be paired."""
     used = {run.seed for run in ledger.candidate.runs} if ledger.candidate else set()
-    for run in ledger.incumbent.base:
-        if measured(run) and run.seed not in used:
+    for run in ledger.incumbent.fair:
+        if run.seed not in used:
             return run.seed
     beyond = _next_base_seed(ledger)
     return None if beyond is None else max([beyond, *(seed + 1 for seed in used if seed is not None)])

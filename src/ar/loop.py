@@ -16,7 +16,7 @@ from ar import history as reading
 from ar import judge, promote, queue, refs
 from ar.agents import Briefing, make
 from ar.crew import Crew
-from ar.errors import BadProposal, BadState
+from ar.errors import BadProposal, BadState, CannotPromote
 from ar.judge import Candidate, Kind, Ledger
 from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import Pipeline
@@ -25,8 +25,10 @@ from ar.proposal import Change, prepare
 from ar.records import Attempt, Decision, Experiment, History, Run, Status, Verdict
 from ar.repo import Repo
 from ar.view import Running, Snapshot, View
+from ar.worker import Worker
 
 MAX_REFUSALS = 3
+BUSY = "another ar run is at work in this repository (process {pid}); stop that one first with Ctrl-C"
 MAX_BASELINE_CRASHES = 2
 
 
@@ -128,13 +130,40 @@ class Campaign:
 
     def measure_incumbent(self, history: History, seed: int | None) -> str:
         """Queue one run of the head's own tree."""
-        measured = sum(attempt.candidate == history.incumbent for attempt in history.attempts)
+        measured = sum(run.candidate == history.incumbent for run in history.experiments)
         what = "baseline" if seed is None else f"baseline, seed {seed}"
         body = "Measures the branch as it is, so that changes can be told from noise."
         message = Message(title=what, body=body, agent=BASELINE_AGENT, candidate=history.incumbent, seed=seed)
         name = refs.new_name("baseline", measured)
         queue.put(self.repo, self.pipeline, self.program, history.head, history.head, message, name)
         return name
+
+    def diff(self, change: Change) -> str:
+        """What a proposal changes, as a patch."""
+        return self.repo.diff(change.baseline, change.tree)
+
+    def running_log(self, name: str) -> str:
+        """What a running experiment has printed so far; empty if it does not run here."""
+        facts = queue.running(self.repo).get(name)
+        path = queue.claim_folder(self.repo, name) / "log"
+        return path.read_text(errors="replace") if facts is not None and path.is_file() else ""
+
+    def run_at_head_seed(self, history: History, ready: promote.Plan, force: bool) -> tuple[History, promote.Plan]:
+        """Run a winner at the branch's own seed, here and now, so that its tree can become the branch's.
+
+        Raises:
+            CannotPromote: that run failed.
+        """
+        name = self.replicate(history, ready.attempt, ready.seed)
+        worker = Worker(self.repo)
+        while worker.run_next():
+            pass
+        history = self.history()
+        attempt, run = reading.find(history, name)
+        ready = promote.plan(self.repo, self.program, history, attempt, force)
+        if ready.experiment is None:
+            raise CannotPromote(f"{name} {run.status} at the branch's own seed", f"see: ar log {name}")
+        return history, ready
 
     # -- judging ------------------------------------------------------------------------------------------
 
@@ -237,7 +266,7 @@ class Loop:
         Raises:
             ArError: it cannot go on; everything measured so far is kept.
         """
-        with queue.campaign_lock(self.repo), self.crew:
+        with self.repo.lock("run", busy=BUSY), self.crew:
             for line in queue.recover(self.repo, self.campaign.pipeline):
                 self.view.event(f"recovered: {line}")
             history = self.campaign.history()

@@ -14,7 +14,6 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -183,6 +182,15 @@ def running(repo: Repo) -> dict[str, dict[str, Any]]:
     return found
 
 
+def is_abandoned(repo: Repo, name: str) -> bool:
+    """Whether a running experiment's process is gone."""
+    lock = _lock(repo, name)
+    if lock is None:
+        return False
+    lock.close()
+    return True
+
+
 def end_leftovers(claimed: Claim) -> None:
     """End the processes of a run whose worker died, if any still live. Process ids are re-used: the start
     time that the launcher wrote down must match."""
@@ -232,26 +240,3 @@ def _forget(claimed: Claim) -> None:
     with contextlib.suppress(OSError):
         Path(claimed.lock.name).unlink()
     claimed.lock.close()
-
-
-@contextlib.contextmanager
-def campaign_lock(repo: Repo) -> Iterator[None]:
-    """Only one loop steers a campaign at a time.
-
-    Raises:
-        BadState: another one does.
-    """
-    path = repo.git_dir / "ar" / "loop"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise BadState(f"another ar run is at work here (process {lock.read().strip() or 'unknown'})", "wait for it, or stop it with Ctrl-C there") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-

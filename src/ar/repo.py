@@ -8,6 +8,7 @@ The only module that talks to git. Nothing here touches the user's working tree,
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -376,10 +377,28 @@ class Repo:
     # -- plumbing -----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def scratch(self, prefix: str) -> Iterator[Path]:
-        """A temporary folder on the repository's own filesystem, out of the user's sight."""
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=self._scratch()) as folder:
-            yield Path(folder)
+    def lock(self, name: str, busy: str | None = None) -> Iterator[None]:
+        """Hold one of our locks; the kernel drops it with its holder.
+
+        Args:
+            busy: raise `BadState` with this text (and the holder's process id for `{pid}`) where somebody
+                else has it; None waits.
+        """
+        path = self._scratch() / f"{name}.lock"
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            except BlockingIOError:
+                file.seek(0)
+                raise BadState((busy or "").format(pid=file.read().strip() or "unknown")) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def log_file(self, name: str) -> Path:
+        """Where a process of ours writes what it has to say besides its events."""
+        return self._scratch() / name
 
     def _scratch(self) -> Path:
         folder = self.git_dir / "ar"

@@ -1,0 +1,1 @@
+"""The fixed task: corpus, tokenizer, shards, harness and evaluation. No experiment may change it."""

@@ -1,0 +1,305 @@
+"""Stage `train`: runs training, measures it from outside, evaluates it. `python -m data.harness`.
+
+The judge's eye: this process never imports `model`. It hands out tokens and counts them, takes time,
+CPU and memory from the kernel, scores logits itself, and writes metrics.json last, if nothing failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data import weights
+from data.console import Progress, say
+from data.curve import Curve
+from data.errors import LabError, RunError
+from data.evaluate import TOLERANCE, Evaluation, Score, choose_windows, rows_per_call
+from data.feed import Feed
+from data.logits import make_logits
+from data.process import Child, Terminated, supervision
+from data.settings import TrainSettings, load, train_settings
+from data.shards import FOLDER, Manifest, read_split, read_token_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+METRICS = Path("metrics.json")
+CURVE = Path("loss.csv")
+CHECKPOINT = Path("data/checkpoint")
+
+# Dense bf16 FLOP/s of devices by a part of their name, from NVIDIA's data sheets.
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
+
+
+@dataclass
+class Trained:
+    """What the harness saw of a training run."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    tokens: int
+    steps: int
+    flops_per_token: float  # by the model's own count
+
+
+class Harness:
+    """One run: settings and manifest, and a private folder for what its processes exchange."""
+
+    def __init__(self, params: dict[str, Any], manifest: Manifest, folder: Path) -> None:
+        self.params = params
+        self.settings: TrainSettings = train_settings(params)
+        self.manifest = manifest
+        self.folder = folder
+        self.weights = folder / "weights.safetensors"
+
+    def start(self, role: str, **config: Any) -> Child:
+        """A child of `data.child` with `config` on top of what every one needs."""
+        path = self.folder / f"{role}.json"
+        common = {
+            "params": self.params,
+            "vocab_size": self.manifest.vocab_size,
+            "shards": str(FOLDER),
+            "folder": str(self.folder),
+            "weights": str(self.weights),
+        }
+        path.write_text(json.dumps({**common, **config}))
+        return Child(role, path, self.folder)
+
+    def train(self) -> Trained:
+        """Runs training to its end. Raises RunError when it fails or breaks a rule."""
+        buffer = self.folder / "windows"
+        tokens = read_split(FOLDER, self.manifest, "train")
+        settings = self.settings
+        feed = Feed(
+            tokens, settings.sequence_len, self.params["seed"], settings.tokens, settings.max_seconds, buffer
+        )
+        split = self.manifest.splits["train"]
+        child = self.start("train", buffer=str(buffer))
+        with contextlib.closing(Curve(CURVE, split.bytes / split.tokens)) as curve, killed(child):
+            return self._follow(child, feed, curve)
+
+    def _follow(self, child: Child, feed: Feed, curve: Curve) -> Trained:
+        """Answers the training process until it ends."""
+        started = cpu_at_start = flops = None
+        steps = -1
+        progress = Progress("train", 1.0)
+        while (words := child.receive()) is not None:
+            match words:
+                case ["ready", cpu] if started is None:
+                    # still trusted code: `model` is imported after this message
+                    started = feed.start = time.monotonic()
+                    cpu_at_start = float(cpu)
+                case ["next", rows, length] if started is not None:
+                    child.reply(feed.serve(*integers(rows, length)))
+                case ["loss", step, value] if started is not None:
+                    (number,), loss = integers(step), finite(value)
+                    steps = max(steps, number)
+                    if not loss <= self.settings.loss_limit:
+                        progress.stop()
+                        raise RunError(
+                            f"training diverged: loss {value} after {feed.served:,} tokens; "
+                            f"train.loss_limit is {self.settings.loss_limit:g} nats"
+                        )
+                    seconds = time.monotonic() - started
+                    bpb = curve.add(steps, feed.served, seconds, loss)
+                    speed = feed.served / max(seconds, 1e-9)
+                    progress.update(feed.progress, f"loss {loss:.3f}  {bpb:.3f} bits/byte  {speed:,.0f} tokens/s")
+                case ["done", value]:
+                    flops = finite(value)
+                case _:
+                    progress.stop()
+                    raise failure("training", words)
+        usage = child.wait()
+        if started is None or cpu_at_start is None or flops is None or usage.status:
+            progress.stop()
+            raise RunError(f"training ended without a result ({ending(usage.status)})")
+        seconds = time.monotonic() - started
+        progress.close(f"{feed.served:,} tokens")
+        if not feed.served:
+            raise RunError("training asked for no token")
+        return Trained(
+            seconds, usage.cpu_seconds - cpu_at_start, usage.peak_bytes, feed.served, steps + 1, flops
+        )
+
+    def evaluate(self) -> dict[str, Score]:
+        """Scores the trained weights on val and test. Raises RunError when a probe fails."""
+        import numpy as np
+
+        settings = self.settings
+        length = settings.sequence_len
+        rows = rows_per_call(settings.device, length, self.manifest.vocab_size)
+        buffer = self.folder / "inputs"
+        inputs = np.memmap(buffer, dtype=np.int64, mode="w+", shape=(rows, length))
+        logits = make_logits(settings.device, self.folder / "logits", (rows, length, self.manifest.vocab_size))
+        child = self.start("evaluate", rows=rows, buffer=str(buffer), logits=logits.handle())
+
+        def ask(windows: np.ndarray) -> None:
+            inputs[:] = windows
+            child.reply(b"+")
+            expect(child, "scored")
+
+        with killed(child):
+            expect(child, "ready")
+            judge = Evaluation(ask, logits, read_token_bytes(FOLDER), rows, TOLERANCE[settings.device])
+            progress = Progress("evaluate", 2.0)
+            scores = {}
+            for done, split in enumerate(("val", "test")):
+                tokens = read_split(FOLDER, self.manifest, split)
+                windows = choose_windows(tokens, length, max(1, settings.eval_tokens // length))
+                try:
+                    scores[split] = judge.score(windows, lambda share, done=done: progress.update(done + share))
+                except RunError:
+                    progress.stop()
+                    raise
+            progress.close(f"val {scores['val'].bits_per_byte:.4f} bits/byte")
+        return scores
+
+    def run(self) -> dict[str, Any]:
+        """The whole run; returns the metrics."""
+        trained = self.train()
+        number = weights.count(self.weights)
+        scores = self.evaluate()
+        metrics: dict[str, Any] = {
+            "val_bpb": scores["val"].bits_per_byte,
+            "test_bpb": scores["test"].bits_per_byte,
+            "train_seconds": round(trained.seconds, 3),
+            "cpu_seconds": round(trained.cpu_seconds, 3),
+            "peak_memory_mb": round(trained.peak_bytes / 1e6, 1),
+            "tokens": trained.tokens,
+            "tokens_per_second": round(trained.tokens / trained.seconds, 1),
+            "params": number,
+            "steps": trained.steps,
+            "corpus": self.manifest.corpus,
+        }
+        if peak := peak_flops(self.settings.device):
+            metrics["mfu"] = trained.flops_per_token * trained.tokens / trained.seconds / peak
+        return metrics
+
+
+def killed(child: Child) -> contextlib.closing[Any]:
+    """A context that leaves nothing of `child` behind."""
+    stack = contextlib.ExitStack()
+    stack.callback(child.kill)
+    return contextlib.closing(stack)
+
+
+def integers(*words: str) -> tuple[int, ...]:
+    """Message words as integers. Raises RunError when they are none."""
+    try:
+        return tuple(int(word) for word in words)
+    except ValueError as error:
+        raise RunError(f"training sent a message that makes no sense: {' '.join(words)[:80]!r}") from error
+
+
+def finite(word: str) -> float:
+    """A message word as a float, NaN if it is none."""
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
+
+
+def expect(child: Child, word: str) -> None:
+    """The evaluation process's next message must be `word`. Raises RunError otherwise."""
+    words = child.receive()
+    if words is None:
+        raise RunError(f"the model's process ended while being evaluated ({ending(child.wait().status)})")
+    if words[0] != word:
+        raise failure("evaluation", words)
+
+
+def failure(name: str, words: list[str]) -> RunError:
+    """What a child's last message says."""
+    text = " ".join(words[1:]).replace("\\n", "\n")
+    if words[0] == "crash":
+        return RunError(f"{name} crashed: {text}")
+    if words[0] == "refused":
+        return RunError(f"{name} refused: {text}")
+    if words[0] == "fail":
+        return RunError(text)
+    return RunError(f"{name} sent a message that makes no sense: {' '.join(words)[:80]!r}")
+
+
+def ending(status: int) -> str:
+    """An exit status in words."""
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def peak_flops(device: str) -> float | None:
+    """Dense bf16 FLOP/s of the CUDA device, or None if it is no CUDA device or not a known one."""
+    if device != "cuda":
+        return None
+    import torch
+
+    name = torch.cuda.get_device_name()
+    return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
+
+
+def keep_checkpoint(source: Path | None) -> None:
+    """`data/checkpoint`, which always exists for DVC: with the weights if there are any to keep."""
+    shutil.rmtree(CHECKPOINT, ignore_errors=True)
+    CHECKPOINT.mkdir(parents=True)
+    if source is not None:
+        shutil.copyfile(source, CHECKPOINT / "weights.safetensors")
+    else:
+        (CHECKPOINT / "none.txt").write_text("train.save_checkpoint is false\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The file appears whole or not at all."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def run() -> dict[str, Any]:
+    """Checks, trains, evaluates, and writes the metrics."""
+    METRICS.unlink(missing_ok=True)
+    params = load()
+    train_settings(params)
+    manifest = Manifest.load(FOLDER)
+    manifest.verify(FOLDER)
+    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+        harness = Harness(params, manifest, Path(folder))
+        metrics = harness.run()
+        keep_checkpoint(harness.weights if harness.settings.save_checkpoint else None)
+    write_atomically(METRICS, json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def main() -> int:
+    """The command. Returns the exit status."""
+    try:
+        with supervision():
+            metrics = run()
+    except LabError as error:
+        say(f"train: {error}")
+        return error.exit_code
+    except OSError as error:
+        say(f"train: {error.filename or 'data'}: {error.strerror}")
+        return 2
+    except KeyboardInterrupt:
+        say("train: interrupted; nothing of the run is left")
+        return 130
+    except Terminated as signal:
+        say("train: terminated; nothing of the run is left")
+        return 128 + int(signal.args[0])
+    print(json.dumps(metrics))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

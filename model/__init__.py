@@ -1,0 +1,1 @@
+"""What experiments change: the network, its optimizer, its schedule and the training loop."""

@@ -1,0 +1,288 @@
+"""The command line: each command parses, makes one call, prints.
+
+Errors become text and exit codes here and nowhere else. Imports that cost time are inside the commands that
+need them, so that `ar --help` is instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ar.errors import ArError, NotFound
+
+if TYPE_CHECKING:
+    from ar.loop import Campaign
+    from ar.records import History
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.option("-C", "folder", type=click.Path(exists=True, file_okay=False), help="Work in this folder.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="dvc-ar", prog_name="ar")
+def cli(folder: str | None, debug: bool) -> None:
+    """Autonomous research on git and DVC.
+
+    Every experiment is a commit on its own ref, every verdict is measured over seeds, and the branch moves
+    only by merging a commit that was itself measured. Start with: ar init, ar doctor, ar run.
+    """
+    if folder:
+        os.chdir(folder)
+
+
+@cli.command()
+@click.option("-y", "--yes", is_flag=True, help="Take what was inferred; ask nothing.")
+@click.option("--print", "only_print", is_flag=True, help="Print it instead of writing the file.")
+@click.option("--force", is_flag=True, help="Replace an existing program.md.")
+def init(yes: bool, only_print: bool, force: bool) -> None:
+    """Write program.md from what the project declares."""
+    from ar import init as starting
+    from ar.repo import Repo
+
+    repo = Repo.open()
+    text = starting.draft(repo)
+    if only_print:
+        click.echo(text, nl=False)
+        return
+    starting.refuse_overwrite(repo, force)
+    if not yes:
+        click.echo(text)
+        if not click.confirm("Write this to program.md?", default=True):
+            raise click.Abort
+    starting.write(repo, text)
+    click.echo("Wrote program.md. Read it, adjust it, then run: ar doctor && ar run")
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what is ready, what is missing, and the command for each."""
+    from ar import doctor as checking
+    from ar.show import checks_view, echo
+
+    checks = checking.examine(Path.cwd())
+    echo(checks_view(checks))
+    if not all(check.ok for check in checks if check.required):
+        sys.exit(2)
+
+
+@cli.command("next")
+@click.option("-n", "count", type=click.IntRange(1), default=1, show_default=True, help="How many to queue.")
+@click.option("--agent", metavar="KIND", help="Agent to ask instead of program.md's.")
+@click.option("--dry-run", is_flag=True, help="Show the proposal; queue nothing.")
+def next_(count: int, agent: str | None, dry_run: bool) -> None:
+    """Ask the agent for the next experiment and queue it."""
+    from ar.errors import BadProposal
+    from ar.show import echo, proposal_view
+
+    campaign = _campaign()
+    for _ in range(count):
+        for retry in range(10):
+            change = campaign.propose(agent)
+            if dry_run:
+                echo(proposal_view(change.proposal, campaign.diff(change)))
+                break
+            try:
+                name = campaign.submit(change)
+            except BadProposal:
+                # Another process proposed the same at the same moment.
+                if retry == 9:
+                    raise
+                continue
+            echo(proposal_view(change.proposal, campaign.diff(change), name))
+            break
+        if dry_run:
+            break
+
+
+@cli.command()
+@click.option("-n", "experiments", type=click.IntRange(0), help="How many new changes to try.  [default: the budget]")
+@click.option("--hours", type=click.FloatRange(0, min_open=True), help="Wall time after which nothing new starts.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Experiments at once.")
+@click.option("--plain", is_flag=True, help="Log lines instead of the live view.")
+def run(experiments: int | None, hours: float | None, jobs: int, plain: bool) -> None:
+    """Propose, run, judge and promote until the budget ends.
+
+    Ctrl-C once finishes what runs and ends; twice stops at once. Started again, it carries on.
+    """
+    from ar.loop import Limits, Loop
+    from ar.show import echo, summary
+    from ar.view import open_view
+
+    campaign = _campaign()
+    level = _count_interrupts()
+    with open_view(plain or None) as view:
+        loop = Loop(campaign, Limits(experiments, hours, jobs), view, level)
+        done = loop.run()
+    if done.stopped:
+        click.echo(done.stopped)
+    history = campaign.history()
+    echo(summary(history, campaign.program))
+    click.echo("See: ar show, ar plot, git log --first-parent")
+    if level():
+        sys.exit(130)
+
+
+@cli.command()
+@click.option("-n", "limit", type=click.IntRange(1), help="Only the newest N.")
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="A line an experiment, as CSV.")
+def show(limit: int | None, as_json: bool, as_csv: bool) -> None:
+    """Show the history: what was tried, what it gave, what the judge said."""
+    from ar import show as showing
+
+    campaign = _campaign()
+    history = campaign.history()
+    if as_json:
+        click.echo(showing.to_json(history, campaign.program, limit))
+    elif as_csv:
+        click.echo(showing.to_csv(history, campaign.program, limit), nl=False)
+    else:
+        showing.echo(showing.render(history, campaign.program, limit))
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--stat", is_flag=True, help="Files and line counts only.")
+def diff(name: str, stat: bool) -> None:
+    """Show what an experiment changed against its baseline."""
+    from ar.history import find
+    from ar.promote import changed
+    from ar.show import diff_view, echo
+
+    campaign = _campaign()
+    _, experiment = find(campaign.history(), name)
+    text = changed(campaign.repo, campaign.program, experiment.baseline, experiment.rev, stat)
+    echo(diff_view(text or "no change besides outputs\n"))
+
+
+@cli.command()
+@click.argument("name")
+def log(name: str) -> None:
+    """Show an experiment's hypothesis, end and output."""
+    from ar.show import echo, log_view
+
+    campaign = _campaign()
+    history = campaign.history()
+    echo(log_view(*_found(history, name), running_log=campaign.running_log(name)))
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--dry-run", is_flag=True, help="Show what would be merged; change nothing.")
+@click.option("--force", is_flag=True, help="Merge an unjudged or losing experiment all the same.")
+def promote(name: str | None, dry_run: bool, force: bool) -> None:
+    """Merge the best judged experiment (or NAME) into the current branch."""
+    from ar import promote as promoting
+
+    campaign = _campaign()
+    with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
+        history = campaign.history()
+        if name is None and not any(a.outcome == "winner" for a in history.attempts):
+            latest = [attempt for attempt in history.attempts if attempt.outcome == "promoted"]
+            if latest:
+                click.echo(f"Nothing waits: {latest[-1].name} ({latest[-1].title}) is in the branch already.")
+                return
+        attempt = _found(history, name)[0] if name else promoting.best(history)
+        ready = promoting.plan(campaign.repo, campaign.program, history, attempt, force)
+        if dry_run:
+            if ready.experiment is None:
+                click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
+            else:
+                click.echo(promoting.message(campaign.program, history, ready, ready.experiment))
+            click.echo(promoting.changed(campaign.repo, campaign.program, history.head, attempt.experiments[0].rev))
+            return
+        if ready.experiment is None:
+            click.echo(f"Running {attempt.name} at the branch's own seed {ready.seed} first …", err=True)
+            history, ready = campaign.run_at_head_seed(history, ready, force)
+        merge = promoting.merge(campaign.repo, campaign.pipeline, campaign.program, history, ready)
+    click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})")
+
+
+@cli.command()
+@click.option("-o", "--output", "path", type=click.Path(dir_okay=False, path_type=Path), default=Path("progress.png"), show_default=True, help="PNG, SVG or HTML by its ending.")
+def plot(path: Path) -> None:
+    """Draw the progress chart."""
+    from ar import plots
+
+    campaign = _campaign()
+    plots.progress(campaign.history(), campaign.program, path)
+    click.echo(f"Wrote {path}")
+
+
+# -- the edge ---------------------------------------------------------------------------------------------
+
+
+def _campaign() -> Campaign:
+    from ar.loop import Campaign
+    from ar.program import load
+    from ar.repo import Repo
+
+    repo = Repo.open()
+    return Campaign(repo, load(repo.root))
+
+
+def _found(history: History, name: str) -> Any:
+    from ar.history import find
+
+    if not history.attempts:
+        raise NotFound("there is no experiment yet", "run: ar run")
+    return find(history, name)
+
+
+def _count_interrupts() -> Callable[[], int]:
+    """A counter of Ctrl-C presses: the first two are requests, the third is the signal's own effect."""
+    pressed = 0
+
+    def handle(_number: int, _frame: Any) -> None:
+        nonlocal pressed
+        pressed += 1
+        if pressed >= 2:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return lambda: pressed
+
+
+def main() -> None:
+    """Entry point of `ar` and `autoresearch`."""
+    from ar.archiver import exec_archiver, is_archiver_call
+
+    argv = sys.argv[1:]
+    debug = "--debug" in argv
+    try:
+        if Path(sys.argv[0]).name == "ar" and is_archiver_call(argv, cli.commands):
+            exec_archiver(argv)
+        sys.exit(cli.main(argv, standalone_mode=False))
+    except ArError as error:
+        _fail(str(error), error.exit_code, debug)
+    except click.Abort:
+        _fail("aborted", 130, debug=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing is lost", 130, debug=False)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of a pipe went away: no business of ours
+        sys.exit(141)
+    except OSError as error:
+        mend = "\n  free some space, then run the command again" if error.errno == errno.ENOSPC else ""
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}{mend}", 2, debug)
+
+
+def _fail(text: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
+    sys.exit(code)

@@ -1,0 +1,148 @@
+"""`ar doctor`: what is ready, what is missing, and the command for each."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ar import history as reading
+from ar import queue, refs
+from ar.errors import ArError
+from ar.messages import BASELINE_AGENT
+from ar.pipeline import LOCK_FILE
+from ar.program import Program
+from ar.program import load as load_program
+from ar.records import Status
+from ar.repo import Repo
+
+_GIT = (2, 30)
+_LOW_DISK = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the examination.
+
+    Args:
+        required: `ar run` cannot work without it.
+        mend: what to type; empty where all is well.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str = ""
+    required: bool = True
+
+
+def examine(folder: Path) -> list[Check]:
+    """Every check that makes sense so far: without a repository there is nothing else to look at."""
+    checks = [_git_version(), _dvc_version()]
+    try:
+        repo = Repo.open(folder)
+    except ArError as error:
+        return [*checks, Check("project", False, error.message, error.mend or "")]
+    checks.append(Check("project", True, str(repo.root)))
+    checks.append(_branch(repo))
+    checks.append(_disk(repo))
+    plan = reading.read_layout(repo, repo.head())
+    stages = ", ".join(plan.stages)
+    checks.append(Check("pipeline", bool(stages), stages or "dvc.yaml at HEAD declares no stage", "" if stages else "run: dvc stage add …"))
+    try:
+        program = load_program(repo.root)
+        reading.baseline_params(repo, program)
+    except ArError as error:
+        return [*checks, Check("program.md", False, error.message, error.mend or "")]
+    checks.append(Check("program.md", True, f"{program.objective.direction} {program.objective}"))
+    return [*checks, *_metrics(repo, program), _agent(program), _sandbox(program), *_campaign(repo, program)]
+
+
+def _git_version() -> Check:
+    import subprocess
+
+    try:
+        text = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return Check("git", False, "not on PATH", "install git")
+    found = re.search(r"(\d+)\.(\d+)[\d.]*", text)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    ok = version >= _GIT
+    return Check("git", ok, found[0] if found else text.strip(), "" if ok else f"install git {_GIT[0]}.{_GIT[1]} or newer")
+
+
+def _dvc_version() -> Check:
+    try:
+        return Check("dvc", True, importlib.metadata.version("dvc"))
+    except importlib.metadata.PackageNotFoundError:
+        return Check("dvc", False, "not installed in this environment", "run: pip install 'dvc>=3.67,<4'")
+
+
+def _branch(repo: Repo) -> Check:
+    branch = repo.branch()
+    if branch is None:
+        return Check("branch", False, "HEAD is detached: a promotion would be on no branch", "run: git switch -c my-campaign", required=False)
+    detail = branch.removeprefix("refs/heads/")
+    if repo.is_dirty():
+        return Check("branch", True, f"{detail}, with uncommitted changes: experiments start from HEAD, without them", required=False)
+    return Check("branch", True, detail)
+
+
+def _disk(repo: Repo) -> Check:
+    try:
+        free = shutil.disk_usage(repo.root).free
+    except OSError as error:
+        return Check("disk", False, str(error))
+    ok = free > _LOW_DISK and os.access(repo.git_dir, os.W_OK)
+    return Check("disk", ok, f"{free / 1e9:.1f} GB free" if os.access(repo.git_dir, os.W_OK) else f"{repo.git_dir} is read-only", "" if ok else "free some space, or check permissions")
+
+
+def _metrics(repo: Repo, program: Program) -> list[Check]:
+    head = repo.head()
+    values = reading.metric_values(repo, [head], [metric.file for metric in program.metrics])[0]
+    checks = []
+    for metric in program.metrics:
+        value = reading.number(values.get(str(metric)))
+        if value is not None:
+            checks.append(Check("metric", True, f"{metric} is {value:g} at HEAD", required=False))
+        elif any(name.startswith(f"{metric.file}:") for name in values):
+            keys = [name.rpartition(":")[2] for name in values if name.startswith(f"{metric.file}:")]
+            checks.append(Check("metric", False, f"{metric.file} at HEAD has no number '{metric.key}', only {', '.join(keys)}", "correct program.md"))
+        else:
+            checks.append(Check("metric", True, f"{metric} is not measured at HEAD; ar run measures it", required=False))
+    if repo.read(head, LOCK_FILE) is None:
+        checks.append(Check("dvc.lock", True, "none at HEAD; the first promotion adds it", required=False))
+    return checks
+
+
+def _agent(program: Program) -> Check:
+    if program.agent.kind == "optuna" and not program.search:
+        return Check("agent", False, "optuna has no ranges to search", "add search: to program.md")
+    if importlib.util.find_spec("optuna") is None:
+        return Check("agent", False, "optuna is not installed", "run: pip install optuna")
+    return Check("agent", True, f"optuna over {len(program.search)} parameters; needs no key")
+
+
+def _sandbox(program: Program) -> Check:
+    seen = f" and {', '.join(program.sandbox.env)}" if program.sandbox.env else ""
+    return Check(
+        "isolation", True, f"stages run as you, in a folder of their own, with an allow-listed environment{seen}", required=False
+    )
+
+
+def _campaign(repo: Repo, program: Program) -> list[Check]:
+    history = reading.read(repo, program)
+    runs = history.experiments
+    ended = sum(run.status.ended for run in runs)
+    waiting = [run for run in runs if run.status is Status.QUEUED]
+    checks = [Check("history", True, f"{ended} runs ended, {len(waiting)} queued", required=False)]
+    base = [run for run in runs if run.candidate == history.incumbent and run.agent == BASELINE_AGENT and run.status is Status.SUCCEEDED]
+    checks.append(Check("baseline", True, f"measured {len(base)} times" if base else "not measured yet; ar run begins with it", required=False))
+    dead = [name for name in map(refs.name_of, repo.refs(refs.RUNNING)) if queue.is_abandoned(repo, name)]
+    if dead:
+        checks.append(Check("leftovers", False, f"{', '.join(dead)}: claimed by a process that is gone", "run: ar run (it takes them up again)", required=False))
+    return checks
