@@ -1,0 +1,129 @@
+"""Stand aside for the archiver: our console script hides binutils' `ar`, which C builds call by that name.
+
+Only the command line is looked at. What fits the archiver's grammar and is none of our commands is handed,
+untouched, to the next `ar` on PATH.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ar.errors import ArError
+
+# GNU ar 2.40, llvm-ar, and the BSDs: `ar(1)`, "[-]p[mod]". `s` is an operation when it stands alone.
+_OPERATIONS = frozenset("dmpqrtx")
+_MODIFIERS = frozenset("abcCDfijklLNoOPsSTuUvVzZ")
+# Modifiers that the archiver refuses without one of these operations. They keep words such as `diff` ours.
+_ONLY_WITH = {"u": "r", "N": "dpx", "a": "mqr", "b": "mqr", "i": "mqr", "O": "t"}
+_TAKES_ARGUMENT = frozenset("abiN")  # a member's name to stand by; a count
+
+_LONG = frozenset(["--thin"])
+_LONG_WITH_VALUE = frozenset(
+    ["--plugin", "--target", "--output", "--record-libdeps", "--format", "--rsp-quoting"]
+)
+_AIX = re.compile(r"-X(32|64|32_64|any)")
+
+# Files already handed to, so that a wrapper that comes back to us (a pyenv shim does) is passed over.
+_TRIED = "AR_ARCHIVERS_TRIED"
+
+
+class NoArchiver(ArError):
+    """There is no other `ar` on PATH."""
+
+    exit_code = 127  # the shell's "command not found", which build systems know
+
+
+def is_archiver_call(argv: Sequence[str], commands: Collection[str]) -> bool:
+    """Whether the arguments are meant for the archiver.
+
+    Args:
+        argv: arguments without the program's name.
+        commands: our own commands and options; a first word among them is ours. `-h`, `--help` and
+            `--version` are always ours.
+    """
+    if not argv or argv[0] in commands:
+        return False
+    if argv[0].startswith("@") and len(argv[0]) > 1:
+        return True  # the archiver reads its arguments from that file
+    split = _split(argv)
+    if split is None:
+        return False
+    letters, operands = split
+    if letters in ("M", "V"):
+        return operands == 0  # a librarian script on standard input; the archiver's version
+    found = [letter for letter in letters if letter in _OPERATIONS]
+    operation = found[0] if len(found) == 1 else "s" if not found and "s" in letters else None
+    if operation is None or not set(letters) <= _OPERATIONS | _MODIFIERS:
+        return False
+    if any(operation not in _ONLY_WITH.get(letter, operation) for letter in letters):
+        return False
+    return operands >= 1 + sum(letter in letters for letter in _TAKES_ARGUMENT)
+
+
+def _split(argv: Sequence[str]) -> tuple[str, int] | None:
+    """Key letters and the number of operands; None where a word has no place in the grammar."""
+    letters, operands = "", 0
+    words = iter(argv)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if word == "--":
+            operands += sum(1 for _ in words)
+        elif name in _LONG_WITH_VALUE:
+            if not equals and next(words, None) is None:
+                return None
+        elif word in _LONG or _AIX.fullmatch(word):
+            continue
+        elif len(word) > 1 and word[0] == "-":
+            if not word[1:].isalpha():
+                return None
+            letters += word[1:]
+        elif not letters:
+            letters = word
+        else:
+            operands += 1
+    return letters, operands
+
+
+def exec_archiver(argv: Sequence[str]) -> NoReturn:
+    """Become the next `ar` on PATH with these arguments.
+
+    Raises:
+        NoArchiver: there is none.
+    """
+    tried = [path for path in os.environ.get(_TRIED, "").split(os.pathsep) if path]
+    for path in _archivers():
+        real = str(path.resolve())
+        if real in tried:
+            continue
+        tried.append(real)
+        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # not a program after all: on to the next
+            os.execve(path, [str(path), *argv], {**os.environ, _TRIED: os.pathsep.join(tried)})  # noqa: S606
+    raise NoArchiver(
+        f"'ar {' '.join(argv)}' is a call of the archiver, and PATH has no other ar than this one",
+        "install binutils",
+    )
+
+
+def _archivers() -> Iterator[Path]:
+    own = Path(sys.argv[0]).resolve()
+    for folder in os.get_exec_path():
+        path = Path(folder or ".", "ar")
+        if path.is_file() and os.access(path, os.X_OK) and path.resolve() != own and not _is_ours(path):
+            yield path
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the file is this tool's console script, perhaps of another environment."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False
+    return head.startswith(b"#!") and b"python" in head and b"ar.cli" in head

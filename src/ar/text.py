@@ -1,0 +1,41 @@
+"""Text from experiments, agents and logs made safe to print: it is data, never terminal commands."""
+
+from __future__ import annotations
+
+import re
+
+# In this order: strings that end with BEL or ST (titles, links, device strings), CSI sequences (colours,
+# cursor), and the remaining two- and three-byte escapes. An unfinished string eats its line at most.
+_ESCAPE = re.compile(
+    r"(?:\x1b[P\]X^_]|[\x90\x9d\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|\x1b[ -/]*[0-~]?"
+)
+# A terminal shows what follows the last carriage return of a line: of a progress bar, its end.
+_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
+# Controls but newline and tab, and marks that reorder the text around them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """The text without terminal escapes, control characters (newline and tab stay) and lone surrogates."""
+    text = _ESCAPE.sub("", text).replace("\r\n", "\n")
+    text = _CONTROL.sub("", _OVERWRITTEN.sub("", text))
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """Plain text with every run of whitespace a single space: for titles and table cells."""
+    return " ".join(plain(text).split())
+
+
+def shorten_middle(text: str, limit: int) -> str:
+    """At most `limit` characters, both ends kept: of a name or a path these tell most."""
+    if len(text) <= limit:
+        return text
+    if limit < 1:
+        return ""
+    head = limit // 2
+    tail = limit - head - 1
+    return f"{text[:head]}…{text[len(text) - tail:]}"
