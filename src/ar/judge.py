@@ -23,10 +23,12 @@ GUARD_DRIFT = 0.02  # of the campaign's first baseline: what a guard may lose ov
 SIMPLER_RUNS = 4  # runs that a simplification needs to be promoted when equal
 SIMPLER_BAR = 2.0  # its bar, after one sigma is added to its improvement
 SIMPLER = "simpler, not better"
+HOLDOUT_BAR = 2.0  # the score of worsening on the holdout at which a change counts as overfitted
+CERTAIN = 99.0  # the score of any difference where there is no noise; finite, so that JSON can hold it
 PAIRING_DF = 6  # degrees of freedom from which the campaign knows how alike runs of one seed are
 PAIRING_RUNS = 5  # what a change gets to measure that, where its first run beats the incumbent's
 LEAST_RESIDUAL = 0.25  # of sigma: how far pairing is trusted. Large changes decorrelate more than small ones
-HUGE = 1e150  # a value beyond this is no measurement; below it no sum of squares overflows
+HUGE = 1e140  # a value beyond this is no measurement; below it no sum of squares overflows
 
 
 def promote_bar(n: int) -> float:
@@ -50,17 +52,15 @@ def audit_runs(budget: int) -> int:
 
 
 def score(t: float, df: int) -> float:
-    """Student's t on df degrees of freedom as the normal deviate of equal tail (Wallace 1959, eq. 5)."""
-    if math.isinf(t):
-        return t
-    return math.copysign(math.sqrt(df * math.log1p(t * t / df)) * (8 * df + 1) / (8 * df + 3), t)
+    """Student's t on df degrees of freedom as the normal deviate of equal tail (Wallace 1959), clipped."""
+    z = math.sqrt(df * math.log1p(t * t / df)) * (8 * df + 1) / (8 * df + 3)
+    return math.copysign(min(z, CERTAIN), t)
 
 
 def unscore(z: float, df: int) -> float:
-    """The t whose `score` is z."""
+    """The t whose `score` is z, for z of at least 0."""
     root = z * (8 * df + 3) / (8 * df + 1)
-    power = root * root / df
-    return math.copysign(math.sqrt(df * math.expm1(power)), z) if power < 700 else math.copysign(math.inf, z)
+    return math.sqrt(df * math.expm1(min(700.0, root * root / df)))
 
 
 def measured(run: Run) -> bool:
@@ -273,11 +273,15 @@ def chi_square(p: float, df: int) -> float:
 
 
 def noise_of(ledger: Ledger) -> Noise:
+    """What the campaign so far shows of its noise, the open change left out."""
     return Noise.of((ledger.incumbent, *ledger.closed))
 
 
 def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
-    """What to do next. `noise` spares reading the closed candidates again; it must be `noise_of(ledger)`."""
+    """What to do next: one step, for the caller to take and to record.
+
+    `noise` spares reading the closed changes again; it must equal `noise_of(ledger)`.
+    """
     change = ledger.candidate
     runs = change.runs if change else ()
     base = ledger.incumbent.fair
@@ -411,6 +415,42 @@ def compare(runs: Sequence[Run], base: Sequence[Run], noise: Noise) -> Compariso
     sigma = noise.residual_sigma
     error = math.sqrt(sigma**2 * residual + (noise.sigma**2 - sigma**2) * by_seed)
     return Comparison(effect, error, sigma, noise.residual.df, paired=True)
+
+
+def resolution(noise: Noise, n: int, m: int) -> float:
+    """The smallest mean improvement that n runs against m of the incumbent can show; nan if unknown."""
+    runs, base = ([Run(seed, 0.0) for seed in range(count)] for count in (n, m))
+    found = compare(runs, base, noise)
+    return unscore(promote_bar(n), found.df) * found.error if found.df else math.nan
+
+
+def overfitted(holdout: Ledger) -> str:
+    """Why a change about to be promoted is refused for what it does on the holdout; empty if it passes.
+
+    `holdout` is the campaign's ledger with the holdout's values in place of the objective's.
+    """
+    change = holdout.candidate or Candidate()
+    runs, base = [run for run in change.runs if measured(run)], holdout.incumbent.fair
+    if not runs or not base:
+        return ""
+    found = compare(runs, base, noise_of(holdout))
+    if found.z > -HOLDOUT_BAR:
+        return ""
+    return f"Overfitted: worse on the holdout by {found.effect:.4g} ± {found.error:.2g}, z = {found.z:.2f}."
+
+
+def total_gain(first: Sequence[Run], audit: Sequence[Run]) -> tuple[float, float]:
+    """What the campaign gained and its standard error: mean of the first baseline minus mean of the audit.
+
+    Both sides are runs that no decision selected. nan where a side has no value, or no noise can be told.
+    """
+    before, after = ([run.value for run in runs if measured(run)] for runs in (first, audit))
+    if not before or not after:
+        return math.nan, math.nan
+    pool = Pool()
+    pool.add(before)
+    pool.add(after)
+    return mean(before) - mean(after), pool.error(len(before), len(after))
 
 
 def _say(verdict: Verdict, decision: Decision, why: str) -> Verdict:

@@ -107,8 +107,8 @@ class Verdict(Record):
     Args:
         decision: promote, discard, or open (more runs are wanted).
         reason: one sentence in words.
-        effect: change minus incumbent, oriented (below 0 is an improvement), from the runs the rule
-            used; None before both sides have one.
+        effect: change minus incumbent, oriented (below 0 is an improvement), from the confirming runs
+            (all but the screening run) where there are any; None before both sides have a run.
         standard_error: of `effect`, in the metric's unit.
         z, bar: the rule's score and what it had to reach.
         runs, base_runs: how many runs stand on either side.
