@@ -20,7 +20,7 @@ import click
 from ar.errors import ArError, NotFound
 
 if TYPE_CHECKING:
-    from ar.loop import Campaign
+    from ar.campaign import Campaign
     from ar.records import History
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -30,7 +30,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option("-C", "folder", type=click.Path(exists=True, file_okay=False), help="Work in this folder.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="dvc-ar", prog_name="ar")
-def cli(folder: str | None, debug: bool) -> None:
+def cli(folder: str | None, debug: bool) -> None:  # noqa: ARG001 - `main` looks for --debug itself
     """Autonomous research on git and DVC.
 
     Every experiment is a commit on its own ref, every verdict is measured over seeds, and the branch moves
@@ -105,9 +105,15 @@ def next_(count: int, agent: str | None, dry_run: bool) -> None:
 
 
 @cli.command()
-@click.option("-n", "experiments", type=click.IntRange(0), help="How many new changes to try.  [default: the budget]")
-@click.option("--hours", type=click.FloatRange(0, min_open=True), help="Wall time after which nothing new starts.")
-@click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Experiments at once.")
+@click.option(
+    "-n", "experiments", type=click.IntRange(0), help="How many new changes to try.  [default: the budget]"
+)
+@click.option(
+    "--hours", type=click.FloatRange(0, min_open=True), help="Wall time after which nothing new starts."
+)
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Experiments at once."
+)
 @click.option("--plain", is_flag=True, help="Log lines instead of the live view.")
 def run(experiments: int | None, hours: float | None, jobs: int, plain: bool) -> None:
     """Propose, run, judge and promote until the budget ends.
@@ -199,17 +205,27 @@ def promote(name: str | None, dry_run: bool, force: bool) -> None:
                 click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
             else:
                 click.echo(promoting.message(campaign.program, history, ready, ready.experiment))
-            click.echo(promoting.changed(campaign.repo, campaign.program, history.head, attempt.experiments[0].rev))
+            click.echo(
+                promoting.changed(campaign.repo, campaign.program, history.head, attempt.experiments[0].rev)
+            )
             return
         if ready.experiment is None:
             click.echo(f"Running {attempt.name} at the branch's own seed {ready.seed} first …", err=True)
-            history, ready = campaign.run_at_head_seed(history, ready, force)
+            history, ready = campaign.run_at_head_seed(ready, force)
         merge = promoting.merge(campaign.repo, campaign.pipeline, campaign.program, history, ready)
     click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})")
 
 
 @cli.command()
-@click.option("-o", "--output", "path", type=click.Path(dir_okay=False, path_type=Path), default=Path("progress.png"), show_default=True, help="PNG, SVG or HTML by its ending.")
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("progress.png"),
+    show_default=True,
+    help="PNG, SVG or HTML by its ending.",
+)
 def plot(path: Path) -> None:
     """Draw the progress chart."""
     from ar import plots
@@ -223,7 +239,7 @@ def plot(path: Path) -> None:
 
 
 def _campaign() -> Campaign:
-    from ar.loop import Campaign
+    from ar.campaign import Campaign
     from ar.program import load
     from ar.repo import Repo
 

@@ -52,7 +52,14 @@ def examine(folder: Path) -> list[Check]:
     checks.append(_disk(repo))
     plan = reading.read_layout(repo, repo.head())
     stages = ", ".join(plan.stages)
-    checks.append(Check("pipeline", bool(stages), stages or "dvc.yaml at HEAD declares no stage", "" if stages else "run: dvc stage add …"))
+    checks.append(
+        Check(
+            "pipeline",
+            bool(stages),
+            stages or "dvc.yaml at HEAD declares no stage",
+            "" if stages else "run: dvc stage add …",
+        )
+    )
     try:
         program = load_program(repo.root)
         reading.baseline_params(repo, program)
@@ -72,7 +79,12 @@ def _git_version() -> Check:
     found = re.search(r"(\d+)\.(\d+)[\d.]*", text)
     version = (int(found[1]), int(found[2])) if found else (0, 0)
     ok = version >= _GIT
-    return Check("git", ok, found[0] if found else text.strip(), "" if ok else f"install git {_GIT[0]}.{_GIT[1]} or newer")
+    return Check(
+        "git",
+        ok,
+        found[0] if found else text.strip(),
+        "" if ok else f"install git {_GIT[0]}.{_GIT[1]} or newer",
+    )
 
 
 def _dvc_version() -> Check:
@@ -85,10 +97,21 @@ def _dvc_version() -> Check:
 def _branch(repo: Repo) -> Check:
     branch = repo.branch()
     if branch is None:
-        return Check("branch", False, "HEAD is detached: a promotion would be on no branch", "run: git switch -c my-campaign", required=False)
+        return Check(
+            "branch",
+            False,
+            "HEAD is detached: a promotion would be on no branch",
+            "run: git switch -c my-campaign",
+            required=False,
+        )
     detail = branch.removeprefix("refs/heads/")
     if repo.is_dirty():
-        return Check("branch", True, f"{detail}, with uncommitted changes: experiments start from HEAD, without them", required=False)
+        return Check(
+            "branch",
+            True,
+            f"{detail}, with uncommitted changes: experiments start from HEAD, without them",
+            required=False,
+        )
     return Check("branch", True, detail)
 
 
@@ -98,7 +121,12 @@ def _disk(repo: Repo) -> Check:
     except OSError as error:
         return Check("disk", False, str(error))
     ok = free > _LOW_DISK and os.access(repo.git_dir, os.W_OK)
-    return Check("disk", ok, f"{free / 1e9:.1f} GB free" if os.access(repo.git_dir, os.W_OK) else f"{repo.git_dir} is read-only", "" if ok else "free some space, or check permissions")
+    return Check(
+        "disk",
+        ok,
+        f"{free / 1e9:.1f} GB free" if os.access(repo.git_dir, os.W_OK) else f"{repo.git_dir} is read-only",
+        "" if ok else "free some space, or check permissions",
+    )
 
 
 def _metrics(repo: Repo, program: Program) -> list[Check]:
@@ -111,9 +139,18 @@ def _metrics(repo: Repo, program: Program) -> list[Check]:
             checks.append(Check("metric", True, f"{metric} is {value:g} at HEAD", required=False))
         elif any(name.startswith(f"{metric.file}:") for name in values):
             keys = [name.rpartition(":")[2] for name in values if name.startswith(f"{metric.file}:")]
-            checks.append(Check("metric", False, f"{metric.file} at HEAD has no number '{metric.key}', only {', '.join(keys)}", "correct program.md"))
+            checks.append(
+                Check(
+                    "metric",
+                    False,
+                    f"{metric.file} at HEAD has no number '{metric.key}', only {', '.join(keys)}",
+                    "correct program.md",
+                )
+            )
         else:
-            checks.append(Check("metric", True, f"{metric} is not measured at HEAD; ar run measures it", required=False))
+            checks.append(
+                Check("metric", True, f"{metric} is not measured at HEAD; ar run measures it", required=False)
+            )
     if repo.read(head, LOCK_FILE) is None:
         checks.append(Check("dvc.lock", True, "none at HEAD; the first promotion adds it", required=False))
     return checks
@@ -130,7 +167,10 @@ def _agent(program: Program) -> Check:
 def _sandbox(program: Program) -> Check:
     seen = f" and {', '.join(program.sandbox.env)}" if program.sandbox.env else ""
     return Check(
-        "isolation", True, f"stages run as you, in a folder of their own, with an allow-listed environment{seen}", required=False
+        "isolation",
+        True,
+        f"stages run as you, in a folder of their own, with an allow-listed environment{seen}",
+        required=False,
     )
 
 
@@ -140,9 +180,30 @@ def _campaign(repo: Repo, program: Program) -> list[Check]:
     ended = sum(run.status.ended for run in runs)
     waiting = [run for run in runs if run.status is Status.QUEUED]
     checks = [Check("history", True, f"{ended} runs ended, {len(waiting)} queued", required=False)]
-    base = [run for run in runs if run.candidate == history.incumbent and run.agent == BASELINE_AGENT and run.status is Status.SUCCEEDED]
-    checks.append(Check("baseline", True, f"measured {len(base)} times" if base else "not measured yet; ar run begins with it", required=False))
+    base = [
+        run
+        for run in runs
+        if run.candidate == history.incumbent
+        and run.agent == BASELINE_AGENT
+        and run.status is Status.SUCCEEDED
+    ]
+    checks.append(
+        Check(
+            "baseline",
+            True,
+            f"measured {len(base)} times" if base else "not measured yet; ar run begins with it",
+            required=False,
+        )
+    )
     dead = [name for name in map(refs.name_of, repo.refs(refs.RUNNING)) if queue.is_abandoned(repo, name)]
     if dead:
-        checks.append(Check("leftovers", False, f"{', '.join(dead)}: claimed by a process that is gone", "run: ar run (it takes them up again)", required=False))
+        checks.append(
+            Check(
+                "leftovers",
+                False,
+                f"{', '.join(dead)}: claimed by a process that is gone",
+                "run: ar run (it takes them up again)",
+                required=False,
+            )
+        )
     return checks

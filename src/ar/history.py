@@ -48,11 +48,20 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
     """
     pairs = [(attempt, item) for attempt in history.attempts for item in attempt.experiments]
     exact = [pair for pair in pairs if pair[1].name == name]
-    near = exact or [pair for pair in pairs if pair[1].name.startswith(name) or (len(name) >= 6 and pair[1].rev.startswith(name))]
+    near = exact or [
+        pair
+        for pair in pairs
+        if pair[1].name.startswith(name) or (len(name) >= 6 and pair[1].rev.startswith(name))
+    ]
     if not near:
-        raise NotFound(f"no experiment is called '{name}'", nearest(name, [item.name for _, item in pairs]) + " See: ar show")
+        raise NotFound(
+            f"no experiment is called '{name}'",
+            nearest(name, [item.name for _, item in pairs]) + " See: ar show",
+        )
     if len({attempt.candidate for attempt, _ in near}) > 1:
-        raise NotFound(f"'{name}' could be any of {', '.join(item.name for _, item in near[:5])}", "give the whole name")
+        raise NotFound(
+            f"'{name}' could be any of {', '.join(item.name for _, item in near[:5])}", "give the whole name"
+        )
     return near[0]
 
 
@@ -106,7 +115,9 @@ def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[d
             content = contents[index * len(names) + place]
             if content is not None:
                 with contextlib.suppress(BadParams):
-                    found.update({f"{name}:{key}": value for key, value in params.flat(content, name).items()})
+                    found.update(
+                        {f"{name}:{key}": value for key, value in params.flat(content, name).items()}
+                    )
         values.append(found)
     return values
 
@@ -127,7 +138,9 @@ def baseline_params(repo: Repo, program: Program) -> dict[str, Scalar]:
     for key in named:
         if key.flat not in values:
             keys = [name.partition(":")[2] for name in values if name.startswith(f"{key.file}:")]
-            raise BadParams(f"{PROGRAM_FILE} names {key}, which {key.file} does not hold at HEAD", nearest(key.key, keys))
+            raise BadParams(
+                f"{PROGRAM_FILE} names {key}, which {key.file} does not hold at HEAD", nearest(key.key, keys)
+            )
     return values
 
 
@@ -142,17 +155,19 @@ def _experiments(repo: Repo, program: Program, plan: Layout) -> list[Experiment]
         experiment = refs.ExperimentRef.parse(ref)
         if experiment:
             found[experiment.name] = (None, experiment.baseline, commit)
-    for space, status in ((refs.RUNNING, Status.RUNNING), (refs.QUEUE, Status.QUEUED)):
+    for space, waiting in ((refs.RUNNING, Status.RUNNING), (refs.QUEUE, Status.QUEUED)):
         for ref, commit in commits.items():
             # An ended experiment's claim may linger for an instant; the end is what counts.
             if ref.startswith(f"{space}/") and commit.parents and refs.name_of(ref) not in found:
-                found[refs.name_of(ref)] = (status, commit.parents[0], commit)
+                found[refs.name_of(ref)] = (waiting, commit.parents[0], commit)
     revs = [commit.rev for _, _, commit in found.values()]
     metric_files = [*plan.metrics, *(metric.file for metric in program.metrics)]
     measured = metric_values(repo, revs, metric_files)
     set_to = read_values(repo, revs, [*plan.params, *program.param_files])
     experiments = []
-    for (name, (status, baseline, commit)), metrics, values in zip(found.items(), measured, set_to, strict=True):
+    for (name, (status, baseline, commit)), metrics, values in zip(
+        found.items(), measured, set_to, strict=True
+    ):
         message = Message.parse(commit.message)
         note = _note(notes.get(commit.rev))
         crashed = any(key.endswith(":crashed") for key in metrics)
@@ -284,7 +299,9 @@ def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: 
     )
 
 
-def _outcome(own: list[Experiment], runs: list[Experiment], decision: Decision | None, merged: set[str]) -> str:
+def _outcome(
+    own: list[Experiment], runs: list[Experiment], decision: Decision | None, merged: set[str]
+) -> str:
     if any(run.rev in merged for run in runs):
         return "promoted"
     if not own:
@@ -307,5 +324,3 @@ def with_verdict(attempt: Attempt) -> Experiment:
     """The experiment whose note carries the attempt's verdict: the first of its own runs."""
     own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
     return (own or list(attempt.experiments))[0]
-
-

@@ -19,12 +19,59 @@ from ar.records import Scalar
 from ar.repo import Repo
 
 # Words in a metric's name that say which way is better.
-_LESS = ("loss", "error", "err", "bpb", "perplexity", "ppl", "rmse", "mse", "mae", "cost", "distance", "wer", "cer")
-_MORE = ("acc", "accuracy", "f1", "auc", "score", "precision", "recall", "r2", "map", "bleu", "rouge", "reward", "iou", "dice")
+_LESS = (
+    "loss",
+    "error",
+    "err",
+    "bpb",
+    "perplexity",
+    "ppl",
+    "rmse",
+    "mse",
+    "mae",
+    "cost",
+    "distance",
+    "wer",
+    "cer",
+)
+_MORE = (
+    "acc",
+    "accuracy",
+    "f1",
+    "auc",
+    "score",
+    "precision",
+    "recall",
+    "r2",
+    "map",
+    "bleu",
+    "rouge",
+    "reward",
+    "iou",
+    "dice",
+)
 _SPEND = ("seconds", "time", "latency", "memory", "duration")
 _VALIDATION = ("val", "valid", "validation", "dev", "eval")
 _SEEDS = ("seed", "random_seed", "random_state", "rng_seed")
-_CODE = (".py", ".sh", ".awk", ".r", ".jl", ".js", ".ts", ".c", ".cc", ".cpp", ".rs", ".go", ".java", ".pl", ".rb", ".sql", ".cu")
+_CODE = (
+    ".py",
+    ".sh",
+    ".awk",
+    ".r",
+    ".jl",
+    ".js",
+    ".ts",
+    ".c",
+    ".cc",
+    ".cpp",
+    ".rs",
+    ".go",
+    ".java",
+    ".pl",
+    ".rb",
+    ".sql",
+    ".cu",
+)
 _SPAN = 4.0
 
 _PROSE = """\
@@ -54,8 +101,14 @@ def draft(repo: Repo) -> str:
     found = _Found(_metrics(repo, plan), _params(repo, head, plan), _code(repo, head, plan))
     if not found.metrics:
         if not plan.metrics:
-            raise ArError(f"{PIPELINE_FILE} declares no metrics file", "add one to a stage: dvc stage add -M metrics.json …")
-        raise ArError(f"{', '.join(plan.metrics)} holds no number yet", "run: dvc repro && git add -A && git commit, then: ar init")
+            raise ArError(
+                f"{PIPELINE_FILE} declares no metrics file",
+                "add one to a stage: dvc stage add -M metrics.json …",
+            )
+        raise ArError(
+            f"{', '.join(plan.metrics)} holds no number yet",
+            "run: dvc repro && git add -A && git commit, then: ar init",
+        )
     return _text(found)
 
 
@@ -79,7 +132,13 @@ def _metrics(repo: Repo, plan: Layout) -> dict[str, float]:
         content = repo.read("HEAD", path)
         with contextlib.suppress(OSError, BadParams):
             values = params.flat((repo.root / path).read_bytes() if content is None else content, path)
-            found.update({f"{path}:{key}": size for key, value in values.items() if (size := number(value)) is not None})
+            found.update(
+                {
+                    f"{path}:{key}": size
+                    for key, value in values.items()
+                    if (size := number(value)) is not None
+                }
+            )
     return found
 
 
@@ -131,7 +190,11 @@ def _objective(metrics: dict[str, float]) -> str:
     def rank(name: str) -> tuple[bool, bool, bool]:
         words = _words(name)
         spend = any(word in _SPEND for word in words)
-        return (spend or "test" in words or "train" in words, not any(w in _VALIDATION for w in words), _direction(name) is None)
+        return (
+            spend or "test" in words or "train" in words,
+            not any(w in _VALIDATION for w in words),
+            _direction(name) is None,
+        )
 
     return min(metrics, key=rank)
 
@@ -160,7 +223,9 @@ def _range(value: Scalar) -> dict[str, Any] | list[Any] | None:
 def _text(found: _Found) -> str:
     objective = _objective(found.metrics)
     holdout = _holdout(objective, found.metrics)
-    guards = [name for name in found.metrics if any(word in _SPEND for word in _words(name)) and name != objective]
+    guards = [
+        name for name in found.metrics if any(word in _SPEND for word in _words(name)) and name != objective
+    ]
     seed = next((key for key in found.params if key.rpartition(".")[2].lower() in _SEEDS), None)
     free = [key for key in found.params if key != seed]
     data: dict[str, Any] = {
@@ -171,7 +236,10 @@ def _text(found: _Found) -> str:
         data["holdout"] = holdout
     if seed:
         data["seed"] = seed
-    data["scope"] = {"files": found.files, "params": list(dict.fromkeys(_group(key) for key in free if _group(key) != seed))}
+    data["scope"] = {
+        "files": found.files,
+        "params": list(dict.fromkeys(_group(key) for key in free if _group(key) != seed)),
+    }
     data["search"] = {key: span for key in free if (span := _range(found.params[key])) is not None}
     data["agent"] = {"kind": "optuna"}
     data["budget"] = {"runs": 700, "timeout": "1h"}

@@ -58,7 +58,7 @@ class _Stage:
             env=self.env,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - single-threaded here
+            preexec_fn=_die_with_parent,
         )
         started = _start_time(process.pid)
         self._write("stage.json", {"pid": process.pid, "started": started})
@@ -136,7 +136,9 @@ def _start_time(pid: int) -> float:
     with contextlib.suppress(OSError, ValueError, IndexError):
         ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
         boot = next(
-            float(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime")
+            float(line.split()[1])
+            for line in Path("/proc/stat").read_text().splitlines()
+            if line.startswith("btime")
         )
         return boot + ticks / os.sysconf("SC_CLK_TCK")
     return time.time()

@@ -8,26 +8,21 @@ on where the refs say it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from ar import history as reading
-from ar import judge, promote, queue, refs
-from ar.agents import Briefing, make
+from ar import judge, promote, queue
+from ar.campaign import Campaign, is_open, spent
 from ar.crew import Crew
-from ar.errors import BadProposal, BadState, CannotPromote
-from ar.judge import Candidate, Kind, Ledger
-from ar.messages import BASELINE_AGENT, Message
-from ar.pipeline import Pipeline
+from ar.errors import BadState
+from ar.judge import Kind
+from ar.messages import BASELINE_AGENT
 from ar.program import Program
-from ar.proposal import Change, prepare
 from ar.records import Attempt, Decision, Experiment, History, Run, Status, Verdict
-from ar.repo import Repo
 from ar.view import Running, Snapshot, View
-from ar.worker import Worker
 
-MAX_REFUSALS = 3
 BUSY = "another ar run is at work in this repository (process {pid}); stop that one first with Ctrl-C"
 MAX_BASELINE_CRASHES = 2
 
@@ -55,188 +50,6 @@ class Outcome:
     promoted: int = 0
     ended: int = 0
     stopped: str = ""
-
-
-class Campaign:
-    """One project's campaign: the steps between history and queue. Used by `ar run` and, singly, by others."""
-
-    def __init__(self, repo: Repo, program: Program, pipeline: Pipeline | None = None) -> None:
-        self.repo = repo
-        self.program = program
-        self.pipeline = pipeline or Pipeline(repo)
-
-    def history(self) -> History:
-        return reading.read(self.repo, self.program)
-
-    # -- proposing ----------------------------------------------------------------------------------------
-
-    def propose(self, kind: str | None = None) -> Change:
-        """Ask the agent until a proposal passes every check; nothing is queued.
-
-        Raises:
-            BadProposal: the agent was refused too often in a row.
-        """
-        agent = make(kind or self.program.agent.kind)
-        refused: list[str] = []
-        while True:
-            history = self.history()
-            briefing = Briefing(
-                self.program, history, reading.baseline_params(self.repo, self.program), tuple(refused)
-            )
-            try:
-                return prepare(self.repo, self.program, agent.propose(briefing), history)
-            except BadProposal as error:
-                refused.append(str(error))
-                if len(refused) > MAX_REFUSALS:
-                    raise BadProposal(
-                        f"the agent was refused {len(refused)} times in a row, at last: {error.message}", error.mend
-                    ) from None
-
-    def submit(self, change: Change, seed: int | None = None) -> str:
-        """Queue a change's first run. Returns the experiment's name.
-
-        Raises:
-            BadProposal: somebody queued the same change since it was checked.
-        """
-        with self.repo.lock("submit"):
-            history = self.history()
-            if change.baseline != history.head:
-                raise BadProposal("the branch moved while the proposal was made", "propose again")
-            prepare(self.repo, self.program, change.proposal, history)
-            action = judge.next_action(self.ledger(history, None))
-            first = action.seed if action.kind is Kind.PROPOSE else self._first_seed(history)
-            message = Message.of(change.proposal, change.candidate, first if seed is None else seed)
-            name = refs.new_name(change.proposal.title)
-            queue.put(self.repo, self.pipeline, self.program, change.tree, change.baseline, message, name)
-            return name
-
-    def replicate(self, history: History, attempt: Attempt, seed: int | None) -> str:
-        """Queue another run of a candidate, with another seed."""
-        first = reading.with_verdict(attempt)
-        message = Message(
-            title=first.title,
-            body=first.hypothesis,
-            agent=first.agent,
-            candidate=attempt.candidate,
-            seed=seed,
-            parent=first.parent,
-            expected=first.expected,
-            simplification=first.simplification,
-        )
-        name = refs.new_name(first.title, len(attempt.experiments))
-        # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
-        queue.put(self.repo, self.pipeline, self.program, first.rev, attempt.baseline, message, name)
-        return name
-
-    def measure_incumbent(self, history: History, seed: int | None) -> str:
-        """Queue one run of the head's own tree."""
-        measured = sum(run.candidate == history.incumbent for run in history.experiments)
-        what = "baseline" if seed is None else f"baseline, seed {seed}"
-        body = "Measures the branch as it is, so that changes can be told from noise."
-        message = Message(title=what, body=body, agent=BASELINE_AGENT, candidate=history.incumbent, seed=seed)
-        name = refs.new_name("baseline", measured)
-        queue.put(self.repo, self.pipeline, self.program, history.head, history.head, message, name)
-        return name
-
-    def diff(self, change: Change) -> str:
-        """What a proposal changes, as a patch."""
-        return self.repo.diff(change.baseline, change.tree)
-
-    def running_log(self, name: str) -> str:
-        """What a running experiment has printed so far; empty if it does not run here."""
-        facts = queue.running(self.repo).get(name)
-        path = queue.claim_folder(self.repo, name) / "log"
-        return path.read_text(errors="replace") if facts is not None and path.is_file() else ""
-
-    def run_at_head_seed(self, history: History, ready: promote.Plan, force: bool) -> tuple[History, promote.Plan]:
-        """Run a winner at the branch's own seed, here and now, so that its tree can become the branch's.
-
-        Raises:
-            CannotPromote: that run failed.
-        """
-        name = self.replicate(history, ready.attempt, ready.seed)
-        worker = Worker(self.repo)
-        while worker.run_next():
-            pass
-        history = self.history()
-        attempt, run = reading.find(history, name)
-        ready = promote.plan(self.repo, self.program, history, attempt, force)
-        if ready.experiment is None:
-            raise CannotPromote(f"{name} {run.status} at the branch's own seed", f"see: ar log {name}")
-        return history, ready
-
-    # -- judging ------------------------------------------------------------------------------------------
-
-    def ledger(self, history: History, attempt: Attempt | None) -> Ledger:
-        """The campaign as the judge sees it, with one attempt open."""
-        head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
-        closed = tuple(
-            self._candidate(item)
-            for item in history.attempts
-            if item is not head and item is not attempt and (item.verdict or item.is_baseline or item.outcome == "promoted")
-        )
-        first = next((item for item in history.attempts if item.is_baseline), None)
-        return Ledger(
-            budget=self.program.budget.runs,
-            spent=spent(history),
-            incumbent=self._candidate(head) if head else Candidate(),
-            candidate=self._candidate(attempt) if attempt else None,
-            closed=closed,
-            promotions=sum(item.outcome == "promoted" for item in history.attempts),
-            first_guards=judge.guard_means(self._runs(first.experiments)) if first else (),
-            first_seed=self._first_seed(history),
-        )
-
-    def _first_seed(self, history: History) -> int | None:
-        """The campaign's first seed: that of its first baseline run, the head's before there is one."""
-        seeds = [run.seed for run in history.experiments if run.agent == BASELINE_AGENT and run.seed is not None]
-        return seeds[0] if seeds else promote.head_seed(self.repo, self.program)
-
-    def _candidate(self, attempt: Attempt) -> Candidate:
-        own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
-        base = [run for run in attempt.experiments if run.agent == BASELINE_AGENT]
-        simpler = any(run.simplification for run in own)
-        return Candidate(self._runs(own), self._runs(base), simplification=simpler)
-
-    def _runs(self, experiments: Sequence[Experiment]) -> tuple[Run, ...]:
-        return tuple(self._run(item) for item in experiments if item.status.ended)
-
-    def _run(self, experiment: Experiment) -> Run:
-        value = reading.objective(experiment, self.program)
-        guards = [reading.number(experiment.metrics.get(str(guard))) for guard in self.program.guards]
-        known = [guard for guard in guards if guard is not None]
-        if value is None or len(known) < len(guards):
-            return Run(experiment.seed, 0.0, crashed=True)
-        oriented = tuple(g.orient(v) for g, v in zip(self.program.guards, known, strict=True))
-        return Run(experiment.seed, self.program.objective.orient(value), oriented)
-
-    def record(self, attempt: Attempt, verdict: Verdict) -> None:
-        """Write the verdict into the note of the attempt's first run."""
-        first = reading.with_verdict(attempt)
-        self.repo.update_note(
-            first.rev, lambda note: {"status": str(first.status), **note, "verdict": verdict.to_json()}
-        )
-
-    def step(self, history: History, attempt: Attempt) -> judge.Action:
-        """The judge's next step for one open candidate, none of whose runs is under way."""
-        failed = next((run for run in attempt.experiments if run.status.ended and reading.objective(run, self.program) is None), None)
-        action = judge.next_action(self.ledger(history, attempt))
-        if failed is not None and action.kind is Kind.DISCARD:
-            reason = failed.note.reason if failed.note and failed.note.reason else str(failed.status)
-            return replace(action, verdict=replace(action.verdict, reason=f"The run {failed.status}: {reason}"))
-        return action
-
-
-def spent(history: History) -> int:
-    """Runs that the budget has paid for: every one that ended, crashed ones too."""
-    return sum(run.status.ended and run.agent != "dvc" for run in history.experiments)
-
-
-def is_open(attempt: Attempt, history: History) -> bool:
-    """Whether a candidate against the present head still waits for its verdict."""
-    decided = attempt.verdict is not None and attempt.verdict.decision is not Decision.OPEN
-    ours = any(run.agent not in (BASELINE_AGENT, "dvc") for run in attempt.experiments)
-    return ours and not decided and attempt.baseline == history.head and attempt.outcome != "promoted"
 
 
 class Loop:
@@ -305,7 +118,7 @@ class Loop:
                     return True
                 if action.kind is Kind.RUN_CANDIDATE and room > 0:
                     self.campaign.record(attempt, action.verdict)
-                    self._queued(self.campaign.replicate(history, attempt, action.seed))
+                    self._queued(self.campaign.replicate(attempt, action.seed))
                     return True
                 if action.kind is Kind.RUN_INCUMBENT and self._measure(history, action.seed):
                     return True
@@ -327,8 +140,10 @@ class Loop:
                 verdict = Verdict(Decision.DISCARD, f"It failed at the branch's own seed {ready.seed}.")
                 self.campaign.record(attempt, verdict)
                 return True
-            self._queued(self.campaign.replicate(history, attempt, ready.seed))
-            self.view.event(f"{attempt.name} won; it runs once more at the branch's own seed before the merge")
+            self._queued(self.campaign.replicate(attempt, ready.seed))
+            self.view.event(
+                f"{attempt.name} won; it runs once more at the branch's own seed before the merge"
+            )
             return True
         merge = promote.merge(self.repo, self.campaign.pipeline, self.program, history, ready)
         self.done.promoted += 1
@@ -342,7 +157,11 @@ class Loop:
                 continue
             for run in attempt.experiments:
                 ours = run.agent != "dvc"
-                if ours and run.status is Status.QUEUED and queue.withdraw(self.repo, self.campaign.pipeline, run.name, run.rev):
+                if (
+                    ours
+                    and run.status is Status.QUEUED
+                    and queue.withdraw(self.repo, self.campaign.pipeline, run.name, run.rev)
+                ):
                     self.view.event(f"{run.name} withdrawn: the branch moved on")
             decided = attempt.verdict is not None and attempt.verdict.decision is not Decision.OPEN
             ended = all(run.status.ended for run in attempt.experiments)
@@ -350,7 +169,9 @@ class Loop:
             if ours and ended and not decided:
                 old = attempt.verdict or Verdict(Decision.OPEN, "")
                 words = "The branch moved on before this was decided."
-                self.campaign.record(attempt, replace(old, decision=Decision.DISCARD, reason=words, label="superseded"))
+                self.campaign.record(
+                    attempt, replace(old, decision=Decision.DISCARD, reason=words, label="superseded")
+                )
 
     def _fill(self, history: History, room: int) -> bool:
         """Keep the workers busy: measure the incumbent while the rule asks for it, then propose."""
@@ -399,7 +220,11 @@ class Loop:
     def _refuse_hopeless(self, history: History) -> None:
         """A baseline that does not run cannot be improved on."""
         head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
-        failed = [run for run in (head.experiments if head else ()) if run.status.ended and reading.objective(run, self.program) is None]
+        failed = [
+            run
+            for run in (head.experiments if head else ())
+            if run.status.ended and reading.objective(run, self.program) is None
+        ]
         if len(failed) >= MAX_BASELINE_CRASHES:
             reason = failed[-1].note.reason if failed[-1].note else str(failed[-1].status)
             raise BadState(f"the baseline itself does not run: {reason}", f"see: ar log {failed[-1].name}")
@@ -445,7 +270,11 @@ class Loop:
                     self.told[run.name] = str(run.status)
                     self.done.ended += 1
                     self.view.event(self._result_line(run))
-            if attempt.verdict and attempt.verdict.decision is not Decision.OPEN and attempt.name not in verdicts:
+            if (
+                attempt.verdict
+                and attempt.verdict.decision is not Decision.OPEN
+                and attempt.name not in verdicts
+            ):
                 verdicts.add(attempt.name)
                 word = "winner" if attempt.verdict.decision is Decision.PROMOTE else "discarded"
                 self.view.event(f"{word} {attempt.name}: {attempt.verdict.reason}")
@@ -470,15 +299,23 @@ def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, lim
     started = {name: float(facts.get("since", now)) for name, facts in queue.running(campaign.repo).items()}
     slots = crew.slots()
     running = tuple(
-        Running(run.name, run.title, run.seed, now - started.get(run.name, now), expected, slots.get(run.name, ""))
+        Running(
+            run.name, run.title, run.seed, now - started.get(run.name, now), expected, slots.get(run.name, "")
+        )
         for run in history.experiments
         if run.status is Status.RUNNING
     )
     head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
     first = next((item for item in history.attempts if item.is_baseline), None)
-    decided = [item for item in history.attempts if item.verdict and item.verdict.decision is not Decision.OPEN]
+    decided = [
+        item for item in history.attempts if item.verdict and item.verdict.decision is not Decision.OPEN
+    ]
     needed = judge.base_runs_needed(0, sum(item.outcome == "promoted" for item in history.attempts))
-    have = sum(run.agent == BASELINE_AGENT and run.status is Status.SUCCEEDED for run in head.experiments) if head else 0
+    have = (
+        sum(run.agent == BASELINE_AGENT and run.status is Status.SUCCEEDED for run in head.experiments)
+        if head
+        else 0
+    )
     phase = f"measuring the baseline {have}/{needed}" if have < needed else "searching"
     hours = limits.hours if limits.hours is not None else program.budget.hours
     elapsed = time.monotonic() - began
@@ -486,7 +323,9 @@ def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, lim
         running=running,
         queued=sum(run.status is Status.QUEUED for run in history.experiments),
         phase=phase,
-        verdicts=tuple((item.name, item.title, item.outcome, _effect(item, program)) for item in decided[-6:]),
+        verdicts=tuple(
+            (item.name, item.title, item.outcome, _effect(item, program)) for item in decided[-6:]
+        ),
         best=_level(head),
         baseline=_level(first),
         spent=spent(history),
@@ -510,5 +349,3 @@ def _effect(attempt: Attempt, program: Program) -> str:
         return ""
     error = f" ± {verdict.standard_error:.2g}" if verdict.standard_error is not None else ""
     return f"{program.objective.orient(verdict.effect):+.3g}{error}"
-
-

@@ -39,7 +39,11 @@ class Message:
             "Simplification": "yes" if self.simplification else "",
         }
         lines = [f"Ar-{key}: {_one_line(value)}" for key, value in trailers.items() if value]
-        parts = [_one_line(self.title)[:TITLE_LIMIT] or "experiment", _without_trailers(self.body), "\n".join(lines)]
+        parts = [
+            _one_line(self.title)[:TITLE_LIMIT] or "experiment",
+            _without_trailers(self.body),
+            "\n".join(lines),
+        ]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     @classmethod
@@ -86,4 +90,6 @@ def _one_line(text: str) -> str:
 
 def _without_trailers(text: str) -> str:
     """A hypothesis must not be able to write trailers of its own."""
-    return "\n".join(line.rstrip() for line in text.strip().splitlines() if not line.lstrip().startswith("Ar-"))
+    return "\n".join(
+        line.rstrip() for line in text.strip().splitlines() if not line.lstrip().startswith("Ar-")
+    )

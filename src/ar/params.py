@@ -89,7 +89,9 @@ def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:
         _set_all(data, path, values)
         return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
     if suffix not in (".yaml", ".yml"):
-        raise BadParams(f"{path}: only YAML and JSON parameters can be set", "keep searched parameters in params.yaml")
+        raise BadParams(
+            f"{path}: only YAML and JSON parameters can be set", "keep searched parameters in params.yaml"
+        )
     parse(content, path)
     editor = _yaml_editor()
     data = editor.load(content.decode())

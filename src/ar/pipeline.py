@@ -61,10 +61,13 @@ def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
             outputs.update(paths)
             if kind == "metrics":
                 metrics += paths
-        for item in body.get("params") or []:
-            params.append(next(iter(item)) if isinstance(item, dict) else "params.yaml")
+        params += [
+            next(iter(item)) if isinstance(item, dict) else "params.yaml" for item in body.get("params") or []
+        ]
     for stage in (_mapping(lock).get("stages") or {}).values():
-        outputs.update(out["path"] for out in stage.get("outs") or [] if isinstance(out, dict) and "path" in out)
+        outputs.update(
+            out["path"] for out in stage.get("outs") or [] if isinstance(out, dict) and "path" in out
+        )
     top = declared.get("metrics") or []
     metrics += [_path_of(item) for item in top]
     return Layout(
@@ -139,14 +142,14 @@ class Pipeline:
         from dvc.repo.experiments.queue.tasks import run_exp
         from dvc.repo.experiments.stash import ExpStash
 
+        _ = self._celery  # a task made before the app exists would go to a broker on the network
         with self._stash_lock():
             reflog = "commit: " + ExpStash.format_message(baseline, baseline, name)
             self.repo.push_reflog(refs.STASH, stash_rev, reflog)
         entry = QueueEntry(
             str(self.repo.root), str(self.repo.top), refs.STASH, stash_rev, baseline, None, name, baseline
         )
-        task = run_exp.s(entry.asdict(), copy_paths=None, message=message)
-        self._celery.signature(task).delay()
+        self._celery.signature(run_exp.s(entry.asdict(), copy_paths=None, message=message)).delay()
 
     def take(self, stash_rev: str) -> bool:
         """Take an entry out of DVC's queue, so that no `dvc queue` worker starts it. Whether it was there."""
@@ -193,7 +196,9 @@ class Pipeline:
                 break
             except LockError as error:
                 if time.monotonic() > deadline:
-                    raise BadState(f"DVC's queue is locked: {error}", "see which process holds it: dvc queue status") from None
+                    raise BadState(
+                        f"DVC's queue is locked: {error}", "see which process holds it: dvc queue status"
+                    ) from None
                 time.sleep(0.02)
         try:
             yield
@@ -212,9 +217,13 @@ class Pipeline:
             self.close()  # DVC remembers the pipeline as it was before the branch moved
             self._dvc.checkout(allow_missing=True)
         except CheckoutError as error:
-            raise BadState(f"outputs are missing in DVC's cache: {_shorten(str(error))}", "run: dvc pull, or dvc repro") from None
+            raise BadState(
+                f"outputs are missing in DVC's cache: {_shorten(str(error))}", "run: dvc pull, or dvc repro"
+            ) from None
         except DvcException as error:
-            raise BadState(f"DVC left outputs of yours as they are: {_shorten(str(error))}", "run: dvc checkout") from None
+            raise BadState(
+                f"DVC left outputs of yours as they are: {_shorten(str(error))}", "run: dvc checkout"
+            ) from None
 
     # -- one run ------------------------------------------------------------------------------------------
 
@@ -228,14 +237,16 @@ class Pipeline:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         except OSError as error:
-            raise BadState(f"cannot make a folder in {parent}: {error.strerror}", "check permissions and disk space") from None
+            raise BadState(
+                f"cannot make a folder in {parent}: {error.strerror}", "check permissions and disk space"
+            ) from None
         try:
             yield self._set_up(folder, name, stash_rev, baseline)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _set_up(self, folder: Path, name: str, stash_rev: str, baseline: str) -> Workspace:
-        """A git repository that borrows the project's objects, so that set-up costs the same at any history."""
+        """A git repository that borrows the project's objects: set-up costs the same at any history."""
         _git(folder, "init", "--quiet", "--initial-branch=experiment")
         (folder / ".git/objects/info/alternates").write_text(f"{self.repo.git_dir / 'objects'}\n")
         (folder / ".git/HEAD").write_text(f"{baseline}\n")
@@ -245,7 +256,9 @@ class Pipeline:
             path.write_text(f"{rev}\n")
         with (folder / ".git/config").open("a") as config:
             identity = {"name": "ar", "email": "ar@localhost"} | self.repo.identity()
-            config.write("[user]\n" + "".join(f"\t{key} = {json.dumps(text)}\n" for key, text in identity.items()))
+            config.write(
+                "[user]\n" + "".join(f"\t{key} = {json.dumps(text)}\n" for key, text in identity.items())
+            )
         _git(folder, "read-tree", "--reset", "-u", stash_rev)
         root = folder / self.repo.prefix
         self._configure(root)

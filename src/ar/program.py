@@ -70,8 +70,8 @@ class ParamKey:
 class Range:
     """Values the optuna agent may try: an interval (`low`, `high`, `log`, `step`) or `choices`."""
 
-    low: float | None = None
-    high: float | None = None
+    low: int | float | None = None
+    high: int | float | None = None
     log: bool = False
     step: float | None = None
     choices: tuple[Scalar, ...] = ()
@@ -167,11 +167,15 @@ def parse(text: str) -> Program:
     """The programme that a text with YAML front matter describes."""
     match = _FRONT.match(text)
     if not match:
-        raise BadProgram(f"{FILE} does not start with YAML between two lines of ---", "compare: ar init --print")
+        raise BadProgram(
+            f"{FILE} does not start with YAML between two lines of ---", "compare: ar init --print"
+        )
     try:
         data = yaml.safe_load(match["yaml"])
     except yaml.YAMLError as error:
-        raise BadProgram(f"{FILE}: the front matter is not YAML: {_yaml_place(error)}", "mend it there") from None
+        raise BadProgram(
+            f"{FILE}: the front matter is not YAML: {_yaml_place(error)}", "mend it there"
+        ) from None
     top = _Section(data if data is not None else {}, "")
     program = Program(
         objective=top.need("objective", _metric),
@@ -190,7 +194,9 @@ def parse(text: str) -> Program:
         if not program.scope.allows_param(key):
             raise BadProgram(f"{FILE}: search.{key} lies outside scope.params", f"add {key} to scope.params")
         if program.seed == key:
-            raise BadProgram(f"{FILE}: search.{key} is the seed", "the seed is varied by replicates; remove it from search")
+            raise BadProgram(
+                f"{FILE}: search.{key} is the seed", "the seed is varied by replicates; remove it from search"
+            )
     return program
 
 
@@ -226,7 +232,14 @@ def _bad(place: str, what: str, mend: str | None = None) -> BadProgram:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false", int: "a number", float: "a number"}
+    names = {
+        dict: "a mapping",
+        list: "a list",
+        str: "text",
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), type(value).__name__)
 
 

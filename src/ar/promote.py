@@ -39,7 +39,11 @@ def best(history: History) -> Attempt:
     Raises:
         CannotPromote: there is none.
     """
-    winners = [attempt for attempt in history.attempts if attempt.outcome == "winner" and attempt.baseline == history.head]
+    winners = [
+        attempt
+        for attempt in history.attempts
+        if attempt.outcome == "winner" and attempt.baseline == history.head
+    ]
     if not winners:
         stale = sum(attempt.outcome == "winner" for attempt in history.attempts)
         if stale:
@@ -47,8 +51,12 @@ def best(history: History) -> Attempt:
                 f"{stale} winner{'s were' if stale > 1 else ' was'} measured against an earlier baseline",
                 "propose the change again on the new one: ar next",
             )
-        raise CannotPromote("no experiment is judged better than the branch", "try more: ar run; see: ar show")
-    return max(winners, key=lambda attempt: attempt.verdict.z if attempt.verdict and attempt.verdict.z else 0.0)
+        raise CannotPromote(
+            "no experiment is judged better than the branch", "try more: ar run; see: ar show"
+        )
+    return max(
+        winners, key=lambda attempt: attempt.verdict.z if attempt.verdict and attempt.verdict.z else 0.0
+    )
 
 
 def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force: bool = False) -> Plan:
@@ -63,17 +71,25 @@ def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force
         raise CannotPromote(f"{attempt.name} is a run of the baseline itself", "choose another: ar show")
     if attempt.baseline != history.head:
         raise CannotPromote(
-            f"{attempt.name} was measured against {attempt.baseline[:9]}, and the branch is at {history.head[:9]}",
+            f"{attempt.name} was measured against {attempt.baseline[:9]}, and the branch moved on",
             "its result does not hold for the branch as it is now; propose it again: ar next",
         )
     decided = attempt.verdict.decision if attempt.verdict else Decision.OPEN
     if decided is not Decision.PROMOTE and not force:
-        said = attempt.verdict.reason if attempt.verdict and attempt.verdict.reason else "it is not judged yet"
-        raise CannotPromote(f"{attempt.name}: {said}", "run: ar run to judge it; or merge it all the same with --force")
+        said = (
+            attempt.verdict.reason if attempt.verdict and attempt.verdict.reason else "it is not judged yet"
+        )
+        raise CannotPromote(
+            f"{attempt.name}: {said}", "run: ar run to judge it; or merge it all the same with --force"
+        )
     seed = head_seed(repo, program)
-    runs = [run for run in attempt.experiments if run.status is Status.SUCCEEDED and run.agent != BASELINE_AGENT]
+    runs = [
+        run for run in attempt.experiments if run.status is Status.SUCCEEDED and run.agent != BASELINE_AGENT
+    ]
     if not runs and attempt.outcome not in ("queued", "running"):
-        raise CannotPromote(f"{attempt.name} never ran to its end ({attempt.outcome})", "see: ar log " + attempt.name)
+        raise CannotPromote(
+            f"{attempt.name} never ran to its end ({attempt.outcome})", "see: ar log " + attempt.name
+        )
     matching = [run for run in runs if run.seed == seed]
     return Plan(attempt, matching[0] if matching else None, seed, forced=decided is not Decision.PROMOTE)
 
@@ -95,7 +111,9 @@ def merge(repo: Repo, pipeline: Pipeline, program: Program, history: History, re
     experiment = ready.experiment
     assert experiment is not None
     commit = repo.commit_tree(
-        repo.tree(experiment.rev), [history.head, experiment.rev], message(program, history, ready, experiment)
+        repo.tree(experiment.rev),
+        [history.head, experiment.rev],
+        message(program, history, ready, experiment),
     )
     repo.fast_forward(repo.branch(), commit, history.head)
     pipeline.checkout()
@@ -107,13 +125,8 @@ def message(program: Program, history: History, ready: Plan, experiment: Experim
     attempt, verdict = ready.attempt, ready.attempt.verdict
     base = next((item for item in history.attempts if item.candidate == history.incumbent), None)
     lines = [attempt.title, "", experiment.hypothesis.strip(), ""]
-    if verdict and verdict.effect is not None and verdict.standard_error is not None:
-        lines.append(
-            f"{program.objective.key}: {program.objective.orient(verdict.effect):+.4g} ± {verdict.standard_error:.2g} "
-            f"(z = {verdict.z:.2f}, bar {verdict.bar:.2f}; {verdict.runs} runs against {verdict.base_runs})"
-            if verdict.z is not None and verdict.bar is not None
-            else verdict.reason
-        )
+    if verdict:
+        lines.append(f"{program.objective.key}: {verdict.reason}")
     if base is not None:
         for name, value in attempt.guards.items():
             if name in base.guards:
@@ -132,4 +145,6 @@ def message(program: Program, history: History, ready: Plan, experiment: Experim
 def changed(repo: Repo, program: Program, old: str, new: str, stat: bool = False) -> str:
     """The diff that matters between two commits: without outputs and `dvc.lock`."""
     plan = reading.read_layout(repo, new)
-    return repo.diff(old, new, exclude=[LOCK_FILE, *sorted(plan.outputs), *(m.file for m in program.metrics)], stat=stat)
+    return repo.diff(
+        old, new, exclude=[LOCK_FILE, *sorted(plan.outputs), *(m.file for m in program.metrics)], stat=stat
+    )

@@ -103,7 +103,9 @@ def _influenced(stage: Mapping[str, Any], program: Program) -> bool:
     for file, values in (stage.get("params") or {}).items():
         names = params.flatten(values or {}) | dict(values or {})
         if any(
-            ParamKey(file, name).is_under(key) or key.is_under(ParamKey(file, name)) for name in names for key in keys
+            ParamKey(file, name).is_under(key) or key.is_under(ParamKey(file, name))
+            for name in names
+            for key in keys
         ):
             return True
     paths = [dep.get("path", "") for dep in stage.get("deps") or []]
@@ -174,7 +176,9 @@ def _edited(repo: Repo, program: Program, proposal: Proposal, baseline: str) -> 
 def _checked_path(path: str, program: Program) -> str:
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or "\\" in path or any(ord(char) < 32 for char in path):
-        raise BadProposal(f"{path!r} is no path inside the project", "use paths relative to the project's root")
+        raise BadProposal(
+            f"{path!r} is no path inside the project", "use paths relative to the project's root"
+        )
     clean = str(pure)
     protected = clean.split("/")[0] in _NEVER or clean in ("dvc.yaml", LOCK_FILE, PROGRAM_FILE)
     if protected or not in_scope(clean, program):
@@ -191,7 +195,10 @@ def _replaced(edit: Edit, text: str, exists: bool) -> str:
     count = text.count(edit.old)
     if count != 1:
         found = "is not" if count == 0 else f"is {count} times"
-        raise BadProposal(f"the old text {found} in {edit.path}: {edit.old[:80]!r}", "quote it exactly, with enough lines around it")
+        raise BadProposal(
+            f"the old text {found} in {edit.path}: {edit.old[:80]!r}",
+            "quote it exactly, with enough lines around it",
+        )
     return text.replace(edit.old, edit.new)
 
 
@@ -232,13 +239,19 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
         numbers = isinstance(old, float) and isinstance(value, int | float) and not isinstance(value, bool)
         whole = type(old) is int and isinstance(value, float) and value.is_integer()
         if old is not None and not numbers and not whole and type(value) is not type(old):
-            raise BadProposal(f"{key} is {type(old).__name__} in {file}, not {type(value).__name__}", f"now it is {old!r}")
+            raise BadProposal(
+                f"{key} is {type(old).__name__} in {file}, not {type(value).__name__}", f"now it is {old!r}"
+            )
     return {key: int(value) if type(known[key]) is int else value for key, value in values.items()}
 
 
 def _refuse_repeats(candidate: str, history: History) -> None:
     if candidate == history.incumbent:
-        raise BadProposal("the proposal leaves the baseline as it is", "change something that matters to the run")
+        raise BadProposal(
+            "the proposal leaves the baseline as it is", "change something that matters to the run"
+        )
     for attempt in history.attempts:
         if attempt.candidate == candidate:
-            raise BadProposal(f"{attempt.name} tried exactly this ({attempt.outcome})", "propose something else")
+            raise BadProposal(
+                f"{attempt.name} tried exactly this ({attempt.outcome})", "propose something else"
+            )

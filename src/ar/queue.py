@@ -82,7 +82,9 @@ def claim(repo: Repo, pipeline: Pipeline) -> Claim | None:
         if lock is None:
             continue
         try:
-            repo.update_refs((refs.running(name), commit.rev, ZERO), (ref, ZERO, commit.rev), reason="ar: claim")
+            repo.update_refs(
+                (refs.running(name), commit.rev, ZERO), (ref, ZERO, commit.rev), reason="ar: claim"
+            )
         except Conflict:
             lock.close()
             continue
@@ -172,7 +174,7 @@ def recover(repo: Repo, pipeline: Pipeline) -> list[str]:
 
 def running(repo: Repo) -> dict[str, dict[str, Any]]:
     """Name to what its process says of itself, for every claimed experiment."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for ref in repo.refs(refs.RUNNING):
         name = refs.name_of(ref)
         found[name] = {}

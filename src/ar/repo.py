@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 from git import Git, GitCommandError
 from git.exc import GitCommandNotFound
@@ -200,7 +200,15 @@ class Repo:
         options = ["--stat"] if stat else []
         return str(
             self._git.diff(
-                "--no-color", "--no-ext-diff", *options, "--end-of-options", old, new, "--", self._path("."), *paths
+                "--no-color",
+                "--no-ext-diff",
+                *options,
+                "--end-of-options",
+                old,
+                new,
+                "--",
+                self._path("."),
+                *paths,
             )
         )
 
@@ -405,7 +413,9 @@ class Repo:
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise BadState(f"cannot write to {self.git_dir}: {error.strerror}", "check permissions and disk space") from error
+            raise BadState(
+                f"cannot write to {self.git_dir}: {error.strerror}", "check permissions and disk space"
+            ) from error
         return folder
 
     def _path(self, path: str) -> str:
@@ -425,7 +435,7 @@ class Repo:
         )
         if done.returncode:
             raise BadState(f"git {args[0]} failed: {_brief(done.stderr.decode(errors='replace'))}")
-        return cast(bytes, done.stdout).decode().strip()
+        return done.stdout.decode().strip()
 
 
 def _note_paths(rev: str) -> tuple[str, str]:

@@ -39,3 +39,18 @@ def shorten_middle(text: str, limit: int) -> str:
     head = limit // 2
     tail = limit - head - 1
     return f"{text[:head]}…{text[len(text) - tail:]}"
+
+
+def clock(seconds: float) -> str:
+    """A stretch of time as `0:07`, `12:31`, `1:02:03`."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def span(seconds: float) -> str:
+    """A stretch of time in its largest unit: `40 s`, `12 min`, `3 h`, `5 d`."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

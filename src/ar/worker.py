@@ -76,7 +76,9 @@ class Worker:
             self.report({"event": "requeued", "name": claimed.name})
             return True
         queue.finish(self.repo, claimed, rev, note)
-        self.report({"event": "ended", "name": claimed.name, "status": str(note.status), "reason": note.reason})
+        self.report(
+            {"event": "ended", "name": claimed.name, "status": str(note.status), "reason": note.reason}
+        )
         return True
 
     def stop(self) -> None:
@@ -118,7 +120,10 @@ class Worker:
         if isinstance(outcome, Failure):
             status, reason = Status.CRASHED, _reason(outcome.reason, note.log)
             if usage.get("timed_out"):
-                status, reason = Status.TIMED_OUT, f"ended after the time limit of {program.budget.timeout:g} s"
+                status, reason = (
+                    Status.TIMED_OUT,
+                    f"ended after the time limit of {program.budget.timeout:g} s",
+                )
             return self._crash_commit(claimed, program), replace(note, status=status, reason=reason)
         lacking = self._lacking(outcome, program)
         if lacking:
@@ -134,7 +139,7 @@ class Worker:
         return env
 
     def _crash_commit(self, claimed: Claim, program: Program) -> str:
-        """A crash as a permanent commit: the tree that was tried, no metric, so that every table shows none."""
+        """A crash as a permanent commit: the tree that was tried, without its metrics."""
         changes: dict[str, bytes | None] = {ARGS_FILE: None}
         files = self.repo.files(claimed.rev)
         for metric in program.metrics:
@@ -202,7 +207,7 @@ def _listen(worker: Worker, wake: threading.Event) -> None:
 
 @contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Everything printed here and by children goes to the file: DVC and its stages write to our descriptors."""
+    """What we and our children print goes to the file: DVC and its stages write to our descriptors."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
@@ -237,7 +242,7 @@ def _environment(**values: str) -> Iterator[None]:
 def _launcher_script(repo: Repo) -> Path:
     """An executable that DVC can use as a shell: our launcher, in an interpreter that loads nothing else."""
     script = repo.git_dir / "ar" / "launcher"
-    content = f"#!/bin/sh\nexec {_quoted(sys.executable)} -I -S {_quoted(launcher.__file__)} \"$@\"\n"
+    content = f'#!/bin/sh\nexec {_quoted(sys.executable)} -I -S {_quoted(launcher.__file__)} "$@"\n'
     if not script.exists() or script.read_text() != content:
         fresh = script.with_name(f"launcher.{os.getpid()}")
         fresh.write_text(content)
@@ -266,7 +271,11 @@ def _tail(path: Path) -> str:
 
 def _reason(failure: str, log: str) -> str:
     """The failure with the last thing that the run itself said."""
-    own = [line for line in log.splitlines() if line.strip() and not line.startswith(("ERROR: failed to", "Running stage", "> "))]
+    own = [
+        line
+        for line in log.splitlines()
+        if line.strip() and not line.startswith(("ERROR: failed to", "Running stage", "> "))
+    ]
     last = own[-1].strip()[:200] if own else ""
     return f"{failure}: {last}" if last else failure
 

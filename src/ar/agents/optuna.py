@@ -58,17 +58,18 @@ class OptunaAgent:
         moves = _moves(program, history)
         tries = {key: sum(move.key == key for move in moves) for key in program.search}
         salt = len(moves) + len(briefing.refused)
-        # The least tried first; ties in an order that differs from campaign to campaign but not from call to call.
+        # The least tried first; ties in an order that differs between campaigns but not between calls.
         keys = sorted(tries, key=lambda key: (tries[key], zlib.crc32(f"{history.head}{key}".encode())))
         keys = keys[len(briefing.refused) % len(keys) :] + keys[: len(briefing.refused) % len(keys)]
         for key in keys:
             now = briefing.params[key.flat]
             mine = [move for move in moves if move.key == key]
-            value = _suggest(program, key, program.search[key], now, mine, salt)
+            value = _suggest(key, program.search[key], now, mine, salt)
             if value is not None:
                 return _proposal(program, key, now, value, mine)
         raise BadProgram(
-            "every value that the search ranges offer has been tried", f"widen search: in {FILE}, or change the agent"
+            "every value that the search ranges offer has been tried",
+            f"widen search: in {FILE}, or change the agent",
         )
 
 
@@ -95,7 +96,9 @@ def _moves(program: Program, history: History) -> list[Move]:
     return moves
 
 
-def _move(program: Program, attempt: Attempt, key: ParamKey, before: Mapping[str, Scalar], base: float | None) -> Move:
+def _move(
+    program: Program, attempt: Attempt, key: ParamKey, before: Mapping[str, Scalar], base: float | None
+) -> Move:
     gain = None
     if attempt.value is not None and base is not None:
         gain = program.objective.orient(attempt.value) - program.objective.orient(base)
@@ -121,7 +124,7 @@ def _potential(moves: list[Move], now: Scalar) -> dict[Scalar, float]:
     return worth
 
 
-def _suggest(program: Program, key: ParamKey, within: Range, now: Scalar, moves: list[Move], salt: int) -> Scalar:
+def _suggest(key: ParamKey, within: Range, now: Scalar, moves: list[Move], salt: int) -> Scalar:
     """A value that was not tried before; None if the range has no other."""
     import optuna
 
@@ -142,7 +145,9 @@ def _suggest(program: Program, key: ParamKey, within: Range, now: Scalar, moves:
     return next((choice for choice in within.choices if choice not in tried), None)
 
 
-def _remember(study: Study, name: str, distribution: BaseDistribution, moves: list[Move], now: Scalar) -> None:
+def _remember(
+    study: Study, name: str, distribution: BaseDistribution, moves: list[Move], now: Scalar
+) -> None:
     from optuna.trial import TrialState, create_trial
 
     def add(value: Scalar, worth: float | None) -> None:

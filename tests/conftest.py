@@ -1,0 +1,132 @@
+"""Real git and DVC in temporary repositories; nothing of the user's own configuration is read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+FIT = """\
+# params.yaml in, metrics out: a bowl whose floor lies at x = 3, y = 0.1, with a little noise from the seed.
+/^x:/ {x = $2}
+/^y:/ {y = $2}
+/^seed:/ {seed = $2}
+END {
+  noise = ((seed * 7919) % 101) / 101 - 0.5
+  loss = (x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2 + 0.01 * noise
+  printf("{\\"val_loss\\": %.6f}\\n", loss) > "m.json"
+  printf("cost: %.3f\\n", 1) > "c.yaml"
+  print "loss", loss
+}
+"""
+PIPELINE = """\
+stages:
+  fit:
+    cmd: awk -f fit.awk params.yaml
+    deps: [fit.awk]
+    params: [x, y, seed]
+    metrics:
+    - m.json: {cache: false}
+    - c.yaml: {cache: false}
+"""
+PARAMS = "# where we start\nx: 1.5\ny: 0.03\nseed: 1\n"
+PROGRAM = """\
+---
+objective: {metric: "m.json:val_loss", direction: minimize}
+guards:
+  - {metric: "c.yaml:cost", direction: minimize}
+seed: seed
+scope: {files: [fit.awk], params: [x, y]}
+search:
+  x: {low: 0.5, high: 6.0}
+  y: {low: 0.01, high: 1.0, log: true}
+budget: {runs: 200, timeout: 60s}
+---
+Find the floor of the bowl.
+"""
+
+
+def run(folder: Path, *args: str, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """A command in a folder; what it printed is in the failure."""
+    done = subprocess.run(args, cwd=folder, capture_output=True, text=True, timeout=240, **kwargs)  # type: ignore[call-overload]
+    if check and done.returncode:
+        raise AssertionError(f"{args} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("home")
+    (home / ".gitconfig").write_text(
+        "[user]\n\tname = Tester\n\temail = tester@example.com\n[init]\n\tdefaultBranch = main\n"
+    )
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HOME", str(home))
+    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    patch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    patch.setenv("DVC_NO_ANALYTICS", "1")
+    patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "DVC_SITE_CACHE_DIR"):
+        patch.delenv(name, raising=False)
+    yield home
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Path) -> Path:
+    """A DVC project in awk, run once and committed, without `program.md`."""
+    root = tmp_path_factory.mktemp("template") / "project"
+    root.mkdir()
+    run(root, "git", "init", "-q")
+    run(root, "dvc", "init", "-q")
+    for name, text in (("fit.awk", FIT), ("dvc.yaml", PIPELINE), ("params.yaml", PARAMS)):
+        (root / name).write_text(text)
+    run(root, "dvc", "repro", "-q")
+    run(root, "git", "add", "-A")
+    run(root, "git", "commit", "-qm", "Start")
+    return root
+
+
+@pytest.fixture
+def bare(template: Path, tmp_path: Path) -> Path:
+    """A copy of the template, without `program.md`."""
+    root = tmp_path / "project"
+    shutil.copytree(template, root, symlinks=True)
+    return root
+
+
+@pytest.fixture
+def project(bare: Path) -> Path:
+    """A copy of the template with a `program.md`, committed."""
+    (bare / "program.md").write_text(PROGRAM)
+    run(bare, "git", "add", "-A")
+    run(bare, "git", "commit", "-qm", "Add programme")
+    return bare
+
+
+Ar = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def ar() -> Ar:
+    """`ar` as a user's process: `ar(folder, "run", "-n", "2")`."""
+
+    def call(
+        folder: Path, *args: str, check: bool = True, **kwargs: object
+    ) -> subprocess.CompletedProcess[str]:
+        return run(folder, sys.executable, "-m", "ar", *args, check=check, **kwargs)
+
+    return call
+
+
+def git(folder: Path, *args: str) -> str:
+    return run(folder, "git", *args).stdout.strip()
+
+
+def lines(text: str) -> Sequence[str]:
+    return [line for line in text.splitlines() if line.strip()]

@@ -1,0 +1,202 @@
+"""The harness on real processes: what it measures, what it refuses, what it leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import Lab
+
+FIELDS = {
+    "val_bpb", "test_bpb", "train_seconds", "cpu_seconds", "peak_memory_mb", "tokens",
+    "tokens_per_second", "params", "steps", "corpus",
+}  # fmt: skip
+
+
+def test_same_seed_same_digits(lab: Lab) -> None:
+    first = lab.metrics()
+    assert set(first) == FIELDS
+    assert first["tokens"] == 8192
+    assert first["steps"] == 16
+    second = lab.metrics()
+    assert (first["val_bpb"], first["test_bpb"]) == (second["val_bpb"], second["test_bpb"])
+    lab.set(seed=2)
+    third = lab.metrics()
+    assert third["val_bpb"] != first["val_bpb"]
+    assert abs(third["val_bpb"] - first["val_bpb"]) < 0.5
+
+    rows = list(csv.DictReader((lab.root / "loss.csv").open()))
+    assert [int(row["tokens"]) for row in rows] == list(range(512, 8193, 512))
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds == sorted(seconds)
+    assert [p.name for p in (lab.root / "data/checkpoint").iterdir()] == ["none.txt"]
+
+
+def test_checkpoint_is_kept_on_request(lab: Lab) -> None:
+    lab.tiny()
+    lab.set(train={"save_checkpoint": True})
+    metrics = lab.metrics()
+    weights = lab.root / "data/checkpoint/weights.safetensors"
+    assert metrics["params"] == 384 * 384
+    assert weights.stat().st_size > 4 * metrics["params"]
+
+
+def test_a_run_bounded_by_seconds(lab: Lab) -> None:
+    lab.tiny()
+    train = (lab.root / "model/train.py").read_text()
+    (lab.root / "model/train.py").write_text(
+        train.replace("        inputs", "        import time; time.sleep(0.01)\n        inputs")
+    )
+    lab.set(train={"tokens": 10**9, "max_seconds": 1.0})
+    metrics = lab.metrics()
+    assert 1.0 <= metrics["train_seconds"] < 3.0
+    assert 0 < metrics["steps"] < 101
+
+
+def test_a_patched_clock_changes_nothing(lab: Lab) -> None:
+    lab.tiny(
+        "import time, os\n"
+        "time.sleep(0.6)\n"
+        "for name in ('time', 'monotonic', 'perf_counter', 'process_time'):\n"
+        "    setattr(time, name, lambda: 0.0)\n"
+    )
+    metrics = lab.metrics()
+    assert 0.6 <= metrics["train_seconds"] < 10
+    assert metrics["cpu_seconds"] < metrics["train_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("open('data/shards/val.bin', 'rb')", "opened data/shards/val.bin"),
+        (
+            "try:\n    import numpy; numpy.memmap('data/shards/test.bin', mode='r')\nexcept Exception: pass",
+            "opened data/shards/test.bin",
+        ),
+        ("open('metrics.json', 'w').write('{}')", "tried to change metrics.json"),
+        ("import os; os.system('cp data/shards/val.bin /tmp/v')", "called os.system"),
+        ("task.batch(1)", "budget exceeded: training asked for 8,256 tokens, train.tokens is 8,192"),
+        ("task.batch(1, 65)", "a window has at most train.sequence_len, 64"),
+        ("task.report(99, torch.tensor(float('nan'))); task.flush()", "training diverged: loss nan"),
+        ("task.report(99, torch.tensor(50.0)); task.flush()", "training diverged: loss 50.0"),
+        ("raise ValueError('no such\\nthing')", "thing"),
+        ("import os; os._exit(7)", "training ended without a result (exit status 7)"),
+        ("task._line.sendall(b'loss x y\\n')", "makes no sense"),
+    ],
+)
+def test_training_that_oversteps_is_refused(lab: Lab, code: str, reason: str) -> None:
+    (lab.root / "metrics.json").write_text("{}")  # of an older run
+    lab.tiny(code)
+    lab.refused(reason)
+
+
+def test_metrics_written_by_the_model_are_no_metrics(lab: Lab) -> None:
+    lab.tiny("import atexit, ctypes\nctypes.CDLL(None).system(b'echo {} > metrics.json')")
+    metrics = lab.metrics()  # native code gets past the guard here, and is still overwritten
+    assert set(metrics) == FIELDS
+
+
+def test_a_crash_in_the_model_shows_where(lab: Lab) -> None:
+    lab.tiny("model.head.weight")
+    error = lab.refused("training crashed: AttributeError: 'Net' object has no attribute 'head'")
+    assert "model/train.py" in error
+    assert "data/child.py" in error
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        ("self.table(torch.roll(tokens, -1, 1))", "probe failed: causality"),
+        ("self.table(tokens) * 0", "probe failed: constant"),
+        ("self.table(tokens)[:, :-1]", "probe failed: shape"),
+        ("self.table(tokens) / 0", "probe failed: finite"),
+    ],
+)
+def test_a_cheating_model_fails_its_probe(lab: Lab, forward: str, reason: str) -> None:
+    lab.tiny()
+    path = lab.root / "model/train.py"
+    path.write_text(path.read_text().replace("return self.table(tokens)", f"return {forward}"))
+    lab.refused(reason)
+
+
+def test_a_model_that_reads_shards_when_evaluated_is_refused(lab: Lab) -> None:
+    lab.tiny()
+    path = lab.root / "model/train.py"
+    path.write_text(
+        path.read_text().replace("return self.table(tokens)", "return open('data/shards/val.bin')")
+    )
+    lab.refused("evaluation refused: code under test opened data/shards/val.bin")
+
+
+def test_changed_shards_are_refused(lab: Lab) -> None:
+    with (lab.root / "data/shards/val.bin").open("r+b") as file:
+        file.write(b"\1\1")
+    lab.refused("shards differ from data/shards/manifest.json: val.bin; restore", status=2)
+
+
+def test_missing_shards_and_broken_settings(lab: Lab) -> None:
+    lab.set(train={"tokens": "many"})
+    lab.refused("params.yaml: train.tokens must be int, not 'many'", status=2)
+    lab.set(train={"tokens": 8192}, optim={"matrix_lrr": 1.0})
+    lab.refused("unknown key optim.matrix_lrr; did you mean optim.matrix_lr?")
+    (lab.root / "data/shards/manifest.json").unlink()
+    lab.refused("run `dvc repro prepare`", status=2)
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of a process's children."""
+    out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(word) for word in out.stdout.split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_harness_leaves_no_process(lab: Lab, number: signal.Signals) -> None:
+    lab.tiny("import time; time.sleep(60)")
+    process = lab.start("data.harness")
+    curve = lab.root / "loss.csv"
+    deadline = time.monotonic() + 60
+    while not (curve.exists() and curve.stat().st_size > 200) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pids = children(process.pid)
+    assert pids
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert "Traceback" not in err
+    deadline = time.monotonic() + 10
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))
+    assert not (lab.root / "metrics.json").exists()
+
+
+def test_a_detached_grandchild_does_not_outlive_the_run(lab: Lab) -> None:
+    # native code can fork past the guard; the harness is its subreaper and ends it
+    lab.tiny(
+        "import ctypes, os, time\n"
+        "libc = ctypes.CDLL(None)\n"
+        "if libc.fork() == 0:\n"
+        "    libc.setsid()\n"
+        "    time.sleep(4)\n"
+        "    ctypes.CDLL(None).system(b'echo {} > metrics.json')\n"
+        "    os._exit(0)\n"
+    )
+    metrics = lab.metrics()
+    time.sleep(4)
+    assert json.loads((lab.root / "metrics.json").read_text()) == metrics

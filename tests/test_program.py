@@ -1,0 +1,78 @@
+"""`program.md` is read strictly: what cannot be meant is refused, by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from ar.errors import BadProgram
+from ar.program import ParamKey, parse, seconds
+
+GOOD = 'objective: {metric: "m.json:loss"}\n'
+
+
+def _program(yaml: str) -> str:
+    return f"---\n{yaml}---\nprose\n"
+
+
+def test_defaults() -> None:
+    program = parse(_program(GOOD))
+    assert str(program.objective) == "m.json:loss"
+    assert program.objective.direction == "minimize"
+    assert program.agent.kind == "optuna"
+    assert program.prose == "prose"
+
+
+def test_a_metric_may_be_given_as_text() -> None:
+    assert parse(_program("objective: out/m.yaml:eval.loss\n")).objective.key == "eval.loss"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "says"),
+    [
+        ("", "objective is missing"),
+        ("objectiv: x\n" + GOOD, "did you mean 'objective'"),
+        ("objective: {metric: loss}\n", "should name file and key"),
+        ('objective: {metric: "m.json:loss", direction: maximise}\n', "did you mean 'maximize'"),
+        ('objective: {metric: "/etc/m.json:loss"}\n', "inside the project"),
+        ('objective: {metric: "../m.json:loss"}\n', "inside the project"),
+        (GOOD + "budget: {runs: 0}\n", "above 0"),
+        (GOOD + "budget: {runs: 1.5}\n", "whole number"),
+        (GOOD + "budget: {timeout: 5 parsecs}\n", "duration"),
+        (GOOD + "budget: {run: 5}\n", "did you mean 'runs'"),
+        (GOOD + "guards: {metric: x}\n", "should be a list"),
+        (GOOD + "agent: {kind: optunas}\n", "did you mean 'optuna'"),
+        (GOOD + "search: {lr: {low: 1, high: 2}}\n", "outside scope.params"),
+        (GOOD + "scope: {params: [lr]}\nsearch: {lr: {low: 2, high: 1}}\n", "not below high"),
+        (GOOD + "scope: {params: [lr]}\nsearch: {lr: {low: 0, high: 1, log: true}}\n", "logarithmic"),
+        (GOOD + "scope: {params: [lr]}\nsearch: {lr: {low: 1}}\n", "needs low and high"),
+        (GOOD + "scope: {params: [lr]}\nsearch: {lr: [1]}\n", "one choice only"),
+        (GOOD + "scope: {params: [seed]}\nseed: seed\nsearch: {seed: [1, 2]}\n", "is the seed"),
+        (GOOD + "scope: {files: [/etc/*]}\n", "inside the project"),
+        (GOOD + "a: [\n", "not YAML: line"),
+        ("- a\n", "should be a mapping"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(yaml: str, says: str) -> None:
+    with pytest.raises(BadProgram, match=r"(?s).") as caught:
+        parse(_program(yaml))
+    assert says in str(caught.value)
+
+
+def test_no_front_matter() -> None:
+    with pytest.raises(BadProgram, match="does not start with YAML"):
+        parse("just prose\n")
+
+
+def test_scope_covers_groups_not_prefixes_of_words() -> None:
+    program = parse(_program(GOOD + "scope: {params: [optim, 'conf.json:a.b']}\n"))
+    assert program.scope.allows_param(ParamKey.parse("optim.lr"))
+    assert not program.scope.allows_param(ParamKey.parse("optimizer.lr"))
+    assert program.scope.allows_param(ParamKey.parse("conf.json:a.b.c"))
+    assert not program.scope.allows_param(ParamKey.parse("a.b.c"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86400), (5, 5), ("1.5 h", 5400)]
+)
+def test_durations(text: object, value: float) -> None:
+    assert seconds(text, "x") == value

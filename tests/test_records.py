@@ -1,0 +1,113 @@
+"""Records survive JSON; messages survive git; parameters files keep their layout."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ar import params, refs
+from ar.errors import BadParams
+from ar.messages import Message
+from ar.records import Attempt, Decision, Edit, Experiment, History, Note, Proposal, Record, Status, Verdict
+
+VERDICT = Verdict(
+    Decision.PROMOTE,
+    "good",
+    effect=-0.1,
+    standard_error=0.01,
+    z=4.0,
+    bar=3.0,
+    runs=3,
+    base_runs=8,
+    sigma=0.02,
+    df=9,
+)
+NOTE = Note(Status.TIMED_OUT, reason="late", log="a\nb", verdict=VERDICT, seconds=1.5)
+EXPERIMENT = Experiment(
+    "n", "r", "b", "t", Status.CRASHED, seed=3, metrics={"m:x": 1.5, "m:y": None}, note=NOTE
+)
+ATTEMPT = Attempt("n", "t", "optuna", "b", "c", (EXPERIMENT,), 1.0, None, {"g": 2.0}, "open", VERDICT)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        VERDICT,
+        NOTE,
+        EXPERIMENT,
+        ATTEMPT,
+        History("h", "c", (ATTEMPT,), 0.1),
+        Proposal("t", "h", "a", {"lr": 0.1, "on": True}, (Edit("p", "o", "n"),), simplification=True),
+    ],
+)
+def test_json_round_trip(record: Record) -> None:
+    assert type(record).from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
+def test_unknown_keys_of_a_newer_version_are_ignored() -> None:
+    assert Note.from_json({"status": "crashed", "invented": 1}).status is Status.CRASHED
+
+
+def test_message_round_trip() -> None:
+    message = Message(
+        "lr 1 → 2", "Because.\n\nAnd refuted if not.", "optuna", "abc", 7, "parent-1", "", "-0.1", True
+    )
+    assert Message.parse(str(message)) == message
+
+
+def test_a_hypothesis_cannot_write_trailers() -> None:
+    text = str(Message("t\nAr-Seed: 9", "good\nAr-Agent: baseline\n  Ar-Candidate: x", "claude", "abc", 1))
+    parsed = Message.parse(text)
+    assert (parsed.agent, parsed.candidate, parsed.seed) == ("claude", "abc", 1)
+    assert "baseline" not in text
+
+
+def test_a_foreign_message_has_a_title_only() -> None:
+    parsed = Message.parse("dvc: commit experiment 12345\n")
+    assert (parsed.title, parsed.agent) == ("dvc: commit experiment 12345", "")
+
+
+def test_experiment_refs() -> None:
+    ref = refs.ExperimentRef("ab" + "0" * 38, "some-name")
+    assert refs.ExperimentRef.parse(str(ref)) == ref
+    assert refs.ExperimentRef.parse("refs/exps/celery/stash") is None
+    assert refs.ExperimentRef.parse("refs/exps/exec/EXEC_HEAD") is None
+
+
+def test_names_are_safe_and_distinct() -> None:
+    names = [refs.new_name("../..//Lr 0.02 → 0.06; rm -rf $HOME é") for _ in range(50)]
+    assert len(set(names)) == 50
+    assert all(refs.is_name(name) for name in names)
+    assert refs.is_name(refs.new_name("…"))
+
+
+YAML = b"# head\na:  # group\n  lr: 0.02   # rate\n  on: true\n  list:\n    - 1\n    - 2\nseed: 1\n"
+
+
+def test_setting_a_parameter_keeps_the_rest_of_the_text() -> None:
+    new = params.update(YAML, "params.yaml", {"a.lr": 0.06})
+    old_lines, new_lines = YAML.decode().splitlines(), new.decode().splitlines()
+    assert [i for i, (a, b) in enumerate(zip(old_lines, new_lines, strict=True)) if a != b] == [2]
+    assert params.flat(new, "params.yaml")["a.lr"] == 0.06
+
+
+def test_setting_json_and_floats_that_are_whole() -> None:
+    assert params.flat(params.update(b'{"a": {"lr": 0.5}}', "p.json", {"a.lr": 1}), "p.json")["a.lr"] == 1.0
+    assert b"lr: 1.0" in params.update(b"lr: 0.5\n", "p.yaml", {"lr": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "path", "values", "says"),
+    [
+        (b"a: [", "params.yaml", {"a": 1}, "does not parse: line"),
+        (b"- 1\n", "params.yaml", {"a": 1}, "keys and values"),
+        (b"alpha: 1\n", "params.yaml", {"alhpa": 1}, "did you mean 'alpha'"),
+        (b"a = 1\n", "p.toml", {"a": 2}, "only YAML and JSON"),
+        (b"{", "p.json", {"a": 2}, "does not parse"),
+    ],
+)
+def test_broken_parameters_are_named(content: bytes, path: str, values: dict[str, int], says: str) -> None:
+    with pytest.raises(BadParams) as caught:
+        params.update(content, path, values)
+    assert says in str(caught.value)

@@ -1,0 +1,178 @@
+"""What `ar run` shows: steady on a terminal, sparse in a log, and never broken by what experiments are called."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from ar.view import HEARTBEAT, LiveView, PlainView, Running, Snapshot, frame, heartbeat, open_view
+
+WEIRD = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07\x1b[2J \ud800 日本語 \u202eback\nnext\tline\r"
+SNAPSHOT = Snapshot(
+    running=(
+        Running("lr-up-3f2a1c", "optim.matrix_lr 0.02 → 0.04", 3, 12.3, 27, "1"),
+        Running("window-a1b2c3", WEIRD, None, 3.0, None, "2"),
+    ),
+    queued=2,
+    phase="measuring the baseline 3/8",
+    verdicts=(
+        ("lr-up-3f2a1c", "optim.matrix_lr 0.02 → 0.04", "promoted", "-0.045 ± 0.003"),
+        ("deep-1", WEIRD, "crashed", ""),
+        ("deep-2", "x" * 300, "an outcome of later days", "+0.019 ± 0.01"),
+    ),
+    best="2.1873 ± 0.0021",
+    baseline="2.2310 ± 0.0035",
+    spent=142,
+    budget=700,
+    elapsed=4000,
+    hours_left=3.44,
+    agent="optuna",
+)
+EMPTY = Snapshot()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def draw(snapshot: Snapshot, width: int, height: int = 40) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height, record=True)
+    console.print(frame(snapshot, width, height))
+    return console.export_text()
+
+
+# -- plain ------------------------------------------------------------------------------------------------
+
+
+def test_plain_stamps_every_line_of_an_event() -> None:
+    stream = io.StringIO()
+    with PlainView(stream) as view:
+        view.event("queued lr-up\nbecause")
+    first, second = stream.getvalue().splitlines()
+    assert first[2] == first[5] == ":" and first[8:] == " queued lr-up"
+    assert second[8:] == " because"
+
+
+def test_plain_flushes_every_event() -> None:
+    class Stream(io.StringIO):
+        flushed = 0
+
+        def flush(self) -> None:
+            self.flushed += 1
+
+    stream = Stream()
+    PlainView(stream).event("x")
+    assert stream.flushed == 1
+
+
+def test_plain_gives_a_sign_of_life_every_ten_seconds_while_something_runs() -> None:
+    stream, clock = io.StringIO(), Clock()
+    view = PlainView(stream, clock)
+    for tenth in range(601):
+        clock.seconds = tenth / 10
+        view.update(SNAPSHOT)
+    assert len(stream.getvalue().splitlines()) == 60 // HEARTBEAT
+
+
+def test_plain_is_silent_after_an_event_and_when_nothing_runs() -> None:
+    stream, clock = io.StringIO(), Clock()
+    view = PlainView(stream, clock)
+    clock.seconds = 9.0
+    view.event("ended")
+    clock.seconds = 18.0
+    view.update(SNAPSHOT)
+    clock.seconds = 60.0
+    view.update(EMPTY)
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_heartbeat_says_what_runs_and_how_far_it_is() -> None:
+    line = heartbeat(SNAPSHOT)
+    for part in ("baseline 3/8", "lr-up-3f2a1c 0:12 / 0:27", "2.1873 ± 0.0021", "142/700 runs, 3.4 h left"):
+        assert part in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_plain_survives_any_text_on_any_stream(encoding: str) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    PlainView(stream).event(WEIRD)
+    written = raw.getvalue()
+    assert b"\x1b" not in written and b"red" in written
+
+
+# -- live -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1, 10, 40, 80, 200])
+@pytest.mark.parametrize("height", [1, 10, 24, 60])
+@pytest.mark.parametrize("snapshot", [SNAPSHOT, EMPTY], ids=["busy", "empty"])
+def test_frame_never_exceeds_the_terminal(snapshot: Snapshot, width: int, height: int) -> None:
+    console = Console(file=io.StringIO(), width=width, height=height)
+    lines = console.render_lines(frame(snapshot, width, height), pad=False)
+    assert all(sum(segment.cell_length for segment in line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_frame_keeps_the_numbers_at_every_width(width: int) -> None:
+    text = draw(SNAPSHOT, width)
+    for part in ("0:12 / 0:27", "-0.045 ± 0.003", "142/700 runs", "2.1873 ± 0.0021", "2 queued", "Ctrl-C once"):
+        assert part in text
+
+
+def test_frame_shows_text_as_it_is_and_no_escapes() -> None:
+    text = draw(SNAPSHOT, 200)
+    assert "[bold]x[/bold]" in text
+    assert "\x1b" not in text and "\u202e" not in text and "title" not in text
+
+
+def test_frame_fits_the_height() -> None:
+    many = replace(SNAPSHOT, running=SNAPSHOT.running * 20, verdicts=SNAPSHOT.verdicts * 2)
+    for height in (16, 24, 40):
+        assert len(draw(many, 80, height).splitlines()) <= height
+    assert "more run" in draw(many, 80, 24)
+
+
+def test_frame_says_so_when_nothing_is_known_yet() -> None:
+    text = draw(EMPTY, 80)
+    assert "not measured yet" in text and "nothing runs" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_live_view_redraws_in_place_and_leaves_events_behind(width: int) -> None:
+    stream, clock = io.StringIO(), Clock()
+    console = Console(file=stream, force_terminal=True, width=width, height=30, _environ={"TERM": "xterm"})
+    with LiveView(console, clock) as view:
+        for second in range(5):
+            clock.seconds = second
+            view.update(SNAPSHOT)
+        view.event(f"ended {WEIRD}")
+    text = stream.getvalue()
+    assert "ended [bold]" in text
+    assert "\x1b[2J" not in text and "\x1b]0;" not in text  # of the experiment's, nothing reaches the terminal
+    assert text.endswith("\x1b[?25h") or "\x1b[?25h" in text[-200:]  # the cursor is given back
+
+
+def test_live_view_draws_at_most_four_frames_a_second() -> None:
+    stream, clock = io.StringIO(), Clock()
+    console = Console(file=stream, force_terminal=True, width=80, height=30, _environ={"TERM": "xterm"})
+    with LiveView(console, clock) as view:
+        for hundredth in range(100):
+            clock.seconds = hundredth / 100
+            view.update(SNAPSHOT)
+    frames = stream.getvalue().count("Ctrl-C once")
+    assert 2 <= frames <= 6
+
+
+def test_open_view_is_plain_off_a_terminal() -> None:
+    assert isinstance(open_view(), PlainView)
+    assert isinstance(open_view(plain=True), PlainView)
+    assert isinstance(open_view(plain=False), LiveView)
