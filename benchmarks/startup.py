@@ -21,7 +21,7 @@ def seconds(*argv: str) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-n", type=int, default=20, help="starts of each (default: 20)")
     parser.add_argument("--limit", type=float, default=0.2, help="seconds allowed (default: 0.2)")
     options = parser.parse_args()

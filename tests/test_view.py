@@ -1,4 +1,4 @@
-"""What `ar run` shows: steady on a terminal, sparse in a log, and never broken by what experiments are called."""
+"""What `ar run` shows: steady on a terminal, sparse in a log, never broken by an experiment's text."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_frame_never_exceeds_the_terminal(snapshot: Snapshot, width: int, height
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_frame_keeps_the_numbers_at_every_width(width: int) -> None:
     text = draw(SNAPSHOT, width)
-    for part in ("0:12 / 0:27", "-0.045 ± 0.003", "142/700 runs", "2.1873 ± 0.0021", "2 queued", "Ctrl-C once"):
+    for part in ("0:12 / 0:27", "-0.045 ± 0.003", "142/700 runs", "2.1873 ± 0.0021", "2 queued", "Ctrl-C"):
         assert part in text
 
 
@@ -157,8 +157,8 @@ def test_live_view_redraws_in_place_and_leaves_events_behind(width: int) -> None
         view.event(f"ended {WEIRD}")
     text = stream.getvalue()
     assert "ended [bold]" in text
-    assert "\x1b[2J" not in text and "\x1b]0;" not in text  # of the experiment's, nothing reaches the terminal
-    assert text.endswith("\x1b[?25h") or "\x1b[?25h" in text[-200:]  # the cursor is given back
+    assert "\x1b[2J" not in text and "\x1b]0;" not in text  # none of the experiment's escapes
+    assert "\x1b[?25h" in text[-200:]  # the cursor is given back
 
 
 def test_live_view_draws_at_most_four_frames_a_second() -> None:
