@@ -15,7 +15,7 @@ from ar import judge
 from ar.judge import Action, Candidate, Kind, Ledger, Memory, answer, next_action
 from ar.records import Run
 
-FAST = settings(max_examples=200, deadline=None)
+FAST = settings(max_examples=60, deadline=None)
 RANK = {Kind.DISCARD: 0, Kind.RUN_CANDIDATE: 1, Kind.PROMOTE: 2}
 
 # Multiples of 1/64: sums, and shifts and scalings by such numbers, are exact in floating point.
@@ -24,13 +24,16 @@ anything = st.floats() | st.sampled_from([0.0, 1.0, math.nan, math.inf, -math.in
 
 
 @st.composite
-def ledgers(draw: st.DrawFn, values: st.SearchStrategy[float] = exact, guards: int = 1) -> Ledger:
+def ledgers(
+    draw: st.DrawFn,
+) -> Ledger:
     """Campaigns in mid-course: seeds or none, closed changes on the same seeds, guards, a simplification."""
     seeded = draw(st.booleans())
+    luck = draw(st.lists(exact.map(lambda k: 16 * k), min_size=13, max_size=13)) if seeded else [0.0] * 13
 
     def change(least: int, most: int, later: int = 0) -> Candidate:
         made = tuple(
-            Run(k if seeded else None, draw(values), tuple(10 + draw(values) / 100 for _ in range(guards)))
+            Run(k if seeded else None, luck[k] + draw(exact), (10 + draw(exact) / 100,))
             for k in range(draw(st.integers(least, most)) + later)
         )
         return Candidate(made[: len(made) - later], made[len(made) - later :], draw(st.booleans()))
@@ -131,7 +134,7 @@ def test_the_order_of_unpaired_runs_does_not_matter(case: Ledger, data: st.DataO
     assert one.verdict.z is None or math.isclose(one.verdict.z, two.verdict.z or 0.0, abs_tol=1e-9)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(ledgers(), st.integers(0, 7), st.integers(1, 3200).map(lambda k: k / 64), st.booleans())
 def test_a_worse_run_never_helps(case: Ledger, which: int, worse: float, guard: bool) -> None:
     assert case.candidate is not None
@@ -183,7 +186,7 @@ any_ledger = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_ledger)
 def test_no_ledger_crashes_it(case: Ledger) -> None:
     action = next_action(case)
@@ -201,7 +204,7 @@ any_json = st.recursive(
 numbers = st.lists(anything | st.integers(), max_size=9)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.fixed_dictionaries(
@@ -209,7 +212,7 @@ numbers = st.lists(anything | st.integers(), max_size=9)
                 name: st.integers(0, 900) | any_json
                 for name in ("budget", "spent", "left", "change", "promotions")
             }
-            | {name: numbers | any_json for name in ("cand", "own", "base")},
+            | dict.fromkeys(("cand", "own", "base"), numbers | any_json),
             optional={"seeds": any_json, "reset": any_json},
         )
         | st.dictionaries(st.text(max_size=6), any_json, max_size=3),
@@ -230,7 +233,7 @@ def test_every_line_is_answered_or_named_as_malformed(lines: list[dict[str, obje
 
 def test_a_million_runs_are_judged() -> None:
     many = tuple(Run(k, float(k % 7)) for k in range(1_000_000))
-    start = time.perf_counter()
+    start = time.process_time()
     case = Ledger(10**7, 10**6, Candidate(base=many), Candidate(many[:4]), (Candidate(many),), 1, (), 0)
     assert next_action(case).verdict.df == 2 * 999_999 - 1
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15

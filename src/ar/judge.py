@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
@@ -65,7 +66,8 @@ def unscore(z: float, df: int) -> float:
 
 def measured(run: Run) -> bool:
     """Whether the run gave finite values; one that did not counts as crashed."""
-    return not run.crashed and all(abs(value) <= HUGE for value in (run.value, *run.guards))
+    finite = abs(run.value) <= HUGE and (not run.guards or all(abs(guard) <= HUGE for guard in run.guards))
+    return finite and not run.crashed
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,10 @@ class Candidate:
     base: tuple[Run, ...] = ()
     simplification: bool = False
 
-    @property
-    def fair(self) -> list[Run]:
+    @cached_property
+    def fair(self) -> tuple[Run, ...]:
         """The runs that measure it: all but the screening run, which was selected for its luck."""
-        return [run for run in (*self.runs[1:], *self.base) if measured(run)]
+        return tuple(run for run in (*self.runs[1:], *self.base) if measured(run))
 
 
 @dataclass(frozen=True)
