@@ -24,16 +24,14 @@ anything = st.floats() | st.sampled_from([0.0, 1.0, math.nan, math.inf, -math.in
 
 
 @st.composite
-def ledgers(
-    draw: st.DrawFn,
-) -> Ledger:
+def ledgers(draw: st.DrawFn) -> Ledger:
     """Campaigns in mid-course: seeds or none, closed changes on the same seeds, guards, a simplification."""
     seeded = draw(st.booleans())
     luck = draw(st.lists(exact.map(lambda k: 16 * k), min_size=13, max_size=13)) if seeded else [0.0] * 13
 
-    def change(least: int, most: int, later: int = 0) -> Candidate:
+    def change(least: int, most: int, later: int = 0, level: float = 0.0, slow: float = 0.0) -> Candidate:
         made = tuple(
-            Run(k if seeded else None, luck[k] + draw(exact), (10 + draw(exact) / 100,))
+            Run(k if seeded else None, luck[k] + level + draw(exact), (10 + slow + draw(exact) / 100,))
             for k in range(draw(st.integers(least, most)) + later)
         )
         return Candidate(made[: len(made) - later], made[len(made) - later :], draw(st.booleans()))
@@ -41,7 +39,8 @@ def ledgers(
     promotions = draw(st.integers(0, 2))
     incumbent = change(2, 5, 8) if promotions else Candidate(base=change(8, 8).runs)
     closed = tuple(change(1, 6) for _ in range(draw(st.integers(0, 4))))
-    opened = change(1, 8)
+    level, slow = draw(st.sampled_from([0.0, -100.0, -400.0])), draw(st.sampled_from([-1.0, 0.0, 1.0]))
+    opened = change(1, 8, level=level, slow=slow)
     return Ledger(
         700, draw(st.integers(0, 692)), incumbent, opened, closed, promotions, (), 0 if seeded else None
     )

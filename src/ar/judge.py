@@ -311,7 +311,7 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
         verdict = judge(change, base, noise or noise_of(ledger), calibrate=not auditing)
     slip = _guard_slip(ledger, base, promoting=verdict.decision is Decision.PROMOTE)
     if slip and verdict.decision is not Decision.DISCARD:
-        verdict = replace(verdict, decision=Decision.DISCARD, reason=slip)
+        verdict = replace(verdict, decision=Decision.DISCARD, reason=slip, label="")
     if verdict.decision is Decision.OPEN and auditing:
         words = "Undecided when only the closing audit was left in the budget."
         verdict = replace(verdict, decision=Decision.DISCARD, reason=words)
