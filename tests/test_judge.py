@@ -119,6 +119,7 @@ def test_score_against_bars(n: int, z: float, kind: Kind) -> None:
     assert action.verdict.bar == pytest.approx(judge.promote_bar(n))
     assert (action.verdict.runs, action.verdict.base_runs, action.verdict.df) == (n, 8, 7)
     assert action.verdict.sigma == pytest.approx(1)
+    assert action.verdict.needed == pytest.approx(values_at(judge.promote_bar(n), n)[0])
     assert action.verdict.decision == {Kind.RUN_CANDIDATE: Decision.OPEN}.get(kind, action.verdict.decision)
 
 
@@ -273,6 +274,7 @@ def test_a_declared_simplification_is_granted_one_sigma(n: int, z: float, kind: 
     action = next_action(ledger(*values, simplification=True))
     assert (action.kind, action.verdict.label) == (kind, label)
     assert action.verdict.z == pytest.approx(z)
+    assert action.verdict.needed == pytest.approx(values_at(judge.SIMPLER_BAR, n)[0] + 1)
     assert next_action(ledger(*values)).kind is not Kind.PROMOTE  # undeclared
 
 
@@ -474,6 +476,7 @@ def test_reasons_are_sentences_with_numbers() -> None:
     assert (
         text == "Better by 4.946 ± 1.1 (1 confirming run against 8 of the incumbent): z = 3.51 reaches 3.50."
     )
+    assert next_action(ledger(0.0)).reason.startswith("Equal to the last digit (1 run against 8")
     for n, z in ((1, 0.0), (1, 2.0), (3, 2.0), (8, 2.5)):
         text = next_action(ledger(*values_at(z, n))).reason
         assert text[0].isupper() and text.endswith(".") and f"z = {z:.2f}" in text
@@ -532,7 +535,6 @@ def question(**given: Any) -> dict[str, Any]:
 def test_answers() -> None:
     memory = Memory()
     assert answer({"reset": True, "budget": 700}, memory) == {}
-    assert memory.budget == 700
     assert answer(question(base=[]), memory) == {"action": "base", "effect": None, "seed": None}
     assert answer(question(), memory) == {"action": "run", "effect": None, "seed": None}
     assert answer(question(cand=[-9.0, -9.0]), memory)["action"] == "promote"
@@ -602,7 +604,7 @@ def test_a_reset_forgets() -> None:
     answer(question(cand=[-9, 1, 2, 3, 4, 5, 6, 7]), memory)
     assert memory.closed
     answer({"reset": True, "budget": 10}, memory)
-    assert memory == Memory(budget=10)
+    assert memory == Memory()
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,8 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     auditing = ledger.left <= audit_runs(ledger.budget)
 
     if not all(measured(run) for run in runs):
-        return _discard(Verdict(Decision.DISCARD, "A run crashed or gave no finite value.", runs=len(runs)))
+        words = "A run crashed or gave no finite value."
+        return Action(Kind.DISCARD, Verdict(Decision.DISCARD, words, runs=len(runs)))
     if auditing and not runs:
         if ledger.left <= 0:
             return Action(Kind.FINISH, Verdict(Decision.OPEN, "The budget is spent."))
@@ -316,7 +317,7 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
         words = "Undecided when only the closing audit was left in the budget."
         verdict = replace(verdict, decision=Decision.DISCARD, reason=words)
     if verdict.decision is Decision.DISCARD:
-        return _discard(verdict)
+        return Action(Kind.DISCARD, verdict)
     if verdict.decision is Decision.PROMOTE:
         return Action(Kind.PROMOTE, verdict)
     return Action(Kind.RUN_CANDIDATE, verdict, _next_change_seed(ledger))
@@ -333,22 +334,24 @@ def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool 
     z = whole.z
     verdict = Verdict(
         Decision.OPEN,
-        "",
-        shown.effect,
-        shown.error,
-        z,
-        bar,
-        n,
-        len(base),
-        whole.sigma,
-        whole.df,
-        whole.paired,
+        reason="",
+        effect=shown.effect,
+        standard_error=shown.error,
+        z=z,
+        bar=bar,
+        needed=-unscore(bar, whole.df) * whole.error,
+        runs=n,
+        base_runs=len(base),
+        sigma=whole.sigma,
+        df=whole.df,
+        paired=whole.paired,
     )
     if n >= 2 and z >= bar:
         return _say(verdict, Decision.PROMOTE, f"z = {z:.2f} reaches {bar:.2f}")
     if change.simplification:
         z = whole.plus(whole.sigma).z
-        verdict = replace(verdict, z=z, bar=SIMPLER_BAR)
+        needed = whole.sigma - unscore(SIMPLER_BAR, whole.df) * whole.error
+        verdict = replace(verdict, z=z, bar=SIMPLER_BAR, needed=needed)
         if n >= SIMPLER_RUNS and z >= SIMPLER_BAR:
             words = f"with one sigma granted, z = {z:.2f} reaches {SIMPLER_BAR:.2f}"
             return _say(replace(verdict, label=SIMPLER), Decision.PROMOTE, words)
@@ -429,16 +432,15 @@ def resolution(noise: Noise, n: int, m: int) -> float:
 def overfitted(holdout: Ledger) -> str:
     """Why a change about to be promoted is refused for what it does on the holdout; empty if it passes.
 
-    `holdout` is the campaign's ledger with the holdout's values in place of the objective's.
+    `holdout` is the campaign's ledger with the holdout's values in place of the objective's. The words hold
+    no number: verdicts reach agents, and nothing measured on the holdout may.
     """
     change = holdout.candidate or Candidate()
     runs, base = [run for run in change.runs if measured(run)], holdout.incumbent.fair
     if not runs or not base:
         return ""
-    found = compare(runs, base, noise_of(holdout))
-    if found.z > -HOLDOUT_BAR:
-        return ""
-    return f"Overfitted: worse on the holdout by {found.effect:.4g} ± {found.error:.2g}, z = {found.z:.2f}."
+    worse = compare(runs, base, noise_of(holdout)).z <= -HOLDOUT_BAR
+    return "Overfitted: clearly worse on the holdout." if worse else ""
 
 
 def total_gain(first: Sequence[Run], audit: Sequence[Run]) -> tuple[float, float]:
@@ -458,11 +460,13 @@ def total_gain(first: Sequence[Run], audit: Sequence[Run]) -> tuple[float, float
 def _say(verdict: Verdict, decision: Decision, why: str) -> Verdict:
     """The verdict with its reason: the effect and its error, what they rest on, then why this decision."""
     assert verdict.effect is not None and verdict.standard_error is not None
-    size = f"{abs(verdict.effect):.4g} ± {verdict.standard_error:.2g}"
     way = "Better" if verdict.effect < 0 else "Worse"
+    size = f"{way} by {abs(verdict.effect):.4g} ± {verdict.standard_error:.2g}"
+    if not verdict.effect:
+        size = "Equal to the last digit"
     kind = "run" if verdict.runs == 1 else "confirming run" if verdict.runs == 2 else "confirming runs"
-    count = max(1, verdict.runs - 1)
-    words = f"{way} by {size} ({count} {kind} against {verdict.base_runs} of the incumbent): {why}."
+    count, how = max(1, verdict.runs - 1), ", paired by seed" if verdict.paired else ""
+    words = f"{size} ({count} {kind} against {verdict.base_runs} of the incumbent{how}): {why}."
     return replace(verdict, decision=decision, reason=words)
 
 
@@ -486,10 +490,6 @@ def _guard_slip(ledger: Ledger, base: Sequence[Run], promoting: bool) -> str:
     return ""
 
 
-def _discard(verdict: Verdict) -> Action:
-    return Action(Kind.DISCARD, verdict)
-
-
 def _next_base_seed(ledger: Ledger) -> int | None:
     used = [run.seed for run in (*ledger.incumbent.runs, *ledger.incumbent.base) if run.seed is not None]
     return max(used) + 1 if used else ledger.first_seed
@@ -509,7 +509,6 @@ def _next_change_seed(ledger: Ledger) -> int | None:
 class Memory:
     """What `answer` keeps between questions of one campaign: the changes closed so far and their noise."""
 
-    budget: int = 0
     closed: list[Candidate] = field(default_factory=list)
     incumbent: Candidate = Candidate()
     change: int | None = None
@@ -541,8 +540,8 @@ def answer(message: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
         ValueError: the message is not one of the protocol's (docs/judge.md).
     """
     if message.get("reset"):
-        fresh = Memory(budget=_whole(message, "budget"))
-        memory.__dict__.update(fresh.__dict__)
+        _whole(message, "budget")
+        memory.__dict__.update(Memory().__dict__)
         return {}
     seeds = message.get("seeds")
     if seeds is not None and not isinstance(seeds, Mapping):

@@ -110,7 +110,8 @@ class Verdict(Record):
         effect: change minus incumbent, oriented (below 0 is an improvement), from the confirming runs
             (all but the screening run) where there are any; None before both sides have a run.
         standard_error: of `effect`, in the metric's unit.
-        z, bar: the rule's score and what it had to reach.
+        z, bar: the rule's score, from all runs, and what it had to reach.
+        needed: the effect over all runs, the screening run too, that would reach `bar`.
         runs, base_runs: how many runs stand on either side.
         sigma, df: the noise of one run (of one paired difference's residual when `paired`) and its
             degrees of freedom.
@@ -123,6 +124,7 @@ class Verdict(Record):
     standard_error: float | None = None
     z: float | None = None
     bar: float | None = None
+    needed: float | None = None
     runs: int = 0
     base_runs: int = 0
     sigma: float | None = None
