@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +45,7 @@ class Plain(nn.Module):
         model = copy.deepcopy(model)
         self.wte, self.head = model.embedding, nn.Parameter(model.head.weight.detach())
         self.values = model.values
-        self.layers = nn.ModuleList()
+        self.layers: list[dict[str, nn.Parameter]] = []
         for block in model.block_list():
             q, k, v = block.attention.qkv.weight.detach().chunk(3)
             weights = {
@@ -54,13 +54,13 @@ class Plain(nn.Module):
             }  # fmt: skip
             if block.attention.gate is not None:
                 weights["gate"] = block.attention.gate.weight
-            self.layers.append(
-                nn.ParameterDict({name: nn.Parameter(w.detach().clone()) for name, w in weights.items()})
-            )
+            self.layers.append({name: nn.Parameter(w.detach().clone()) for name, w in weights.items()})
         self.resid, self.x0 = model.resid_scale, model.x0_scale
         size = config.head_dim
         channel = torch.arange(0, size, 2, dtype=torch.float32)
         angle = torch.outer(torch.arange(model.sequence_len).float(), config.rope_base ** (-channel / size))
+        self.cos: Tensor
+        self.sin: Tensor
         self.cos, self.sin = angle.cos()[None, :, None], angle.sin()[None, :, None]
 
     def rotary(self, x: Tensor) -> Tensor:
@@ -86,7 +86,9 @@ class Plain(nn.Module):
             q, k, v = (F.linear(h, layer[name]).view(shape) for name in ("q", "k", "v"))
             if "gate" in layer:
                 value = self.values[str(index)](tokens).view(shape)
-                gate = config.gate_range * torch.sigmoid(F.linear(h[..., : layer["gate"].size(1)], layer["gate"]))
+                gate = config.gate_range * torch.sigmoid(
+                    F.linear(h[..., : layer["gate"].size(1)], layer["gate"])
+                )
                 v = v + gate.unsqueeze(-1) * value
             q, k = norm(self.rotary(q)) * config.qk_scale, norm(self.rotary(k)) * config.qk_scale
             q, k, v = (t.transpose(1, 2) for t in (q, k, v))
@@ -105,7 +107,10 @@ class PlainOptimizer:
         self.config, self.schedule = config, schedule
         self.matrices = [p for layer in model.layers for p in layer.values()]
         self.state = [
-            (torch.zeros_like(p), torch.zeros(p.size(0), 1) if p.size(0) >= p.size(1) else torch.zeros(1, p.size(1)))
+            (
+                torch.zeros_like(p),
+                torch.zeros(p.size(0), 1) if p.size(0) >= p.size(1) else torch.zeros(1, p.size(1)),
+            )
             for p in self.matrices
         ]
         scale = (model.config.dim / config.reference_dim) ** -0.5
@@ -176,7 +181,9 @@ def seconds(action: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measures and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--length", type=int, default=256, help="tokens of a row (default: 256)")
     parser.add_argument("--vocab", type=int, default=1024)
@@ -222,10 +229,8 @@ def main() -> None:
     print(f"{'':10} {'ms a step':>10} {'tokens/s':>10} {'GFLOP/s':>9} {'of sgemm':>9}")
     for name in steps:
         rate = tokens / median[name]
-        achieved = rate * flops
-        print(
-            f"{name:10} {median[name] * 1e3:10.1f} {rate:10,.0f} {achieved / 1e9:9.1f} {achieved / sgemm:9.1%}"
-        )
+        speed = rate * flops / 1e9
+        print(f"{name:10} {median[name] * 1e3:10.1f} {rate:10,.0f} {speed:9.1f} {speed / sgemm * 1e9:9.1%}")
     print(f"lab / reference: {median['reference'] / median['lab']:.2f}")
     print(f"largest difference of their first losses: {difference:.1e} nats")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import LabError
-from data.guard import Guard, Refused
+from data.guard import Guard, RefusedError
 from data.process import die_with_parent
 from data.settings import TrainSettings, train_settings
 
@@ -35,8 +35,11 @@ def set_up_torch(settings: TrainSettings, seed: int) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
     elif settings.device == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what is not bf16
-    available = {"cpu": lambda: True, "cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if not available[settings.device]():
+    if settings.device == "mps":
+        available = torch.backends.mps.is_available()
+    else:
+        available = settings.device == "cpu" or torch.cuda.is_available()
+    if not available:
         raise LabError(f"params.yaml: train.device is {settings.device}, which this machine does not have")
 
 
@@ -99,7 +102,7 @@ def evaluate(config: dict[str, Any], settings: TrainSettings, line: socket.socke
 def explain(error: BaseException) -> str:
     """An exception of the code under test in one line, the end of its traceback shown before."""
     trace = traceback.TracebackException.from_exception(error)
-    ours = [frame for frame in trace.stack if frame.filename.startswith(os.getcwd())]
+    ours = [frame for frame in trace.stack if frame.filename.startswith(str(Path.cwd()))]
     frames = traceback.StackSummary.from_list(ours[-TRACE_FRAMES:])
     print("".join(frames.format()).rstrip(), file=sys.stderr)
     return "".join(trace.format_exception_only()).strip()
@@ -114,9 +117,11 @@ def main() -> None:
 
     config = json.loads(Path(path).read_text())
     settings = train_settings(config["params"])
-    guard = Guard(
-        Path(config["shards"]), Path(config["folder"]), settings.compile, lambda reason: send(line, "refused", reason)
-    )
+
+    def tell(reason: str) -> None:
+        send(line, "refused", reason)
+
+    guard = Guard(Path(config["shards"]), Path(config["folder"]), settings.compile, tell)
     status = 1
     try:
         set_up_torch(settings, config["params"]["seed"])
@@ -124,7 +129,7 @@ def main() -> None:
         status = 0
     except LabError as error:
         send(line, "fail", error)
-    except Refused:
+    except RefusedError:
         pass  # the harness knows already
     except BaseException as error:  # the code under test may raise anything
         send(line, "crash", explain(error))

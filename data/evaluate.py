@@ -94,8 +94,11 @@ class Evaluation:
     tolerance: float
     rng: random.Random = field(default_factory=random.SystemRandom)
 
-    def score(self, windows: np.ndarray, progress: Callable[[float], None] = lambda share: None) -> Score:
-        """Bits per byte over `windows`, int64 (n, length + 1). Raises RunError naming a failed probe."""
+    def score(self, windows: np.ndarray, progress: Callable[[float], None] | None = None) -> Score:
+        """Scores `windows`, int64 (n, length + 1). Raises RunError naming a failed probe.
+
+        `progress` is told the share that is done.
+        """
         import numpy as np
 
         length = windows.shape[1] - 1
@@ -119,7 +122,8 @@ class Evaluation:
                         originals[window] = self.logits.row(row)
             else:
                 answers.append((call, [self.logits.row(row) for row in range(self.rows)]))
-            progress((done + 1) / len(calls))
+            if progress is not None:
+                progress((done + 1) / len(calls))
         self._judge(originals, answers)
         weights = self.token_bytes[windows[:, 1:]]
         text = weights > 0
@@ -168,7 +172,8 @@ class Evaluation:
                 for row, window, cut in zip(rows, call.windows.tolist(), call.cuts.tolist(), strict=True):
                     expected = originals[window][:cut]
                     change = float(np.abs(row[:cut] - expected).max())
-                    if call.kind == kind and not change <= self.tolerance * max(1.0, float(np.abs(expected).max())):
+                    allowed = self.tolerance * max(1.0, float(np.abs(expected).max()))
+                    if call.kind == kind and not change <= allowed:
                         raise RunError(f"probe failed: {kind}: {meaning} by up to {change:.3g}")
         seen = list(originals.values())
         if all(float(np.ptp(row, axis=0).max()) < 1e-6 for row in seen):

@@ -29,7 +29,13 @@ class Feed:
     """
 
     def __init__(
-        self, tokens: np.ndarray, sequence_len: int, seed: int, budget: int, max_seconds: float | None, path: Path
+        self,
+        tokens: np.ndarray,
+        sequence_len: int,
+        seed: int,
+        budget: int,
+        max_seconds: float | None,
+        path: Path,
     ) -> None:
         """`path` is made: a buffer of int64 that the child maps, too."""
         self.tokens = tokens

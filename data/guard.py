@@ -29,7 +29,7 @@ SPAWNS = {
 NETWORK = {"socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo"}
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Raised in code under test that oversteps. The harness already knows."""
 
 
@@ -54,7 +54,7 @@ class Guard:
     def refuse(self, reason: str) -> None:
         """Ends the run."""
         self.tell(reason)
-        raise Refused(reason)
+        raise RefusedError(reason)
 
     def hook(self, event: str, args: tuple[Any, ...]) -> None:
         """Python calls it with every audited event."""

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ class Harness:
         )
         split = self.manifest.splits["train"]
         child = self.start("train", buffer=str(buffer))
-        with contextlib.closing(Curve(CURVE, split.bytes / split.tokens)) as curve, killed(child):
+        with contextlib.closing(Curve(CURVE, split.bytes / split.tokens)) as curve, child:
             return self._follow(child, feed, curve)
 
     def _follow(self, child: Child, feed: Feed, curve: Curve) -> Trained:
@@ -113,7 +114,8 @@ class Harness:
                     seconds = time.monotonic() - started
                     bpb = curve.add(steps, feed.served, seconds, loss)
                     speed = feed.served / max(seconds, 1e-9)
-                    progress.update(feed.progress, f"loss {loss:.3f}  {bpb:.3f} bits/byte  {speed:,.0f} tokens/s")
+                    note = f"loss {loss:.3f}  {bpb:.3f} bits/byte  {speed:,.0f} tokens/s"
+                    progress.update(feed.progress, note)
                 case ["done", value]:
                     flops = finite(value)
                 case _:
@@ -140,7 +142,9 @@ class Harness:
         rows = rows_per_call(settings.device, length, self.manifest.vocab_size)
         buffer = self.folder / "inputs"
         inputs = np.memmap(buffer, dtype=np.int64, mode="w+", shape=(rows, length))
-        logits = make_logits(settings.device, self.folder / "logits", (rows, length, self.manifest.vocab_size))
+        logits = make_logits(
+            settings.device, self.folder / "logits", (rows, length, self.manifest.vocab_size)
+        )
         child = self.start("evaluate", rows=rows, buffer=str(buffer), logits=logits.handle())
 
         def ask(windows: np.ndarray) -> None:
@@ -148,16 +152,20 @@ class Harness:
             child.reply(b"+")
             expect(child, "scored")
 
-        with killed(child):
+        with child:
             expect(child, "ready")
             judge = Evaluation(ask, logits, read_token_bytes(FOLDER), rows, TOLERANCE[settings.device])
             progress = Progress("evaluate", 2.0)
             scores = {}
+
+            def advance(done: int, share: float) -> None:
+                progress.update(done + share)
+
             for done, split in enumerate(("val", "test")):
                 tokens = read_split(FOLDER, self.manifest, split)
                 windows = choose_windows(tokens, length, max(1, settings.eval_tokens // length))
                 try:
-                    scores[split] = judge.score(windows, lambda share, done=done: progress.update(done + share))
+                    scores[split] = judge.score(windows, partial(advance, done))
                 except RunError:
                     progress.stop()
                     raise
@@ -181,16 +189,10 @@ class Harness:
             "steps": trained.steps,
             "corpus": self.manifest.corpus,
         }
-        if peak := peak_flops(self.settings.device):
+        peak = peak_flops(self.settings.device)
+        if peak is not None and math.isfinite(trained.flops_per_token):
             metrics["mfu"] = trained.flops_per_token * trained.tokens / trained.seconds / peak
         return metrics
-
-
-def killed(child: Child) -> contextlib.closing[Any]:
-    """A context that leaves nothing of `child` behind."""
-    stack = contextlib.ExitStack()
-    stack.callback(child.kill)
-    return contextlib.closing(stack)
 
 
 def integers(*words: str) -> tuple[int, ...]:

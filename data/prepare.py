@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -12,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 
 from data.console import Progress, say
+from data.download import sha256_of
 from data.errors import LabError
 from data.settings import DataSettings, data_settings, load
-from data.shards import FOLDER, SPLITS, TOKEN_BYTES, TOKENIZER, Manifest, Split, split_of
+from data.shards import BYTE_COUNTS, FOLDER, SPLITS, TOKENIZER, Manifest, Split, split_of
 from data.sources import Source, open_source
-from data.download import sha256_of
 from data.tokenizer import Tokenizer
 
 DOWNLOADS = Path("data/downloads")
@@ -60,7 +59,7 @@ def write_shards(source: Source, settings: DataSettings, tokenizer: Tokenizer, f
                 "use more documents, or raise data.val_fraction and data.test_fraction"
             )
     tokenizer.save(folder / TOKENIZER)
-    tokenizer.token_bytes().astype("<i4").tofile(folder / TOKEN_BYTES)
+    tokenizer.token_bytes().astype("<i4").tofile(folder / BYTE_COUNTS)
     return Manifest(
         source=source.description,
         corpus_sha256=hashlib.sha256(b"".join(sorted(hashes))).hexdigest(),
@@ -87,7 +86,7 @@ def prepare(settings: DataSettings, folder: Path = FOLDER, downloads: Path = DOW
         scratch.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
-        os.rename(scratch, folder)
+        scratch.rename(folder)
         progress.close(manifest.corpus)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

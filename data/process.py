@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from data.errors import RunError
 
@@ -61,7 +62,15 @@ class Child:
         }
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "data.child", role, str(theirs.fileno()), str(os.getpid()), str(config)],
+                [
+                    sys.executable,
+                    "-m",
+                    "data.child",
+                    role,
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    str(config),
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,
@@ -100,6 +109,12 @@ class Child:
             self.usage = Usage(code, used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
         return self.usage
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+
     def kill(self) -> None:
         """Ends the child and all that it started."""
         if self.usage is None:
@@ -137,11 +152,15 @@ class Terminated(BaseException):
 def supervision() -> Iterator[None]:
     """Signals become exceptions, and orphans of our children come to us."""
 
-    def stop(number: int, frame: object) -> None:
+    def stop(number: int, _frame: object) -> None:
         raise Terminated(number)
 
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, stop)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN  # under nohup, a hang-up stays ignored
+    }
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FOLDER = Path("data/shards")
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
-TOKEN_BYTES = "token_bytes.bin"
+BYTE_COUNTS = "byte_counts.bin"
 SPLITS = ("train", "val", "test")
 FORMAT = 1
 
@@ -97,7 +97,7 @@ def read_token_bytes(folder: Path) -> np.ndarray:
     """Bytes per token id, int32 (vocab_size,); 0 marks what is not text."""
     import numpy as np
 
-    return np.fromfile(folder / TOKEN_BYTES, dtype="<i4")
+    return np.fromfile(folder / BYTE_COUNTS, dtype="<i4")
 
 
 def split_of(text: str, val_fraction: float, test_fraction: float) -> str:

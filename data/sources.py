@@ -61,8 +61,8 @@ class ParquetFiles:
 
     def documents(self) -> Iterator[str]:
         """Raises LabError on a file that is not parquet or lacks the column."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         for path in self.paths:
             try:
@@ -98,7 +98,11 @@ def text_files(patterns: list[str]) -> TextFiles:
         raise LabError("params.yaml: data.source is files, but data.files lists no glob pattern")
     paths: set[Path] = set()
     for pattern in patterns:
-        found = {Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file()}
+        found = {
+            Path(name)
+            for name in glob.glob(pattern, recursive=True)  # noqa: PTH207 (patterns may be absolute)
+            if Path(name).is_file()
+        }
         if not found:
             raise LabError(f"params.yaml: data.files: no file matches {pattern!r}")
         paths |= found

@@ -39,7 +39,12 @@ class Task:
     """One training run's side of the line."""
 
     def __init__(
-        self, params: Mapping[str, Any], settings: TrainSettings, vocab_size: int, line: socket.socket, buffer: Path
+        self,
+        params: Mapping[str, Any],
+        settings: TrainSettings,
+        vocab_size: int,
+        line: socket.socket,
+        buffer: Path,
     ) -> None:
         self.params = params  # the whole of params.yaml
         self.tokens = settings.tokens  # the budget

@@ -41,7 +41,7 @@ class Tokenizer:
     @classmethod
     def train(cls, documents: Iterable[str], vocab_size: int) -> Tokenizer:
         """Trains on `documents`. `vocab_size` counts the separator. Raises LabError on too little text."""
-        import rustbpe
+        import rustbpe  # type: ignore[import-untyped]
 
         trainer = rustbpe.Tokenizer()
         trainer.train_from_iterator(iter(documents), vocab_size - 1, pattern=PATTERN)

@@ -203,13 +203,14 @@ class GPT(nn.Module):
         config = self.config
         nn.init.normal_(self.embedding.weight, std=config.embedding_init)
         nn.init.normal_(self.head.weight, std=config.unembedding_init)
-        bound = (3 / config.dim) ** 0.5
-        for value in self.values.values():
-            nn.init.uniform_(value.weight, -bound * config.matrix_init, bound * config.matrix_init)
+        bound = (3 / config.dim) ** 0.5 * config.matrix_init
+        mlp_bound = (3 / config.dim) ** 0.5 * config.mlp_init
+        for value in self.values.parameters():
+            nn.init.uniform_(value, -bound, bound)
         for block in self.block_list():
-            nn.init.uniform_(block.attention.qkv.weight, -bound * config.matrix_init, bound * config.matrix_init)
+            nn.init.uniform_(block.attention.qkv.weight, -bound, bound)
             nn.init.zeros_(block.attention.proj.weight)
-            nn.init.uniform_(block.mlp.fc.weight, -bound * config.mlp_init, bound * config.mlp_init)
+            nn.init.uniform_(block.mlp.fc.weight, -mlp_bound, mlp_bound)
             nn.init.zeros_(block.mlp.proj.weight)
             if block.attention.gate is not None:
                 nn.init.zeros_(block.attention.gate.weight)

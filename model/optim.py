@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.gpt import GPT
 from model.schedule import Schedule, momentum
@@ -102,7 +102,7 @@ class Muon:
         torch._foreach_copy_(self.matrices, list(weights.unbind(0)))
 
 
-def matrix_views(model: GPT) -> Iterator[tuple[nn.Parameter, list[Tensor], bool]]:
+def matrix_views(model: GPT) -> Iterator[tuple[Tensor, list[Tensor], bool]]:
     """Every parameter that Muon updates, the matrices in it, and whether they are seen transposed.
 
     Queries, keys and values are three matrices in one parameter. Wide matrices are transposed, so
@@ -124,12 +124,12 @@ class Optimizer:
     def __init__(self, model: GPT, config: OptimConfig, schedule: Schedule) -> None:
         self.config = config
         self.schedule = schedule
-        self.stacks: list[tuple[Muon, list[tuple[nn.Parameter, int, int, bool]]]] = []
+        self.stacks: list[tuple[Muon, list[tuple[Tensor, int, int, bool]]]] = []
         self._stack(model)
         # AdamW rates fall with width as C^-1/2
         scale = (model.config.dim / config.reference_dim) ** -0.5
         betas = (config.adam_beta1, config.adam_beta2)
-        groups: list[tuple[list[nn.Parameter], float, tuple[float, float]]] = [
+        groups: list[tuple[list[Tensor], float, tuple[float, float]]] = [
             ([model.head.weight], config.unembedding_lr * scale, betas),
             ([model.embedding.weight, *model.values.parameters()], config.embedding_lr * scale, betas),
             ([model.resid_scale], config.scalar_lr * config.resid_lr_scale, betas),
@@ -147,7 +147,7 @@ class Optimizer:
         """Sorts the matrices into stacks of one shape."""
         views: dict[torch.Size, list[Tensor]] = {}
         gains: dict[torch.Size, list[float]] = {}
-        places: dict[torch.Size, list[tuple[nn.Parameter, int, int, bool]]] = {}
+        places: dict[torch.Size, list[tuple[Tensor, int, int, bool]]] = {}
         for parameter, parts, transposed in matrix_views(model):
             for index, part in enumerate(parts):
                 rows, columns = part.shape
@@ -171,9 +171,7 @@ class Optimizer:
         self.adam.step()
         lr = self.config.matrix_lr * factor
         decay = self.config.weight_decay * self.schedule.weight_decay(progress)
-        speed = momentum(
-            step, self.config.momentum_start, self.config.momentum, self.config.momentum_warmup
-        )
+        speed = momentum(step, self.config.momentum_start, self.config.momentum, self.config.momentum_warmup)
         for muon, places in self.stacks:
             gradients = []
             for parameter, index, parts, transposed in places:

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,8 @@ class Lab:
 
     root: Path
 
-    def set(self, **groups: dict[str, Any]) -> None:
-        """Changes keys of params.yaml."""
+    def set(self, **groups: dict[str, Any] | int) -> None:
+        """Changes keys of params.yaml, or a whole entry that is no group."""
         path = self.root / "params.yaml"
         params = yaml.safe_load(path.read_text())
         for name, values in groups.items():
@@ -140,16 +139,6 @@ def lab(prepared: Lab, tmp_path: Path) -> Lab:
     """A copy of the prepared small lab."""
     shutil.copytree(prepared.root, tmp_path / "lab")
     return Lab(tmp_path / "lab")
-
-
-@pytest.fixture
-def in_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    """The lab as the current directory."""
-    monkeypatch.chdir(lab.root)
-    yield lab
-
-
-Bare = Callable[[], Lab]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_bits_per_byte_equals_the_sum_by_hand(tmp_path: Path) -> None:
     score = evaluation(tmp_path, lambda inputs: weights[inputs]).score(data)
     nats = total = 0.0
     for row in data.tolist():
-        for current, target in zip(row[:-1], row[1:], strict=True):
+        for current, target in pairwise(row):
             if BYTES[target]:
                 z = [float(value) for value in weights[current]]
                 nats -= z[target] - math.log(sum(math.exp(value) for value in z))

@@ -32,7 +32,7 @@ def test_same_seed_same_digits(lab: Lab) -> None:
     assert third["val_bpb"] != first["val_bpb"]
     assert abs(third["val_bpb"] - first["val_bpb"]) < 0.5
 
-    rows = list(csv.DictReader((lab.root / "loss.csv").open()))
+    rows = list(csv.DictReader((lab.root / "loss.csv").read_text().splitlines()))
     assert [int(row["tokens"]) for row in rows] == list(range(512, 8193, 512))
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     seconds = [float(row["seconds"]) for row in rows]
@@ -153,7 +153,9 @@ def test_missing_shards_and_broken_settings(lab: Lab) -> None:
 
 def children(pid: int) -> list[int]:
     """Process ids of a process's children."""
-    out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    out = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
     return [int(word) for word in out.stdout.split()]
 
 
