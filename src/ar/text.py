@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 # In this order: strings that end with BEL or ST (titles, links, device strings), CSI sequences (colours,
@@ -11,8 +12,6 @@ _ESCAPE = re.compile(
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|\x1b[ -/]*[0-~]?"
 )
-# A terminal shows what follows the last carriage return of a line: of a progress bar, its end.
-_OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 # Controls but newline and tab, and marks that reorder the text around them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -20,9 +19,10 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 def plain(text: str) -> str:
     """The text without terminal escapes, control characters (newline and tab stay) and lone surrogates."""
-    text = _ESCAPE.sub("", text).replace("\r\n", "\n")
-    text = _CONTROL.sub("", _OVERWRITTEN.sub("", text))
-    return _SURROGATE.sub("\ufffd", text)
+    lines = _ESCAPE.sub("", text).split("\n")
+    # A terminal shows what follows the last carriage return of a line: of a progress bar, its end.
+    text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+    return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
 
 
 def one_line(text: str) -> str:
@@ -54,3 +54,24 @@ def span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
+
+
+def quantity(value: float, error: float | None = None) -> str:
+    """A measured value to the digits that its standard error supports: two of the error's own.
+
+    >>> quantity(2.187342, 0.00214)
+    '2.1873 ±0.0021'
+    """
+    if error is None or not math.isfinite(error) or not math.isfinite(value):
+        return f"{value:.5g}" if abs(value) < 1e5 or not math.isfinite(value) else f"{value:.6g}"
+    if error == 0:
+        return f"{quantity(value)} ±0"
+    size = max(abs(value), error)
+    exponent = max(math.floor(math.log10(size)), -300)
+    if not -5 < exponent < 7:
+        return f"({quantity(value / 10**exponent, error / 10**exponent)})e{exponent}"
+    # Through the rounded form: 0.0996 has its two digits at 0.10, not 0.100.
+    decimals = 1 - int(f"{error:.1e}".partition("e")[2])
+    if decimals < 0:
+        return f"{round(value, decimals):.0f} ±{round(error, decimals):.0f}"
+    return f"{value:.{decimals}f} ±{error:.{decimals}f}"

@@ -1,0 +1,448 @@
+"""The history and its experiments as text: for people (Rich), for programs (JSON), for spreadsheets (CSV).
+
+Titles, hypotheses, logs and diffs come from agents and experiments: they are printed as data, never as
+markup, with terminal escapes removed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ar.records import Attempt, Experiment, History, Proposal, Scalar, Status
+from ar.text import one_line, plain, quantity, shorten_middle, span
+from ar.view import MARKS
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.text import Text
+
+    from ar.doctor import Check
+    from ar.program import Program
+
+EMPTY = "No experiment yet. Run: ar run"
+
+_GAP = 2  # columns between two columns
+_NAME_WIDTH = 20  # what a tight table leaves of names: both ends, since replicates and retries begin alike
+_TITLE_WIDTH = 36  # of titles beside the numbers; below that they move to a line of their own
+_ROOMY = 140  # from this width on, guards have their whole names above them
+_PIPE_WIDTH = 10_000  # nothing is cut where no terminal sets a width
+
+_CSV_COLUMNS = (
+    *("name", "title", "agent", "outcome", "attempt", "candidate", "status", "seed", "rev", "baseline"),
+    "created",
+)
+
+
+def echo(renderable: RenderableType) -> None:
+    """Print to standard output: coloured and fitted on a terminal, flat and whole elsewhere."""
+    from rich.console import Console
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPE_WIDTH, color_system=None)
+    # Lines longer than the terminal are the terminal's to wrap: so they are copied whole.
+    console.print(renderable, soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+
+# -- the table --------------------------------------------------------------------------------------------
+
+
+def render(
+    history: History, program: Program, limit: int | None = None, now: float | None = None
+) -> RenderableType:
+    """The history table, newest first, and the summary line below it.
+
+    Args:
+        limit: only that many of the newest attempts; None for all.
+        now: unix time that ages count from.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    if not history.attempts:
+        return Text(EMPTY)
+    shown = list(reversed(history.attempts))[:limit]
+    table = _Table(tuple(shown), program, time.time() if now is None else now)
+    left = len(history.attempts) - len(shown)
+    older = [Text(f"… {left} older", style="dim")] if left else []
+    return Group(table, *older, Text(), summary(history, program))
+
+
+def summary(history: History, program: Program) -> Text:
+    """One line: what was tried, what became of it, and how far the branch has come."""
+    from rich.text import Text
+
+    if not history.attempts:
+        return Text(EMPTY)
+    tried = [attempt.outcome for attempt in history.attempts if not attempt.is_baseline]
+    counts = {
+        "promoted": tried.count("promoted"),
+        "winning": tried.count("winner"),
+        "discarded": tried.count("discarded"),
+        "crashed": tried.count("crashed") + tried.count("timed out"),
+        "cancelled": tried.count("cancelled"),
+        "open": sum(tried.count(word) for word in ("open", "queued", "running")),
+    }
+    always = ("promoted", "discarded", "crashed", "open")
+    parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
+    attempts = "1 attempt" if len(tried) == 1 else f"{len(tried)} attempts"
+    text = Text(f"{attempts}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
+    return text.append(_gain(history, program), style="bold")
+
+
+def _gain(history: History, program: Program) -> str:
+    key = one_line(program.objective.key)
+    first = next((attempt for attempt in history.attempts if attempt.is_baseline), None)
+    now = next((attempt for attempt in history.attempts if attempt.candidate == history.incumbent), None)
+    if now is None or now.value is None:
+        return f"{key}: the branch is not measured yet."
+    if first is None or first.value is None or first is now:
+        return f"{key} {quantity(now.value, now.standard_error)}."
+    errors = [attempt.standard_error for attempt in (first, now) if attempt.standard_error is not None]
+    error = math.hypot(*errors) if len(errors) == 2 else None
+    before, after = quantity(first.value, first.standard_error), quantity(now.value, now.standard_error)
+    return f"{key} {before} → {after} ({_signed(now.value - first.value, error)})."
+
+
+@dataclass(frozen=True)
+class _Column:
+    header: str
+    cells: list[Text]
+    justify: Literal["left", "right"] = "left"
+
+    @property
+    def width(self) -> int:
+        return max(len(self.header), *(cell.cell_len for cell in self.cells))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Attempts a row each. Rich asks it to draw itself once the width is known."""
+
+    attempts: tuple[Attempt, ...]
+    program: Program
+    now: float
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        columns = self._columns(roomy=options.max_width >= _ROOMY)
+        names, room = self._fit(columns, options.max_width)
+        widths = {name: columns[name].width for name in names}
+        if "title" in names:
+            widths["name"] = min(widths["name"], max(_NAME_WIDTH, room - widths["title"]))
+            widths["title"] = min(widths["title"], room - widths["name"])
+        else:
+            widths["name"] = min(widths["name"], room)
+
+        def line(cells: Iterable[Text]) -> Text:
+            placed = []
+            for name, cell in zip(names, cells, strict=True):
+                cell = cell.copy()
+                if name == "name":
+                    cell.plain = shorten_middle(cell.plain, widths[name])
+                cell.truncate(widths[name], overflow="ellipsis")
+                cell.align(columns[name].justify, widths[name])
+                placed.append(cell)
+            joined = Text(" " * _GAP).join(placed)
+            joined.rstrip()
+            return joined
+
+        yield line(Text(columns[name].header, style="bold") for name in names)
+        for index, attempt in enumerate(self.attempts):
+            row = line(columns[name].cells[index] for name in names)
+            row.style = {"baseline": "cyan", "promoted": "bold green"}.get(attempt.outcome, "")
+            yield row
+            if "title" not in names:
+                title = Text("  ", style="dim").append_text(columns["title"].cells[index])
+                title.append(f" · {columns['agent'].cells[index]}" if "agent" not in names else "")
+                title.truncate(options.max_width, overflow="ellipsis")
+                yield title
+
+    def _columns(self, roomy: bool) -> dict[str, _Column]:
+        from rich.text import Text
+
+        objective = self.program.objective
+        arrow = "↓" if objective.direction == "minimize" else "↑"
+        rows = self.attempts
+        columns = {
+            "name": _Column("name", [Text(one_line(row.name)) for row in rows]),
+            "title": _Column("title", [Text(one_line(row.title)) for row in rows]),
+            "agent": _Column("agent", [Text(one_line(row.agent)) for row in rows]),
+            "seeds": _Column("seeds", [Text(_seeds(row)) for row in rows], "right"),
+            "objective": _Column(
+                f"{one_line(objective.key)} {arrow}", [Text(_objective(row)) for row in rows], "right"
+            ),
+            "effect": _Column("effect", [Text(_effect(row, self.program)) for row in rows], "right"),
+        }
+        for guard in map(str, self.program.guards):
+            cells = [Text(f"{row.guards[guard]:.4g}" if guard in row.guards else "") for row in rows]
+            header = one_line(guard.rpartition(":")[2])
+            columns[guard] = _Column(header if roomy else shorten_middle(header, 10), cells, "right")
+        columns["verdict"] = _Column("verdict", [_verdict(row) for row in rows])
+        columns["age"] = _Column("age", [Text(span(self.now - row.created)) for row in rows], "right")
+        return columns
+
+    def _fit(self, columns: dict[str, _Column], width: int) -> tuple[list[str], int]:
+        """Which columns are shown, and how many places name and title share.
+
+        On a tight terminal the effect goes, then the agent; then titles move to a line of their own below
+        the numbers, and as little as still fits leaves from there. The objective never does.
+        """
+        guards = [str(guard) for guard in self.program.guards]
+        below = [name for name in columns if name not in ("title", "agent")]
+        beside = (list(columns), ("effect", "agent"))
+        for names, leaving in (beside, (below, ("effect", "age", "seeds", *guards))):
+            for name in (None, *leaving):
+                if name is not None:
+                    names.remove(name)
+                wanted = min(columns["name"].width, _NAME_WIDTH)
+                if "title" in names:
+                    wanted += min(columns["title"].width, _TITLE_WIDTH)
+                fixed = sum(columns[name].width for name in names if name not in ("name", "title"))
+                room = width - fixed - _GAP * (len(names) - 1)
+                if room >= wanted:
+                    return names, room
+        return names, max(room, 4)
+
+
+def _seeds(attempt: Attempt) -> str:
+    """Runs that count, and how many more are under way."""
+    done = sum(run.status is Status.SUCCEEDED for run in attempt.experiments)
+    coming = sum(not run.status.ended for run in attempt.experiments)
+    return f"{done}+{coming}" if coming else str(done)
+
+
+def _objective(attempt: Attempt) -> str:
+    return "" if attempt.value is None else quantity(attempt.value, attempt.standard_error)
+
+
+def _effect(attempt: Attempt, program: Program) -> str:
+    verdict = attempt.verdict
+    if verdict is None or verdict.effect is None:
+        return ""
+    return _signed(program.objective.orient(verdict.effect), verdict.standard_error)
+
+
+def _signed(difference: float, error: float | None) -> str:
+    """A difference, with a sign also where it is above 0."""
+    text = quantity(difference, error)
+    return text.replace("-", "−", 1) if difference < 0 else f"+{text}"
+
+
+def _verdict(attempt: Attempt) -> Text:
+    from rich.text import Text
+
+    sign, style = MARKS.get(attempt.outcome, ("", ""))
+    return Text(f"{sign} {attempt.outcome}".strip(), style=style)
+
+
+# -- one experiment ---------------------------------------------------------------------------------------
+
+
+def diff_view(diff: str) -> Text:
+    """A patch, coloured the way git does it."""
+    from rich.text import Text
+
+    text = Text()
+    for line in plain(diff).splitlines():
+        style = ""
+        if line.startswith(("diff ", "index ", "+++ ", "--- ", "new file", "deleted file", "rename ")):
+            style = "bold"
+        elif line.startswith("@@"):
+            style = "cyan"
+        elif line.startswith("+"):
+            style = "green"
+        elif line.startswith("-"):
+            style = "red"
+        text.append(f"{line}\n", style=style)
+    text.rstrip()
+    return text
+
+
+def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") -> RenderableType:
+    """One experiment: what it is, why it was tried, how it ended, what it printed."""
+    from rich.console import Group
+    from rich.text import Text
+
+    note, verdict = experiment.note, attempt.verdict
+    sign, style = MARKS.get(attempt.outcome, ("", ""))
+    head = Text(one_line(experiment.title), style="bold")
+    head.append(f"\n{one_line(experiment.name)}", style="not bold")
+    head.append(f"  {experiment.rev[:9]}", style="not bold dim")
+    facts = [("status", str(experiment.status))]
+    if note and note.reason:
+        facts.append(("reason", note.reason))
+    facts.append(("agent", experiment.agent))
+    if experiment.seed is not None:
+        facts.append(("seed", str(experiment.seed)))
+    if note and note.seconds is not None:
+        facts.append(("took", span(note.seconds)))
+    if note and note.worker:
+        facts.append(("worker", note.worker))
+    facts.append(("outcome", f"{sign} {attempt.outcome}".strip()))
+    if verdict:
+        facts.append(("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}"))
+    facts += [(key.rpartition(":")[2], _scalar(value)) for key, value in experiment.metrics.items()]
+    parts: list[RenderableType] = [head, Text(), _facts(facts, style)]
+    if experiment.hypothesis.strip():
+        parts += [Text(), _prose(experiment.hypothesis)]
+    printed = plain(running_log or (note.log if note else "")).strip("\n")
+    title = "printed so far" if running_log else "printed"
+    parts += [Text(), Text(f"-- {title} --" if printed else "It printed nothing.", style="dim")]
+    if printed:
+        parts.append(Text(printed))
+    return Group(*parts)
+
+
+def proposal_view(proposal: Proposal, diff: str, name: str | None = None) -> RenderableType:
+    """A proposal with its patch; `name` is the queued experiment's, None where nothing was queued."""
+    from rich.console import Group
+    from rich.text import Text
+
+    head = Text(f"Queued {name}: " if name else "Would queue: ")
+    head.append(one_line(proposal.title), style="bold")
+    facts = [("agent", proposal.agent)]
+    if proposal.expected:
+        facts.append(("expected", proposal.expected))
+    if proposal.parent:
+        facts.append(("builds on", proposal.parent))
+    facts += [(key, _scalar(value)) for key, value in proposal.params.items()]
+    parts: list[RenderableType] = [head, _facts(facts)]
+    if proposal.hypothesis.strip():
+        parts += [Text(), _prose(proposal.hypothesis)]
+    return Group(*parts, Text(), diff_view(diff), Text())
+
+
+def checks_view(checks: Sequence[Check]) -> RenderableType:
+    """What `ar doctor` found, a line each, and below what is missing the command that mends it."""
+    from rich.text import Text
+
+    text = Text()
+    width = max((len(check.name) for check in checks), default=0)
+    for check in checks:
+        sign, style = ("✓", "green") if check.ok else ("✗", "red") if check.required else ("!", "yellow")
+        text.append(sign, style=style).append(f" {check.name:<{width}}  {one_line(check.detail)}\n")
+        if check.mend and not check.ok:
+            text.append(f"{'':<{width + 4}}{one_line(check.mend)}\n", style="bold")
+    text.rstrip()
+    return text
+
+
+def _facts(facts: Sequence[tuple[str, str]], outcome_style: str = "") -> Text:
+    from rich.text import Text
+
+    width = max((len(one_line(key)) for key, _ in facts), default=0)
+    text = Text()
+    for key, value in facts:
+        text.append(f"{one_line(key):<{width}}  ", style="dim")
+        text.append(f"{one_line(value)}\n", style=outcome_style if key == "outcome" else "")
+    text.rstrip()
+    return text
+
+
+def _prose(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(plain(text).strip(), no_wrap=False, overflow="fold")
+
+
+def _scalar(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# -- for programs -----------------------------------------------------------------------------------------
+
+
+def to_json(history: History, program: Program, limit: int | None = None) -> str:
+    """The history as one JSON object; its shape is stable, keys may be added.
+
+    - `objective`: `metric`, `direction`; `guards`: metric names; `head`, `incumbent`, `sigma` as in `History`
+    - `attempts`, newest first: `name`, `title`, `agent`, `baseline`, `candidate`, `outcome`, `value`,
+      `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `created`
+    - each with `experiments`, oldest first: `name`, `rev`, `status`, `seed`, `created`, `metrics` and
+      `params` (keyed `file:dotted.key`)
+
+    Numbers that are not finite become null: JSON has no word for them.
+    """
+    shown = list(reversed(history.attempts))[:limit]
+    data = {
+        "objective": {"metric": str(program.objective), "direction": program.objective.direction},
+        "guards": [str(guard) for guard in program.guards],
+        "head": history.head,
+        "incumbent": history.incumbent,
+        "sigma": history.sigma,
+        "attempts": [_attempt_json(attempt) for attempt in shown],
+    }
+    return json.dumps(_finite(data), indent=2, allow_nan=False)
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    keys = ("name", "title", "agent", "baseline", "candidate", "outcome", "value", "standard_error", "guards")
+    return {
+        **{key: getattr(attempt, key) for key in keys},
+        "verdict": attempt.verdict.to_json() if attempt.verdict else None,
+        "created": attempt.created,
+        "experiments": [
+            {
+                "name": run.name,
+                "rev": run.rev,
+                "status": str(run.status),
+                "seed": run.seed,
+                "created": run.created,
+                "metrics": run.metrics,
+                "params": run.params,
+            }
+            for run in attempt.experiments
+        ],
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_csv(history: History, program: Program, limit: int | None = None) -> str:
+    """A line an experiment, newest attempt first; metrics and parameters a column each.
+
+    The objective's column is the first of the metrics, the guards' follow.
+    """
+    shown = list(reversed(history.attempts))[:limit]
+    runs = [run for attempt in shown for run in attempt.experiments]
+    known = dict.fromkeys(key for run in runs for key in run.metrics)
+    first = [str(metric) for metric in (program.objective, *program.guards)]
+    metrics = [*first, *(key for key in known if key not in first)]
+    params = list(dict.fromkeys(key for run in runs for key in run.params))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_CSV_COLUMNS, *metrics, *params])
+    for attempt in shown:
+        for run in attempt.experiments:
+            writer.writerow(
+                [
+                    *(run.name, one_line(run.title), one_line(run.agent), attempt.outcome, attempt.name),
+                    *(run.candidate, str(run.status), "" if run.seed is None else run.seed, run.rev),
+                    *(run.baseline, f"{run.created:.0f}"),
+                    *(_cell(run.metrics.get(key)) for key in metrics),
+                    *(_cell(run.params.get(key)) for key in params),
+                ]
+            )
+    return out.getvalue()
+
+
+def _cell(value: Scalar) -> Scalar:
+    return plain(value) if isinstance(value, str) else value
