@@ -109,6 +109,26 @@ def project(bare: Path) -> Path:
     return bare
 
 
+@pytest.fixture(scope="session")
+def measured_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with its programme, and the baseline measured eight times."""
+    root = tmp_path_factory.mktemp("measured") / "project"
+    shutil.copytree(template, root, symlinks=True)
+    (root / "program.md").write_text(PROGRAM)
+    run(root, "git", "add", "-A")
+    run(root, "git", "commit", "-qm", "Add programme")
+    run(root, sys.executable, "-m", "ar", "run", "-n", "0", "--plain")
+    return root
+
+
+@pytest.fixture
+def measured(measured_template: Path, tmp_path: Path) -> Path:
+    """A copy of a project whose baseline is measured: the next run proposes at once."""
+    root = tmp_path / "measured"
+    shutil.copytree(measured_template, root, symlinks=True)
+    return root
+
+
 Ar = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -18,7 +18,7 @@ from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import Pipeline
 from ar.program import Program
 from ar.proposal import Change, prepare
-from ar.records import Attempt, Decision, Experiment, History, Run, Verdict
+from ar.records import Attempt, Experiment, History, Run, Verdict
 from ar.repo import Repo
 from ar.worker import Worker
 
@@ -92,18 +92,17 @@ class Campaign:
             expected=first.expected,
             simplification=first.simplification,
         )
-        name = refs.new_name(first.title, len(attempt.experiments))
+        name = refs.new_name(first.title, seed)
         # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
         queue.put(self.repo, self.pipeline, self.program, first.rev, attempt.baseline, message, name)
         return name
 
     def measure_incumbent(self, history: History, seed: int | None) -> str:
         """Queue one run of the head's own tree."""
-        measured = sum(run.candidate == history.incumbent for run in history.experiments)
         what = "baseline" if seed is None else f"baseline, seed {seed}"
         body = "Measures the branch as it is, so that changes can be told from noise."
         message = Message(title=what, body=body, agent=BASELINE_AGENT, candidate=history.incumbent, seed=seed)
-        name = refs.new_name("baseline", measured)
+        name = refs.new_name("baseline", seed)
         queue.put(self.repo, self.pipeline, self.program, history.head, history.head, message, name)
         return name
 
@@ -216,6 +215,7 @@ def spent(history: History) -> int:
 
 def is_open(attempt: Attempt, history: History) -> bool:
     """Whether a candidate against the present head still waits for its verdict."""
-    decided = attempt.verdict is not None and attempt.verdict.decision is not Decision.OPEN
     ours = any(run.agent not in (BASELINE_AGENT, "dvc") for run in attempt.experiments)
-    return ours and not decided and attempt.baseline == history.head and attempt.outcome != "promoted"
+    return (
+        ours and not attempt.is_decided and attempt.baseline == history.head and attempt.outcome != "promoted"
+    )

@@ -71,6 +71,7 @@ class Loop:
         self.done = Outcome()
         self.began = time.monotonic()
         self.told: dict[str, str] = {}
+        self.decided: set[str] = set()
         self.crew = Crew(self.repo, limits.jobs)
 
     def run(self) -> Outcome:
@@ -79,31 +80,39 @@ class Loop:
         Raises:
             ArError: it cannot go on; everything measured so far is kept.
         """
-        with self.repo.lock("run", busy=BUSY), self.crew:
-            for line in queue.recover(self.repo, self.campaign.pipeline):
-                self.view.event(f"recovered: {line}")
+        with self.repo.lock("run", busy=BUSY):
+            self._recover()
             history = self.campaign.history()
+            self._close_stale(history)
             self.told = {run.name: str(run.status) for run in history.experiments if run.status.ended}
-            verdicts = {item.name for item in history.attempts if item.verdict}
-            while True:
-                history = self.campaign.history()
-                self._tell(history, verdicts)
-                level = self.stop()
-                if level >= 2:
-                    self.done.stopped = "stopped at once; what was running is queued again"
-                    break
-                busy = self._pending(history)
-                if level == 0 and not self._out_of_time():
-                    if self._advance(history):
-                        continue  # the head or a verdict changed: look again
-                elif not any(run.status is Status.RUNNING for run in busy):
-                    self.done.stopped = "stopped; run again to carry on" if level else "the time is spent"
-                    break
-                busy = self._pending(self.campaign.history())
-                if not busy:
-                    break
-                self._wait(history)
+            self.decided = {item.name for item in history.attempts if item.is_decided}
+            with self.crew:
+                while self._round():
+                    pass
         return self.done
+
+    def _round(self) -> bool:
+        """Look, act, wait. False when it is time to end."""
+        history = self.campaign.history()
+        self._tell(history)
+        level = self.stop()
+        if level >= 2:
+            self.done.stopped = "stopped at once; what was running is queued again"
+            return False
+        if level or self._out_of_time():
+            if not any(run.status is Status.RUNNING for run in history.experiments):
+                self.done.stopped = "stopped; run again to carry on" if level else "the time is spent"
+                return False
+        elif self._advance(history):
+            return True  # a verdict or the head changed: look again
+        if not self._pending(self.campaign.history()):
+            return False
+        self._wait(history)
+        return True
+
+    def _recover(self) -> None:
+        for line in queue.recover(self.repo, self.campaign.pipeline):
+            self.view.event(f"recovered: {line}")
 
     # -- one round ----------------------------------------------------------------------------------------
 
@@ -163,10 +172,9 @@ class Loop:
                     and queue.withdraw(self.repo, self.campaign.pipeline, run.name, run.rev)
                 ):
                     self.view.event(f"{run.name} withdrawn: the branch moved on")
-            decided = attempt.verdict is not None and attempt.verdict.decision is not Decision.OPEN
             ended = all(run.status.ended for run in attempt.experiments)
             ours = any(run.agent not in (BASELINE_AGENT, "dvc") for run in attempt.experiments)
-            if ours and ended and not decided:
+            if ours and ended and not attempt.is_decided:
                 old = attempt.verdict or Verdict(Decision.OPEN, "")
                 words = "The branch moved on before this was decided."
                 self.campaign.record(
@@ -255,27 +263,22 @@ class Loop:
             ended = [event for event in events if event["event"] in ("ended", "requeued")]
             for event in events:
                 if event["event"] == "died":
-                    for line in queue.recover(self.repo, self.campaign.pipeline):
-                        self.view.event(f"recovered: {line}")
+                    self._recover()
                     self.crew.wake()
             if ended or self.stop() != level:
                 return
             if any(event["event"] == "started" for event in events):
                 history = self.campaign.history()
 
-    def _tell(self, history: History, verdicts: set[str]) -> None:
+    def _tell(self, history: History) -> None:
         for attempt in history.attempts:
             for run in attempt.experiments:
                 if run.status.ended and self.told.get(run.name) != str(run.status):
                     self.told[run.name] = str(run.status)
                     self.done.ended += 1
                     self.view.event(self._result_line(run))
-            if (
-                attempt.verdict
-                and attempt.verdict.decision is not Decision.OPEN
-                and attempt.name not in verdicts
-            ):
-                verdicts.add(attempt.name)
+            if attempt.verdict and attempt.is_decided and attempt.name not in self.decided:
+                self.decided.add(attempt.name)
                 word = "winner" if attempt.verdict.decision is Decision.PROMOTE else "discarded"
                 self.view.event(f"{word} {attempt.name}: {attempt.verdict.reason}")
 
@@ -307,9 +310,7 @@ def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, lim
     )
     head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
     first = next((item for item in history.attempts if item.is_baseline), None)
-    decided = [
-        item for item in history.attempts if item.verdict and item.verdict.decision is not Decision.OPEN
-    ]
+    decided = [item for item in history.attempts if item.is_decided]
     needed = judge.base_runs_needed(0, sum(item.outcome == "promoted" for item in history.attempts))
     have = (
         sum(run.agent == BASELINE_AGENT and run.status is Status.SUCCEEDED for run in head.experiments)

@@ -7,6 +7,7 @@ The only module that imports DVC. What it uses of DVC's internals is pinned by c
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -271,7 +272,7 @@ class Pipeline:
         local = self._dvc.config.read("local")
         settings = {key: value for key, value in local.items() if key not in ("remote", "db") and value}
         settings.setdefault("cache", {})["dir"] = self._dvc.cache.local_cache_dir
-        config = ConfigObj(settings)
+        config = ConfigObj(settings, encoding="utf-8")
         config.filename = str(root / ".dvc" / "config.local")
         config.write()
 
@@ -285,7 +286,6 @@ class Pipeline:
         """
         from dvc.exceptions import DvcException
         from dvc.repo.experiments.executor.local import TempDirExecutor
-        from dvc.stage.exceptions import StageCmdFailedError
 
         executor = TempDirExecutor(
             root_dir=str(workspace.top),
@@ -300,11 +300,12 @@ class Pipeline:
             result = TempDirExecutor.reproduce(
                 executor.info, rev=workspace.name, log_errors=False, message=message
             )
-        except (DvcException, OSError) as error:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
+            # DVC reads a tree that a proposal wrote: whatever it trips over is this run's failure, not ours.
             cause = error.__cause__ or error
-            if isinstance(cause, StageCmdFailedError):
-                return Failure(f"'{_shorten(cause.cmd)}' exited with {_code(cause.status)}")
-            return Failure(_shorten(f"{error}: {error.__cause__}" if error.__cause__ else str(error)))
+            return Failure(_shorten(str(cause) if isinstance(cause, DvcException) else f"{error}: {cause!r}"))
         finally:
             with contextlib.suppress(Exception):
                 executor.scm.close()
@@ -352,6 +353,3 @@ def _shorten(text: str, limit: int = 300) -> str:
     line = " ".join(str(text).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
-
-def _code(status: int | None) -> str:
-    return f"signal {-status}" if status is not None and status < 0 else f"code {status}"

@@ -262,6 +262,11 @@ class Attempt(Record):
     def is_baseline(self) -> bool:
         return self.outcome == "baseline"
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether the judge has said its last word."""
+        return self.verdict is not None and self.verdict.decision is not Decision.OPEN
+
 
 @dataclass(frozen=True)
 class History(Record):

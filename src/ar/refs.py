@@ -52,10 +52,10 @@ def is_name(text: str) -> bool:
     return bool(_NAME.match(text)) and ".." not in text and not text.endswith((".lock", "."))
 
 
-def new_name(title: str, seed_index: int = 0) -> str:
+def new_name(title: str, seed: int | None = None) -> str:
     """A readable name that nobody else will pick: words of the title and six random hex digits.
 
-    Replicates carry their place in the seed order (`-s2`), so that a name says what it repeats.
+    Replicates carry their seed (`-s2`), so that a name says what it repeats.
     """
     words = _WORD.findall(title.lower())
     slug = ""
@@ -64,5 +64,5 @@ def new_name(title: str, seed_index: int = 0) -> str:
             break
         slug = f"{slug}-{word.strip('.')}" if slug else word.strip(".")
     slug = re.sub(r"\.{2,}", ".", slug).strip("-.") or "experiment"
-    replicate = f"-s{seed_index}" if seed_index else ""
+    replicate = "" if seed is None else f"-s{abs(seed)}"
     return f"{slug}{replicate}-{secrets.token_hex(3)}"

@@ -1,0 +1,233 @@
+"""The loop end to end, on a project that is not the lab: awk in its stage, metrics in JSON and YAML."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Ar, git, run
+
+
+def _attempts(root: Path, ar: Ar) -> list[dict[str, object]]:
+    return json.loads(ar(root, "show", "--json").stdout)["attempts"]  # type: ignore[no-any-return]
+
+
+def test_from_a_fresh_project_to_a_promoted_winner(bare: Path, ar: Ar) -> None:
+    ar(bare, "init", "--yes")
+    run(bare, "git", "add", "program.md")
+    run(bare, "git", "commit", "-qm", "Add programme")
+    start = git(bare, "rev-parse", "HEAD")
+    assert ar(bare, "doctor").returncode == 0
+
+    out = ar(bare, "run", "-n", "4", "--plain").stdout
+    ar(bare, "promote")
+
+    assert "promoted" in out
+    merges = git(bare, "rev-list", "--merges", "--first-parent", f"{start}..HEAD").split()
+    assert merges
+    for merge in merges:
+        first, second = git(bare, "rev-parse", f"{merge}^1", f"{merge}^2").split()
+        assert git(bare, "rev-parse", f"{second}^") == first
+        # Invariant 3: the branch's tree is the tree that was measured.
+        assert git(bare, "diff", merge, second) == ""
+        assert second in git(bare, "for-each-ref", "refs/exps", "--format=%(objectname)")
+    assert git(bare, "status", "--porcelain") == ""
+    assert "up to date" in run(bare, "dvc", "status").stdout
+    assert "didn't change" in run(bare, "dvc", "repro").stdout
+    assert run(bare, "git", "fsck", "--strict").returncode == 0
+    now = json.loads(git(bare, "show", "HEAD:m.json"))["val_loss"]
+    before = json.loads(git(bare, "show", f"{start}:m.json"))["val_loss"]
+    assert now < before - 0.1
+    # The seed of the branch is not what the search happened to use last.
+    assert "seed: 1" in git(bare, "show", "HEAD:params.yaml")
+
+
+def test_nothing_is_left_behind(project: Path, ar: Ar) -> None:
+    ar(project, "run", "-n", "1", "--plain")
+    assert git(project, "for-each-ref", "refs/ar") == ""
+    assert not list((project / ".git" / "ar" / "running").glob("*"))
+    assert not list((project / ".dvc" / "tmp" / "ar" / "exps").glob("*"))
+    assert "fit" not in run(project, "dvc", "queue", "status").stdout
+
+
+def test_a_second_run_carries_on_and_does_not_measure_the_baseline_again(project: Path, ar: Ar) -> None:
+    ar(project, "run", "-n", "0", "--plain")
+    first = _attempts(project, ar)
+    assert [len(attempt["experiments"]) for attempt in first] == [8]  # type: ignore[arg-type]
+    ar(project, "run", "-n", "1", "--plain")
+    attempts = _attempts(project, ar)
+    assert len(attempts) == 2
+    baseline = next(attempt for attempt in attempts if attempt["name"] == first[0]["name"])
+    assert len(baseline["experiments"]) == 8  # type: ignore[arg-type]
+
+
+def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(project: Path, ar: Ar) -> None:
+    program = project / "program.md"
+    program.write_text(program.read_text().replace("runs: 200", "runs: 14"))
+    ar(project, "run", "--plain", "--jobs", "2")
+    runs = [run_ for attempt in _attempts(project, ar) for run_ in attempt["experiments"]]  # type: ignore[attr-defined]
+    assert len(runs) == 14
+    again = ar(project, "run", "--plain")
+    assert "promoted" not in again.stderr
+    assert sum(len(a["experiments"]) for a in _attempts(project, ar)) == 14  # type: ignore[misc, arg-type]
+
+
+def test_a_crash_is_recorded_for_good_and_the_campaign_goes_on(project: Path, ar: Ar) -> None:
+    stage = (project / "fit.awk").read_text().replace("END {", 'END { if (x > 2) { print "boom: x is " x; exit 7 }')
+    (project / "fit.awk").write_text(stage)
+    program = (project / "program.md").read_text().replace("x: {low: 0.5", "x: {low: 2.5")
+    (project / "program.md").write_text(program.replace("  y: {low: 0.01, high: 1.0, log: true}\n", ""))
+    run(project, "dvc", "repro", "-q")
+    run(project, "git", "commit", "-qam", "Crash beyond 2")
+    ar(project, "run", "-n", "1", "--plain")
+    crashed = next(attempt for attempt in _attempts(project, ar) if attempt["outcome"] == "crashed")
+    name = str(crashed["name"])
+    log = ar(project, "log", name).stdout
+    assert "boom: x is" in log
+    assert "exited with 7" in log
+    assert "x: " in ar(project, "diff", name).stdout
+    shown = json.loads(run(project, "dvc", "exp", "show", "--json").stdout)
+    experiment = next(
+        item["revs"][0] for base in shown for item in base["experiments"] or [] if item["revs"][0]["name"] == name
+    )
+    assert "val_loss" not in experiment["data"]["metrics"]["m.json"]["data"]
+    assert git(project, "show", f"{experiment['rev']}:fit.awk") == git(project, "show", "HEAD:fit.awk")
+
+
+def test_a_baseline_that_does_not_run_is_said_so(project: Path, ar: Ar) -> None:
+    (project / "fit.awk").write_text("BEGIN { exit 3 }\n")
+    run(project, "git", "commit", "-qam", "Break it")
+    done = ar(project, "run", "-n", "1", "--plain", check=False)
+    assert done.returncode == 2
+    assert "the baseline itself does not run" in done.stderr
+    assert "ar log baseline" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_metric_that_is_not_a_number_is_a_crash(project: Path, ar: Ar) -> None:
+    text = (project / "fit.awk").read_text().replace('"{\\"val_loss\\": %.6f}\\n", loss', '"{\\"val_loss\\": \\"%s\\"}\\n", "nan"')
+    (project / "fit.awk").write_text(text)
+    run(project, "git", "commit", "-qam", "Break the metric")
+    done = ar(project, "run", "-n", "1", "--plain", check=False)
+    assert done.returncode == 2
+    assert "not a finite number" in done.stderr
+
+
+def test_a_run_that_hangs_is_ended_with_all_it_started(project: Path, ar: Ar) -> None:
+    (project / "dvc.yaml").write_text(
+        (project / "dvc.yaml").read_text().replace("awk -f fit.awk params.yaml", "sh hang.sh")
+    )
+    (project / "hang.sh").write_text("(trap '' TERM; setsid sleep 98765) & sleep 98765\n")
+    program = project / "program.md"
+    program.write_text(program.read_text().replace("timeout: 60s", "timeout: 2s"))
+    run(project, "git", "add", "-A")
+    run(project, "git", "commit", "-qm", "Hang")
+    done = ar(project, "run", "-n", "1", "--plain", check=False)
+    assert "time limit of 2 s" in done.stderr
+    statuses = {r["status"] for a in _attempts(project, ar) for r in a["experiments"]}  # type: ignore[attr-defined]
+    assert "timed out" in statuses
+    assert "98765" not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_environment_of_a_stage_is_a_list_of_allowed_names(
+    project: Path, ar: Ar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-planted-secret")
+    monkeypatch.setenv("DATA_HOME", "/data")
+    (project / "dvc.yaml").write_text(
+        (project / "dvc.yaml").read_text().replace("awk -f", "env && awk -f")
+    )
+    program = project / "program.md"
+    program.write_text(program.read_text().replace("budget:", "sandbox: {env: [DATA_HOME]}\nbudget:"))
+    run(project, "git", "commit", "-qam", "Print the environment")
+    ar(project, "run", "-n", "0", "--plain")
+    log = ar(project, "log", str(_attempts(project, ar)[0]["name"])).stdout
+    assert "DATA_HOME=/data" in log
+    assert "PATH=" in log
+    assert "planted" not in log
+    assert "planted" not in run(project, "git", "log", "--all", "-p").stdout
+
+
+def _start(root: Path, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ar", "run", "--plain", *args],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _slow(project: Path, seconds: float) -> None:
+    (project / "dvc.yaml").write_text(
+        (project / "dvc.yaml").read_text().replace("awk -f", f"sleep {seconds} && awk -f")
+    )
+    run(project, "git", "commit", "-qam", "Take time")
+
+
+def _wait_for_running(project: Path) -> str:
+    for _ in range(300):
+        ref = git(project, "for-each-ref", "refs/ar/running", "--format=%(refname)")
+        if ref and list((project / ".git" / "ar" / "running").glob("*.d/stage.json")):
+            return ref.splitlines()[0].rpartition("/")[2]
+        time.sleep(0.1)
+    raise AssertionError("nothing began to run")
+
+
+def test_interrupted_once_it_finishes_what_runs(project: Path, ar: Ar) -> None:
+    _slow(project, 2)
+    loop = _start(project, "-n", "3")
+    name = _wait_for_running(project)
+    os.kill(loop.pid, signal.SIGINT)
+    out, _ = loop.communicate(timeout=60)
+    assert loop.returncode == 130
+    assert "run again to carry on" in out
+    ended = {r["name"]: r["status"] for a in _attempts(project, ar) for r in a["experiments"]}  # type: ignore[attr-defined]
+    assert ended[name] == "succeeded"
+    assert git(project, "for-each-ref", "refs/ar/running") == ""
+
+
+def test_interrupted_twice_it_stops_at_once_and_loses_nothing(project: Path, ar: Ar) -> None:
+    _slow(project, 31.5)
+    loop = _start(project, "-n", "3")
+    name = _wait_for_running(project)
+    began = time.monotonic()
+    os.kill(loop.pid, signal.SIGINT)
+    time.sleep(0.3)
+    os.kill(loop.pid, signal.SIGINT)
+    out, _ = loop.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    assert "Traceback" not in out
+    waiting = git(project, "for-each-ref", "refs/ar/queue", "--format=%(refname)")
+    assert name in waiting
+    assert name in run(project, "dvc", "queue", "status").stdout
+    assert "sleep 31.5" not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("victim", ["loop", "worker", "stage"])
+def test_killed_at_any_time_the_next_run_carries_on(project: Path, ar: Ar, victim: str) -> None:
+    _slow(project, 1.5)
+    loop = _start(project, "-n", "0")
+    name = _wait_for_running(project)
+    facts = json.loads((project / ".git" / "ar" / "running" / name).read_text())
+    stage = json.loads((project / ".git" / "ar" / "running" / f"{name}.d" / "stage.json").read_text())
+    os.kill({"loop": loop.pid, "worker": facts["pid"], "stage": stage["pid"]}[victim], signal.SIGKILL)
+    loop.communicate(timeout=120)
+    time.sleep(1)
+    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text())
+    ar(project, "run", "-n", "0", "--plain", check=victim != "stage")
+    attempts = _attempts(project, ar)
+    names = [r["name"] for a in attempts for r in a["experiments"]]  # type: ignore[attr-defined]
+    assert len(names) == len(set(names))
+    assert name in names
+    good = [r for a in attempts for r in a["experiments"] if r["status"] == "succeeded"]  # type: ignore[attr-defined]
+    assert len(good) == 8
+    assert git(project, "for-each-ref", "refs/ar") == ""
+    assert run(project, "git", "fsck").returncode == 0
