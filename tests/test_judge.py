@@ -427,6 +427,9 @@ def test_a_promising_change_goes_on_until_pairing_is_measured() -> None:
     assert kind(-1.07) is Kind.DISCARD
     assert kind(UNIT[0]) is Kind.DISCARD  # changes nothing
     assert kind(-1.09, left=7) is Kind.DISCARD
+    small = replace(case, candidate=Candidate(runs(-1.09, start=0)), budget=199, spent=9)
+    assert next_action(small).kind is Kind.DISCARD
+    assert next_action(replace(small, budget=200)).kind is Kind.RUN_CANDIDATE
     assert next_action(ledger(-1.09, base=base)).kind is Kind.DISCARD  # no seeds, no pairing
 
 

@@ -27,6 +27,7 @@ SIMPLER = "simpler, not better"
 HOLDOUT_BAR = 2.0  # the score of worsening on the holdout at which a change counts as overfitted
 CERTAIN = 99.0  # the score of any difference where there is no noise; finite, so that JSON can hold it
 PAIRING_DF = 6  # degrees of freedom from which the campaign knows how alike runs of one seed are
+PAIRING_BUDGET = 200  # runs of a campaign from which it is worth the eight or so that this costs
 PAIRING_RUNS = 5  # what a change gets to measure that, where its first run beats the incumbent's
 LEAST_RESIDUAL = 0.25  # of sigma: how far pairing is trusted. Large changes decorrelate more than small ones
 HUGE = 1e140  # a value beyond this is no measurement; below it no sum of squares overflows
@@ -307,9 +308,10 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     if not runs:
         return Action(Kind.RUN_CANDIDATE, Verdict(Decision.OPEN, "Not run yet."), _next_change_seed(ledger))
 
+    calibrate = not auditing and ledger.budget >= PAIRING_BUDGET
     verdict = Verdict(Decision.OPEN, "", runs=len(runs), base_runs=len(base))
     if len(base) >= needed:
-        verdict = judge(change, base, noise or noise_of(ledger), calibrate=not auditing)
+        verdict = judge(change, base, noise or noise_of(ledger), calibrate=calibrate)
     slip = _guard_slip(ledger, base, promoting=verdict.decision is Decision.PROMOTE)
     if slip and verdict.decision is not Decision.DISCARD:
         verdict = replace(verdict, decision=Decision.DISCARD, reason=slip, label="")
