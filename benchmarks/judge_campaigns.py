@@ -278,12 +278,22 @@ def row(rule: str, outcomes: list[Outcome], runs: int, best: float) -> list[str]
     return [
         rule,
         _with_error(gains, 3),
-        f"{statistics.fmean(gains) / best:.3f}" if best else "",
+        f"{statistics.fmean(gains) * runs / 100 / best:.3f}" if best else "",
         f"{promoted / len(outcomes):.2f}",
         f"{false / len(outcomes):.3f}",
         f"{100 * false / promoted:.1f} %" if promoted else "",
         _with_error([outcome.reported - outcome.true_gain for outcome in outcomes], 2),
     ]
+
+
+def short(outcomes: list[Outcome], best: float) -> str:
+    """Share of the oracle's gain and share of false promotions; false promotions a campaign if all are."""
+    gain = statistics.fmean(outcome.true_gain for outcome in outcomes)
+    false = sum(outcome.false for outcome in outcomes)
+    if not best:
+        return f"{false / len(outcomes):.2f} false"
+    promoted = sum(outcome.promoted for outcome in outcomes)
+    return f"{gain / best:.2f}, {100 * false / promoted:.1f} %" if promoted else f"{gain / best:.2f}"
 
 
 HEAD = ["rule", "true gain / 100 runs", "of oracle", "promoted", "false", "share false", "bias of total"]
@@ -300,6 +310,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
     start = time.perf_counter()
+    cells: dict[str, list[str]] = {rule: [rule] for rule in args.rules}
     with Pool(args.processes) as pool:
         for variant in args.variants:
             print(f"\n**{variant}**, {args.campaigns} campaigns of {args.runs} runs\n")
@@ -309,8 +320,13 @@ def main() -> None:
                 jobs = [(variant, rule, number, args.runs) for number in range(args.campaigns)]
                 outcomes = pool.map(simulate, jobs, chunksize=8)
                 if rule == "oracle":
-                    best = statistics.fmean(outcome.true_gain for outcome in outcomes) * 100 / args.runs
+                    best = statistics.fmean(outcome.true_gain for outcome in outcomes)
                 print("| " + " | ".join(row(rule, outcomes, args.runs, best)) + " |", flush=True)
+                cells[rule].append(short(outcomes, best))
+    print("\n**All variants**: share of the oracle's true gain, share of promotions that are false\n")
+    print("| rule | " + " | ".join(args.variants) + " |\n|" + "---|" * (1 + len(args.variants)))
+    for line in cells.values():
+        print("| " + " | ".join(line) + " |")
     print(f"\n{time.perf_counter() - start:.0f} s on {args.processes} process(es)")
 
 
