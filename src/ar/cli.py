@@ -179,7 +179,7 @@ def log(name: str) -> None:
 
     campaign = _campaign()
     history = campaign.history()
-    echo(log_view(*_found(history, name), running_log=campaign.running_log(name)))
+    echo(log_view(*_found(history, name), campaign.running_log(name)))
 
 
 @cli.command()

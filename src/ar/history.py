@@ -208,30 +208,26 @@ def _note(data: Mapping[str, object] | None) -> Note | None:
 
 
 def metric_values(repo: Repo, revs: Sequence[str], files: Sequence[str]) -> list[dict[str, Scalar]]:
-    """Metrics from the commits; from DVC's cache where the metrics file is kept there."""
+    """Metrics from the commits; from DVC's cache where a commit keeps none of the files itself."""
     values = read_values(repo, revs, files)
-    missing = [index for index, found in enumerate(values) if not found]
-    if missing:
-        cached = _from_cache(repo, [revs[index] for index in missing], set(files))
-        for index, found in zip(missing, cached, strict=True):
-            values[index] = found
+    empty = [index for index, found in enumerate(values) if not found]
+    locks = repo.read_many([(revs[index], LOCK_FILE) for index in empty])
+    for index, lock in zip(empty, locks, strict=True):
+        if lock and not any(content is not None for content in repo.read_many([(revs[index], f) for f in files])):
+            values[index] = _from_cache(repo, lock, set(files))
     return values
 
 
-def _from_cache(repo: Repo, revs: Sequence[str], files: set[str]) -> list[dict[str, Scalar]]:
-    values = []
-    for lock in repo.read_many([(rev, LOCK_FILE) for rev in revs]):
-        found: dict[str, Scalar] = {}
-        with contextlib.suppress(BadParams, AttributeError, TypeError):
-            for stage in (params.parse(lock or b"", LOCK_FILE).get("stages") or {}).values():
-                for out in stage.get("outs") or []:
-                    if out.get("path") in files and out.get("md5"):
-                        path = cache_path(repo.root, str(out["md5"]))
-                        if path is not None and path.is_file():
-                            flat = params.flat(path.read_bytes(), out["path"])
-                            found.update({f"{out['path']}:{key}": value for key, value in flat.items()})
-        values.append(found)
-    return values
+def _from_cache(repo: Repo, lock: bytes, files: set[str]) -> dict[str, Scalar]:
+    found: dict[str, Scalar] = {}
+    with contextlib.suppress(BadParams, AttributeError, TypeError):
+        for stage in (params.parse(lock, LOCK_FILE).get("stages") or {}).values():
+            for out in stage.get("outs") or []:
+                path = cache_path(repo.root, str(out.get("md5"))) if out.get("path") in files else None
+                if path is not None and path.is_file():
+                    flat = params.flat(path.read_bytes(), out["path"])
+                    found.update({f"{out['path']}:{key}": value for key, value in flat.items()})
+    return found
 
 
 def cache_path(root: Path, md5: str) -> Path | None:

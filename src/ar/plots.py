@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ WIDTH, HEIGHT = 830, 370
 
 _FORMATS = (".png", ".svg", ".html")
 _SHOWN_TITLE = 34  # characters of a label
-_CHARACTER, _LINE = 5.9, 14  # size of a label's letters in pixels, on the safe side
+_SHOWN_LABELS = 24
+_CHARACTER, _LINE, _STEP = 5.7, 13, 6  # of a label's letters and places, in pixels
 _MANY = 40  # attempts from which on dots shrink and only what was kept has error bars
 
 # What a dot stands for, its colour (Okabe and Ito's palette, told apart by colour-blind readers) and shape.
@@ -31,7 +33,8 @@ _KINDS = {
     "judged better, not merged": ("#56B4E9", "square"),
     "not decided": ("#E69F00", "diamond"),
     "discarded": ("#A3A3A3", "circle"),
-    "beyond the scale": ("#A3A3A3", "triangle-up"),
+    "above the scale": ("#A3A3A3", "triangle-up"),
+    "below the scale": ("#A3A3A3", "triangle-down"),
     "crashed": ("#D55E00", "cross"),
 }
 _KIND_OF = {
@@ -119,10 +122,10 @@ def progress_chart(history: History, program: Program) -> dict[str, Any]:
     tried = [item for item in history.attempts if item is not first]
     tried = [item for item in tried if item.value is not None or _KIND_OF.get(item.outcome) == "crashed"]
     last = len(tried)
-    low, high = _domain([first, *tried] if first else tried, program.objective)
-    points = _points(tried, first, (low, high), program.objective)
-    labels = _place(points.kept, (low, high), last, program.objective)
-    return _specification(history, program, first, points, labels, (low, high), last)
+    domain = _domain([first, *tried] if first else tried, program.objective)
+    points = _points(tried, first, domain, program.objective)
+    labels = _place(points, domain, last, program.objective)
+    return _specification(history, program, first, points, labels, domain, last)
 
 
 def _domain(attempts: Sequence[Attempt], metric: Metric) -> tuple[float, float]:
@@ -131,7 +134,8 @@ def _domain(attempts: Sequence[Attempt], metric: Metric) -> tuple[float, float]:
     Far-out values (beyond three times the interquartile range, as Tukey draws them) are left outside.
     """
     values = sorted(item.value for item in attempts if item.value is not None)
-    shown = [v for item in attempts if item.outcome in ("promoted", "baseline", "winner") for v in _interval(item)]
+    kept = [item for item in attempts if item.outcome in ("promoted", "baseline", "winner")]
+    shown = [value for item in kept for value in _interval(item)]
     if len(values) >= 4:
         lower, _, upper = quantiles(values, n=4, method="inclusive")
         reach = 3 * (upper - lower)
@@ -141,7 +145,8 @@ def _domain(attempts: Sequence[Attempt], metric: Metric) -> tuple[float, float]:
     low, high = min(shown), max(shown)
     room = (high - low) or abs(high) * 0.01 or 1.0
     # Labels hang on the better side of the dots, where few others are.
-    below, above = (0.22, 0.08) if metric.direction == "minimize" else (0.08, 0.22)
+    better = 0.25 if any(item.outcome == "promoted" for item in attempts) else 0.06
+    below, above = (better, 0.06) if metric.direction == "minimize" else (0.06, better)
     return low - below * room, high + above * room
 
 
@@ -173,11 +178,14 @@ def _points(
         if value is None or kind == "crashed":
             points.dots.append({**dot, "y": worst, "kind": "crashed"})
             continue
-        inside = low <= value <= high
-        points.dots.append(dot | ({"y": value} if inside else {"y": min(max(value, low), high), "kind": "beyond the scale"}))
-        if attempt.standard_error and inside and (kind != "discarded" or len(tried) <= _MANY):
-            bar = {"x": number, "kind": kind}
-            points.bars.append({**bar, "y": max(_interval(attempt)[0], low), "y2": min(_interval(attempt)[1], high)})
+        if not low <= value <= high:
+            edge, where = (high, "above") if value > high else (low, "below")
+            points.dots.append(dot | {"y": edge, "kind": f"{where} the scale"})
+            continue
+        points.dots.append(dot | {"y": value})
+        if attempt.standard_error and (kind != "discarded" or len(tried) <= _MANY):
+            bottom, top = _interval(attempt)
+            points.bars.append({"x": number, "kind": kind, "y": max(bottom, low), "y2": min(top, high)})
         if kind == "promoted":
             points.kept.append((number, attempt))
             points.steps.append({"x": number, "y": value})
@@ -187,44 +195,48 @@ def _points(
 
 
 def _place(
-    kept: Sequence[tuple[int, Attempt]], domain: tuple[float, float], last: int, metric: Metric
+    points: _Points, domain: tuple[float, float], last: int, metric: Metric
 ) -> list[dict[str, Any]]:
-    """Where the labels of what was kept go, so that none covers another; those without room are left out.
+    """Where the labels of what was kept go, so that none covers another, a dot, or another's leader line.
 
-    The largest steps choose first. A label hangs on the better side of its dot, as near as it can.
+    A label hangs on the better side of its dot and ends, or else begins, at its leader: from left to right
+    they form a staircase along the step line. The largest effects are labelled, where there is room.
     """
     low, high = domain
     to_x = WIDTH / (last + 1)
     to_y = HEIGHT / (high - low)
     better = 1 if metric.direction == "minimize" else -1  # pixels grow downwards
-    dots = [(number * to_x, (high - attempt.value) * to_y) for number, attempt in kept if attempt.value is not None]
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
-    order = sorted(range(len(dots)), key=lambda index: _gain(kept[index][1]), reverse=True)
+
+    def pixels(x: float, y: float) -> tuple[float, float]:
+        return x * to_x, (high - y) * to_y
+
+    taken: list[Box] = []
+    for dot in points.dots:
+        x, y = pixels(dot["x"], dot["y"])
+        taken.append((x - 3, y - 3, x + 3, y + 3))
+    for bar in points.bars:
+        (x, top), (_, bottom) = pixels(bar["x"], bar["y2"]), pixels(bar["x"], bar["y"])
+        taken.append((x - 1, top, x + 1, bottom))
+    largest = sorted(points.kept, key=lambda item: _gain(item[1]), reverse=True)[:_SHOWN_LABELS]
     labels = []
-    for index in order:
-        x, y = dots[index]
-        text = _short(one_line(kept[index][1].title))
-        half = len(text) * _CHARACTER / 2
-        middle = min(max(x, half + 2), WIDTH - half - 2)
-        for step in range(1, 13):
-            level = y + better * (6 + step * _LINE)
-            box = (middle - half - 3, level - _LINE / 2, middle + half + 3, level + _LINE / 2)
+    for number, attempt in sorted(largest, key=lambda item: item[0]):
+        assert attempt.value is not None
+        x, y = pixels(number, attempt.value)
+        text = _short(one_line(attempt.title))
+        width = len(text) * _CHARACTER
+        for step, left in itertools.product(range(1, HEIGHT // _STEP), (x - width, x)):
+            left = min(max(left, 2.0), WIDTH - width)
+            level = y + better * (9 + step * _STEP)
+            box = (left - 3, level - _LINE / 2, left + width + 3, level + _LINE / 2)
             if box[1] < 0 or box[3] > HEIGHT:
                 break
+            edge = level - better * _LINE / 2
+            leader = (x - 1, min(y + better * 7, edge), x + 1, max(y + better * 7, edge))
             if not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                edge = level - better * _LINE / 2
-                labels.append(
-                    {
-                        "text": text,
-                        "x": middle / to_x,
-                        "y": high - level / to_y,
-                        "dot_x": x / to_x,
-                        "dot_y": high - (y + better * 5) / to_y,
-                        "edge": high - edge / to_y,
-                        "edge_x": min(max(x, box[0] + 6), box[2] - 6) / to_x,
-                    }
-                )
+                taken += [box, leader]
+                place = {"x": (left + width) / to_x, "y": high - level / to_y}
+                line = {"at": number, "from": high - (y + better * 5) / to_y, "to": high - edge / to_y}
+                labels.append({"text": text, **place, **line})
                 break
     return labels
 
@@ -258,9 +270,11 @@ def _specification(
     metric = program.objective
     key = one_line(metric.key)
     direction = "lower" if metric.direction == "minimize" else "higher"
-    small = last > _MANY
-    x = alt.X("x:Q").title("attempt").scale(domain=[0, last + 1], nice=False).axis(tickMinStep=1, format="d", grid=False)
-    y = alt.Y("y:Q").title(f"{key} ({direction} is better)").scale(domain=list(domain), nice=False, zero=False)
+    size = min(60.0, max(20.0, 3000 / last)) if last else 60.0
+    axis = alt.Axis(tickMinStep=1, tickCount=10, format="d", grid=False)
+    x = alt.X("x:Q").title("attempt").scale(domain=[0, last + 1], nice=False).axis(axis)
+    scale = alt.Scale(domain=list(domain), nice=False, zero=False)
+    y = alt.Y("y:Q").title(f"{key} ({direction} is better)").scale(scale)
     present = {dot["kind"] for dot in points.dots}
     kinds = [kind for kind in _KINDS if kind in present]
     colours, shapes = zip(*(_KINDS[kind] for kind in kinds), strict=True) if kinds else ((), ())
@@ -284,36 +298,39 @@ def _specification(
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("name", "title", "value", "kind")]
     bars = chart(points.bars).mark_rule(strokeWidth=1.2, opacity=0.55)
     layers.append(bars.encode(x=x, y=y, y2="y2:Q", color=colour))
-    for rows, size, opacity in ((discarded, 22 if small else 60, 0.75), (promoted, 55 if small else 90, 1.0)):
-        marks = chart(rows).mark_point(filled=True, size=size, opacity=opacity, clip=False)
+    for rows, factor, opacity in ((discarded, 1.0, 0.75), (promoted, 1.7, 1.0)):
+        marks = chart(rows).mark_point(filled=True, size=factor * size, opacity=opacity)
         layers.append(marks.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip))
     steps = chart(points.steps).mark_line(interpolate="step-after", color=_BEST, strokeWidth=1.8)
     layers.insert(-2, steps.encode(x=x, y=y))
-    leaders = chart(labels).mark_rule(color="#888888", strokeWidth=0.6)
-    layers.append(leaders.encode(x=alt.X("dot_x:Q"), y=alt.Y("dot_y:Q"), x2="edge_x:Q", y2="edge:Q"))
-    texts = chart(labels).mark_text(fontSize=10.5, color="#222222")
-    layers.append(texts.encode(x=x, y=y, text="text:N"))
+    leaders = chart(labels).mark_rule(color="#999999", strokeWidth=0.6)
+    layers.append(leaders.encode(x="at:Q", y="from:Q", y2="to:Q"))
+    font = {"align": "right", "baseline": "middle", "fontSize": 10.5, "color": "#222222"}
+    for halo in ({"stroke": "white", "strokeWidth": 3}, {}):
+        layers.append(chart(labels).mark_text(**font, **halo).encode(x=x, y=y, text="text:N"))
 
+    title = _title(history, program, first, last)
     spec: dict[str, Any] = (
         alt.layer(*layers)
-        .properties(width=WIDTH, height=HEIGHT, background="white", title=_title(history, program, first))
+        .properties(width=WIDTH, height=HEIGHT, background="white", title=title)
         .configure_view(stroke=None)
-        .configure_axis(gridColor="#EEEEEE", domainColor="#888888", tickColor="#888888", titleFontWeight="normal")
+        .configure_axis(gridColor="#EEEEEE", domainColor="#888888", tickColor="#888888", titleFontWeight=500)
         .configure_title(anchor="start", subtitleColor="#555555", fontSize=15, subtitleFontSize=11, offset=12)
         .to_dict()
     )
     return spec
 
 
-def _title(history: History, program: Program, first: Attempt | None) -> dict[str, Any]:
-    tried = [item.outcome for item in history.attempts if not item.is_baseline]
+def _title(history: History, program: Program, first: Attempt | None, last: int) -> dict[str, Any]:
+    promoted = sum(item.outcome == "promoted" for item in history.attempts)
     now = next((item for item in history.attempts if item.candidate == history.incumbent), None)
-    key = one_line(program.objective.key)
-    heading = f"{key} over {len(tried)} attempt{'' if len(tried) == 1 else 's'}"
-    parts = [f"{tried.count('promoted')} promoted"]
+    heading = f"{one_line(program.objective.key)} over {last} attempt{'' if last == 1 else 's'}"
+    parts = [f"{promoted} promoted"]
     if first is not None and first.value is not None:
-        parts.append(f"baseline {quantity(first.value, first.standard_error)} (dashed, ± its standard error)")
+        before = quantity(first.value, first.standard_error)
+        parts.append(f"baseline {before} (dashed, with its standard error)")
         if now is not None and now is not first and now.value is not None:
-            heading += f": {quantity(first.value)} → {quantity(now.value)}"
-            parts.append(f"now {quantity(now.value, now.standard_error)} (step line)")
+            after = quantity(now.value, now.standard_error)
+            parts.append(f"now {after} (step line)")
+            heading += f": {before.partition(' ±')[0]} → {after.partition(' ±')[0]}"
     return {"text": heading, "subtitle": ", ".join(parts)}

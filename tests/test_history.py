@@ -1,0 +1,124 @@
+"""The history as `ar` reads it is the history as DVC reads it, and long ones are read fast."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Ar, git, run
+from synthetic import fill
+
+from ar import history as reading
+from ar.errors import NotFound
+from ar.program import load
+from ar.repo import Repo
+
+
+def _ours(root: Path, ar: Ar) -> dict[str, dict[str, Any]]:
+    attempts = json.loads(ar(root, "show", "--json").stdout)["attempts"]
+    return {item["name"]: item for attempt in attempts for item in attempt["experiments"]}
+
+
+def _theirs(root: Path) -> dict[str, dict[str, Any]]:
+    shown = json.loads(run(root, "dvc", "exp", "show", "--json", "-A").stdout)
+    found = {}
+    for base in shown:
+        for item in base["experiments"] or []:
+            data = item["revs"][0]["data"]
+            values = {"metrics": {}, "params": {}}
+            for kind, flat in values.items():
+                for file, content in data[kind].items():
+                    flat.update(
+                        {f"{file}:{key}": value for key, value in _flat(content.get("data", {})).items()}
+                    )
+            found[item["revs"][0]["name"]] = {"rev": item["revs"][0]["rev"], **values}
+    return found
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        out.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return out
+
+
+def _assert_same(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, Any]]) -> None:
+    assert set(ours) == set(theirs)
+    for name, experiment in theirs.items():
+        assert ours[name]["rev"] == experiment["rev"], name
+        assert ours[name]["metrics"] == experiment["metrics"], name
+        used = {key: ours[name]["params"][key] for key in experiment["params"]}
+        assert used == experiment["params"], name
+
+
+def test_our_table_is_dvcs_table(measured: Path, ar: Ar) -> None:
+    ar(measured, "run", "-n", "3", "--plain", "--jobs", "2")
+    # One that DVC made alone, without any trailer of ours.
+    run(measured, "dvc", "exp", "run", "-q", "-n", "by-hand", "-S", "x=2.9")
+    run(measured, "git", "checkout", "-q", ".")
+    ours = _ours(measured, ar)
+    _assert_same(ours, _theirs(measured))
+    assert ours["by-hand"]["metrics"]["m.json:val_loss"] < 2
+
+
+def test_seven_hundred_experiments_are_dvcs_too_and_shown_at_once(project: Path, ar: Ar) -> None:
+    fill(project, 700)
+
+    def median(*args: str) -> float:
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "ar", *args], cwd=project, check=True, stdout=subprocess.DEVNULL
+            )
+            times.append(time.perf_counter() - began)
+        return sorted(times)[1]
+
+    # Not a benchmark: a tenfold slip, such as one git process per experiment, is what this notices.
+    assert median("show") - median("--help") < 3.0
+    assert len(_ours(project, ar)) == 700
+
+
+@pytest.mark.slow
+def test_seven_hundred_experiments_equal_dvcs_table(project: Path, ar: Ar) -> None:
+    fill(project, 700)
+    _assert_same(_ours(project, ar), _theirs(project))
+
+
+def test_standard_error_is_of_the_mean_with_pooled_noise(measured: Path) -> None:
+    repo = Repo.open(measured)
+    history = reading.read(repo, load(measured))
+    (baseline,) = history.attempts
+    values = [float(item.metrics["m.json:val_loss"]) for item in baseline.experiments]  # type: ignore[arg-type]
+    mean = sum(values) / 8
+    sigma = math.sqrt(sum((value - mean) ** 2 for value in values) / 7)
+    assert baseline.value == pytest.approx(mean)
+    assert history.sigma == pytest.approx(sigma)
+    assert baseline.standard_error == pytest.approx(sigma / math.sqrt(8))
+
+
+def test_names_are_found_by_their_beginning_or_revision(measured: Path) -> None:
+    history = reading.read(Repo.open(measured), load(measured))
+    run_ = history.attempts[0].experiments[3]
+    assert reading.find(history, run_.name)[1] == run_
+    assert reading.find(history, run_.rev[:10])[1] == run_
+    with pytest.raises(NotFound, match="did you mean"):
+        reading.find(history, run_.name[:-1] + "x")
+
+
+def test_broken_files_of_old_experiments_are_no_obstacle(measured: Path, ar: Ar) -> None:
+    repo = Repo.open(measured)
+    ref, rev = next(iter(repo.refs("refs/exps").items()))
+    tree = repo.write_tree(rev, {"m.json": b"{", "params.yaml": b"a: [", "c.yaml": b"\xff\xfe"})
+    broken = repo.commit_tree(tree, [repo.head()], "Broken\n")
+    repo.update_refs((ref.rpartition("/")[0] + "/broken", broken, None))
+    repo.update_note(broken, lambda _: {"status": "no such status"})
+    ours = _ours(measured, ar)
+    assert ours["broken"]["metrics"] == {}
+    assert git(measured, "status", "--porcelain") == ""
