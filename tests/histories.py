@@ -31,6 +31,7 @@ def attempt(
     title: str = "optim.matrix_lr 0.02 → 0.06",
     runs: int = 1,
     sigma: float | None = 0.014,
+    effect: float = -0.0214,
 ) -> Attempt:
     """One attempt with all its runs alike."""
     failed = {"crashed": Status.CRASHED, "timed out": Status.TIMED_OUT, "cancelled": Status.CANCELLED}
@@ -42,7 +43,7 @@ def attempt(
     agent = "baseline" if outcome == "baseline" else "optuna"
     decisions = {"promoted": Decision.PROMOTE, "winner": Decision.PROMOTE, "discarded": Decision.DISCARD}
     decision = decisions.get(outcome)
-    verdict = Verdict(decision, "It says so.", -0.0214, 0.0032) if decision and value is not None else None
+    verdict = Verdict(decision, "It says so.", effect, 0.0032) if decision and value is not None else None
     created = NOW - 86_400 + 60.0 * number
     experiments = tuple(
         Experiment(
@@ -91,8 +92,10 @@ def campaign(size: int, seed: int = 0, promotions: float = 0.04) -> History:
         elif lot < 0.04:
             attempts.append(attempt(number, 9.0 + draw.random(), "discarded", title))
         elif lot < 0.04 + promotions or (number == size // 2 and size < 100):
-            level -= draw.lognormvariate(-4.2, 0.7)
-            attempts.append(attempt(number, level + draw.gauss(0, sigma / 2), "promoted", title, runs=4))
+            effect = -draw.lognormvariate(-4.2, 0.7)
+            level += effect
+            value = level + draw.gauss(0, sigma / 2)
+            attempts.append(attempt(number, value, "promoted", title, runs=4, effect=effect))
         else:
             worse = abs(draw.gauss(0, 0.03)) + draw.gauss(0, sigma)
             attempts.append(attempt(number, level + worse, "discarded", title))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ WIDTH, HEIGHT = 830, 370
 _FORMATS = (".png", ".svg", ".html")
 _SHOWN_TITLE = 34  # characters of a label
 _SHOWN_LABELS = 24
+_REACH = 150  # pixels a label may hang away from its dot
 _CHARACTER, _LINE, _STEP = 5.7, 13, 6  # of a label's letters and places, in pixels
 _MANY = 40  # attempts from which on dots shrink and only what was kept has error bars
 
@@ -77,7 +79,7 @@ def save(spec: dict[str, Any], path: Path) -> None:
     elif ending == ".svg":
         content = vl_convert.vegalite_to_svg(spec, vl_version=version).encode()
     else:
-        content = vl_convert.vegalite_to_html(spec, vl_version=version, bundle=True).encode()
+        content = vl_convert.vegalite_to_html(_in_script(spec), vl_version=version, bundle=True).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -86,6 +88,15 @@ def save(spec: dict[str, Any], path: Path) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
+
+
+def _in_script(value: Any) -> Any:
+    """The same specification where no text can end the page's script: an invisible joiner follows its `<`."""
+    if isinstance(value, dict):
+        return {key: _in_script(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_in_script(item) for item in value]
+    return re.sub(r"<(?=[/!])", "<\u2060", value) if isinstance(value, str) else value
 
 
 def _check_ending(path: Path) -> str:
@@ -161,7 +172,8 @@ def _points(
     tried: Sequence[Attempt], first: Attempt | None, domain: tuple[float, float], metric: Metric
 ) -> _Points:
     low, high = domain
-    worst = high if metric.direction == "minimize" else low
+    inset = 0.012 * (high - low)
+    worst = high - inset if metric.direction == "minimize" else low + inset
     points = _Points()
     if first is not None:
         points.steps.append({"x": 0, "y": first.value})
@@ -179,7 +191,7 @@ def _points(
             points.dots.append({**dot, "y": worst, "kind": "crashed"})
             continue
         if not low <= value <= high:
-            edge, where = (high, "above") if value > high else (low, "below")
+            edge, where = (high - inset, "above") if value > high else (low + inset, "below")
             points.dots.append(dot | {"y": edge, "kind": f"{where} the scale"})
             continue
         points.dots.append(dot | {"y": value})
@@ -211,6 +223,7 @@ def _place(
         return x * to_x, (high - y) * to_y
 
     taken: list[Box] = []
+    names: list[Box] = []
     for dot in points.dots:
         x, y = pixels(dot["x"], dot["y"])
         taken.append((x - 3, y - 3, x + 3, y + 3))
@@ -224,16 +237,17 @@ def _place(
         x, y = pixels(number, attempt.value)
         text = _short(one_line(attempt.title))
         width = len(text) * _CHARACTER
-        for step, left in itertools.product(range(1, HEIGHT // _STEP), (x - width, x)):
+        for left, step in itertools.product((x - width, x), range(1, _REACH // _STEP)):
             left = min(max(left, 2.0), WIDTH - width)
             level = y + better * (9 + step * _STEP)
             box = (left - 3, level - _LINE / 2, left + width + 3, level + _LINE / 2)
             if box[1] < 0 or box[3] > HEIGHT:
-                break
+                continue
             edge = level - better * _LINE / 2
             leader = (x - 1, min(y + better * 7, edge), x + 1, max(y + better * 7, edge))
-            if not any(_overlap(box, other) for other in taken):
+            if not _hits(box, taken) and not _hits(leader, names):
                 taken += [box, leader]
+                names.append(box)
                 place = {"x": (left + width) / to_x, "y": high - level / to_y}
                 line = {"at": number, "from": high - (y + better * 5) / to_y, "to": high - edge / to_y}
                 labels.append({"text": text, **place, **line})
@@ -252,8 +266,9 @@ def _short(title: str) -> str:
 Box = tuple[float, float, float, float]
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _hits(box: Box, others: Sequence[Box]) -> bool:
+    left, top, right, bottom = box
+    return any(left < r and x < right and top < b and y < bottom for x, y, r, b in others)
 
 
 def _specification(
@@ -285,7 +300,7 @@ def _specification(
     def chart(rows: list[dict[str, Any]]) -> Any:
         return alt.Chart(alt.Data(values=rows))
 
-    layers = []
+    layers: list[Any] = []
     if first is not None and first.value is not None:
         interval = _interval(first)
         level = {"x": 0, "x2": last + 1, "y": first.value, "low": interval[0], "high": interval[1]}
@@ -306,8 +321,9 @@ def _specification(
     leaders = chart(labels).mark_rule(color="#999999", strokeWidth=0.6)
     layers.append(leaders.encode(x="at:Q", y="from:Q", y2="to:Q"))
     font = {"align": "right", "baseline": "middle", "fontSize": 10.5, "color": "#222222"}
-    for halo in ({"stroke": "white", "strokeWidth": 3}, {}):
-        layers.append(chart(labels).mark_text(**font, **halo).encode(x=x, y=y, text="text:N"))
+    halo = {"stroke": "white", "strokeWidth": 3}
+    names = [chart(labels).mark_text(**font, **more) for more in (halo, {})]
+    layers += [name.encode(x=x, y=y, text="text:N") for name in names]
 
     title = _title(history, program, first, last)
     spec: dict[str, Any] = (

@@ -1,0 +1,182 @@
+"""Charts are drawn in every format, from every history, whole or not at all."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from histories import OBJECTIVE, PROGRAM, attempt, campaign, renamed
+
+from ar import plots
+from ar.errors import ArError
+from ar.program import Metric, Program
+from ar.records import Attempt, History
+
+WEIRD = "[bold]</script><script>alert(1)</script> \x1b[31mred \ud800 日本語 \u202eback\nnext" + "x" * 300
+
+
+def history(*attempts: Attempt, incumbent: int = 0) -> History:
+    return History("a" * 40, f"{incumbent:016x}", attempts, 0.014)
+
+
+def tables(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    return [layer["data"]["values"] for layer in spec["layer"]]
+
+
+def rows(spec: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """Every row of the chart's data that has a key."""
+    return [row for data in tables(spec) for row in data if key in row]
+
+
+def dots(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return sorted(rows(spec, "name"), key=lambda row: row["x"])
+
+
+def y_domain(spec: dict[str, Any]) -> tuple[float, float]:
+    scales = [layer["encoding"]["y"].get("scale") for layer in spec["layer"]]
+    low, high = next(scale["domain"] for scale in scales if scale)
+    return low, high
+
+
+FORMATS = [(".png", b"\x89PNG"), (".svg", b"<svg"), (".html", b"<!DOCTYPE html>"), (".PNG", b"\x89PNG")]
+
+
+@pytest.mark.parametrize(("ending", "start"), FORMATS)
+def test_formats_by_ending_into_folders_that_are_made(tmp_path: Path, ending: str, start: bytes) -> None:
+    path = tmp_path / "a" / "b" / f"progress{ending}"
+    plots.progress(campaign(5), PROGRAM, path)
+    assert path.read_bytes().startswith(start)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_html_works_offline(tmp_path: Path) -> None:
+    path = tmp_path / "progress.html"
+    plots.progress(campaign(5), PROGRAM, path)
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"""<(script|link|img)[^>]+(src|href)=["']?(https?:)?//""", text)
+    assert "@import" not in text
+
+
+def test_page_cannot_be_broken_by_a_title(tmp_path: Path) -> None:
+    path = tmp_path / "progress.html"
+    plots.progress(renamed(campaign(5), WEIRD), PROGRAM, path)
+    assert "</script><script>alert(1)" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["progress.gif", "progress", "progress.png.", "png"])
+def test_unknown_ending_names_the_known_ones(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArError, match=r"\.png, \.svg, \.html"):
+        plots.progress(campaign(5), PROGRAM, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "empty", [history(), history(attempt(1, None, "running")), history(attempt(1, None, "crashed"))]
+)
+def test_nothing_measured_says_what_to_run(tmp_path: Path, empty: History) -> None:
+    with pytest.raises(ArError, match="ar run"):
+        plots.progress(empty, PROGRAM, tmp_path / "progress.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "progress.svg"
+    path.write_text("old")
+
+    def full(_path: Path, _content: bytes) -> int:
+        _path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        plots.progress(campaign(5), PROGRAM, path)
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_every_measured_or_crashed_attempt_is_a_dot_in_order() -> None:
+    past = campaign(60)
+    shown = dots(plots.progress_chart(past, PROGRAM))
+    expected = [item for item in past.attempts[1:] if item.value is not None or item.outcome == "crashed"]
+    assert [dot["name"] for dot in shown] == [item.name for item in expected]
+    assert [dot["x"] for dot in shown] == list(range(1, len(expected) + 1))
+
+
+def test_step_line_is_the_incumbents_mean() -> None:
+    past = history(
+        attempt(0, 2.231, "baseline", runs=8),
+        attempt(1, 2.25),
+        attempt(2, 2.20, "promoted", runs=4),
+        attempt(3, 2.19),
+        attempt(4, 2.18, "promoted", runs=4),
+        incumbent=4,
+    )
+    spec = plots.progress_chart(past, PROGRAM)
+    steps = next(data for data in tables(spec) if data[:1] == [{"x": 0, "y": 2.231}])
+    assert [step["y"] for step in steps] == [2.231, 2.20, 2.18, 2.18]
+    assert spec["title"]["text"] == "val_bpb over 4 attempts: 2.2310 → 2.1800"
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_one_diverged_run_does_not_flatten_the_rest(direction: Any) -> None:
+    sign = 1 if direction == "minimize" else -1
+    program = Program(objective=replace(OBJECTIVE, direction=direction))
+    past = campaign(30)
+    turned = [replace(item, value=item.value and sign * item.value) for item in past.attempts]
+    turned.append(attempt(40, sign * 9.0))
+    turned.append(attempt(41, None, "crashed"))
+    spec = plots.progress_chart(replace(past, attempts=tuple(turned)), program)
+    low, high = y_domain(spec)
+    assert high - low < 0.5
+    far, crashed = dots(spec)[-2:]
+    assert far["kind"] == ("above the scale" if sign > 0 else "below the scale")
+    assert crashed["kind"] == "crashed"
+    edge = high if sign > 0 else low
+    assert abs(far["y"] - edge) == abs(crashed["y"] - edge) < 0.02 * (high - low)
+
+
+def test_what_was_kept_is_always_inside() -> None:
+    attempts = [attempt(0, 2.0, "baseline", runs=8)]
+    attempts += [attempt(number, 2.0 + number / 1e4) for number in range(1, 30)]
+    past = history(*attempts, attempt(40, 0.5, "promoted", runs=4), incumbent=40)
+    low, high = y_domain(plots.progress_chart(past, PROGRAM))
+    assert low < 0.5 and high > 2.0
+
+
+@pytest.mark.parametrize("size", [5, 60, 700])
+def test_labels_do_not_cover_each_other(size: int) -> None:
+    past = campaign(size)
+    spec = plots.progress_chart(past, PROGRAM)
+    low, high = y_domain(spec)
+    labels = rows(spec, "text")
+    assert labels
+    last = dots(spec)[-1]["x"]
+    unique = {(label["x"], label["y"]): label for label in labels}.values()
+    boxes = []
+    for label in unique:
+        right = label["x"] * plots.WIDTH / (last + 1)
+        middle = (high - label["y"]) * plots.HEIGHT / (high - low)
+        boxes.append((right - 5 * len(label["text"]), middle - 5, right, middle + 5))
+        assert 0 <= middle <= plots.HEIGHT and right <= plots.WIDTH
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        for other in boxes[:index]:
+            assert not (left < other[2] and other[0] < right and top < other[3] and other[1] < bottom)
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        history(attempt(0, 2.231, "baseline")),
+        history(attempt(0, 2.231, "baseline", sigma=None), attempt(1, 2.231, sigma=None)),
+        history(attempt(1, 2.2, "winner"), attempt(2, 2.3, "timed out"), attempt(3, 2.2, "not known yet")),
+        history(attempt(0, 0.0, "baseline", sigma=0.0), attempt(1, 0.0, "promoted", sigma=0.0)),
+        history(attempt(1, 1e-300), attempt(2, 1e300)),
+        renamed(campaign(8), WEIRD),
+    ],
+    ids=["baseline", "no noise", "outcomes", "zeros", "extremes", "weird"],
+)
+def test_any_history_can_be_drawn(past: History, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plots.progress(past, Program(objective=Metric("m.json", "a.b[0]")), tmp_path / "progress.svg")
+    assert capfd.readouterr() == ("", "")
