@@ -79,7 +79,11 @@ def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(project: Path, ar: Ar
 
 
 def test_a_crash_is_recorded_for_good_and_the_campaign_goes_on(project: Path, ar: Ar) -> None:
-    stage = (project / "fit.awk").read_text().replace("END {", 'END { if (x > 2) { print "boom: x is " x; exit 7 }')
+    stage = (
+        (project / "fit.awk")
+        .read_text()
+        .replace("END {", 'END { if (x > 2) { print "boom: x is " x; exit 7 }')
+    )
     (project / "fit.awk").write_text(stage)
     program = (project / "program.md").read_text().replace("x: {low: 0.5", "x: {low: 2.5")
     (project / "program.md").write_text(program.replace("  y: {low: 0.01, high: 1.0, log: true}\n", ""))
@@ -94,7 +98,10 @@ def test_a_crash_is_recorded_for_good_and_the_campaign_goes_on(project: Path, ar
     assert "x: " in ar(project, "diff", name).stdout
     shown = json.loads(run(project, "dvc", "exp", "show", "--json").stdout)
     experiment = next(
-        item["revs"][0] for base in shown for item in base["experiments"] or [] if item["revs"][0]["name"] == name
+        item["revs"][0]
+        for base in shown
+        for item in base["experiments"] or []
+        if item["revs"][0]["name"] == name
     )
     assert "val_loss" not in experiment["data"]["metrics"]["m.json"]["data"]
     assert git(project, "show", f"{experiment['rev']}:fit.awk") == git(project, "show", "HEAD:fit.awk")
@@ -111,7 +118,11 @@ def test_a_baseline_that_does_not_run_is_said_so(project: Path, ar: Ar) -> None:
 
 
 def test_a_metric_that_is_not_a_number_is_a_crash(project: Path, ar: Ar) -> None:
-    text = (project / "fit.awk").read_text().replace('"{\\"val_loss\\": %.6f}\\n", loss', '"{\\"val_loss\\": \\"%s\\"}\\n", "nan"')
+    text = (
+        (project / "fit.awk")
+        .read_text()
+        .replace('"{\\"val_loss\\": %.6f}\\n", loss', '"{\\"val_loss\\": \\"%s\\"}\\n", "nan"')
+    )
     (project / "fit.awk").write_text(text)
     run(project, "git", "commit", "-qam", "Break the metric")
     done = ar(project, "run", "-n", "1", "--plain", check=False)
@@ -132,7 +143,10 @@ def test_a_run_that_hangs_is_ended_with_all_it_started(project: Path, ar: Ar) ->
     assert "time limit of 2 s" in done.stderr
     statuses = {r["status"] for a in _attempts(project, ar) for r in a["experiments"]}  # type: ignore[attr-defined]
     assert "timed out" in statuses
-    assert "98765" not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
+    assert (
+        "98765"
+        not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
+    )
 
 
 def test_the_environment_of_a_stage_is_a_list_of_allowed_names(
@@ -140,9 +154,7 @@ def test_the_environment_of_a_stage_is_a_list_of_allowed_names(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-planted-secret")
     monkeypatch.setenv("DATA_HOME", "/data")
-    (project / "dvc.yaml").write_text(
-        (project / "dvc.yaml").read_text().replace("awk -f", "env && awk -f")
-    )
+    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text().replace("awk -f", "env && awk -f"))
     program = project / "program.md"
     program.write_text(program.read_text().replace("budget:", "sandbox: {env: [DATA_HOME]}\nbudget:"))
     run(project, "git", "commit", "-qam", "Print the environment")
@@ -208,7 +220,10 @@ def test_interrupted_twice_it_stops_at_once_and_loses_nothing(project: Path, ar:
     waiting = git(project, "for-each-ref", "refs/ar/queue", "--format=%(refname)")
     assert name in waiting
     assert name in run(project, "dvc", "queue", "status").stdout
-    assert "sleep 31.5" not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
+    assert (
+        "sleep 31.5"
+        not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
+    )
 
 
 @pytest.mark.parametrize("victim", ["loop", "worker", "stage"])

@@ -23,7 +23,7 @@ SMALL: dict[str, dict[str, Any]] = {
              "test_fraction": 0.2},
     "model": {"depth": 2},
     "optim": {"batch_tokens": 512},
-    "train": {"tokens": 8192, "sequence_len": 64, "eval_tokens": 2048},
+    "train": {"tokens": 4096, "sequence_len": 64, "eval_tokens": 2048},
 }  # fmt: skip
 
 # A model that costs nothing, for tests of the harness; `{train}` runs before it is returned.

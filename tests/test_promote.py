@@ -1,0 +1,130 @@
+"""`ar promote`: the branch takes what was measured, or stays as it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Ar, git, run
+
+from ar.campaign import Campaign
+from ar.program import load
+from ar.proposal import prepare
+from ar.records import Attempt, Decision, Proposal, Verdict
+from ar.repo import Repo
+
+WIN = Verdict(Decision.PROMOTE, "Better by a lot.", -2.0, 0.01, 9.0, 3.5, 2, 8, 0.004, 7)
+LOSS = Verdict(Decision.DISCARD, "Worse than the incumbent.", 2.0, 0.01, -9.0, 3.5, 1, 8, 0.004, 7)
+
+
+def _try(root: Path, verdict: Verdict | None, x: float = 2.9, seed: int | None = 1) -> Attempt:
+    """A candidate that ran once and was judged as told."""
+    repo = Repo.open(root)
+    campaign = Campaign(repo, load(root))
+    history = campaign.history()
+    proposal = Proposal(f"x 1.5 → {x}", "Nearer to the floor.", "human", {"x": x})
+    name = campaign.submit(prepare(repo, campaign.program, proposal, history), seed)
+    code = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
+    run(root, sys.executable, "-c", code)
+    attempt = next(item for item in campaign.history().attempts if item.name == name)
+    if verdict:
+        campaign.record(attempt, verdict)
+    campaign.pipeline.close()
+    return attempt
+
+
+@pytest.fixture
+def head(measured: Path) -> str:
+    return git(measured, "rev-parse", "HEAD")
+
+
+def test_the_winner_is_merged_and_everything_is_in_order(measured: Path, ar: Ar, head: str) -> None:
+    attempt = _try(measured, WIN)
+    dry = ar(measured, "promote", "--dry-run").stdout
+    assert "+x: 2.9" in dry
+    assert git(measured, "rev-parse", "HEAD") == head
+
+    out = ar(measured, "promote").stdout
+
+    assert attempt.name in out
+    assert git(measured, "rev-parse", "HEAD^1", "HEAD^2").split() == [head, attempt.experiments[0].rev]
+    message = git(measured, "show", "-s", "--format=%B")
+    assert "Better by a lot." in message
+    assert (
+        f"Ar-Experiment: {attempt.name}"
+        in run(measured, "git", "interpret-trailers", "--parse", input=message).stdout
+    )
+    assert git(measured, "status", "--porcelain") == ""
+    assert "up to date" in run(measured, "dvc", "status").stdout
+    assert "didn't change" in run(measured, "dvc", "repro").stdout
+    assert "is in the branch already" in ar(measured, "promote").stdout
+    again = ar(measured, "promote", attempt.name, check=False)
+    assert again.returncode == 2
+    assert "in the branch already" in again.stderr
+
+
+@pytest.mark.parametrize(("verdict", "says"), [(None, "not judged yet"), (LOSS, "Worse than the incumbent")])
+def test_the_unjudged_and_the_losing_need_force(
+    measured: Path, ar: Ar, head: str, verdict: Verdict | None, says: str
+) -> None:
+    attempt = _try(measured, verdict)
+    done = ar(measured, "promote", attempt.name, check=False)
+    assert (done.returncode, says in done.stderr) == (2, True)
+    assert git(measured, "rev-parse", "HEAD") == head
+    ar(measured, "promote", attempt.name, "--force")
+    assert git(measured, "rev-parse", "HEAD^2") == attempt.experiments[0].rev
+    assert "--force" in git(measured, "show", "-s", "--format=%B")
+
+
+def test_a_baseline_run_cannot_be_promoted(measured: Path, ar: Ar) -> None:
+    name = json.loads(ar(measured, "show", "--json").stdout)["attempts"][0]["name"]
+    assert "baseline itself" in ar(measured, "promote", name, "--force", check=False).stderr
+
+
+def test_a_moved_baseline_is_refused(measured: Path, ar: Ar) -> None:
+    _try(measured, WIN)
+    run(measured, "git", "commit", "-q", "--allow-empty", "-m", "Mine")
+    done = ar(measured, "promote", check=False)
+    assert done.returncode == 2
+    assert "earlier baseline" in done.stderr
+
+
+def test_dirt_in_the_way_is_refused_and_dirt_elsewhere_stays(measured: Path, ar: Ar, head: str) -> None:
+    _try(measured, WIN)
+    mine = (measured / "params.yaml").read_text() + "# mine\n"
+    (measured / "params.yaml").write_text(mine)
+    done = ar(measured, "promote", check=False)
+    assert done.returncode == 2
+    assert "in the way" in done.stderr
+    assert git(measured, "rev-parse", "HEAD") == head
+    assert (measured / "params.yaml").read_text() == mine
+    run(measured, "git", "checkout", "-q", "params.yaml")
+    (measured / "program.md").write_text("---\nmine\n")
+    run(measured, "git", "stash", "-q")
+    run(measured, "git", "stash", "apply", "-q")
+    (measured / "program.md").write_text(git(measured, "show", "HEAD:program.md") + "\nmine\n")
+    ar(measured, "promote")
+    assert (measured / "program.md").read_text().endswith("mine\n")
+    assert git(measured, "stash", "list") != ""
+
+
+def test_a_winner_of_another_seed_first_runs_at_the_branchs_own(measured: Path, ar: Ar) -> None:
+    attempt = _try(measured, WIN, seed=5)
+    assert "would first run" in ar(measured, "promote", "--dry-run").stdout
+    ar(measured, "promote")
+    assert "seed: 1" in git(measured, "show", "HEAD:params.yaml")
+    assert git(measured, "rev-parse", "HEAD^2") != attempt.experiments[0].rev
+    rows: list[dict[str, Any]] = json.loads(ar(measured, "show", "--json").stdout)["attempts"]
+    promoted = next(row for row in rows if row["outcome"] == "promoted")
+    assert [item["seed"] for item in promoted["experiments"]] == [5, 1]
+
+
+def test_on_a_detached_head_no_branch_moves(measured: Path, ar: Ar, head: str) -> None:
+    _try(measured, WIN)
+    run(measured, "git", "checkout", "-q", "--detach")
+    ar(measured, "promote")
+    assert git(measured, "rev-parse", "main") == head
+    assert git(measured, "rev-parse", "HEAD^1") == head
