@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ar.agents.base import Briefing
 from ar.errors import BadProgram
 from ar.program import FILE, ParamKey, Program, Range
-from ar.records import Attempt, History, Proposal, Scalar
+from ar.records import Attempt, Proposal, Scalar
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -55,7 +55,7 @@ class OptunaAgent:
                 f"the optuna agent needs ranges under search: in {FILE}",
                 "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
             )
-        moves = _moves(program, history)
+        moves = _moves(briefing)
         tries = {key: sum(move.key == key for move in moves) for key in program.search}
         salt = len(moves) + len(briefing.refused)
         # The least tried first; ties in an order that differs between campaigns but not between calls.
@@ -73,10 +73,11 @@ class OptunaAgent:
         )
 
 
-def _moves(program: Program, history: History) -> list[Move]:
+def _moves(briefing: Briefing) -> list[Move]:
     """Every attempt that moved exactly one searched parameter from its baseline's value."""
+    program, history = briefing.program, briefing.history
     means: dict[str, float] = {}
-    at: dict[str, Mapping[str, Scalar]] = {}
+    at: dict[str, Mapping[str, Scalar]] = {history.head: briefing.params}
     for attempt in history.attempts:
         # A baseline is measured by runs whose parent is the baseline commit and that change nothing.
         for run in attempt.experiments:

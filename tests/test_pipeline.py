@@ -1,0 +1,155 @@
+"""Contracts with DVC's internals: an upgrade that changes what `pipeline.py` relies on fails here."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Ar, git, run
+
+from ar import queue, refs
+from ar.campaign import Campaign
+from ar.messages import Message
+from ar.pipeline import layout
+from ar.program import load
+from ar.repo import Repo
+
+
+def test_layout_is_read_from_pipeline_and_lock() -> None:
+    pipeline = b"""
+stages:
+  prepare:
+    cmd: x
+    outs: [data/shards, {data/more: {cache: false}}]
+  train:
+    foreach: [1, 2]
+    do:
+      cmd: y
+      params: [lr, conf.json: [a]]
+      metrics: [{m.json: {cache: false}}]
+      plots: ["${where}/loss.csv"]
+metrics: [top.yaml]
+"""
+    lock = b"stages:\n  train@1:\n    outs: [{path: out/loss.csv, md5: abc}]\n"
+    found = layout(pipeline, lock)
+    assert found.stages == ("prepare", "train")
+    assert found.outputs == {"data/shards", "data/more", "m.json", "out/loss.csv"}
+    assert found.metrics == ("m.json", "top.yaml")
+    assert found.params == ("params.yaml", "conf.json")
+    assert layout(None, None).stages == ()
+    assert layout(b"- broken", b"{").stages == ()
+
+
+def test_names_of_dvcs_refs() -> None:
+    from dvc.repo.experiments.refs import CELERY_STASH, EXPS_NAMESPACE, ExpRefInfo
+
+    assert CELERY_STASH == refs.STASH
+    assert EXPS_NAMESPACE == refs.EXPS
+    assert str(ExpRefInfo("ab" + "0" * 38, "n")) == str(refs.ExperimentRef("ab" + "0" * 38, "n"))
+
+
+def test_dvc_reads_the_reflog_message_that_we_write() -> None:
+    from dvc.repo.experiments.stash import ExpStash
+
+    rev = "a" * 40
+    match = ExpStash.MESSAGE_RE.match("commit: " + ExpStash.format_message(rev, rev, "some-name"))
+    assert match is not None
+    assert (match["rev"], match["baseline_rev"], match["name"]) == (rev, rev, "some-name")
+
+
+def test_signatures_that_we_call() -> None:
+    from dvc.repo.experiments.executor.base import BaseExecutor
+    from dvc.repo.experiments.queue.base import QueueEntry
+    from dvc.repo.experiments.queue.celery import LocalCeleryQueue
+    from dvc.repo.experiments.queue.tasks import run_exp
+    from dvc.repo.experiments.utils import get_exp_rwlock
+
+    assert list(inspect.signature(QueueEntry).parameters) == [
+        "dvc_root", "scm_root", "stash_ref", "stash_rev", "baseline_rev", "branch", "name", "head_rev",
+    ]  # fmt: skip
+    assert list(inspect.signature(run_exp).parameters) == ["entry_dict", "copy_paths", "message"]
+    assert {"info", "rev", "log_errors", "message"} <= set(
+        inspect.signature(BaseExecutor.reproduce).parameters
+    )
+    assert "writes" in inspect.signature(get_exp_rwlock).parameters
+    assert {"_iter_queued", "iter_active", "stash"} <= set(dir(LocalCeleryQueue))
+
+
+def test_stages_run_through_the_shell_of_the_environment(bare: Path, tmp_path: Path) -> None:
+    shell = tmp_path / "shell"
+    shell.write_text('#!/bin/sh\nprintf "%s|" "$@" > "$WITNESS"\nexec /bin/sh "$@"\n')
+    shell.chmod(0o755)
+    environment = os.environ | {"SHELL": str(shell), "WITNESS": str(tmp_path / "seen")}
+    run(bare, "dvc", "repro", "-q", "-f", env=environment)
+    assert (tmp_path / "seen").read_text() == "-c|awk -f fit.awk params.yaml|"
+
+
+def test_an_experiment_measures_even_what_dvc_remembers(measured: Path, ar: Ar) -> None:
+    """The first baseline run has the very tree of the head: DVC alone would answer from its run cache."""
+    rows = json.loads(ar(measured, "show", "--json").stdout)["attempts"][0]["experiments"]
+    same = next(row for row in rows if row["seed"] == 1)
+    assert "loss" in ar(measured, "log", same["name"]).stdout
+
+
+def test_four_processes_queue_at_once_and_nothing_is_lost(project: Path) -> None:
+    program = project / "program.md"
+    program.write_text(program.read_text().replace("search:", "search:\n  # many values\n"))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ar", "next", "-n", "4"],
+            cwd=project,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        _, error = process.communicate(timeout=200)
+        assert process.returncode == 0, error.decode()
+    revs = git(project, "for-each-ref", "refs/ar/queue", "--format=%(objectname)").split()
+    assert len(revs) == 16
+    assert len({git(project, "show", f"{rev}:params.yaml") for rev in revs}) == 16
+    entries = git(project, "reflog", "show", "--format=%gs", refs.STASH).splitlines()
+    assert len(entries) == 16
+    assert all(":" in entry and not entry.endswith(":") for entry in entries)
+    queued = [line for line in run(project, "dvc", "queue", "status").stdout.splitlines() if "Queued" in line]
+    assert len(queued) == 16
+
+
+def test_dvcs_worker_and_ours_share_one_queue(measured: Path, ar: Ar) -> None:
+    ar(measured, "next", "-n", "3")
+    names = {
+        ref.rpartition("/")[2]
+        for ref in git(measured, "for-each-ref", "refs/ar/queue", "--format=%(refname)").split()
+    }
+    run(measured, "dvc", "queue", "start")
+    ar(measured, "run", "-n", "0", "--plain")
+    for _ in range(150):
+        ended = {
+            ref.rpartition("/")[2]
+            for ref in git(measured, "for-each-ref", "refs/exps", "--format=%(refname)").split()
+        }
+        if names <= ended:
+            break
+        time.sleep(0.2)
+    assert names <= ended
+    assert git(measured, "for-each-ref", "refs/ar/running") == ""
+
+
+@pytest.mark.parametrize("tamper", [b"\x80\x04N.", b"cposix\nsystem\n(S'touch /tmp/pwned'\ntR."])
+def test_a_proposal_cannot_plant_a_pickle(project: Path, tamper: bytes) -> None:
+    """DVC unpickles `.dvc/tmp/repro.dat` of the queued tree: it is always ours."""
+    repo = Repo.open(project)
+    campaign = Campaign(repo, load(project))
+    tree = repo.write_tree("HEAD", {".dvc/tmp/repro.dat": tamper})
+    message = Message("Evil", agent="human", candidate="x", seed=3)
+    rev = queue.put(repo, campaign.pipeline, campaign.program, tree, repo.head(), message, "evil-1")
+    campaign.pipeline.close()
+    content = repo.read(rev, ".dvc/tmp/repro.dat")
+    assert content == campaign.pipeline.pack_arguments("evil-1", repo.head())
