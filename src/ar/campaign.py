@@ -6,12 +6,13 @@ together; commands such as `ar next` take one.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ar import history as reading
 from ar import judge, promote, queue, refs
-from ar.agents import Briefing, make
+from ar.agents import Agent, Briefing, make
 from ar.errors import BadProposal, CannotPromote
 from ar.judge import Candidate, Kind, Ledger
 from ar.messages import BASELINE_AGENT, Message
@@ -23,6 +24,7 @@ from ar.repo import Repo
 from ar.worker import Worker
 
 MAX_REFUSALS = 3
+MAX_RACES = 10  # how often others may queue the very same change between our proposing and queueing it
 
 
 class Campaign:
@@ -44,7 +46,27 @@ class Campaign:
         Raises:
             BadProposal: the agent was refused too often in a row.
         """
+        return self._ask(make(kind or self.program.agent.kind))
+
+    def queue_next(self, kind: str | None = None) -> tuple[Change, str]:
+        """Propose and queue: the change and its experiment's name.
+
+        Raises:
+            BadProposal: the agent was refused too often in a row, or others were faster every time.
+        """
         agent = make(kind or self.program.agent.kind)
+        with self.repo.lock("propose") if agent.instant else contextlib.nullcontext():
+            races = 0
+            while True:
+                change = self._ask(agent)
+                try:
+                    return change, self.submit(change)
+                except BadProposal:
+                    races += 1
+                    if races == MAX_RACES:
+                        raise
+
+    def _ask(self, agent: Agent) -> Change:
         refused: list[str] = []
         while True:
             history = self.history()

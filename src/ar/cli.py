@@ -21,7 +21,7 @@ from ar.errors import ArError, NotFound
 
 if TYPE_CHECKING:
     from ar.campaign import Campaign
-    from ar.records import History
+    from ar.records import Attempt, Experiment, History
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -81,27 +81,16 @@ def doctor() -> None:
 @click.option("--dry-run", is_flag=True, help="Show the proposal; queue nothing.")
 def next_(count: int, agent: str | None, dry_run: bool) -> None:
     """Ask the agent for the next experiment and queue it."""
-    from ar.errors import BadProposal
     from ar.show import echo, proposal_view
 
     campaign = _campaign()
+    if dry_run:
+        change = campaign.propose(agent)
+        echo(proposal_view(change.proposal, campaign.diff(change)))
+        return
     for _ in range(count):
-        for retry in range(10):
-            change = campaign.propose(agent)
-            if dry_run:
-                echo(proposal_view(change.proposal, campaign.diff(change)))
-                break
-            try:
-                name = campaign.submit(change)
-            except BadProposal:
-                # Another process proposed the same at the same moment.
-                if retry == 9:
-                    raise
-                continue
-            echo(proposal_view(change.proposal, campaign.diff(change), name))
-            break
-        if dry_run:
-            break
+        change, name = campaign.queue_next(agent)
+        echo(proposal_view(change.proposal, campaign.diff(change), name))
 
 
 @cli.command()
@@ -247,7 +236,7 @@ def _campaign() -> Campaign:
     return Campaign(repo, load(repo.root))
 
 
-def _found(history: History, name: str) -> Any:
+def _found(history: History, name: str) -> tuple[Attempt, Experiment]:
     from ar.history import find
 
     if not history.attempts:

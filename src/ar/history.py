@@ -213,7 +213,8 @@ def metric_values(repo: Repo, revs: Sequence[str], files: Sequence[str]) -> list
     empty = [index for index, found in enumerate(values) if not found]
     locks = repo.read_many([(revs[index], LOCK_FILE) for index in empty])
     for index, lock in zip(empty, locks, strict=True):
-        if lock and not any(content is not None for content in repo.read_many([(revs[index], f) for f in files])):
+        committed = repo.read_many([(revs[index], file) for file in files])
+        if lock and all(content is None for content in committed):
             values[index] = _from_cache(repo, lock, set(files))
     return values
 

@@ -206,8 +206,7 @@ class Loop:
                 room -= 1
                 continue
             if action.kind is Kind.PROPOSE and not under_way and self._proposals_left() != 0:
-                change = self.campaign.propose()
-                name = self.campaign.submit(change)
+                change, name = self.campaign.queue_next()
                 self.done.proposed += 1
                 self._queued(name)
                 self.view.event(f"queued {name}: {change.proposal.title}")

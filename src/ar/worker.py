@@ -258,14 +258,12 @@ def _quoted(path: str) -> str:
 
 
 def _tail(path: Path) -> str:
-    """The end of a log, readable: progress bars reduced to their last state, escapes removed."""
+    """The end of a log, readable: of progress bars their last state, no escapes."""
     with contextlib.suppress(OSError), path.open("rb") as stream:
         stream.seek(0, os.SEEK_END)
         size = stream.tell()
         stream.seek(max(0, size - 4 * LOG_LIMIT))
-        text = stream.read().decode(errors="replace")
-        lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
-        return plain("\n".join(lines)).strip()[-LOG_LIMIT:]
+        return plain(stream.read().decode(errors="replace")).strip()[-LOG_LIMIT:]
     return ""
 
 

@@ -26,7 +26,13 @@ class Briefing:
 
 
 class Agent(Protocol):
-    """Reads the history, proposes one change."""
+    """Reads the history, proposes one change.
+
+    Args:
+        instant: it answers in moments, so that proposals can be made one at a time, each knowing the last.
+    """
+
+    instant: bool
 
     def propose(self, briefing: Briefing) -> Proposal:
         """The next change to try.

@@ -48,6 +48,8 @@ class Move:
 class OptunaAgent:
     """Proposes by Optuna; needs neither key nor network."""
 
+    instant = True
+
     def propose(self, briefing: Briefing) -> Proposal:
         program, history = briefing.program, briefing.history
         if not program.search:
