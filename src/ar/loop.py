@@ -21,6 +21,7 @@ from ar.judge import Kind
 from ar.messages import BASELINE_AGENT
 from ar.program import Program
 from ar.records import Attempt, Decision, Experiment, History, Run, Status, Verdict
+from ar.text import quantity, signed
 from ar.view import Running, Snapshot, View
 
 BUSY = "another ar run is at work in this repository (process {pid}); stop that one first with Ctrl-C"
@@ -339,13 +340,11 @@ def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, lim
 def _level(attempt: Attempt | None) -> str:
     if attempt is None or attempt.value is None:
         return ""
-    error = f" ± {attempt.standard_error:.2g}" if attempt.standard_error is not None else ""
-    return f"{attempt.value:.5g}{error}"
+    return quantity(attempt.value, attempt.standard_error)
 
 
 def _effect(attempt: Attempt, program: Program) -> str:
     verdict = attempt.verdict
     if verdict is None or verdict.effect is None:
         return ""
-    error = f" ± {verdict.standard_error:.2g}" if verdict.standard_error is not None else ""
-    return f"{program.objective.orient(verdict.effect):+.3g}{error}"
+    return signed(program.objective.orient(verdict.effect), verdict.standard_error)

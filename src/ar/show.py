@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ar.records import Attempt, Experiment, History, Proposal, Scalar, Status
-from ar.text import one_line, plain, quantity, shorten_middle, span
+from ar.text import one_line, plain, quantity, shorten_middle, signed, span
 from ar.view import MARKS
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _gain(history: History, program: Program) -> str:
     errors = [attempt.standard_error for attempt in (first, now) if attempt.standard_error is not None]
     error = math.hypot(*errors) if len(errors) == 2 else None
     before, after = quantity(first.value, first.standard_error), quantity(now.value, now.standard_error)
-    return f"{key} {before} → {after} ({_signed(now.value - first.value, error)})."
+    return f"{key} {before} → {after} ({signed(now.value - first.value, error)})."
 
 
 @dataclass(frozen=True)
@@ -231,13 +231,7 @@ def _effect(attempt: Attempt, program: Program) -> str:
     verdict = attempt.verdict
     if verdict is None or verdict.effect is None:
         return ""
-    return _signed(program.objective.orient(verdict.effect), verdict.standard_error)
-
-
-def _signed(difference: float, error: float | None) -> str:
-    """A difference, with a sign also where it is above 0."""
-    text = quantity(difference, error)
-    return text.replace("-", "−", 1) if difference < 0 else f"+{text}"
+    return signed(program.objective.orient(verdict.effect), verdict.standard_error)
 
 
 def _verdict(attempt: Attempt) -> Text:

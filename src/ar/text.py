@@ -75,3 +75,9 @@ def quantity(value: float, error: float | None = None) -> str:
     if decimals < 0:
         return f"{round(value, decimals):.0f} ±{round(error, decimals):.0f}"
     return f"{value:.{decimals}f} ±{error:.{decimals}f}"
+
+
+def signed(difference: float, error: float | None = None) -> str:
+    """`quantity` of a difference, with a sign also where it is above 0."""
+    text = quantity(difference, error)
+    return text.replace("-", "−", 1) if difference < 0 else f"+{text}"
