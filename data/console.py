@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from typing import Self, TextIO
 
 BAR = 24  # characters
 LINE_SECONDS = 5.0
@@ -12,7 +12,10 @@ BAR_SECONDS = 0.1
 
 
 class Progress:
-    """A named piece of work of `total` units; `update` as often as you like, then `close`."""
+    """A named piece of work of `total` units; `update` as often as you like, then `close`.
+
+    As a context it leaves the line in peace for the message of an exception that passes.
+    """
 
     def __init__(self, name: str, total: float, stream: TextIO | None = None) -> None:
         self.name = name
@@ -35,9 +38,11 @@ class Progress:
         if self.terminal:
             print(file=self.stream)
 
-    def stop(self) -> None:
-        """Leaves the line as it is: the work failed, and the message that follows says why."""
-        if self.terminal and self.width:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self.terminal and self.width:
             print(file=self.stream)
 
     def _show(self, done: float, note: str) -> None:

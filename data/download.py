@@ -122,14 +122,15 @@ def _receive(url: str, part: Path, have: int) -> bool:
         length = response.headers.get("Content-Length")
         have = have if resumed else 0  # a server without ranges sends everything again
         total = have + int(length) if length else None
-        progress = Progress("download", total or 1)
-        with part.open("ab" if resumed else "wb") as file:
+        with (
+            part.open("ab" if resumed else "wb") as file,
+            Progress("download", total or 1) as progress,
+        ):
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 have += len(chunk)
                 progress.update(have, f"{have / 1e6:.1f} MB")
-        if total is not None and have != total:
-            progress.stop()
-            return False
-        progress.close(f"{have / 1e6:.1f} MB")
-        return True
+            if total is None or have == total:
+                progress.close(f"{have / 1e6:.1f} MB")
+                return True
+        return False

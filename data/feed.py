@@ -47,6 +47,7 @@ class Feed:
         if self.blocks < 1:
             raise RunError(f"the train split is shorter than train.sequence_len, {sequence_len} tokens")
         self.served = 0  # tokens
+        self.requests = 0
         self.start = time.monotonic()
         self.position = 0  # in the order of this epoch
         self.epoch = -1
@@ -88,6 +89,7 @@ class Feed:
         windows = self.tokens[starts[:, None] + np.arange(length + 1)]
         np.frombuffer(self.map, dtype=np.int64, count=windows.size)[:] = windows.ravel()
         self.served += rows * length
+        self.requests += 1
         return REPLY.pack(b"+", progress)
 
     def _next_blocks(self, count: int) -> np.ndarray:

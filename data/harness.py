@@ -86,14 +86,17 @@ class Harness:
         )
         split = self.manifest.splits["train"]
         child = self.start("train", buffer=str(buffer))
-        with contextlib.closing(Curve(CURVE, split.bytes / split.tokens)) as curve, child:
-            return self._follow(child, feed, curve)
+        with (
+            contextlib.closing(Curve(CURVE, split.bytes / split.tokens)) as curve,
+            child,
+            Progress("train", 1.0) as progress,
+        ):
+            return self._follow(child, feed, curve, progress)
 
-    def _follow(self, child: Child, feed: Feed, curve: Curve) -> Trained:
+    def _follow(self, child: Child, feed: Feed, curve: Curve, progress: Progress) -> Trained:
         """Answers the training process until it ends."""
         started = cpu_at_start = flops = None
         steps = -1
-        progress = Progress("train", 1.0)
         while (words := child.receive()) is not None:
             match words:
                 case ["ready", cpu] if started is None:
@@ -104,9 +107,10 @@ class Harness:
                     child.reply(feed.serve(*integers(rows, length)))
                 case ["loss", step, value] if started is not None:
                     (number,), loss = integers(step), finite(value)
-                    steps = max(steps, number)
+                    if not steps < number <= feed.requests:
+                        raise RunError(f"training reported step {step} after step {steps}")
+                    steps = number
                     if not loss <= self.settings.loss_limit:
-                        progress.stop()
                         raise RunError(
                             f"training diverged: loss {value} after {feed.served:,} tokens; "
                             f"train.loss_limit is {self.settings.loss_limit:g} nats"
@@ -119,18 +123,21 @@ class Harness:
                 case ["done", value]:
                     flops = finite(value)
                 case _:
-                    progress.stop()
                     raise failure("training", words)
         usage = child.wait()
         if started is None or cpu_at_start is None or flops is None or usage.status:
-            progress.stop()
             raise RunError(f"training ended without a result ({ending(usage.status)})")
         seconds = time.monotonic() - started
         progress.close(f"{feed.served:,} tokens")
         if not feed.served:
             raise RunError("training asked for no token")
         return Trained(
-            seconds, usage.cpu_seconds - cpu_at_start, usage.peak_bytes, feed.served, steps + 1, flops
+            seconds,
+            usage.cpu_seconds - cpu_at_start,
+            usage.peak_bytes,
+            feed.served,
+            min(steps + 1, feed.requests),
+            flops,
         )
 
     def evaluate(self) -> dict[str, Score]:
@@ -152,11 +159,10 @@ class Harness:
             child.reply(b"+")
             expect(child, "scored")
 
-        with child:
+        scores = {}
+        with child, Progress("evaluate", 2.0) as progress:
             expect(child, "ready")
             judge = Evaluation(ask, logits, read_token_bytes(FOLDER), rows, TOLERANCE[settings.device])
-            progress = Progress("evaluate", 2.0)
-            scores = {}
 
             def advance(done: int, share: float) -> None:
                 progress.update(done + share)
@@ -164,11 +170,7 @@ class Harness:
             for done, split in enumerate(("val", "test")):
                 tokens = read_split(FOLDER, self.manifest, split)
                 windows = choose_windows(tokens, length, max(1, settings.eval_tokens // length))
-                try:
-                    scores[split] = judge.score(windows, partial(advance, done))
-                except RunError:
-                    progress.stop()
-                    raise
+                scores[split] = judge.score(windows, partial(advance, done))
             progress.close(f"val {scores['val'].bits_per_byte:.4f} bits/byte")
         return scores
 

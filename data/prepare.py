@@ -77,17 +77,17 @@ def prepare(settings: DataSettings, folder: Path = FOLDER, downloads: Path = DOW
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".shards-", dir=folder.parent))
     try:
-        progress = Progress("prepare", 3)
-        progress.update(0, "training the tokenizer")
-        tokenizer = Tokenizer.train(train_text(source, settings), settings.vocab_size)
-        progress.update(1, "encoding the documents")
-        manifest = write_shards(source, settings, tokenizer, scratch)
-        manifest.save(scratch)
-        scratch.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        scratch.rename(folder)
-        progress.close(manifest.corpus)
+        with Progress("prepare", 2) as progress:
+            progress.update(0, "training the tokenizer")
+            tokenizer = Tokenizer.train(train_text(source, settings), settings.vocab_size)
+            progress.update(1, "encoding the documents")
+            manifest = write_shards(source, settings, tokenizer, scratch)
+            manifest.save(scratch)
+            scratch.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            scratch.rename(folder)
+            progress.close(manifest.corpus)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return manifest

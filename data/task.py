@@ -61,6 +61,7 @@ class Task:
         self._ended = False
         self._loss = torch.zeros(())
         self._losses = 0
+        self._step = 0
         self._interval = 1
 
     def steps(self, batch_tokens: int) -> Iterator[Step]:
@@ -99,11 +100,12 @@ class Task:
         """
         self._loss = self._loss.to(loss.device) + loss.detach()
         self._losses += 1
+        self._step = step
         if self._losses == self._interval:
-            self.flush(step)
+            self.flush()
 
-    def flush(self, step: int | None = None) -> None:
+    def flush(self) -> None:
         """Sends the mean of the losses since the last time."""
         if self._losses:
-            send(self._line, "loss", -1 if step is None else step, self._loss.item() / self._losses)
+            send(self._line, "loss", self._step, self._loss.item() / self._losses)
             self._loss, self._losses = torch.zeros(()), 0
