@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CLONE = HERE / "demo"
-TOKENS = 81_920
+BUDGET = {"tokens": 81_920, "eval_tokens": 16_384}
 MINUTES = 4.2
 
 
@@ -31,12 +31,14 @@ def main() -> int:
         ).returncode:
             run("git", "config", key, fallback)
 
-    say(f"The demo's budget: {TOKENS:,} training tokens a run")
+    say(f"The demo's budget: {BUDGET['tokens']:,} training tokens a run")
     params = CLONE / "params.yaml"
     text = params.read_text()
-    line = next(line for line in text.splitlines() if line.startswith("  tokens:"))
-    params.write_text(text.replace(line, f"  tokens: {TOKENS}"))
-    run("git", "commit", "--quiet", "--all", "--message", f"Demo: {TOKENS} training tokens a run")
+    for key, value in BUDGET.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"  {key}:"))
+        text = text.replace(line, f"  {key}: {value}")
+    params.write_text(text)
+    run("git", "commit", "--quiet", "--all", "--message", f"Demo: {BUDGET['tokens']} training tokens a run")
 
     say("Preparing the data: the Python standard library's source, a tokenizer, token shards")
     run("dvc", "repro", "--quiet", "prepare")

@@ -95,7 +95,7 @@ def test_plain_is_silent_after_an_event_and_when_nothing_runs() -> None:
 
 def test_heartbeat_says_what_runs_and_how_far_it_is() -> None:
     line = heartbeat(SNAPSHOT)
-    for part in ("baseline 3/8", "lr-up-3f2a1c 0:12 / 0:27", "2.1873 ± 0.0021", "142/700 runs, 3.4 h left"):
+    for part in ("baseline 3/8", "lr-up-3f2a1c 0:12 / 0:27", "2.1873 ± 0.0021", "142/700 runs, 3 h left"):
         assert part in line
     assert "\n" not in line
 

@@ -213,21 +213,28 @@ class Campaign:
 
     def step(self, history: History, attempt: Attempt) -> judge.Action:
         """The judge's next step for one open candidate, none of whose runs is under way."""
-        failed = next(
-            (
-                run
-                for run in attempt.experiments
-                if run.status.ended and reading.objective(run, self.program) is None
-            ),
-            None,
-        )
         action = judge.next_action(self.ledger(history, attempt))
-        if failed is not None and action.kind is Kind.DISCARD:
-            reason = failed.note.reason if failed.note and failed.note.reason else str(failed.status)
-            return replace(
-                action, verdict=replace(action.verdict, reason=f"The run {failed.status}: {reason}")
-            )
-        return action
+        verdict = action.verdict
+        for place, guard in enumerate(self.program.guards, 1):
+            verdict = replace(verdict, reason=verdict.reason.replace(f"Guard {place} ", f"{guard.key} "))
+        failed = [run for run in attempt.experiments if self._failed(run)]
+        if action.kind is Kind.DISCARD and failed:
+            why = failed[0].note.reason if failed[0].note and failed[0].note.reason else ""
+            verdict = replace(verdict, reason=f"A run {failed[0].status}{f': {why}' if why else ''}.")
+        elif action.kind is Kind.PROMOTE and (words := self._overfitted(history, attempt)):
+            verdict = replace(verdict, decision=Decision.DISCARD, reason=words, label="overfitted")
+            return replace(action, kind=Kind.DISCARD, verdict=verdict)
+        return replace(action, verdict=verdict)
+
+    def _failed(self, run: Experiment) -> bool:
+        return run.status.ended and reading.objective(run, self.program) is None
+
+    def _overfitted(self, history: History, attempt: Attempt) -> str:
+        """Why the holdout forbids a promotion; empty if it does not. Its values stay in here."""
+        if self.program.holdout is None:
+            return ""
+        unseen = Campaign(self.repo, replace(self.program, objective=self.program.holdout), self.pipeline)
+        return judge.overfitted(unseen.ledger(history, attempt))
 
 
 def spent(history: History) -> int:

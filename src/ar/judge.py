@@ -44,7 +44,7 @@ def discard_bar(n: int) -> float:
 
 
 def base_runs_needed(n: int, promotions: int) -> int:
-    """How many runs the incumbent must have before a change with n runs is judged against it."""
+    """How many runs the incumbent must have, as incumbent, before a change with n runs is judged."""
     return MOST_RUNS if promotions == 0 else max(LEAST_BASE, min(MOST_RUNS, n))
 
 
@@ -90,6 +90,11 @@ class Candidate:
     def fair(self) -> tuple[Run, ...]:
         """The runs that measure it: all but the screening run, which was selected for its luck."""
         return tuple(run for run in (*self.runs[1:], *self.base) if measured(run))
+
+    @cached_property
+    def fresh(self) -> int:
+        """How many of them were made after the decision that made it the incumbent."""
+        return sum(map(measured, self.base))
 
 
 @dataclass(frozen=True)
@@ -288,7 +293,7 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     change = ledger.candidate
     runs = change.runs if change else ()
     base = ledger.incumbent.fair
-    needed = base_runs_needed(len(runs), ledger.promotions)
+    fresh, needed = ledger.incumbent.fresh, base_runs_needed(len(runs), ledger.promotions)
     auditing = ledger.left <= audit_runs(ledger.budget)
 
     if not all(measured(run) for run in runs):
@@ -299,8 +304,8 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
             return Action(Kind.FINISH, Verdict(Decision.OPEN, "The budget is spent."))
         words = f"Closing audit: the last {ledger.left} runs re-measure the incumbent."
         return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), _next_base_seed(ledger))
-    if len(base) < needed and not auditing:
-        words = f"The incumbent has {len(base)} of the {needed} runs that the rule needs."
+    if fresh < needed and not auditing:
+        words = f"The incumbent has {fresh} of the {needed} fresh runs that the rule needs."
         return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), _next_base_seed(ledger))
     if change is None:
         words = "The incumbent is measured well enough to judge a change."
@@ -310,7 +315,7 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
 
     calibrate = not auditing and ledger.budget >= PAIRING_BUDGET
     verdict = Verdict(Decision.OPEN, "", runs=len(runs), base_runs=len(base))
-    if len(base) >= needed:
+    if fresh >= needed:
         verdict = judge(change, base, noise or noise_of(ledger), calibrate=calibrate)
     slip = _guard_slip(ledger, base, promoting=verdict.decision is Decision.PROMOTE)
     if slip and verdict.decision is not Decision.DISCARD:

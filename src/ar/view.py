@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from ar.text import clock, one_line, plain, shorten_middle
+from ar.text import clock, one_line, plain, shorten_middle, span
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -309,4 +309,4 @@ def _progress(run: Running) -> str:
 
 def _budget(snapshot: Snapshot) -> str:
     runs = f"{snapshot.spent}/{snapshot.budget} runs" if snapshot.budget else f"{snapshot.spent} runs"
-    return runs if snapshot.hours_left is None else f"{runs}, {snapshot.hours_left:.1f} h left"
+    return runs if snapshot.hours_left is None else f"{runs}, {span(snapshot.hours_left * 3600)} left"
