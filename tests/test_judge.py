@@ -169,12 +169,18 @@ def test_during_the_audit_a_change_whose_incumbent_is_short_of_runs_is_dropped()
     [
         (0, 0, 0, Kind.RUN_INCUMBENT),
         (1, 0, 0, Kind.RUN_INCUMBENT),
-        (1, 1, 0, Kind.RUN_CANDIDATE),
-        (2, 0, 0, Kind.RUN_CANDIDATE),  # its confirming runs measure a promoted change too
-        (2, 0, 2, Kind.RUN_CANDIDATE),
-        (2, 0, 3, Kind.RUN_INCUMBENT),
-        (7, 0, 8, Kind.RUN_INCUMBENT),
-        (7, 1, 8, Kind.DISCARD),
+        (
+            7,
+            1,
+            0,
+            Kind.RUN_INCUMBENT,
+        ),  # its confirming runs measure a promoted change, but fresh ones must too
+        (1, 2, 0, Kind.RUN_CANDIDATE),
+        (1, 2, 2, Kind.RUN_CANDIDATE),
+        (1, 2, 3, Kind.RUN_INCUMBENT),
+        (1, 3, 3, Kind.RUN_CANDIDATE),
+        (7, 7, 8, Kind.RUN_INCUMBENT),
+        (7, 8, 8, Kind.DISCARD),
     ],
 )
 def test_a_later_incumbent_needs_as_many_runs_as_the_change(
@@ -451,8 +457,8 @@ def test_seeds_of_a_promoted_change_go_on_where_it_stopped() -> None:
     incumbent = Candidate(runs(-5, -1, start=42))
     case = Ledger(700, 20, incumbent, promotions=1, first_seed=42)
     assert next_action(case) == Action(Kind.RUN_INCUMBENT, next_action(case).verdict, 44)
-    measured = replace(case, incumbent=replace(incumbent, base=runs(0.5, start=44)))
-    assert (next_action(measured).kind, next_action(measured).seed) == (Kind.PROPOSE, 43)
+    measured = replace(case, incumbent=replace(incumbent, base=runs(0.5, 0.5, start=44)))
+    assert (next_action(measured).kind, next_action(measured).seed) == (Kind.PROPOSE, 44)
 
 
 def test_a_seed_whose_incumbent_run_crashed_is_passed_over() -> None:

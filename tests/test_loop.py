@@ -48,34 +48,31 @@ def test_from_a_fresh_project_to_a_promoted_winner(bare: Path, ar: Ar) -> None:
     assert "seed: 1" in git(bare, "show", "HEAD:params.yaml")
 
 
-def test_nothing_is_left_behind(project: Path, ar: Ar) -> None:
-    ar(project, "run", "-n", "1", "--plain")
-    assert git(project, "for-each-ref", "refs/ar") == ""
-    assert not list((project / ".git" / "ar" / "running").glob("*"))
-    assert not list((project / ".dvc" / "tmp" / "ar" / "exps").glob("*"))
-    assert "fit" not in run(project, "dvc", "queue", "status").stdout
+def test_nothing_is_left_behind(measured: Path, ar: Ar) -> None:
+    ar(measured, "run", "-n", "1", "--plain")
+    assert git(measured, "for-each-ref", "refs/ar") == ""
+    assert not list((measured / ".git" / "ar" / "running").glob("*"))
+    assert not list((measured / ".dvc" / "tmp" / "ar" / "exps").glob("*"))
+    assert "Queued" not in run(measured, "dvc", "queue", "status").stdout
 
 
-def test_a_second_run_carries_on_and_does_not_measure_the_baseline_again(project: Path, ar: Ar) -> None:
-    ar(project, "run", "-n", "0", "--plain")
-    first = _attempts(project, ar)
+def test_a_second_run_carries_on_and_does_not_measure_the_baseline_again(measured: Path, ar: Ar) -> None:
+    first = _attempts(measured, ar)
     assert [len(attempt["experiments"]) for attempt in first] == [8]  # type: ignore[arg-type]
-    ar(project, "run", "-n", "1", "--plain")
-    attempts = _attempts(project, ar)
-    assert len(attempts) == 2
-    baseline = next(attempt for attempt in attempts if attempt["name"] == first[0]["name"])
-    assert len(baseline["experiments"]) == 8  # type: ignore[arg-type]
+    out = ar(measured, "run", "-n", "1", "--plain").stdout
+    assert "queued" in out
+    assert "promoted" in out or "baseline-s" not in out
 
 
-def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(project: Path, ar: Ar) -> None:
-    program = project / "program.md"
+def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(measured: Path, ar: Ar) -> None:
+    program = measured / "program.md"
     program.write_text(program.read_text().replace("runs: 200", "runs: 14"))
-    ar(project, "run", "--plain", "--jobs", "2")
-    runs = [run_ for attempt in _attempts(project, ar) for run_ in attempt["experiments"]]  # type: ignore[attr-defined]
+    ar(measured, "run", "--plain", "--jobs", "2")
+    runs = [run_ for attempt in _attempts(measured, ar) for run_ in attempt["experiments"]]  # type: ignore[attr-defined]
     assert len(runs) == 14
-    again = ar(project, "run", "--plain")
-    assert "promoted" not in again.stderr
-    assert sum(len(a["experiments"]) for a in _attempts(project, ar)) == 14  # type: ignore[misc, arg-type]
+    assert sum(run_["name"].startswith("baseline") for run_ in runs) >= 8 + 4
+    ar(measured, "run", "--plain")
+    assert sum(len(a["experiments"]) for a in _attempts(measured, ar)) == 14  # type: ignore[misc, arg-type]
 
 
 def test_a_crash_is_recorded_for_good_and_the_campaign_goes_on(project: Path, ar: Ar) -> None:

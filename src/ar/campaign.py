@@ -19,7 +19,7 @@ from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import Pipeline
 from ar.program import Program
 from ar.proposal import Change, prepare
-from ar.records import Attempt, Experiment, History, Run, Verdict
+from ar.records import Attempt, Decision, Experiment, History, Run, Verdict
 from ar.repo import Repo
 from ar.worker import Worker
 

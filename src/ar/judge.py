@@ -249,9 +249,9 @@ class Noise:
     def add(self, change: Candidate) -> None:
         fair = change.fair
         self.plain.add([run.value for run in fair])
-        self.residual.add(fair)
-        if change.base:  # changes are screened on the first of these seeds, so theirs begin with the second
-            self.residual.add(fair[1:])
+        # Changes are screened on the first of their incumbent's seeds, so all these groups begin with the second.
+        for later in (change.runs[1:], change.base[1:]):
+            self.residual.add([run for run in later if measured(run)])
 
     @property
     def sigma(self) -> float:
@@ -505,8 +505,8 @@ def _next_base_seed(ledger: Ledger) -> int | None:
 def _next_change_seed(ledger: Ledger) -> int | None:
     """The first of the incumbent's seeds that the change has not run, so that the two can be paired."""
     used = {run.seed for run in ledger.candidate.runs} if ledger.candidate else set()
-    for run in ledger.incumbent.fair:
-        if run.seed not in used:
+    for run in ledger.incumbent.base:
+        if measured(run) and run.seed not in used:
             return run.seed
     beyond = _next_base_seed(ledger)
     return None if beyond is None else max([beyond, *(seed + 1 for seed in used if seed is not None)])
