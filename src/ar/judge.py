@@ -92,9 +92,9 @@ class Candidate:
         return tuple(run for run in (*self.runs[1:], *self.base) if measured(run))
 
     @cached_property
-    def fresh(self) -> int:
-        """How many of them were made after the decision that made it the incumbent."""
-        return sum(map(measured, self.base))
+    def fresh(self) -> tuple[Run, ...]:
+        """Those of them that were made after the decision that made it the incumbent."""
+        return tuple(run for run in self.base if measured(run))
 
 
 @dataclass(frozen=True)
@@ -247,11 +247,10 @@ class Noise:
         return noise
 
     def add(self, change: Candidate) -> None:
-        fair = change.fair
-        self.plain.add([run.value for run in fair])
-        # Changes are screened on the first of their incumbent's seeds, so all these groups begin with the second.
-        for later in (change.runs[1:], change.base[1:]):
-            self.residual.add([run for run in later if measured(run)])
+        self.plain.add([run.value for run in change.fair])
+        # Changes are screened on their incumbent's first fresh seed: without it, their seeds begin alike.
+        self.residual.add([run for run in change.runs[1:] if measured(run)])
+        self.residual.add(change.fresh[1:])
 
     @property
     def sigma(self) -> float:
@@ -293,7 +292,7 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     change = ledger.candidate
     runs = change.runs if change else ()
     base = ledger.incumbent.fair
-    fresh, needed = ledger.incumbent.fresh, base_runs_needed(len(runs), ledger.promotions)
+    fresh, needed = len(ledger.incumbent.fresh), base_runs_needed(len(runs), ledger.promotions)
     auditing = ledger.left <= audit_runs(ledger.budget)
 
     if not all(measured(run) for run in runs):
@@ -503,10 +502,10 @@ def _next_base_seed(ledger: Ledger) -> int | None:
 
 
 def _next_change_seed(ledger: Ledger) -> int | None:
-    """The first of the incumbent's seeds that the change has not run, so that the two can be paired."""
+    """The first of the incumbent's fresh seeds that the change has not run, so that the two pair up."""
     used = {run.seed for run in ledger.candidate.runs} if ledger.candidate else set()
-    for run in ledger.incumbent.base:
-        if measured(run) and run.seed not in used:
+    for run in ledger.incumbent.fresh:
+        if run.seed not in used:
             return run.seed
     beyond = _next_base_seed(ledger)
     return None if beyond is None else max([beyond, *(seed + 1 for seed in used if seed is not None)])
