@@ -466,6 +466,12 @@ def test_a_seed_whose_incumbent_run_crashed_is_passed_over() -> None:
     assert next_action(ledger(base=base, first_seed=0)).seed == 1
 
 
+def test_pairing_survives_a_crash_of_the_incumbents_first_seed() -> None:
+    base = (Run(0, 0.0, crashed=True), *runs(*UNIT, start=1))
+    change = Candidate(runs(*(2 * value for value in UNIT[:4]), start=1))
+    assert Noise.of([Candidate(base=base), change]).residual.df == 2
+
+
 def test_a_change_past_the_incumbents_seeds_goes_on_beyond_them() -> None:
     incumbent = Candidate(base=runs(0, 1, start=0))
     case = ledger(incumbent=incumbent, candidate=Candidate(runs(-2, -2, start=0)), promotions=1)
