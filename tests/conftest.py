@@ -6,10 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import Ar, run
 
 FIT = """\
 # params.yaml in, metrics out: a bowl whose floor lies at x = 3, y = 0.1, with a little noise from the seed.
@@ -49,14 +50,6 @@ budget: {runs: 200, timeout: 60s}
 ---
 Find the floor of the bowl.
 """
-
-
-def run(folder: Path, *args: str, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    """A command in a folder; what it printed is in the failure."""
-    done = subprocess.run(args, cwd=folder, capture_output=True, text=True, timeout=240, **kwargs)  # type: ignore[call-overload]
-    if check and done.returncode:
-        raise AssertionError(f"{args} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -129,9 +122,6 @@ def measured(measured_template: Path, tmp_path: Path) -> Path:
     return root
 
 
-Ar = Callable[..., subprocess.CompletedProcess[str]]
-
-
 @pytest.fixture
 def ar() -> Ar:
     """`ar` as a user's process: `ar(folder, "run", "-n", "2")`."""
@@ -142,11 +132,3 @@ def ar() -> Ar:
         return run(folder, sys.executable, "-m", "ar", *args, check=check, **kwargs)
 
     return call
-
-
-def git(folder: Path, *args: str) -> str:
-    return run(folder, "git", *args).stdout.strip()
-
-
-def lines(text: str) -> Sequence[str]:
-    return [line for line in text.splitlines() if line.strip()]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Ar, git, run
+from helpers import Ar, git, run
 
 
 def _fails(ar: Ar, folder: Path, *args: str, code: int = 2) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ar, git, run
+from helpers import Ar, git, run
 from synthetic import fill
 
 from ar import history as reading

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Ar, git, run
+from helpers import Ar, git, run
 
 
 def _attempts(root: Path, ar: Ar) -> list[dict[str, object]]:
@@ -225,7 +225,7 @@ def test_interrupted_twice_it_stops_at_once_and_loses_nothing(project: Path, ar:
 
 @pytest.mark.parametrize("victim", ["loop", "worker", "stage"])
 def test_killed_at_any_time_the_next_run_carries_on(project: Path, ar: Ar, victim: str) -> None:
-    _slow(project, 1.5)
+    _slow(project, 0.8)
     loop = _start(project, "-n", "0")
     name = _wait_for_running(project)
     facts = json.loads((project / ".git" / "ar" / "running" / name).read_text())

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from conftest import Ar, git, run
+from helpers import Ar, git, run
 
 
 def _snapshot(root: Path) -> dict[str, tuple[bytes, int]]:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Ar, git, run
+from helpers import Ar, git, run
 
 from ar import queue, refs
 from ar.campaign import Campaign

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ar, git, run
+from helpers import Ar, git, run
 
 from ar.campaign import Campaign
 from ar.program import load

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import git, run
+from helpers import git, run
 
 from ar import history as reading
 from ar.errors import BadParams, BadProposal

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import git, run
+from helpers import git, run
 
 from ar.errors import CannotPromote, Conflict, NotARepo
 from ar.repo import ZERO, Repo

@@ -1,0 +1,22 @@
+"""What tests of the tool share: a command in a folder, git in one line."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Ar = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(folder: Path, *args: str, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """A command in a folder; what it printed is in the failure."""
+    done = subprocess.run(args, cwd=folder, capture_output=True, text=True, timeout=240, **kwargs)  # type: ignore[call-overload]
+    if check and done.returncode:
+        raise AssertionError(f"{args} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done  # type: ignore[no-any-return]
+
+
+def git(folder: Path, *args: str) -> str:
+    """What a git command printed."""
+    return run(folder, "git", *args).stdout.strip()
