@@ -158,7 +158,7 @@ class Campaign:
     # -- judging ------------------------------------------------------------------------------------------
 
     def ledger(self, history: History, attempt: Attempt | None) -> Ledger:
-        """The campaign as the judge sees it, with one attempt open."""
+        """The campaign as the judge sees it, with one attempt open. Runs under way are as good as spent."""
         head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
         closed = tuple(
             self._candidate(item)
@@ -170,7 +170,7 @@ class Campaign:
         first = next((item for item in history.attempts if item.is_baseline), None)
         return Ledger(
             budget=self.program.budget.runs,
-            spent=spent(history),
+            spent=spent(history) + sum(not run.status.ended for run in history.experiments),
             incumbent=self._candidate(head) if head else Candidate(),
             candidate=self._candidate(attempt) if attempt else None,
             closed=closed,

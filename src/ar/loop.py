@@ -187,8 +187,7 @@ class Loop:
         ledger = self.campaign.ledger(history, None)
         open_ones = sum(is_open(attempt, history) for attempt in history.attempts)
         pending = self._pending(history)
-        # Runs under way are spent as good as ended; the incumbent's among them count as measured.
-        ledger = replace(ledger, spent=ledger.spent + len(pending))
+        # The incumbent's runs under way count as measured: enough of them are queued already.
         mine = [run for run in pending if run.candidate == history.incumbent and run.agent == BASELINE_AGENT]
         placeholder = ledger.incumbent.base[-1] if ledger.incumbent.base else Run(None, 0.0)
         under_way = tuple(replace(placeholder, seed=run.seed, crashed=False) for run in mine)

@@ -34,7 +34,7 @@ def put(
     """Queue one run of a tree. Returns the queued commit.
 
     The order makes every half-way state recoverable: a queue ref without DVC's entry is put again by
-    `recover`, DVC's entry without a queue ref is never made.
+    `recover`, DVC's entry without a queue ref is never made. Nobody can claim the experiment in between.
 
     Raises:
         Conflict: the name is taken.
@@ -43,11 +43,15 @@ def put(
     planted = repo.write_tree(planted, {ARGS_FILE: pipeline.pack_arguments(name, baseline)})
     index = repo.commit_tree(repo.tree(baseline), [baseline], f"index on {baseline[:12]}\n")
     stash = repo.commit_tree(planted, [baseline, index], str(message))
-    taken = any(refs.name_of(ref) == name for ref in repo.refs(refs.EXPS))
-    if taken or repo.has_ref(refs.running(name)):
+    lock = _lock(repo, name)
+    ended = any(refs.name_of(ref) == name for ref in repo.refs(refs.EXPS))
+    if lock is None or ended or repo.has_ref(refs.running(name)):
         raise Conflict(f"an experiment called '{name}' exists", "choose another name")
-    repo.update_refs((refs.queued(name), stash, ZERO), reason="ar: queue")
-    pipeline.enqueue(name, stash, baseline, str(message))
+    try:
+        repo.update_refs((refs.queued(name), stash, ZERO), reason="ar: queue")
+        pipeline.enqueue(name, stash, baseline, str(message))
+    finally:
+        _unlock(lock)
     return stash
 
 
@@ -86,12 +90,12 @@ def claim(repo: Repo, pipeline: Pipeline) -> Claim | None:
                 (refs.running(name), commit.rev, ZERO), (ref, ZERO, commit.rev), reason="ar: claim"
             )
         except Conflict:
-            lock.close()
+            _unlock(lock)
             continue
         if not pipeline.take(commit.rev) and commit.rev in pipeline.active():
             # `dvc queue start` was faster; `recover` clears the ref once its result is there.
             repo.update_refs((refs.queued(name), commit.rev, ZERO), (refs.running(name), ZERO, commit.rev))
-            lock.close()
+            _unlock(lock)
             continue
         claimed = Claim(
             name, commit.rev, commit.parents[0], commit.message, claim_folder(repo, name), lock, time.time()
@@ -165,9 +169,10 @@ def recover(repo: Repo, pipeline: Pipeline) -> list[str]:
                 if name in ended:
                     repo.update_refs((ref, ZERO, rev), reason="ar: recover")
                     done.append(f"{name} was run by DVC's queue; taken over")
-                elif rev not in known:
+                elif rev not in known and (lock := _lock(repo, name)) is not None:
                     commit = repo.commit(rev)
                     pipeline.enqueue(name, rev, commit.parents[0], commit.message)
+                    _unlock(lock)
                     done.append(f"{name} was missing in DVC's queue; put back")
     return done
 
@@ -189,7 +194,7 @@ def is_abandoned(repo: Repo, name: str) -> bool:
     lock = _lock(repo, name)
     if lock is None:
         return False
-    lock.close()
+    lock.close()  # the file stays: it is the dead process's, for `recover` to clear
     return True
 
 
@@ -239,6 +244,11 @@ def _forget(claimed: Claim) -> None:
     import shutil
 
     shutil.rmtree(claimed.folder, ignore_errors=True)
+    _unlock(claimed.lock)
+
+
+def _unlock(lock: IO[str]) -> None:
+    """The file goes first, so that whoever opens it next makes a new one."""
     with contextlib.suppress(OSError):
-        Path(claimed.lock.name).unlink()
-    claimed.lock.close()
+        Path(lock.name).unlink()
+    lock.close()
