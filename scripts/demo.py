@@ -1,13 +1,14 @@
 """`make demo`: a real campaign on the lab, in a scratch clone, from baseline to a promoted winner.
 
-The clone runs at a smaller budget of tokens than `params.yaml` sets, so that a laptop's two cores get through
-a few dozen runs in minutes; model, data, harness and judge are those of the lab. The checkout that this is
-started from is only read.
+The clone has a smaller budget than the lab's, in tokens and in runs, so that a laptop's two cores get
+through a few dozen runs in minutes; model, data, harness, ranges and judge are those of the lab. The checkout
+that this is started from is only read.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CLONE = HERE / "demo"
-BUDGET = {"tokens": 81_920, "eval_tokens": 16_384}
-MINUTES = 4.2
+BUDGET = {"tokens": 147_456, "eval_tokens": 16_384}
+RUNS = 100
+MINUTES = 4.6
 
 
 def main() -> int:
@@ -38,6 +40,8 @@ def main() -> int:
         line = next(line for line in text.splitlines() if line.startswith(f"  {key}:"))
         text = text.replace(line, f"  {key}: {value}")
     params.write_text(text)
+    program = CLONE / "program.md"
+    program.write_text(re.sub(r"runs: \d+", f"runs: {RUNS}", program.read_text(), count=1))
     run("git", "commit", "--quiet", "--all", "--message", f"Demo: {BUDGET['tokens']} training tokens a run")
 
     say("Preparing the data: the Python standard library's source, a tokenizer, token shards")

@@ -9,21 +9,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from ar import history as reading
 from ar import judge, promote, queue, refs
 from ar.agents import Agent, Briefing, make
-from ar.errors import BadProposal, CannotPromote
+from ar.errors import BadProposal, CannotPromote, NotFound
 from ar.judge import Candidate, Kind, Ledger
 from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import Pipeline
-from ar.program import Program
+from ar.program import Metric, Program
 from ar.proposal import Change, prepare
-from ar.records import Attempt, Decision, Experiment, History, Run, Verdict
+from ar.records import Attempt, Case, Decision, Experiment, History, Run, Verdict
 from ar.repo import Repo
+from ar.text import signed
 from ar.worker import Worker
 
 MAX_REFUSALS = 3
+NORMAL_95 = 1.96  # normal deviate that leaves 2.5 % on either side
 MAX_RACES = 10  # how often others may queue the very same change between our proposing and queueing it
 
 
@@ -226,6 +229,53 @@ class Campaign:
             return replace(action, kind=Kind.DISCARD, verdict=verdict)
         return replace(action, verdict=verdict)
 
+    def case(self, history: History, attempt: Attempt) -> Case:
+        """What the verdict on an attempt rests on. One that is not judged yet is judged as things stand.
+
+        Raises:
+            NotFound: it is the baseline, or none of its runs has ended.
+        """
+        own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
+        if not own:
+            raise NotFound(f"{attempt.name} is the baseline: there is nothing to judge", "see: ar show")
+        if not any(run.status.ended for run in own):
+            raise NotFound(f"{attempt.name} has no run that ended yet", "wait for it: ar run")
+        verdict = attempt.verdict
+        if verdict is None or not attempt.is_decided:
+            verdict = self.step(history, attempt).verdict
+        base = [
+            run
+            for item in history.attempts
+            for run in item.experiments
+            if run.agent == BASELINE_AGENT and run.baseline == attempt.baseline
+        ]
+        effect: float | None = None
+        interval: tuple[float, ...] = ()
+        if verdict.effect is not None:
+            effect = self.program.objective.orient(verdict.effect)
+            if verdict.standard_error is not None and verdict.df:
+                half = judge.unscore(NORMAL_95, verdict.df) * verdict.standard_error
+                interval = (effect - half, effect + half)
+        return Case(
+            name=attempt.name,
+            title=attempt.title,
+            outcome=attempt.outcome,
+            verdict=verdict,
+            effect=effect,
+            interval=interval,
+            seeds=tuple(run.seed for run in own if run.seed is not None),
+            base_seeds=tuple(run.seed for run in base if run.seed is not None),
+            guards=_means(self.program.guards, base, own),
+            holdout=_means((self.program.holdout,) if self.program.holdout else (), base, own),
+            wanted=self._wanted(verdict),
+        )
+
+    def _wanted(self, verdict: Verdict) -> str:
+        if verdict.decision is Decision.PROMOTE or verdict.needed is None:
+            return ""
+        needed = signed(self.program.objective.orient(verdict.needed))
+        return f"a mean effect of {needed} over its {verdict.runs} run{'s' if verdict.runs > 1 else ''}"
+
     def _failed(self, run: Experiment) -> bool:
         return run.status.ended and reading.objective(run, self.program) is None
 
@@ -235,6 +285,21 @@ class Campaign:
             return ""
         unseen = Campaign(self.repo, replace(self.program, objective=self.program.holdout), self.pipeline)
         return judge.overfitted(unseen.ledger(history, attempt))
+
+
+def _means(
+    metrics: Sequence[Metric], base: Sequence[Experiment], own: Sequence[Experiment]
+) -> dict[str, list[float]]:
+    """Metric to its mean on either side, where both have it."""
+    found = {}
+    for metric in metrics:
+        sides = [
+            [value for run in runs if (value := reading.number(run.metrics.get(str(metric)))) is not None]
+            for runs in (base, own)
+        ]
+        if all(sides):
+            found[str(metric)] = [fmean(side) for side in sides]
+    return found
 
 
 def spent(history: History) -> int:

@@ -7,6 +7,7 @@ need them, so that `ar --help` is instant.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -173,6 +174,29 @@ def log(name: str) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="The numbers, as JSON.")
+@click.option("--stdio", is_flag=True, help="Judge for another program: a JSON line out for a line in.")
+def judge(name: str | None, as_json: bool, stdio: bool) -> None:
+    """Say what the judge thinks of an experiment, and why."""
+    if stdio:
+        _judge_lines()
+        return
+    if name is None:
+        raise click.UsageError("Missing argument 'NAME' (or --stdio).")
+    from ar import show as showing
+
+    campaign = _campaign()
+    history = campaign.history()
+    attempt, _ = _found(history, name)
+    case = campaign.case(history, attempt)
+    if as_json:
+        click.echo(json.dumps(case.to_json(), indent=2))
+    else:
+        showing.echo(showing.case_view(case, campaign.program))
+
+
+@cli.command()
+@click.argument("name", required=False)
 @click.option("--dry-run", is_flag=True, help="Show what would be merged; change nothing.")
 @click.option("--force", is_flag=True, help="Merge an unjudged or losing experiment all the same.")
 def promote(name: str | None, dry_run: bool, force: bool) -> None:
@@ -242,6 +266,26 @@ def _found(history: History, name: str) -> tuple[Attempt, Experiment]:
     if not history.attempts:
         raise NotFound("there is no experiment yet", "run: ar run")
     return find(history, name)
+
+
+def _judge_lines() -> None:
+    """The protocol of docs/judge.md on standard input and output."""
+    from ar.judge import Memory, answer
+
+    memory = Memory()
+    for number, line in enumerate(sys.stdin, 1):
+        if not line.strip():
+            continue
+        try:
+            message = json.loads(line)
+            if not isinstance(message, dict):
+                raise ValueError("expected an object")
+            reply = answer(message, memory)
+        except ValueError as error:
+            raise ArError(
+                f"line {number} is not a question of the protocol: {error}", "see docs/judge.md"
+            ) from None
+        click.echo(json.dumps(reply))
 
 
 def _count_interrupts() -> Callable[[], int]:

@@ -269,6 +269,31 @@ class Attempt(Record):
 
 
 @dataclass(frozen=True)
+class Case(Record):
+    """Everything a verdict rests on, for `ar judge`. Values in the metric's own direction and unit.
+
+    Args:
+        interval: of the effect, 95 %, from the confirming runs.
+        seeds, base_seeds: of the runs on either side.
+        guards: metric to its mean for the incumbent and for the change.
+        holdout: the same for the holdout. For people only: no agent may see it.
+        wanted: what would change the verdict.
+    """
+
+    name: str
+    title: str
+    outcome: str
+    verdict: Verdict
+    effect: float | None = None
+    interval: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+    base_seeds: tuple[int, ...] = ()
+    guards: dict[str, list[float]] = field(default_factory=dict)
+    holdout: dict[str, list[float]] = field(default_factory=dict)
+    wanted: str = ""
+
+
+@dataclass(frozen=True)
 class History(Record):
     """Everything the repository knows of the campaign, oldest first.
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ar.records import Attempt, Experiment, History, Proposal, Scalar, Status
+from ar.records import Attempt, Case, Experiment, History, Proposal, Scalar, Status
 from ar.text import one_line, plain, quantity, shorten_middle, signed, span
 from ar.view import MARKS
 
@@ -316,6 +316,43 @@ def proposal_view(proposal: Proposal, diff: str, name: str | None = None) -> Ren
     if proposal.hypothesis.strip():
         parts += [Text(), _prose(proposal.hypothesis)]
     return Group(*parts, Text(), diff_view(diff), Text())
+
+
+def case_view(case: Case, program: Program) -> Text:
+    """A verdict in words and the numbers it rests on."""
+    verdict, metric = case.verdict, program.objective.key
+    facts = [("verdict", f"{case.outcome}: {one_line(verdict.reason)}")]
+    if case.effect is not None:
+        within = (
+            f", 95 % interval {signed(case.interval[0])} to {signed(case.interval[1])}"
+            if case.interval
+            else ""
+        )
+        better = "below" if program.objective.direction == "minimize" else "above"
+        facts.append(
+            (
+                "effect",
+                f"{signed(case.effect, verdict.standard_error)} {metric}{within}; {better} 0 is better",
+            )
+        )
+    if verdict.z is not None and verdict.bar is not None:
+        facts.append(("score", f"z = {verdict.z:.2f}; promotion needs {verdict.bar:.2f}"))
+    if verdict.sigma is not None:
+        what = "after the seed's effect" if verdict.paired else "between runs of equal code"
+        facts.append(("noise", f"σ = {quantity(verdict.sigma)} {what}, {verdict.df} degrees of freedom"))
+    facts.append(("seeds", f"{_listed(case.seeds)} against the incumbent's {_listed(case.base_seeds)}"))
+    for kind, means in (("guard", case.guards), ("holdout", case.holdout)):
+        facts += [
+            (kind, f"{name.rpartition(':')[2]} {quantity(base)} → {quantity(own)}")
+            for name, (base, own) in means.items()
+        ]
+    if case.wanted:
+        facts.append(("wanted", f"{case.wanted} would have been enough"))
+    return _facts([("title", one_line(case.title)), *facts])
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds)) or "none"
 
 
 def checks_view(checks: Sequence[Check]) -> RenderableType:

@@ -51,7 +51,7 @@ class OptunaAgent:
     instant = True
 
     def propose(self, briefing: Briefing) -> Proposal:
-        program, history = briefing.program, briefing.history
+        program = briefing.program
         if not program.search:
             raise BadProgram(
                 f"the optuna agent needs ranges under search: in {FILE}",
@@ -60,8 +60,8 @@ class OptunaAgent:
         moves = _moves(briefing)
         tries = {key: sum(move.key == key for move in moves) for key in program.search}
         salt = len(moves) + len(briefing.refused)
-        # The least tried first; ties in an order that differs between campaigns but not between calls.
-        keys = sorted(tries, key=lambda key: (tries[key], zlib.crc32(f"{history.head}{key}".encode())))
+        # The least tried first; of equals the one that program.md lists first.
+        keys = sorted(tries, key=lambda key: tries[key])
         keys = keys[len(briefing.refused) % len(keys) :] + keys[: len(briefing.refused) % len(keys)]
         for key in keys:
             now = briefing.params[key.flat]
@@ -77,7 +77,7 @@ class OptunaAgent:
 
 def _moves(briefing: Briefing) -> list[Move]:
     """Every attempt that moved exactly one searched parameter from its baseline's value."""
-    program, history = briefing.program, briefing.history
+    program = briefing.program
     means: dict[str, float] = {}
     at: dict[str, Mapping[str, Scalar]] = {history.head: briefing.params}
     for attempt in history.attempts:
