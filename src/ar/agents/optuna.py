@@ -77,7 +77,7 @@ class OptunaAgent:
 
 def _moves(briefing: Briefing) -> list[Move]:
     """Every attempt that moved exactly one searched parameter from its baseline's value."""
-    program = briefing.program
+    program, history = briefing.program, briefing.history
     means: dict[str, float] = {}
     at: dict[str, Mapping[str, Scalar]] = {history.head: briefing.params}
     for attempt in history.attempts:
