@@ -200,6 +200,7 @@ def test_interrupted_once_it_finishes_what_runs(project: Path, ar: Ar) -> None:
     assert "run again to carry on" in out
     ended = {r["name"]: r["status"] for a in _attempts(project, ar) for r in a["experiments"]}  # type: ignore[attr-defined]
     assert ended[name] == "succeeded"
+    assert sorted(ended.values()).count("succeeded") == 1
     assert git(project, "for-each-ref", "refs/ar/running") == ""
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from ar.errors import BadState
 from ar.repo import Repo
+from ar.worker import FINISH, WAKE
 
 _MAX_DEATHS = 5
 
@@ -31,6 +32,7 @@ class Crew:
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.busy: dict[int, str] = {}
         self.deaths = 0
+        self.draining = False
         self._selector = selectors.DefaultSelector()
         self._buffers: dict[int, bytes] = {}
 
@@ -63,7 +65,18 @@ class Crew:
         for process in self.workers.values():
             if process.stdin:
                 with contextlib.suppress(OSError):
-                    process.stdin.write(b"\n")
+                    process.stdin.write(WAKE)
+                    process.stdin.flush()
+
+    def drain(self) -> None:
+        """Let the workers finish what they run, and claim nothing more."""
+        if self.draining:
+            return
+        self.draining = True
+        for process in self.workers.values():
+            if process.stdin:
+                with contextlib.suppress(OSError):
+                    process.stdin.write(FINISH)
                     process.stdin.flush()
 
     def slots(self) -> dict[str, str]:
@@ -79,7 +92,8 @@ class Crew:
             if not chunk:
                 found.append({"event": "died", "slot": slot})
                 self._selector.unregister(key.fileobj)
-                self._replace(slot)
+                if not self.draining:
+                    self._replace(slot)
                 continue
             *lines, self._buffers[slot] = (self._buffers[slot] + chunk).split(b"\n")
             for line in lines:

@@ -100,12 +100,14 @@ class Loop:
         if level >= 2:
             self.done.stopped = "stopped at once; what was running is queued again"
             return False
-        if level or self._out_of_time():
-            if not any(run.status is Status.RUNNING for run in history.experiments):
-                self.done.stopped = "stopped; run again to carry on" if level else "the time is spent"
-                return False
-        elif self._advance(history):
+        finishing = bool(level) or self._out_of_time()
+        if finishing:
+            self.crew.drain()
+        if self._advance(history, 0 if finishing else self.limits.jobs + 1 - len(self._pending(history))):
             return True  # a verdict or the head changed: look again
+        if finishing and not any(run.status is Status.RUNNING for run in history.experiments):
+            self.done.stopped = "stopped; run again to carry on" if level else "the time is spent"
+            return False
         if not self._pending(self.campaign.history()):
             return False
         self._wait(history)
@@ -117,9 +119,11 @@ class Loop:
 
     # -- one round ----------------------------------------------------------------------------------------
 
-    def _advance(self, history: History) -> bool:
-        """Queue what the judge and the agent want. True if a verdict or a promotion changed the history."""
-        room = self.limits.jobs + 1 - len(self._pending(history))
+    def _advance(self, history: History, room: int) -> bool:
+        """Judge, promote, and queue what the judge and the agent want, at most `room` runs.
+
+        True if a verdict or a promotion changed the history.
+        """
         for attempt in history.attempts:
             if is_open(attempt, history) and not any(not run.status.ended for run in attempt.experiments):
                 action = self.campaign.step(history, attempt)
@@ -130,17 +134,17 @@ class Loop:
                     self.campaign.record(attempt, action.verdict)
                     self._queued(self.campaign.replicate(attempt, action.seed))
                     return True
-                if action.kind is Kind.RUN_INCUMBENT and self._measure(history, action.seed):
+                if action.kind is Kind.RUN_INCUMBENT and room > 0 and self._measure(history, action.seed):
                     return True
             elif attempt.outcome == "winner" and attempt.baseline == history.head:
-                moved = self._promote(history, attempt)
+                moved = self._promote(history, attempt, room)
                 if moved is not None:
                     return moved
         self._close_stale(history)
         return self._fill(history, room)
 
-    def _promote(self, history: History, attempt: Attempt) -> bool | None:
-        """Merge a winner. None while its run at the head's seed is under way."""
+    def _promote(self, history: History, attempt: Attempt, room: int) -> bool | None:
+        """Merge a winner. None while its run at the head's seed is under way, or may not be queued."""
         if any(not run.status.ended for run in attempt.experiments):
             return None
         ready = promote.plan(self.repo, self.program, history, attempt)
@@ -150,6 +154,8 @@ class Loop:
                 verdict = Verdict(Decision.DISCARD, f"It failed at the branch's own seed {ready.seed}.")
                 self.campaign.record(attempt, verdict)
                 return True
+            if room <= 0:
+                return None
             self._queued(self.campaign.replicate(attempt, ready.seed))
             self.view.event(
                 f"{attempt.name} won; it runs once more at the branch's own seed before the merge"

@@ -352,4 +352,3 @@ def _git(folder: Path, *args: str) -> str:
 def _shorten(text: str, limit: int = 300) -> str:
     line = " ".join(str(text).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
-

@@ -206,9 +206,7 @@ def _points(
     return points
 
 
-def _place(
-    points: _Points, domain: tuple[float, float], last: int, metric: Metric
-) -> list[dict[str, Any]]:
+def _place(points: _Points, domain: tuple[float, float], last: int, metric: Metric) -> list[dict[str, Any]]:
     """Where the labels of what was kept go, so that none covers another, a dot, or another's leader line.
 
     A label hangs on the better side of its dot and ends, or else begins, at its leader: from left to right

@@ -38,7 +38,7 @@ def shorten_middle(text: str, limit: int) -> str:
         return ""
     head = limit // 2
     tail = limit - head - 1
-    return f"{text[:head]}…{text[len(text) - tail:]}"
+    return f"{text[:head]}…{text[len(text) - tail :]}"
 
 
 def clock(seconds: float) -> str:

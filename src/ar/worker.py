@@ -1,8 +1,9 @@
 """A worker: claims a waiting experiment, runs it in a folder of its own, records how it ended, and again.
 
-A worker is a process that imported DVC once. Its parent writes a line to its stdin when there may be work
-and reads one JSON event per line from its stdout; when stdin closes, the run in hand goes back to the queue
-and the worker ends. Everything that matters is in refs and notes, so that a worker may be killed at will.
+A worker is a process that imported DVC once. Its parent writes `WAKE` to its stdin when there may be work,
+`FINISH` when the run in hand is to be the last, and reads one JSON event per line from its stdout; when stdin
+closes, the run in hand goes back to the queue and the worker ends. Everything that matters is in refs and
+notes, so that a worker may be killed at will.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ar.repo import Repo
 from ar.text import plain
 
 LOG_LIMIT = 16_000
+WAKE, FINISH = b"\n", b"f"
 # What a stage may see of our environment. Everything else, keys above all, stays outside.
 ALLOWED_ENV = (
     "CUDA_VISIBLE_DEVICES", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME",
@@ -57,6 +59,7 @@ class Worker:
         self.threads = threads
         self.report = report or (lambda event: None)
         self.stopping = threading.Event()
+        self.finishing = threading.Event()
 
     def run_next(self) -> bool:
         """Claim and run one experiment. False if none waits."""
@@ -180,7 +183,7 @@ def main(argv: list[str]) -> int:
     threading.Thread(target=_listen, args=(worker, wake), daemon=True).start()
     print(json.dumps({"event": "ready"}), file=events)
     try:
-        while not worker.stopping.is_set():
+        while not worker.stopping.is_set() and not worker.finishing.is_set():
             if worker.run_next():
                 continue
             print(json.dumps({"event": "idle"}), file=events)
@@ -196,12 +199,14 @@ def main(argv: list[str]) -> int:
 
 def _listen(worker: Worker, wake: threading.Event) -> None:
     descriptor = sys.stdin.fileno()
-    while True:
+    told = b"?"
+    while told:
         select.select([descriptor], [], [])
-        if not os.read(descriptor, 4096):
+        told = os.read(descriptor, 4096)
+        if FINISH in told:
+            worker.finishing.set()
+        if not told:
             worker.stop()
-            wake.set()
-            return
         wake.set()
 
 
