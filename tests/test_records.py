@@ -111,3 +111,25 @@ def test_broken_parameters_are_named(content: bytes, path: str, values: dict[str
     with pytest.raises(BadParams) as caught:
         params.update(content, path, values)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value", "new"),
+    [
+        ("a: 1  # one\nb: null # none\nc:\n", "a", 2, "a: 2  # one\nb: null # none\nc:\n"),
+        ("b: null # none\nc:\n", "c", 3, "b: null # none\nc: 3\n"),
+        ("b: null # none\n", "b", 3, "b: 3 # none\n"),
+        ("a: {x: 1, y: [1, 2]}\n", "a.x", 1e-5, "a: {x: 1.0e-05, y: [1, 2]}\n"),
+        ("a: {x: 1, y: [1, 2]}\n", "a.y.1", 7, "a: {x: 1, y: [1, 7]}\n"),
+        ("ü: 'é'  # ß\nlr:    0.50\n", "lr", 0.25, "ü: 'é'  # ß\nlr:    0.25\n"),
+        ('kind: "a b"\n', "kind", "c: d", "kind: 'c: d'\n"),
+        ("flag: true\n", "flag", False, "flag: false\n"),
+    ],
+)
+def test_only_the_value_is_written_over(text: str, key: str, value: object, new: str) -> None:
+    assert params.update(text.encode(), "params.yaml", {key: value}).decode() == new
+
+
+def test_an_alias_is_not_set_behind_the_users_back() -> None:
+    with pytest.raises(BadParams, match="without changing more"):
+        params.update(b"a: &x 1\nb: *x\n", "params.yaml", {"b": 2})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -89,20 +90,20 @@ def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:
         _set_all(data, path, values)
         return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
     if suffix not in (".yaml", ".yml"):
-        raise BadParams(
-            f"{path}: only YAML and JSON parameters can be set", "keep searched parameters in params.yaml"
-        )
-    parse(content, path)
-    editor = _yaml_editor()
-    data = editor.load(content.decode())
-    _set_all(data, path, values)
-    out = io.StringIO()
-    editor.dump(data, out)
-    return out.getvalue().encode()
+        raise BadParams(f"{path}: only YAML and JSON can be set", "keep such parameters in params.yaml")
+    wanted = parse(content, path)
+    _set_all(wanted, path, values)
+    text = content.decode()
+    for key in values:
+        text = _replaced(text, key, get(wanted, key))
+    with contextlib.suppress(BadParams):
+        if parse(text.encode(), path) == wanted:
+            return text.encode()
+    raise BadParams(f"{path}: {', '.join(values)} cannot be set without changing more", "is it an alias?")
 
 
 def _set_all(data: Any, path: str, values: Mapping[str, Any]) -> None:
-    known = flatten(cast(Mapping[str, Any], data))
+    known = flatten(data)
     for key, value in values.items():
         try:
             old = get(data, key)
@@ -120,14 +121,18 @@ def _like(old: Any, value: Any) -> Any:
     return value
 
 
-def _yaml_editor() -> Any:
-    from ruamel.yaml import YAML
-
-    editor = YAML()
-    editor.preserve_quotes = True
-    editor.width = 4096  # never fold a line that its author did not fold
-    editor.indent(mapping=2, sequence=4, offset=2)
-    return editor
+def _replaced(text: str, key: str, value: Any) -> str:
+    """The YAML text with the value of one dotted key written over, and not a character more."""
+    node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    for part in key.split("."):
+        if isinstance(node, yaml.MappingNode):
+            node = next(item for name, item in node.value if name.value == part)
+        else:
+            node = node.value[int(part)]
+    start, end = node.start_mark.index, node.end_mark.index
+    new = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    space = " " if start == end and not text[start - 1].isspace() else ""  # an empty value has no place yet
+    return text[:start] + space + new.removesuffix("\n").removesuffix("\n...") + text[end:]
 
 
 def _first_line(error: Exception) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # TPE draws this many trials of a parameter at random before it models them.
 STARTUP_TRIALS = 4
 SIGNIFICANT_DIGITS = 2
+NEAREST = 0.02  # share of a range that two tries of a parameter lie apart at least
 _DRAWS = 32
 
 
@@ -133,6 +134,7 @@ def _suggest(key: ParamKey, within: Range, now: Scalar, moves: list[Move], salt:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     tried = {now, *(move.new for move in moves)}
+    spare = next((choice for choice in within.choices if choice not in tried), None)
     distribution = _distribution(within)
     for draw in range(_DRAWS):
         sampler = optuna.samplers.TPESampler(
@@ -143,9 +145,29 @@ def _suggest(key: ParamKey, within: Range, now: Scalar, moves: list[Move], salt:
         study = optuna.create_study(direction="minimize", sampler=sampler)
         _remember(study, str(key), distribution, moves, now)
         value = _rounded(study.ask({str(key): distribution}).params[str(key)], within, now)
-        if value not in tried:
+        if not any(_near(value, other, within) for other in tried):
             return value
-    return next((choice for choice in within.choices if choice not in tried), None)
+        if spare is None and value not in tried:
+            spare = value
+    return spare
+
+
+def _near(value: Scalar, other: Scalar, within: Range) -> bool:
+    """Whether two values are too close to tell apart: equal, or within a few percent of the range."""
+    if within.choices or within.integer or not _is_real(value) or not _is_real(other):
+        return value == other
+    assert within.low is not None and within.high is not None
+    ends = [float(end) for end in (within.low, within.high, value, other)]  # type: ignore[arg-type]
+    if within.log:
+        if min(ends) <= 0:
+            return False
+        ends = [math.log(end) for end in ends]
+    low, high, here, there = ends
+    return abs(here - there) < NEAREST * (high - low)
+
+
+def _is_real(value: Scalar) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _remember(
