@@ -60,23 +60,15 @@ def test_a_proposal_is_one_readable_move() -> None:
     assert len(f"{value:g}".replace(".", "").lstrip("0")) <= 2
 
 
-def test_it_finds_the_floor_of_a_bowl_in_few_trials() -> None:
-    """The floor lies at 8; a walk that ignored what it saw would be within 1.0 of it one time in five."""
-    program, attempts = _program(), []
+@pytest.mark.parametrize(("direction", "sign"), [("minimize", 1.0), ("maximize", -1.0)])
+def test_it_finds_the_best_value_in_few_trials(direction: str, sign: float) -> None:
+    """The best lies at 8; a walk that ignored what it saw would be within 1.0 of it one time in five."""
+    program, attempts = _program(direction=direction), []
     for index in range(1, 25):
-        value = _propose(program, _history(*attempts)).params["x"]
-        attempts.append(_attempt(index, {"params.yaml:x": value}, (8.0 - value) ** 2))
+        value = _propose(program, _history(*attempts, start=sign * 36.0)).params["x"]
+        attempts.append(_attempt(index, {"params.yaml:x": value}, sign * (8.0 - value) ** 2))
     later = [float(attempt.experiments[0].params["params.yaml:x"] or 0) for attempt in attempts[8:]]
-    assert sum(abs(value - 8.0) < 1.0 for value in later) > 0.4 * len(later)
-
-
-def test_it_maximises_where_the_programme_says_so() -> None:
-    program, attempts = _program(direction="maximize"), []
-    for index in range(1, 21):
-        value = _propose(program, _history(*attempts, start=-36.0)).params["x"]
-        attempts.append(_attempt(index, {"params.yaml:x": value}, -((8.0 - value) ** 2)))
-    later = [float(attempt.experiments[0].params["params.yaml:x"] or 0) for attempt in attempts[8:]]
-    assert sum(abs(value - 8.0) < 1.0 for value in later) > 0.4 * len(later)
+    assert sum(abs(value - 8.0) <= 1.0 for value in later) > 0.4 * len(later)
 
 
 def test_it_never_repeats_itself_nor_what_is_under_way() -> None:
