@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +96,7 @@ def test_unknown_names_and_endings(measured: Path, ar: Ar) -> None:
     assert "no experiment is called" in _fails(ar, measured, "diff", "nonsense")
     assert ".png" in _fails(ar, measured, "plot", "-o", "chart.bmp")
     assert not (measured / "chart.bmp").exists()
+    assert "only the baseline" in _fails(ar, measured, "plot")
     assert "did you mean 'optuna'" in _fails(ar, measured, "next", "--agent", "optima")
 
 
@@ -141,6 +144,31 @@ def test_a_read_only_repository(project: Path, ar: Ar) -> None:
         assert "permission" in _fails(ar, project, "next").lower()
     finally:
         (project / ".git").chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk(measured: Path, ar: Ar, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if run(tmp_path, "mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk), check=False).returncode:
+        pytest.skip("no mounts here")
+    try:
+        shutil.copytree(measured, disk / "project", symlinks=True)
+        filler = disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as stream:
+            while True:
+                stream.write(b"0" * 4096)
+                stream.flush()
+        head = git(disk / "project", "rev-parse", "HEAD")
+        for args in (["next"], ["run", "-n", "1", "--plain"]):
+            assert "space" in _fails(ar, disk / "project", *args)
+        filler.unlink()
+        ar(disk / "project", "run", "-n", "1", "--plain")
+        assert git(disk / "project", "rev-list", "--first-parent", "HEAD").splitlines()[-1]
+        assert head in git(disk / "project", "rev-list", "HEAD")
+        assert run(disk / "project", "git", "fsck").returncode == 0
+    finally:
+        run(tmp_path, "umount", "-l", str(disk))
 
 
 def test_show_to_a_pipe_that_closes(measured: Path, ar: Ar) -> None:

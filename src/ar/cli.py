@@ -328,6 +328,9 @@ def main() -> None:
     except OSError as error:
         mend = "\n  free some space, then run the command again" if error.errno == errno.ENOSPC else ""
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}{mend}", 2, debug)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        _fail(f"{type(error).__name__}: {first}\n  this is a bug; for its traceback: ar --debug …", 1, debug)
 
 
 def _fail(text: str, code: int, debug: bool) -> None:

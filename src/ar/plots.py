@@ -132,6 +132,8 @@ def progress_chart(history: History, program: Program) -> dict[str, Any]:
     first = next((item for item in history.attempts if item.is_baseline and item.value is not None), None)
     tried = [item for item in history.attempts if item is not first]
     tried = [item for item in tried if item.value is not None or _KIND_OF.get(item.outcome) == "crashed"]
+    if not tried:
+        raise ArError("there is nothing to draw yet: only the baseline was measured", "run: ar run")
     last = len(tried)
     domain = _domain([first, *tried] if first else tried, program.objective)
     points = _points(tried, first, domain, program.objective)

@@ -61,7 +61,7 @@ class Repo:
         self.top = top
         self.git_dir = git_dir
         self.prefix = root.relative_to(top).as_posix() if root != top else ""
-        self._git = Git(str(top))
+        self._git = _Git(str(top))
 
     @classmethod
     def open(cls, start: Path | None = None) -> Repo:
@@ -71,7 +71,7 @@ class Repo:
             NotARepo: outside git, before the first commit, or without DVC.
         """
         here = (start or Path.cwd()).resolve()
-        git = Git(str(here))
+        git = _Git(str(here))
         try:
             top, common = git.rev_parse("--show-toplevel", "--git-common-dir").splitlines()
         except GitCommandNotFound:
@@ -434,8 +434,26 @@ class Repo:
             check=False,
         )
         if done.returncode:
-            raise BadState(f"git {args[0]} failed: {_brief(done.stderr.decode(errors='replace'))}")
+            said = done.stderr.decode(errors="replace")
+            _raise_if_full(said)
+            raise BadState(f"git {args[0]} failed: {_brief(said)}")
         return done.stdout.decode().strip()
+
+
+class _Git(Git):
+    """GitPython's command runner, with a full disk told apart from an answer that git gives by failing."""
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().execute(*args, **kwargs)
+        except GitCommandError as error:
+            _raise_if_full(str(error.stderr))
+            raise
+
+
+def _raise_if_full(said: str) -> None:
+    if "No space left" in said or "Out of diskspace" in said:
+        raise BadState("the disk is full", "free some space, then run the command again: nothing is lost")
 
 
 def _note_paths(rev: str) -> tuple[str, str]:

@@ -189,11 +189,11 @@ def main(argv: list[str]) -> int:
             print(json.dumps({"event": "idle"}), file=events)
             wake.wait()
             wake.clear()
-    except ArError as error:
-        print(json.dumps({"event": "failed", "reason": str(error)}), file=events)
-        return error.exit_code
     except BrokenPipeError:
         return 0
+    except (ArError, OSError) as error:
+        print(json.dumps({"event": "failed", "reason": str(error)}), file=events)
+        return 2
     return 0
 
 
