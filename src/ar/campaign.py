@@ -168,7 +168,7 @@ class Campaign:
             for item in history.attempts
             if item is not head
             and item is not attempt
-            and (item.verdict or item.is_baseline or item.outcome == "promoted")
+            and (item.is_decided or item.is_baseline or item.outcome == "promoted")
         )
         first = next((item for item in history.attempts if item.is_baseline), None)
         return Ledger(

@@ -75,7 +75,7 @@ class Repo:
         try:
             top, common = git.rev_parse("--show-toplevel", "--git-common-dir").splitlines()
         except GitCommandNotFound:
-            raise NotARepo("git is not on PATH", "install git 2.38 or newer") from None
+            raise NotARepo("git is not on PATH", "install git 2.30 or newer") from None
         except GitCommandError:
             raise NotARepo(f"{here} is not inside a git repository", "run: git init && dvc init") from None
         root = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), None)
