@@ -191,6 +191,7 @@ class Loop:
     def _fill(self, history: History, room: int) -> bool:
         """Keep the workers busy: measure the incumbent while the rule asks for it, then propose."""
         ledger = self.campaign.ledger(history, None)
+        may_begin = judge.next_action(ledger).kind is Kind.PROPOSE
         open_ones = sum(is_open(attempt, history) for attempt in history.attempts)
         pending = self._pending(history)
         # The incumbent's runs under way count as measured: enough of them are queued already.
@@ -211,7 +212,7 @@ class Loop:
                 ledger = replace(ledger, incumbent=incumbent, spent=ledger.spent + 1)
                 room -= 1
                 continue
-            if action.kind is Kind.PROPOSE and not under_way and self._proposals_left() != 0:
+            if action.kind is Kind.PROPOSE and may_begin and self._proposals_left() != 0:
                 change, name = self.campaign.queue_next()
                 self.done.proposed += 1
                 self._queued(name)

@@ -114,7 +114,8 @@ class Pipeline:
             from dvc.exceptions import DvcException
             from dvc.repo import Repo as DvcRepo
 
-            logging.getLogger("dvc").setLevel(logging.ERROR)
+            for name in ("dvc", "dvc_data", "dvc_objects"):
+                logging.getLogger(name).setLevel(logging.ERROR)
             try:
                 self._dvc_repo = DvcRepo(str(self.repo.root))
             except DvcException as error:
