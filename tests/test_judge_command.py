@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,15 @@ def test_the_protocol_answers_line_by_line(tmp_path: Path) -> None:
     out, error = judge.communicate("not json\n", timeout=30)
     assert (out, judge.returncode) == ("", 2)
     assert "docs/judge.md" in error
+
+
+def test_the_baseline_says_what_can_be_told_from_noise(measured: Path, ar: Ar) -> None:
+    before = _rows(measured, ar)
+    out = ar(measured, "baseline", "--plain").stdout
+    assert _rows(measured, ar) == before  # it is measured well enough already
+    values = [run["metrics"]["m.json:val_loss"] for run in before[0]["experiments"]]
+    mean = sum(values) / len(values)
+    sigma = math.sqrt(sum((value - mean) ** 2 for value in values) / 7)
+    assert f"σ = {sigma:.5g}"[:9] in out
+    assert "2 runs" in out
+    assert "of a change show an improvement of" in out

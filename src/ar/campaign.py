@@ -20,7 +20,7 @@ from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import Pipeline
 from ar.program import Metric, Program
 from ar.proposal import Change, prepare
-from ar.records import Attempt, Case, Decision, Experiment, History, Run, Verdict
+from ar.records import Attempt, Case, Decision, Experiment, History, NoiseReport, Run, Verdict
 from ar.repo import Repo
 from ar.text import signed
 from ar.worker import Worker
@@ -268,6 +268,20 @@ class Campaign:
             guards=_means(self.program.guards, base, own),
             holdout=_means((self.program.holdout,) if self.program.holdout else (), base, own),
             wanted=self._wanted(verdict),
+        )
+
+    def noise(self, history: History) -> NoiseReport:
+        """What was learned of the noise so far."""
+        ledger = self.ledger(history, None)
+        noise = judge.noise_of(ledger)
+        runs = len(ledger.incumbent.fair)
+        if not noise.plain.df or not runs:
+            return NoiseReport(runs)
+        return NoiseReport(
+            runs=runs,
+            sigma=noise.sigma,
+            paired_sigma=noise.residual_sigma if noise.correlation > 0 else None,
+            smallest={str(n): judge.resolution(noise, n, runs) for n in (2, 4, 8)},
         )
 
     def _wanted(self, verdict: Verdict) -> str:

@@ -22,6 +22,7 @@ from ar.errors import ArError, NotFound
 
 if TYPE_CHECKING:
     from ar.campaign import Campaign
+    from ar.loop import Limits
     from ar.records import Attempt, Experiment, History
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -94,6 +95,26 @@ def next_(count: int, agent: str | None, dry_run: bool) -> None:
         echo(proposal_view(change.proposal, campaign.diff(change), name))
 
 
+_jobs = click.option(
+    "-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Experiments at once."
+)
+_plain = click.option("--plain", is_flag=True, help="Log lines instead of the live view.")
+
+
+@cli.command()
+@_jobs
+@_plain
+def baseline(jobs: int, plain: bool) -> None:
+    """Measure the branch over seeds, and say what effects can be told from its noise."""
+    from ar.loop import Limits
+    from ar.show import echo, noise_view
+
+    campaign = _campaign()
+    code = _loop(campaign, Limits(experiments=0, jobs=jobs), plain)
+    echo(noise_view(campaign.noise(campaign.history()), campaign.program))
+    sys.exit(code)
+
+
 @cli.command()
 @click.option(
     "-n", "experiments", type=click.IntRange(0), help="How many new changes to try.  [default: the budget]"
@@ -101,31 +122,21 @@ def next_(count: int, agent: str | None, dry_run: bool) -> None:
 @click.option(
     "--hours", type=click.FloatRange(0, min_open=True), help="Wall time after which nothing new starts."
 )
-@click.option(
-    "-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Experiments at once."
-)
-@click.option("--plain", is_flag=True, help="Log lines instead of the live view.")
+@_jobs
+@_plain
 def run(experiments: int | None, hours: float | None, jobs: int, plain: bool) -> None:
     """Propose, run, judge and promote until the budget ends.
 
     Ctrl-C once finishes what runs and ends; twice stops at once. Started again, it carries on.
     """
-    from ar.loop import Limits, Loop
+    from ar.loop import Limits
     from ar.show import echo, summary
-    from ar.view import open_view
 
     campaign = _campaign()
-    level = _count_interrupts()
-    with open_view(plain or None) as view:
-        loop = Loop(campaign, Limits(experiments, hours, jobs), view, level)
-        done = loop.run()
-    if done.stopped:
-        click.echo(done.stopped)
-    history = campaign.history()
-    echo(summary(history, campaign.program))
+    code = _loop(campaign, Limits(experiments, hours, jobs), plain)
+    echo(summary(campaign.history(), campaign.program))
     click.echo("See: ar show, ar plot, git log --first-parent")
-    if level():
-        sys.exit(130)
+    sys.exit(code)
 
 
 @cli.command()
@@ -266,6 +277,19 @@ def _found(history: History, name: str) -> tuple[Attempt, Experiment]:
     if not history.attempts:
         raise NotFound("there is no experiment yet", "run: ar run")
     return find(history, name)
+
+
+def _loop(campaign: Campaign, limits: Limits, plain: bool) -> int:
+    """Run the loop under a view. Returns the exit code: 130 where the user ended it."""
+    from ar.loop import Loop
+    from ar.view import open_view
+
+    level = _count_interrupts()
+    with open_view(plain or None) as view:
+        done = Loop(campaign, limits, view, level).run()
+    if done.stopped:
+        click.echo(done.stopped)
+    return 130 if level() else 0
 
 
 def _judge_lines() -> None:

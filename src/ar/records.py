@@ -294,6 +294,23 @@ class Case(Record):
 
 
 @dataclass(frozen=True)
+class NoiseReport(Record):
+    """What the campaign knows of its noise, in the objective's unit.
+
+    Args:
+        runs: of the incumbent that measure it.
+        sigma: standard deviation of one run of equal code; None before anything was repeated.
+        paired_sigma: what is left of it after the seed's effect; None while pairing is not known to help.
+        smallest: number of runs of a change to the smallest mean improvement that they can show.
+    """
+
+    runs: int
+    sigma: float | None = None
+    paired_sigma: float | None = None
+    smallest: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class History(Record):
     """Everything the repository knows of the campaign, oldest first.
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ar.records import Attempt, Case, Experiment, History, Proposal, Scalar, Status
+from ar.records import Attempt, Case, Experiment, History, NoiseReport, Proposal, Scalar, Status
 from ar.text import one_line, plain, quantity, shorten_middle, signed, span
 from ar.view import MARKS
 
@@ -316,6 +316,26 @@ def proposal_view(proposal: Proposal, diff: str, name: str | None = None) -> Ren
     if proposal.hypothesis.strip():
         parts += [Text(), _prose(proposal.hypothesis)]
     return Group(*parts, Text(), diff_view(diff), Text())
+
+
+def noise_view(report: NoiseReport, program: Program) -> Text:
+    """What the baseline's runs say of the noise, and what that lets a campaign find."""
+    metric = program.objective.key
+    if report.sigma is None:
+        return _facts([("noise", f"not known yet: {report.runs} runs of the branch were measured")])
+    paired = "not known to help yet"
+    if report.paired_sigma is not None:
+        paired = f"σ = {quantity(report.paired_sigma)} after the seed's effect"
+    facts = [
+        ("runs", f"{report.runs} of the branch as it is"),
+        ("noise", f"σ = {quantity(report.sigma)} {metric} between runs of equal code"),
+        ("by seed", paired),
+    ]
+    facts += [
+        (f"{count} runs", f"of a change show an improvement of {quantity(size)} or more")
+        for count, size in report.smallest.items()
+    ]
+    return _facts(facts)
 
 
 def case_view(case: Case, program: Program) -> Text:
