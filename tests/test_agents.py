@@ -9,7 +9,17 @@ import pytest
 from ar.agents import Briefing, make
 from ar.errors import BadProgram
 from ar.program import Program, parse
-from ar.records import Attempt, Experiment, History, Proposal, Scalar, Status
+from ar.records import (
+    SUPERSEDED,
+    Attempt,
+    Decision,
+    Experiment,
+    History,
+    Proposal,
+    Scalar,
+    Status,
+    Verdict,
+)
 
 TEXT = """---
 objective: {metric: "m.json:loss", direction: %s}
@@ -105,6 +115,17 @@ def test_gains_are_chained_over_baselines() -> None:
         Move(key, 4.0, 1.0, +5.0, pending=False, name="c"),
     ]
     assert _potential(moves, 4.0) == {2.0: 0.0, 4.0: -3.0, 6.0: -4.0, 1.0: 2.0}
+
+
+def test_what_looked_better_when_the_branch_moved_on_is_tried_again() -> None:
+    program = _program("  x: {low: 0.0, high: 10.0}\n  y: {low: 0.1, high: 10.0}\n")
+    left = Verdict(Decision.DISCARD, "The branch moved on.", label=SUPERSEDED)
+    better = replace(_attempt(1, {"params.yaml:y": 3.0}, 20.0), verdict=left)
+    worse = replace(_attempt(2, {"params.yaml:x": 9.5}, 50.0), verdict=left)
+    assert _propose(program, _history(better, worse)).params == {"y": 3.0}
+    assert _propose(program, _history(worse)).params != {"x": 9.5}
+    again = _attempt(3, {"params.yaml:y": 3.0}, 21.0)
+    assert _propose(program, _history(better, again)).params != {"y": 3.0}
 
 
 def test_a_refusal_leads_to_another_proposal() -> None:

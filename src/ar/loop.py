@@ -20,7 +20,7 @@ from ar.errors import BadState
 from ar.judge import Kind
 from ar.messages import BASELINE_AGENT
 from ar.program import Program
-from ar.records import Attempt, Decision, Experiment, History, Run, Status, Verdict
+from ar.records import SUPERSEDED, Attempt, Decision, Experiment, History, Run, Status, Verdict
 from ar.text import quantity, signed
 from ar.view import Running, Snapshot, View
 
@@ -185,7 +185,7 @@ class Loop:
                 old = attempt.verdict or Verdict(Decision.OPEN, "")
                 words = "The branch moved on before this was decided."
                 self.campaign.record(
-                    attempt, replace(old, decision=Decision.DISCARD, reason=words, label="superseded")
+                    attempt, replace(old, decision=Decision.DISCARD, reason=words, label=SUPERSEDED)
                 )
 
     def _fill(self, history: History, room: int) -> bool:

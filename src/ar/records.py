@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 Scalar = str | int | float | bool | None
+SUPERSEDED = "superseded"  # `Verdict.label` of a candidate that the branch left behind undecided
 
 
 class Record:

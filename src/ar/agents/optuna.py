@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ar.agents.base import Briefing
 from ar.errors import BadProgram
 from ar.program import FILE, ParamKey, Program, Range
-from ar.records import Attempt, Proposal, Scalar
+from ar.records import SUPERSEDED, Attempt, Proposal, Scalar
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -36,6 +36,7 @@ class Move:
 
     Args:
         gain: objective against its baseline, oriented (below 0 is better); None while it is not known.
+        superseded: the branch moved on before it was decided.
     """
 
     key: ParamKey
@@ -44,6 +45,7 @@ class Move:
     gain: float | None
     pending: bool
     name: str
+    superseded: bool = False
 
 
 class OptunaAgent:
@@ -60,6 +62,9 @@ class OptunaAgent:
             )
         moves = _moves(briefing)
         tries = {key: sum(move.key == key for move in moves) for key in program.search}
+        for move in _cut_short(moves, briefing):
+            mine = [other for other in moves if other.key == move.key]
+            return _proposal(program, move.key, move.old, move.new, mine)
         salt = len(moves) + len(briefing.refused)
         # The least tried first; of equals the one that program.md lists first.
         keys = sorted(tries, key=lambda key: tries[key])
@@ -113,7 +118,23 @@ def _move(
         gain=gain,
         pending=attempt.outcome in ("queued", "running"),
         name=attempt.name,
+        superseded=attempt.verdict is not None and attempt.verdict.label == SUPERSEDED,
     )
+
+
+def _cut_short(moves: list[Move], briefing: Briefing) -> list[Move]:
+    """Moves that looked better when the branch moved on without them, and were not tried again since."""
+    if briefing.refused:
+        return []
+    return [
+        move
+        for index, move in enumerate(moves)
+        if move.superseded
+        and move.gain is not None
+        and move.gain < 0
+        and briefing.params[move.key.flat] == move.old
+        and not any((later.key, later.new) == (move.key, move.new) for later in moves[index + 1 :])
+    ]
 
 
 def _potential(moves: list[Move], now: Scalar) -> dict[Scalar, float]:
