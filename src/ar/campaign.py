@@ -162,7 +162,7 @@ class Campaign:
 
     def ledger(self, history: History, attempt: Attempt | None) -> Ledger:
         """The campaign as the judge sees it, with one attempt open. Runs under way are as good as spent."""
-        head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
+        head = history.now
         closed = tuple(
             self._candidate(item)
             for item in history.attempts

@@ -162,12 +162,11 @@ def show(limit: int | None, as_json: bool, as_csv: bool) -> None:
 @click.option("--stat", is_flag=True, help="Files and line counts only.")
 def diff(name: str, stat: bool) -> None:
     """Show what an experiment changed against its baseline."""
-    from ar.history import find
     from ar.promote import changed
     from ar.show import diff_view, echo
 
     campaign = _campaign()
-    _, experiment = find(campaign.history(), name)
+    _, experiment = _found(campaign.history(), name)
     text = changed(campaign.repo, campaign.program, experiment.baseline, experiment.rev, stat)
     echo(diff_view(text or "no change besides outputs\n"))
 

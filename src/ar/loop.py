@@ -233,7 +233,7 @@ class Loop:
 
     def _refuse_hopeless(self, history: History) -> None:
         """A baseline that does not run cannot be improved on."""
-        head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
+        head = history.now
         failed = [
             run
             for run in (head.experiments if head else ())
@@ -314,7 +314,7 @@ def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, lim
         for run in history.experiments
         if run.status is Status.RUNNING
     )
-    head = next((item for item in history.attempts if item.candidate == history.incumbent), None)
+    head = history.now
     first = next((item for item in history.attempts if item.is_baseline), None)
     decided = [item for item in history.attempts if item.is_decided]
     needed = judge.base_runs_needed(0, sum(item.outcome == "promoted" for item in history.attempts))

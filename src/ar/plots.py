@@ -339,7 +339,7 @@ def _specification(
 
 def _title(history: History, program: Program, first: Attempt | None, last: int) -> dict[str, Any]:
     promoted = sum(item.outcome == "promoted" for item in history.attempts)
-    now = next((item for item in history.attempts if item.candidate == history.incumbent), None)
+    now = history.now
     heading = f"{one_line(program.objective.key)} over {last} attempt{'' if last == 1 else 's'}"
     parts = [f"{promoted} promoted"]
     if first is not None and first.value is not None:

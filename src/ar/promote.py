@@ -123,7 +123,7 @@ def merge(repo: Repo, pipeline: Pipeline, program: Program, history: History, re
 def message(program: Program, history: History, ready: Plan, experiment: Experiment) -> str:
     """The merge commit's message: what changed, why it is believed, and where it was measured."""
     attempt, verdict = ready.attempt, ready.attempt.verdict
-    base = next((item for item in history.attempts if item.candidate == history.incumbent), None)
+    base = history.now
     lines = [attempt.title, "", experiment.hypothesis.strip(), ""]
     if verdict:
         lines.append(f"{program.objective.key}: {verdict.reason}")

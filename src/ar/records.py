@@ -329,5 +329,10 @@ class History(Record):
     sigma: float | None = None
 
     @property
+    def now(self) -> Attempt | None:
+        """The attempt that measures the head's tree; None before it has a run."""
+        return next((attempt for attempt in self.attempts if attempt.candidate == self.incumbent), None)
+
+    @property
     def experiments(self) -> list[Experiment]:
         return [experiment for attempt in self.attempts for experiment in attempt.experiments]

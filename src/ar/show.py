@@ -103,7 +103,7 @@ def summary(history: History, program: Program) -> Text:
 def _gain(history: History, program: Program) -> str:
     key = one_line(program.objective.key)
     first = next((attempt for attempt in history.attempts if attempt.is_baseline), None)
-    now = next((attempt for attempt in history.attempts if attempt.candidate == history.incumbent), None)
+    now = history.now
     if now is None or now.value is None:
         return f"{key}: the branch is not measured yet."
     if first is None or first.value is None or first is now:

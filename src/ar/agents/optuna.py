@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ar.agents.base import Briefing
 from ar.errors import BadProgram
+from ar.messages import BASELINE_AGENT
 from ar.program import FILE, ParamKey, Program, Range
 from ar.records import SUPERSEDED, Attempt, Proposal, Scalar
 
@@ -89,14 +90,14 @@ def _moves(briefing: Briefing) -> list[Move]:
     for attempt in history.attempts:
         # A baseline is measured by runs whose parent is the baseline commit and that change nothing.
         for run in attempt.experiments:
-            if run.agent == "baseline":
+            if run.agent == BASELINE_AGENT:
                 at[run.baseline] = run.params
                 if attempt.value is not None:
                     means[run.baseline] = attempt.value
     moves = []
     for attempt in history.attempts:
         run = attempt.experiments[0]
-        if attempt.baseline not in at or all(item.agent == "baseline" for item in attempt.experiments):
+        if attempt.baseline not in at or all(item.agent == BASELINE_AGENT for item in attempt.experiments):
             continue
         before = at[attempt.baseline]
         changed = [key for key in program.search if run.params.get(key.flat) != before.get(key.flat)]
