@@ -18,12 +18,12 @@ PACKAGE = SOURCE / "ar"
 
 # A module imports modules of its own rank or lower ones; what it imports at once, never in a circle.
 RANKS = {
-    0: ["__init__", "errors", "text", "archiver"],
+    0: ["__init__", "errors", "text", "archiver", "redaction"],
     1: ["records", "refs", "judge", "params", "messages"],
     2: ["program", "repo", "pipeline"],
     3: [
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
-        *("launcher", "crew", "promote", "ladder"),
+        *("launcher", "crew", "promote", "ladder", "spend"),
     ],
     4: ["campaign", "loop", "view"],
     5: ["cli", "show", "plots", "init", "doctor", "__main__"],

@@ -9,7 +9,19 @@ import pytest
 from ar import params, refs
 from ar.errors import BadParams
 from ar.messages import Message
-from ar.records import Attempt, Decision, Edit, Experiment, History, Note, Proposal, Record, Status, Verdict
+from ar.records import (
+    Attempt,
+    Decision,
+    Edit,
+    Experiment,
+    History,
+    Note,
+    Proposal,
+    Record,
+    Spend,
+    Status,
+    Verdict,
+)
 
 VERDICT = Verdict(
     Decision.PROMOTE,
@@ -23,7 +35,7 @@ VERDICT = Verdict(
     sigma=0.02,
     df=9,
 )
-NOTE = Note(Status.TIMED_OUT, reason="late", log="a\nb", verdict=VERDICT, seconds=1.5)
+NOTE = Note(Status.TIMED_OUT, reason="late", log="a\nb", verdict=VERDICT, seconds=1.5, spend=Spend(5, 4, 1))
 EXPERIMENT = Experiment(
     "n", "r", "b", "t", Status.CRASHED, seed=3, metrics={"m:x": 1.5, "m:y": None}, note=NOTE
 )
@@ -51,7 +63,16 @@ def test_unknown_keys_of_a_newer_version_are_ignored() -> None:
 
 def test_message_round_trip() -> None:
     message = Message(
-        "lr 1 → 2", "Because.\n\nAnd refuted if not.", "optuna", "abc", 7, "parent-1", "", "-0.1", True
+        "lr 1 → 2",
+        "Because.\n\nAnd refuted if not.",
+        "optuna",
+        "abc",
+        7,
+        "parent-1",
+        "",
+        "-0.1",
+        True,
+        Spend(5, 4, 1, 0.25),
     )
     assert Message.parse(str(message)) == message
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ar.errors import ArError, NotFound
+from ar.redaction import redact
 
 if TYPE_CHECKING:
     from ar.campaign import Campaign
@@ -358,6 +359,6 @@ def main() -> None:
 
 def _fail(text: str, code: int, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
-    click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
+        click.echo(redact(traceback.format_exc()), err=True)
+    click.echo(click.style("error: ", fg="red", bold=True) + redact(text), err=True)
     sys.exit(code)

@@ -52,6 +52,10 @@ class Conflict(ArError):
     """A ref moved under us, or two sides changed the same thing."""
 
 
+class OutOfBudget(ArError):
+    """What is about to be done would spend more than `program.md` allows."""
+
+
 class BadState(ArError):
     """The repository or the machine is in a state that the command cannot work in."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ar.records import Proposal
+from ar.records import Proposal, Spend
+from ar.redaction import redact
 
 TITLE_LIMIT = 72
 # The agent's name under which the incumbent is measured, so that its runs are never taken for a candidate's.
@@ -27,6 +28,7 @@ class Message:
     rung: str = ""
     expected: str = ""
     simplification: bool = False
+    spend: Spend | None = None
 
     def __str__(self) -> str:
         trailers = {
@@ -35,13 +37,14 @@ class Message:
             "Seed": "" if self.seed is None else str(self.seed),
             "Parent": self.parent,
             "Rung": self.rung,
-            "Expected": self.expected,
+            "Expected": redact(self.expected),
             "Simplification": "yes" if self.simplification else "",
+            "Spend": self.spend.words if self.spend else "",
         }
         lines = [f"Ar-{key}: {_one_line(value)}" for key, value in trailers.items() if value]
         parts = [
-            _one_line(self.title)[:TITLE_LIMIT] or "experiment",
-            _without_trailers(self.body),
+            redact(_one_line(self.title))[:TITLE_LIMIT] or "experiment",
+            redact(_without_trailers(self.body)),
             "\n".join(lines),
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
@@ -57,6 +60,7 @@ class Message:
             parent=proposal.parent,
             expected=proposal.expected,
             simplification=proposal.simplification,
+            spend=proposal.spend,
         )
 
     @classmethod
@@ -81,6 +85,7 @@ class Message:
             rung=found.get("rung", ""),
             expected=found.get("expected", ""),
             simplification=found.get("simplification") == "yes",
+            spend=Spend.parse(found.get("spend", "")),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,10 @@ from enum import StrEnum
 from typing import Any, Self
 
 Scalar = str | int | float | bool | None
+_SPEND = re.compile(
+    r"in (?P<input>\d{1,15}), cached (?P<cached>\d{1,15}), out (?P<output>\d{1,15})"
+    r"(?:, usd (?P<usd>\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?))?"
+)
 SUPERSEDED = "superseded"  # `Verdict.label` of a candidate that the branch left behind undecided
 
 
@@ -135,6 +140,46 @@ class Verdict(Record):
 
 
 @dataclass(frozen=True)
+class Spend(Record):
+    """What calls of a model cost.
+
+    Args:
+        input: tokens sent, those answered from the prompt cache too.
+        cached: those of them that were answered from it.
+        output: tokens received.
+        usd: in US dollars; None where `program.md` sets no prices.
+    """
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    usd: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.input + self.output
+
+    @property
+    def words(self) -> str:
+        """`in 5300, cached 4800, out 120, usd 0.041`; `parse` reads it."""
+        words = f"in {self.input}, cached {self.cached}, out {self.output}"
+        return words if self.usd is None else f"{words}, usd {self.usd:.6g}"
+
+    @classmethod
+    def parse(cls, words: str) -> Self | None:
+        """None for text that `words` did not write."""
+        match = _SPEND.fullmatch(words.strip())
+        if match is None:
+            return None
+        usd = None if match["usd"] is None else float(match["usd"])
+        return cls(int(match["input"]), int(match["cached"]), int(match["output"]), usd)
+
+    def __add__(self, other: Spend) -> Spend:
+        usd = None if self.usd is None and other.usd is None else (self.usd or 0.0) + (other.usd or 0.0)
+        return Spend(self.input + other.input, self.cached + other.cached, self.output + other.output, usd)
+
+
+@dataclass(frozen=True)
 class Edit(Record):
     """Replace the one occurrence of `old` in `path` by `new`; `old` empty creates the file."""
 
@@ -156,6 +201,7 @@ class Proposal(Record):
         expected: expected effect in words or a number, as the agent gave it.
         simplification: declared to make things simpler at equal quality.
         parent: name of the experiment this one builds on or repairs.
+        spend: what it cost to come by, answers that were refused too; None where nobody asked a price.
     """
 
     title: str
@@ -166,6 +212,7 @@ class Proposal(Record):
     expected: str = ""
     simplification: bool = False
     parent: str = ""
+    spend: Spend | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +229,7 @@ class Note(Record):
         cpu_seconds, peak_memory_mb: of the stage's whole process tree.
         worker: host and process that ran it.
         finished: unix time.
+        spend: what its proposal cost; on a candidate's first run only.
     """
 
     status: Status
@@ -194,6 +242,7 @@ class Note(Record):
     peak_memory_mb: float | None = None
     worker: str = ""
     finished: float | None = None
+    spend: Spend | None = None
 
 
 @dataclass(frozen=True)

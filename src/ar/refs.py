@@ -12,6 +12,7 @@ STASH = f"{EXPS}/celery/stash"
 QUEUE = "refs/ar/queue"
 RUNNING = "refs/ar/running"
 NOTES = "refs/notes/ar"
+SPEND = "refs/ar/spend"
 
 _EXPERIMENT = re.compile(rf"^{EXPS}/(?P<two>[0-9a-f]{{2}})/(?P<rest>[0-9a-f]{{38}})/(?P<name>[^/]+)$")
 _NAME = re.compile(r"^[a-z0-9][a-z0-9.-]{0,79}$")

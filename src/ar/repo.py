@@ -143,6 +143,17 @@ class Repo:
         full, parents, when, message = text.split("\0", 3)
         return Commit(full, tuple(parents.split()), float(when), message)
 
+    def log(self, ref: str) -> list[Commit]:
+        """Every commit that a ref reaches, oldest first; none where there is no such ref."""
+        if not self.has_ref(ref):
+            return []
+        text = self._git.log("--reverse", "--topo-order", "--format=%H%x00%P%x00%ct%x00%B%x1e", ref, "--")
+        fields = [record.lstrip("\n").split("\0", 3) for record in text.split("\x1e")[:-1]]
+        return [
+            Commit(rev, tuple(parents.split()), float(when), message)
+            for rev, parents, when, message in fields
+        ]
+
     def tree(self, rev: str) -> str:
         """The tree object of a commit, of the whole git repository."""
         return str(self._git.rev_parse("--verify", "--end-of-options", f"{rev}^{{tree}}"))
@@ -273,6 +284,19 @@ class Repo:
             for role in ("AUTHOR", "COMMITTER")
             if key not in known and not os.environ.get(variable := f"GIT_{role}_{key.upper()}")
         }
+
+    def append(self, ref: str, message: str) -> str:
+        """Put a commit without files on top of a ref, whoever else does the same. Returns it."""
+        empty = self._run("mktree", stdin=b"")
+        for attempt in range(_NOTE_RETRIES):
+            old = self.resolve(ref)
+            commit = self.commit_tree(empty, [old] if old else [], message)
+            try:
+                self.update_refs((ref, commit, old or ZERO))
+                return commit
+            except Conflict:
+                _pause(attempt)
+        raise Conflict(f"{ref} moved {_NOTE_RETRIES} times in a row", "run the command again")
 
     # -- refs ---------------------------------------------------------------------------------------------
 

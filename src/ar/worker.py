@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -25,11 +26,13 @@ from typing import Any
 from ar import launcher, params, queue
 from ar.errors import ArError
 from ar.history import number
+from ar.messages import Message
 from ar.pipeline import ARGS_FILE, Failure, Pipeline
 from ar.program import Program
 from ar.program import load as load_program
 from ar.queue import Claim
 from ar.records import Note, Status
+from ar.redaction import redact
 from ar.repo import Repo
 from ar.text import plain
 
@@ -119,6 +122,7 @@ class Worker:
             peak_memory_mb=_rounded(usage.get("peak_memory_mb")),
             worker=f"{socket.gethostname()}:{os.getpid()}",
             finished=round(time.time(), 3),
+            spend=Message.parse(claimed.message).spend,
         )
         if isinstance(outcome, Failure):
             status, reason = Status.CRASHED, _reason(outcome.reason, note.log)
@@ -165,7 +169,7 @@ class Worker:
             if value is None:
                 return f"the run ended, but {metric.file} has no '{metric.key}'"
             if number(value) is None:
-                return f"the run ended, but {metric} is {str(value)[:40]}, not a finite number"
+                return f"the run ended, but {metric} is {redact(str(value))[:40]}, not a finite number"
         return ""
 
 
@@ -268,7 +272,10 @@ def _tail(path: Path) -> str:
         stream.seek(0, os.SEEK_END)
         size = stream.tell()
         stream.seek(max(0, size - 4 * LOG_LIMIT))
-        return plain(stream.read().decode(errors="replace")).strip()[-LOG_LIMIT:]
+        content = stream.read()
+        if size > 4 * LOG_LIMIT:
+            content = re.sub(rb"\A\S{1,4096}", b"", content)  # half a secret could not be told for one
+        return redact(plain(content.decode(errors="replace"))).strip()[-LOG_LIMIT:]
     return ""
 
 
@@ -280,7 +287,7 @@ def _reason(failure: str, log: str) -> str:
         if line.strip() and not line.startswith(("ERROR: failed to", "Running stage", "> "))
     ]
     last = own[-1].strip()[:200] if own else ""
-    return f"{failure}: {last}" if last else failure
+    return redact(f"{failure}: {last}" if last else failure)
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
