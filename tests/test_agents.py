@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from ar.agents import Briefing, make
+from ar.agents import Briefing
+from ar.agents.optuna import OptunaAgent
 from ar.errors import BadProgram
 from ar.program import Program, parse
 from ar.records import (
@@ -58,7 +59,7 @@ def _history(*attempts: Attempt, start: float = (8.0 - 2.0) ** 2) -> History:
 
 
 def _propose(program: Program, history: History, refused: tuple[str, ...] = ()) -> Proposal:
-    return make("optuna").propose(Briefing(program, history, BASE, refused))
+    return OptunaAgent().propose(Briefing(program, history, BASE, refused))
 
 
 def test_a_proposal_is_one_readable_move() -> None:

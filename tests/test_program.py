@@ -18,7 +18,7 @@ def test_defaults() -> None:
     program = parse(_program(GOOD))
     assert str(program.objective) == "m.json:loss"
     assert program.objective.direction == "minimize"
-    assert program.agent.kind == "optuna"
+    assert [agent.name for agent in program.agents] == ["optuna"]
     assert program.prose == "prose"
 
 
@@ -41,6 +41,10 @@ def test_a_metric_may_be_given_as_text() -> None:
         (GOOD + "budget: {run: 5}\n", "did you mean 'runs'"),
         (GOOD + "guards: {metric: x}\n", "should be a list"),
         (GOOD + "agent: {kind: optunas}\n", "did you mean 'optuna'"),
+        (GOOD + "agents: [{kind: optuna}, optuna]\n", "names 'optuna' more than once"),
+        (GOOD + "agent: optuna\nagents: [optuna]\n", "stands beside agent"),
+        (GOOD + "agent: {lane: [a]}\n", "should be text"),
+        (GOOD + "agents: [{weight: 0}]\n", "agents[0].weight should be above 0"),
         (GOOD + "search: {lr: {low: 1, high: 2}}\n", "outside scope.params"),
         (GOOD + "scope: {params: [lr]}\nsearch: {lr: {low: 2, high: 1}}\n", "not below high"),
         (GOOD + "scope: {params: [lr]}\nsearch: {lr: {low: 0, high: 1, log: true}}\n", "logarithmic"),

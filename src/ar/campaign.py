@@ -12,13 +12,13 @@ from dataclasses import replace
 from statistics import fmean
 
 from ar import history as reading
-from ar import judge, promote, queue, refs
+from ar import judge, promote, queue, refs, turns
 from ar.agents import Agent, Briefing, make
 from ar.errors import BadProposal, CannotPromote, NotFound
 from ar.judge import Candidate, Kind, Ledger
 from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import Pipeline
-from ar.program import Metric, Program
+from ar.program import AgentSpec, Metric, Program
 from ar.proposal import Change, prepare
 from ar.records import Attempt, Case, Decision, Experiment, History, NoiseReport, Run, Verdict
 from ar.repo import Repo
@@ -43,25 +43,31 @@ class Campaign:
 
     # -- proposing ----------------------------------------------------------------------------------------
 
-    def propose(self, kind: str | None = None) -> Change:
-        """Ask the agent until a proposal passes every check; nothing is queued.
+    def propose(self, agent: str | None = None, idea: str = "") -> Change:
+        """Ask an agent until a proposal passes every check; nothing is queued.
+
+        Args:
+            agent: its name or kind; None for the one whose turn it is.
+            idea: what the user wants tried, in a sentence.
 
         Raises:
             BadProposal: the agent was refused too often in a row.
         """
-        return self._ask(make(kind or self.program.agent.kind))
+        spec = self._turn(agent)
+        return self._ask(spec, make(spec, self.repo), idea)
 
-    def queue_next(self, kind: str | None = None) -> tuple[Change, str]:
-        """Propose and queue: the change and its experiment's name.
+    def queue_next(self, agent: str | None = None, idea: str = "") -> tuple[Change, str]:
+        """Propose and queue: the change and its experiment's name. Arguments are those of `propose`.
 
         Raises:
             BadProposal: the agent was refused too often in a row, or others were faster every time.
         """
-        agent = make(kind or self.program.agent.kind)
-        with self.repo.lock("propose") if agent.instant else contextlib.nullcontext():
+        spec = self._turn(agent)
+        asked = make(spec, self.repo)
+        with self.repo.lock("propose") if asked.instant else contextlib.nullcontext():
             races = 0
             while True:
-                change = self._ask(agent)
+                change = self._ask(spec, asked, idea)
                 try:
                     return change, self.submit(change)
                 except BadProposal:
@@ -69,15 +75,21 @@ class Campaign:
                     if races == MAX_RACES:
                         raise
 
-    def _ask(self, agent: Agent) -> Change:
+    def _turn(self, agent: str | None) -> AgentSpec:
+        specs = self.program.agents
+        if agent is not None:
+            return turns.named(specs, agent)
+        return specs[0] if len(specs) == 1 else turns.order(specs, self.history())[0]
+
+    def _ask(self, spec: AgentSpec, agent: Agent, idea: str) -> Change:
         refused: list[str] = []
         while True:
             history = self.history()
-            briefing = Briefing(
-                self.program, history, reading.baseline_params(self.repo, self.program), tuple(refused)
-            )
+            params = reading.baseline_params(self.repo, self.program)
+            briefing = Briefing(self.program, history, params, tuple(refused), spec.lane, idea)
             try:
-                return prepare(self.repo, self.program, agent.propose(briefing), history)
+                proposal = replace(agent.propose(briefing), agent=spec.name)
+                return prepare(self.repo, self.program, proposal, history)
             except BadProposal as error:
                 refused.append(str(error))
                 if len(refused) > MAX_REFUSALS:

@@ -15,7 +15,7 @@ from ar import queue, refs
 from ar.errors import ArError
 from ar.messages import BASELINE_AGENT
 from ar.pipeline import LOCK_FILE
-from ar.program import Program
+from ar.program import AgentSpec, Program
 from ar.program import load as load_program
 from ar.records import Status
 from ar.repo import Repo
@@ -66,7 +66,8 @@ def examine(folder: Path) -> list[Check]:
     except ArError as error:
         return [*checks, Check("program.md", False, error.message, error.mend or "")]
     checks.append(Check("program.md", True, f"{program.objective.direction} {program.objective}"))
-    return [*checks, *_metrics(repo, program), _agent(program), _sandbox(program), *_campaign(repo, program)]
+    agents = [_agent(program, spec) for spec in program.agents]
+    return [*checks, *_metrics(repo, program), *agents, _sandbox(program), *_campaign(repo, program)]
 
 
 def _git_version() -> Check:
@@ -156,12 +157,12 @@ def _metrics(repo: Repo, program: Program) -> list[Check]:
     return checks
 
 
-def _agent(program: Program) -> Check:
-    if program.agent.kind == "optuna" and not program.search:
-        return Check("agent", False, "optuna has no ranges to search", "add search: to program.md")
+def _agent(program: Program, spec: AgentSpec) -> Check:
+    if not program.search:
+        return Check("agent", False, f"{spec.name} has no ranges to search", "add search: to program.md")
     if importlib.util.find_spec("optuna") is None:
         return Check("agent", False, "optuna is not installed", "run: pip install optuna")
-    return Check("agent", True, f"optuna over {len(program.search)} parameters; needs no key")
+    return Check("agent", True, f"{spec.name} over {len(program.search)} parameters; needs no key")
 
 
 def _sandbox(program: Program) -> Check:

@@ -339,7 +339,7 @@ def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, lim
         budget=program.budget.runs,
         elapsed=elapsed,
         hours_left=None if hours is None else max(0.0, hours - elapsed / 3600),
-        agent=program.agent.kind,
+        agent=", ".join(spec.name for spec in program.agents),
     )
 
 

@@ -94,9 +94,22 @@ class Scope:
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """Who proposes."""
+    """One who proposes.
+
+    Args:
+        kind: which agent.
+        lane: the field it keeps to ("optimizer", "data order"); empty for all of them.
+        weight: its share of the proposals, relative to the other agents'.
+    """
 
     kind: str = "optuna"
+    lane: str = ""
+    weight: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What the history calls it: its kind, and its lane where it has one."""
+        return f"{self.kind}/{self.lane}" if self.lane else self.kind
 
 
 @dataclass(frozen=True)
@@ -131,7 +144,7 @@ class Program:
     seed: ParamKey | None = None
     scope: Scope = field(default_factory=Scope)
     search: dict[ParamKey, Range] = field(default_factory=dict)
-    agent: AgentSpec = field(default_factory=AgentSpec)
+    agents: tuple[AgentSpec, ...] = (AgentSpec(),)
     budget: Budget = field(default_factory=Budget)
     sandbox: Sandbox = field(default_factory=Sandbox)
     prose: str = ""
@@ -184,7 +197,7 @@ def parse(text: str) -> Program:
         seed=top.get("seed", _param_key, None),
         scope=top.get("scope", _scope, Scope()),
         search=top.get("search", _search, {}),
-        agent=top.get("agent", _agent, AgentSpec()),
+        agents=_agents(top),
         budget=top.get("budget", _budget, Budget()),
         sandbox=top.get("sandbox", _sandbox, Sandbox()),
         prose=match["prose"].strip(),
@@ -379,13 +392,38 @@ def _scalar(value: Any, place: str) -> Scalar:
 AGENTS = ("optuna",)
 
 
+def _agents(top: _Section) -> tuple[AgentSpec, ...]:
+    """`agent:`, or the list `agents:`, or the one that needs nothing."""
+    single = top.get("agent", _agent, None)
+    several: tuple[AgentSpec, ...] = top.get("agents", _list_of(_agent), ())
+    if single and several:
+        raise _bad("agents", "stands beside agent", "move what is under agent: into the list")
+    names = [spec.name for spec in several]
+    for name in names:
+        if names.count(name) > 1:
+            raise _bad("agents", f"names '{name}' more than once", "give each of them a lane of its own")
+    return several or (single or AgentSpec(),)
+
+
 def _agent(value: Any, place: str) -> AgentSpec:
     section = _Section({"kind": value} if isinstance(value, str) else value, place)
     kind = section.get("kind", _text, "optuna")
-    section.finish()
     if kind not in AGENTS:
         raise _bad(f"{place}.kind", f"is {kind!r}", nearest(kind, AGENTS))
-    return AgentSpec(kind=kind)
+    spec = AgentSpec(
+        kind=kind,
+        lane=section.get("lane", _lane, ""),
+        weight=section.get("weight", _positive, 1.0),
+    )
+    section.finish()
+    return spec
+
+
+def _lane(value: Any, place: str) -> str:
+    text = _text(value, place)
+    if len(text) > 40 or not text.isprintable():
+        raise _bad(place, f"should be a few words, not {text[:50]!r}")
+    return " ".join(text.split())
 
 
 def _budget(value: Any, place: str) -> Budget:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ar.errors import BadProgram, nearest
-from ar.program import AGENTS, Program
+from ar.program import AGENTS, AgentSpec, Program
 from ar.records import History, Proposal, Scalar
+from ar.repo import Repo
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,16 @@ class Briefing:
     Args:
         params: parameters at the head, keyed `file:dotted.key`.
         refused: why earlier answers to this very question were refused, oldest first.
+        lane: the field that this agent keeps to; empty for all of them.
+        idea: what the user wants tried, in a sentence; empty where the agent may choose.
     """
 
     program: Program
     history: History
     params: dict[str, Scalar] = field(default_factory=dict)
     refused: tuple[str, ...] = ()
+    lane: str = ""
+    idea: str = ""
 
 
 class Agent(Protocol):
@@ -43,14 +48,14 @@ class Agent(Protocol):
         ...
 
 
-def make(kind: str) -> Agent:
-    """The agent of that kind.
+def make(spec: AgentSpec, repo: Repo) -> Agent:  # noqa: ARG001 - agents that read files need the project
+    """The agent that a line of `program.md` describes, for one project.
 
     Raises:
         BadProgram: there is none.
     """
-    if kind == "optuna":
+    if spec.kind == "optuna":
         from ar.agents.optuna import OptunaAgent
 
         return OptunaAgent()
-    raise BadProgram(f"there is no agent '{kind}'", nearest(kind, AGENTS))
+    raise BadProgram(f"there is no agent '{spec.kind}'", nearest(spec.kind, AGENTS))

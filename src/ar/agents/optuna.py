@@ -56,6 +56,11 @@ class OptunaAgent:
 
     def propose(self, briefing: Briefing) -> Proposal:
         program = briefing.program
+        if briefing.idea:
+            raise BadProgram(
+                "the optuna agent moves parameters by itself and follows no idea",
+                "set agent: {kind: claude} in program.md, or make the change: ar next --set, or --diff",
+            )
         if not program.search:
             raise BadProgram(
                 f"the optuna agent needs ranges under search: in {FILE}",
