@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from ar import show
 from ar.doctor import Check
 from ar.program import Metric, Program
-from ar.records import Attempt, Edit, History, Note, Proposal, Status
+from ar.records import Attempt, Edit, History, Note, Proposal, Status, Total
 from ar.text import clock, one_line, plain, quantity, shorten_middle, span
 
 WEIRD = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07\x1b[2J \ud800 日本語 \u202eback\nnext\tline\r"
@@ -229,6 +229,33 @@ def test_echo_survives_a_terminal_without_unicode(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
     show.echo(show.render(HISTORY, PROGRAM, now=NOW))
     assert b"val_bpb" in raw.getvalue()
+
+
+def test_seeds_unfold_an_attempt_into_its_runs() -> None:
+    shown = draw(show.render(history(attempt(1, 2.2, runs=3)), PROGRAM, now=NOW, seeds=True)).splitlines()
+    runs = [line for line in shown if line.startswith("  matrix")]
+    assert len(runs) == 3
+    for seed, line in enumerate(runs):
+        assert line.split()[1:4] == ["seed", str(seed), "2.2"]
+        assert "27.31" in line and "succeeded" in line
+    folded = draw(show.render(history(attempt(1, 2.2, runs=3)), PROGRAM, now=NOW))
+    assert "seed 1" not in folded
+
+
+def test_a_run_that_failed_unfolds_without_numbers() -> None:
+    failed = attempt(1, None, "crashed")
+    shown = draw(show.render(history(failed), PROGRAM, now=NOW, seeds=True))
+    line = next(line for line in shown.splitlines() if line.startswith("  matrix"))
+    assert line.split()[1:4] == ["seed", "0", "crashed"]
+
+
+def test_the_audited_total_stands_in_the_summary() -> None:
+    total = Total(-0.0484, 0.0053, (-0.0602, -0.0366), 2.3263, 2.2779, 8, 4)
+    text = draw(show.render(HISTORY, PROGRAM, now=NOW, total=total), width=400)
+    assert "Total val_bpb −0.0484 ±0.0053, 95 % interval −0.0602 to −0.0366" in text
+    assert "2.3263 in 8 runs of the first baseline, 2.2779 in 4 of the closing audit" in text
+    assert json.loads(show.to_json(HISTORY, PROGRAM, total=total))["total"]["change"] == -0.0484
+    assert json.loads(show.to_json(HISTORY, PROGRAM))["total"] is None
 
 
 # -- one experiment ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ together; commands such as `ar next` take one.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -20,7 +21,7 @@ from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import Pipeline
 from ar.program import AgentSpec, Metric, Program
 from ar.proposal import Change, prepare
-from ar.records import Attempt, Case, Decision, Experiment, History, NoiseReport, Run, Verdict
+from ar.records import Attempt, Case, Decision, Experiment, History, NoiseReport, Run, Total, Verdict
 from ar.repo import Repo
 from ar.text import signed
 from ar.worker import Worker
@@ -134,12 +135,21 @@ class Campaign:
         queue.put(self.repo, self.pipeline, self.program, first.rev, attempt.baseline, message, name)
         return name
 
-    def measure_incumbent(self, history: History, seed: int | None) -> str:
-        """Queue one run of the head's own tree."""
-        what = "baseline" if seed is None else f"baseline, seed {seed}"
+    def measure_incumbent(self, history: History, seed: int | None, audit: bool = False) -> str:
+        """Queue one run of the head's own tree, as part of the closing audit or to judge changes by."""
+        kind = "audit" if audit else "baseline"
         body = "Measures the branch as it is, so that changes can be told from noise."
-        message = Message(title=what, body=body, agent=BASELINE_AGENT, candidate=history.incumbent, seed=seed)
-        name = refs.new_name("baseline", seed)
+        if audit:
+            body = "Re-measures the branch at the campaign's end, so that its total gain can be told."
+        message = Message(
+            title=kind if seed is None else f"{kind}, seed {seed}",
+            body=body,
+            agent=BASELINE_AGENT,
+            candidate=history.incumbent,
+            seed=seed,
+            audit=audit,
+        )
+        name = refs.new_name(kind, seed)
         queue.put(self.repo, self.pipeline, self.program, history.head, history.head, message, name)
         return name
 
@@ -296,6 +306,30 @@ class Campaign:
             smallest={str(n): judge.resolution(noise, n, runs) for n in (2, 4, 8)},
         )
 
+    def total(self, history: History) -> Total | None:
+        """The campaign's gain, from the first baseline to the closing audit of the head; None before that."""
+        first = next((item for item in history.attempts if item.is_baseline), None)
+        now = history.now
+        if first is None or now is None:
+            return None
+        before = [run for run in first.experiments if run.agent == BASELINE_AGENT and not run.audit]
+        after = [run for run in now.experiments if run.audit]
+        old, new = ([run for run in self._runs(side) if judge.measured(run)] for side in (before, after))
+        gain, error = judge.total_gain(old, new)
+        if not math.isfinite(error):
+            return None
+        orient = self.program.objective.orient
+        change, half = orient(-gain), judge.unscore(NORMAL_95, len(old) + len(new) - 2) * error
+        return Total(
+            change=change,
+            standard_error=error,
+            interval=(change - half, change + half),
+            before=orient(fmean(run.value for run in old)),
+            after=orient(fmean(run.value for run in new)),
+            runs_before=len(old),
+            runs_after=len(new),
+        )
+
     def _wanted(self, verdict: Verdict) -> str:
         if verdict.decision is Decision.PROMOTE or verdict.needed is None:
             return ""
@@ -339,3 +373,8 @@ def is_open(attempt: Attempt, history: History) -> bool:
     return (
         ours and not attempt.is_decided and attempt.baseline == history.head and attempt.outcome != "promoted"
     )
+
+
+def waits_for_merge(attempt: Attempt, history: History) -> bool:
+    """Whether it won against the present head, which has not taken it yet."""
+    return attempt.outcome == "winner" and attempt.baseline == history.head

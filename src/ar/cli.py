@@ -135,27 +135,30 @@ def run(experiments: int | None, hours: float | None, jobs: int, plain: bool) ->
 
     campaign = _campaign()
     code = _loop(campaign, Limits(experiments, hours, jobs), plain)
-    echo(summary(campaign.history(), campaign.program))
+    history = campaign.history()
+    echo(summary(history, campaign.program, campaign.total(history)))
     click.echo("See: ar show, ar plot, git log --first-parent")
     sys.exit(code)
 
 
 @cli.command()
 @click.option("-n", "limit", type=click.IntRange(1), help="Only the newest N.")
+@click.option("--seeds", is_flag=True, help="Each attempt's runs, one by one, below it.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="A line an experiment, as CSV.")
-def show(limit: int | None, as_json: bool, as_csv: bool) -> None:
+def show(limit: int | None, seeds: bool, as_json: bool, as_csv: bool) -> None:
     """Show the history: what was tried, what it gave, what the judge said."""
     from ar import show as showing
 
     campaign = _campaign()
     history = campaign.history()
     if as_json:
-        click.echo(showing.to_json(history, campaign.program, limit))
+        click.echo(showing.to_json(history, campaign.program, limit, campaign.total(history)))
     elif as_csv:
         click.echo(showing.to_csv(history, campaign.program, limit), nl=False)
     else:
-        showing.echo(showing.render(history, campaign.program, limit))
+        total = campaign.total(history)
+        showing.echo(showing.render(history, campaign.program, limit, seeds=seeds, total=total))
 
 
 @cli.command()

@@ -189,6 +189,7 @@ def _experiments(repo: Repo, program: Program, plan: Layout) -> list[Experiment]
                 rung=message.rung,
                 expected=message.expected,
                 simplification=message.simplification,
+                audit=message.audit,
                 created=commit.time,
                 metrics=metrics,
                 params=values,

@@ -14,13 +14,23 @@ from statistics import fmean
 
 from ar import history as reading
 from ar import judge, promote, queue
-from ar.campaign import Campaign, is_open, spent
+from ar.campaign import Campaign, is_open, spent, waits_for_merge
 from ar.crew import Crew
 from ar.errors import BadState
 from ar.judge import Kind
 from ar.messages import BASELINE_AGENT
 from ar.program import Program
-from ar.records import SUPERSEDED, Attempt, Decision, Experiment, History, Run, Status, Verdict
+from ar.records import (
+    SUPERSEDED,
+    Attempt,
+    Decision,
+    Experiment,
+    History,
+    NoiseReport,
+    Run,
+    Status,
+    Verdict,
+)
 from ar.text import quantity, signed
 from ar.view import Running, Snapshot, View
 
@@ -73,6 +83,7 @@ class Loop:
         self.began = time.monotonic()
         self.told: dict[str, str] = {}
         self.decided: set[str] = set()
+        self.told_noise = False
         self.crew = Crew(self.repo, limits.jobs)
 
     def run(self) -> Outcome:
@@ -136,7 +147,7 @@ class Loop:
                     return True
                 if action.kind is Kind.RUN_INCUMBENT and room > 0 and self._measure(history, action.seed):
                     return True
-            elif attempt.outcome == "winner" and attempt.baseline == history.head:
+            elif waits_for_merge(attempt, history):
                 moved = self._promote(history, attempt, room)
                 if moved is not None:
                     return moved
@@ -192,6 +203,9 @@ class Loop:
         """Keep the workers busy: measure the incumbent while the rule asks for it, then propose."""
         ledger = self.campaign.ledger(history, None)
         may_begin = judge.next_action(ledger).kind is Kind.PROPOSE
+        if may_begin and not self.told_noise:
+            self.told_noise = True
+            self.view.event(noise_line(self.campaign.noise(history), self.program))
         open_ones = sum(is_open(attempt, history) for attempt in history.attempts)
         pending = self._pending(history)
         # The incumbent's runs under way count as measured: enough of them are queued already.
@@ -203,10 +217,11 @@ class Loop:
             action = judge.next_action(ledger)
             if action.kind is Kind.RUN_INCUMBENT:
                 auditing = ledger.left <= judge.audit_runs(ledger.budget)
-                if auditing and (open_ones or self._proposals_left() is not None):
+                unsettled = open_ones or any(waits_for_merge(item, history) for item in history.attempts)
+                if auditing and (unsettled or self._proposals_left() is not None):
                     return False
                 self._refuse_hopeless(history)
-                self._queued(self.campaign.measure_incumbent(history, action.seed))
+                self._queued(self.campaign.measure_incumbent(history, action.seed, auditing))
                 run = replace(placeholder, seed=action.seed, crashed=False)
                 incumbent = replace(ledger.incumbent, base=(*ledger.incumbent.base, run))
                 ledger = replace(ledger, incumbent=incumbent, spent=ledger.spent + 1)
@@ -297,6 +312,21 @@ class Loop:
 
     def _snapshot(self, history: History) -> Snapshot:
         return snapshot(self.campaign, history, self.crew, self.began, self.limits)
+
+
+def noise_line(report: NoiseReport, program: Program) -> str:
+    """What the baseline's runs say of the noise, and what that lets the campaign find, in a sentence."""
+    if report.sigma is None:
+        return f"noise: not known yet, from {report.runs} runs of the branch"
+    alone = f"σ = {quantity(report.sigma)} {program.objective.key} between runs"
+    if program.seed is None:
+        paired = "no seed to pair by"
+    elif report.paired_sigma is None:
+        paired = "pairing by seed not known to help yet"
+    else:
+        paired = f"σ = {quantity(report.paired_sigma)} paired by seed"
+    effects = ", ".join(f"{quantity(size)} with {count}" for count, size in report.smallest.items())
+    return f"noise: {alone}, {paired}; {report.runs} runs of the branch. Shows improvements of {effects} runs"
 
 
 def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, limits: Limits) -> Snapshot:

@@ -29,6 +29,7 @@ class Message:
     expected: str = ""
     simplification: bool = False
     spend: Spend | None = None
+    audit: bool = False
 
     def __str__(self) -> str:
         trailers = {
@@ -40,6 +41,7 @@ class Message:
             "Expected": redact(self.expected),
             "Simplification": "yes" if self.simplification else "",
             "Spend": self.spend.words if self.spend else "",
+            "Audit": "yes" if self.audit else "",
         }
         lines = [f"Ar-{key}: {_one_line(value)}" for key, value in trailers.items() if value]
         parts = [
@@ -86,6 +88,7 @@ class Message:
             expected=found.get("expected", ""),
             simplification=found.get("simplification") == "yes",
             spend=Spend.parse(found.get("spend", "")),
+            audit=found.get("audit") == "yes",
         )
 
 

@@ -257,6 +257,7 @@ class Experiment(Record):
             the baseline's identity.
         seed: None where the programme has no seed.
         rung: scale it ran at; empty for the base scale.
+        audit: one of the closing runs that re-measure the incumbent.
         created: unix time of the commit.
         metrics, params: flat, keyed `file:dotted.key`.
     """
@@ -274,6 +275,7 @@ class Experiment(Record):
     rung: str = ""
     expected: str = ""
     simplification: bool = False
+    audit: bool = False
     created: float = 0.0
     metrics: dict[str, Scalar] = field(default_factory=dict)
     params: dict[str, Scalar] = field(default_factory=dict)
@@ -358,6 +360,25 @@ class NoiseReport(Record):
     sigma: float | None = None
     paired_sigma: float | None = None
     smallest: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Total(Record):
+    """What the campaign changed, by runs that no decision selected, in the metric's own direction and unit.
+
+    Args:
+        change, standard_error: mean of the closing audit minus mean of the first baseline.
+        interval: of the change, 95 %.
+        before, after: the two means, of so many runs.
+    """
+
+    change: float
+    standard_error: float
+    interval: tuple[float, ...]
+    before: float
+    after: float
+    runs_before: int
+    runs_after: int
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ar.records import Attempt, Case, Experiment, History, NoiseReport, Proposal, Scalar, Status
+from ar.records import Attempt, Case, Experiment, History, NoiseReport, Proposal, Scalar, Status, Total
 from ar.text import one_line, plain, quantity, shorten_middle, signed, span
 from ar.view import MARKS
 
@@ -58,13 +58,20 @@ def echo(renderable: RenderableType) -> None:
 
 
 def render(
-    history: History, program: Program, limit: int | None = None, now: float | None = None
+    history: History,
+    program: Program,
+    limit: int | None = None,
+    now: float | None = None,
+    seeds: bool = False,
+    total: Total | None = None,
 ) -> RenderableType:
     """The history table, newest first, and the summary line below it.
 
     Args:
         limit: only that many of the newest attempts; None for all.
         now: unix time that ages count from.
+        seeds: below each attempt, its runs one by one.
+        total: what the closing audit says of the whole campaign.
     """
     from rich.console import Group
     from rich.text import Text
@@ -72,14 +79,19 @@ def render(
     if not history.attempts:
         return Text(EMPTY)
     shown = list(reversed(history.attempts))[:limit]
-    table = _Table(tuple(shown), program, time.time() if now is None else now)
+    rows = [row for attempt in shown for row in ((attempt, None), *_unfolded(attempt, seeds))]
+    table = _Table(tuple(rows), program, time.time() if now is None else now)
     left = len(history.attempts) - len(shown)
     older = [Text(f"… {left} older", style="dim")] if left else []
-    return Group(table, *older, Text(), summary(history, program))
+    return Group(table, *older, Text(), summary(history, program, total))
 
 
-def summary(history: History, program: Program) -> Text:
-    """One line: what was tried, what became of it, and how far the branch has come."""
+def _unfolded(attempt: Attempt, seeds: bool) -> Iterable[_Row]:
+    return ((attempt, run) for run in attempt.experiments) if seeds else ()
+
+
+def summary(history: History, program: Program, total: Total | None = None) -> Text:
+    """What was tried, what became of it, and how far the branch has come."""
     from rich.text import Text
 
     if not history.attempts:
@@ -97,7 +109,20 @@ def summary(history: History, program: Program) -> Text:
     parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
     attempts = "1 attempt" if len(tried) == 1 else f"{len(tried)} attempts"
     text = Text(f"{attempts}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
-    return text.append(_gain(history, program), style="bold")
+    return text.append(_total(total, program) if total else _gain(history, program), style="bold")
+
+
+def _total(total: Total, program: Program) -> str:
+    """The audited gain: unlike the values that decided, it is not selected for being good."""
+    low, high, before, after = (
+        quantity(value, total.standard_error).partition(" ")[0].replace("-", "−")
+        for value in (*total.interval, total.before, total.after)
+    )
+    return (
+        f"Total {one_line(program.objective.key)} {signed(total.change, total.standard_error)}, "
+        f"95 % interval {low} to {high}: {before} in {total.runs_before} runs of the first baseline, "
+        f"{after} in {total.runs_after} of the closing audit."
+    )
 
 
 def _gain(history: History, program: Program) -> str:
@@ -125,11 +150,14 @@ class _Column:
         return max(len(self.header), *(cell.cell_len for cell in self.cells))
 
 
+_Row = tuple[Attempt, Experiment | None]  # an attempt as a whole, or one of its runs
+
+
 @dataclass(frozen=True)
 class _Table:
-    """Attempts a row each. Rich asks it to draw itself once the width is known."""
+    """Attempts and runs a row each. Rich asks it to draw itself once the width is known."""
 
-    attempts: tuple[Attempt, ...]
+    rows: tuple[_Row, ...]
     program: Program
     now: float
 
@@ -159,11 +187,12 @@ class _Table:
             return joined
 
         yield line(Text(columns[name].header, style="bold") for name in names)
-        for index, attempt in enumerate(self.attempts):
+        for index, (attempt, run) in enumerate(self.rows):
             row = line(columns[name].cells[index] for name in names)
-            row.style = {"baseline": "cyan", "promoted": "bold green"}.get(attempt.outcome, "")
+            styles = {"baseline": "cyan", "promoted": "bold green"}
+            row.style = styles.get(attempt.outcome, "") if run is None else "dim"
             yield row
-            if "title" not in names:
+            if "title" not in names and run is None:
                 title = Text("  ", style="dim").append_text(columns["title"].cells[index])
                 title.append(f" · {columns['agent'].cells[index]}" if "agent" not in names else "")
                 title.truncate(options.max_width, overflow="ellipsis")
@@ -174,24 +203,50 @@ class _Table:
 
         objective = self.program.objective
         arrow = "↓" if objective.direction == "minimize" else "↑"
-        rows = self.attempts
-        columns = {
-            "name": _Column("name", [Text(one_line(row.name)) for row in rows]),
-            "title": _Column("title", [Text(one_line(row.title)) for row in rows]),
-            "agent": _Column("agent", [Text(one_line(row.agent)) for row in rows]),
-            "seeds": _Column("seeds", [Text(_seeds(row)) for row in rows], "right"),
-            "objective": _Column(
-                f"{one_line(objective.key)} {arrow}", [Text(_objective(row)) for row in rows], "right"
-            ),
-            "effect": _Column("effect", [Text(_effect(row, self.program)) for row in rows], "right"),
-        }
-        for guard in map(str, self.program.guards):
-            cells = [Text(f"{row.guards[guard]:.4g}" if guard in row.guards else "") for row in rows]
+        guards = [str(guard) for guard in self.program.guards]
+        headers = {name: name for name in ("name", "title", "agent", "seeds")}
+        headers |= {"objective": f"{one_line(objective.key)} {arrow}", "effect": "effect"}
+        for guard in guards:
             header = one_line(guard.rpartition(":")[2])
-            columns[guard] = _Column(header if roomy else shorten_middle(header, 10), cells, "right")
-        columns["verdict"] = _Column("verdict", [_verdict(row) for row in rows])
-        columns["age"] = _Column("age", [Text(span(self.now - row.created)) for row in rows], "right")
-        return columns
+            headers[guard] = header if roomy else shorten_middle(header, 10)
+        headers |= {"verdict": "verdict", "age": "age"}
+        rows = [self._cells(attempt, run) for attempt, run in self.rows]
+        right = {"seeds", "objective", "effect", "age", *guards}
+        return {
+            name: _Column(
+                header, [row.get(name, Text()) for row in rows], "right" if name in right else "left"
+            )
+            for name, header in headers.items()
+        }
+
+    def _cells(self, attempt: Attempt, run: Experiment | None) -> dict[str, Text]:
+        """Column to cell; what a row has nothing to say in is left out."""
+        from rich.text import Text
+
+        age = Text(span(self.now - (run or attempt).created))
+        if run is None:
+            return {
+                "name": Text(one_line(attempt.name)),
+                "title": Text(one_line(attempt.title)),
+                "agent": Text(one_line(attempt.agent)),
+                "seeds": Text(_seeds(attempt)),
+                "objective": Text(_objective(attempt)),
+                "effect": Text(_effect(attempt, self.program)),
+                **{name: Text(f"{value:.4g}") for name, value in attempt.guards.items()},
+                "verdict": _verdict(attempt),
+                "age": age,
+            }
+        ended_well = run.status is Status.SUCCEEDED
+        guards = {str(guard): run.metrics.get(str(guard)) for guard in self.program.guards}
+        value = run.metrics.get(str(self.program.objective))
+        return {
+            "name": Text(f"  {one_line(run.name)}"),
+            "seeds": Text("" if run.seed is None else f"seed {run.seed}"),
+            "objective": Text(_measured(value, ".6g") if ended_well else ""),
+            **{name: Text(_measured(found, ".4g")) for name, found in guards.items() if ended_well},
+            "verdict": Text(str(run.status)),
+            "age": age,
+        }
 
     def _fit(self, columns: dict[str, _Column], width: int) -> tuple[list[str], int]:
         """Which columns are shown, and how many places name and title share.
@@ -214,6 +269,12 @@ class _Table:
                 if room >= wanted:
                     return names, room
         return names, max(room, 4)
+
+
+def _measured(value: Scalar, form: str) -> str:
+    """One run's number; empty for what is no number."""
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:{form}}" if known else ""
 
 
 def _seeds(attempt: Attempt) -> str:
@@ -323,7 +384,7 @@ def noise_view(report: NoiseReport, program: Program) -> Text:
     metric = program.objective.key
     if report.sigma is None:
         return _facts([("noise", f"not known yet: {report.runs} runs of the branch were measured")])
-    paired = "not known to help yet"
+    paired = "not known to help yet" if program.seed else "program.md names no seed to pair by"
     if report.paired_sigma is not None:
         paired = f"σ = {quantity(report.paired_sigma)} after the seed's effect"
     facts = [
@@ -415,10 +476,12 @@ def _scalar(value: Any) -> str:
 # -- for programs -----------------------------------------------------------------------------------------
 
 
-def to_json(history: History, program: Program, limit: int | None = None) -> str:
+def to_json(history: History, program: Program, limit: int | None = None, total: Total | None = None) -> str:
     """The history as one JSON object; its shape is stable, keys may be added.
 
     - `objective`: `metric`, `direction`; `guards`: metric names; `head`, `incumbent`, `sigma` as in `History`
+    - `total`, null before the closing audit: `change` from the first baseline to the audit in the metric's
+      own direction, `standard_error`, `interval` (95 %), `before`, `after`, `runs_before`, `runs_after`
     - `attempts`, newest first: `name`, `title`, `agent`, `baseline`, `candidate`, `outcome`, `value`,
       `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `created`
     - each with `experiments`, oldest first: `name`, `rev`, `status`, `seed`, `created`, `metrics` and
@@ -433,6 +496,7 @@ def to_json(history: History, program: Program, limit: int | None = None) -> str
         "head": history.head,
         "incumbent": history.incumbent,
         "sigma": history.sigma,
+        "total": total.to_json() if total else None,
         "attempts": [_attempt_json(attempt) for attempt in shown],
     }
     return json.dumps(_finite(data), indent=2, allow_nan=False)
