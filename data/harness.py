@@ -26,6 +26,7 @@ from data.errors import LabError, RunError
 from data.evaluate import TOLERANCE, Evaluation, Score, choose_windows, rows_per_call
 from data.feed import Feed
 from data.logits import make_logits
+from data.pace import Pace
 from data.process import Child, Terminated, supervision
 from data.settings import TrainSettings, load, train_settings
 from data.shards import FOLDER, Manifest, read_split, read_token_bytes
@@ -47,6 +48,7 @@ class Trained:
 
     seconds: float
     cpu_seconds: float
+    work: float  # cpu_seconds in units of `data.pace`; NaN where another device does the work
     peak_bytes: int
     tokens: int
     steps: int
@@ -97,6 +99,7 @@ class Harness:
         """Answers the training process until it ends."""
         started = cpu_at_start = flops = None
         steps = -1
+        pace = Pace()
         while (words := child.receive()) is not None:
             match words:
                 case ["ready", cpu] if started is None:
@@ -104,7 +107,11 @@ class Harness:
                     started = feed.start = time.monotonic()
                     cpu_at_start = float(cpu)
                 case ["next", rows, length] if started is not None:
-                    child.reply(feed.serve(*integers(rows, length)))
+                    reply = feed.serve(*integers(rows, length))
+                    if self.settings.device == "cpu":
+                        pause = pace.keep()
+                        started, feed.start = started + pause, feed.start + pause
+                    child.reply(reply)
                 case ["loss", step, value] if started is not None:
                     (number,), loss = integers(step), finite(value)
                     if not steps < number <= feed.requests:
@@ -131,9 +138,11 @@ class Harness:
         progress.close(f"{feed.served:,} tokens")
         if not feed.served:
             raise RunError("training asked for no token")
+        cpu_seconds = usage.cpu_seconds - cpu_at_start
         return Trained(
             seconds,
-            usage.cpu_seconds - cpu_at_start,
+            cpu_seconds,
+            pace.work(cpu_seconds),
             usage.peak_bytes,
             feed.served,
             min(steps + 1, feed.requests),
@@ -191,6 +200,8 @@ class Harness:
             "steps": trained.steps,
             "corpus": self.manifest.corpus,
         }
+        if math.isfinite(trained.work):
+            metrics["work"] = round(trained.work, 1)
         peak = peak_flops(self.settings.device)
         if peak is not None and math.isfinite(trained.flops_per_token):
             metrics["mfu"] = trained.flops_per_token * trained.tokens / trained.seconds / peak

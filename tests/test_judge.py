@@ -306,10 +306,11 @@ def guarded(change: float, *, n: int = 2, z: float = 9.0, first: float = 10.0, n
         (guarded(10.0159), Kind.DISCARD),
         (guarded(10.0159, n=1), Kind.RUN_CANDIDATE),  # one run says nothing of time
         (guarded(10.0159, z=2.0), Kind.DISCARD),
-        (guarded(10.21, noise=1.0), Kind.DISCARD),  # within noise, but 2 % past the first baseline
-        (guarded(10.19, noise=1.0), Kind.PROMOTE),
-        (guarded(10.21, z=2.0, noise=1.0), Kind.RUN_CANDIDATE),  # the mean may still come down
-        (guarded(10.0, first=9.7), Kind.DISCARD),
+        (guarded(10.0, first=9.7), Kind.DISCARD),  # no slower than the incumbent, but 3 % past the first
+        (guarded(10.0, first=9.82), Kind.PROMOTE),
+        (guarded(10.0, first=9.7, z=2.0), Kind.RUN_CANDIDATE),  # the mean may still come down
+        (guarded(10.0, first=9.7, noise=0.2), Kind.PROMOTE),  # within 2 standard errors of the first
+        (guarded(10.0, first=9.6, noise=0.2), Kind.DISCARD),
         (guarded(10.0, noise=0.0), Kind.PROMOTE),
         (guarded(10.0 + 1e-9, noise=0.0), Kind.DISCARD),
     ],
@@ -321,10 +322,26 @@ def test_guards(action: Action, kind: Kind) -> None:
 
 def test_without_a_first_baseline_given_the_first_incumbent_anchors_the_guards() -> None:
     base = tuple(Run(None, value, (10 + value,)) for value in UNIT)
-    case = ledger(base=base, candidate=Candidate(runs(*values_at(9, 2), guards=(10.21,))))
-    assert next_action(case).kind is Kind.DISCARD
     assert judge.guard_means(base) == pytest.approx((10,))
     assert judge.guard_means(()) == ()
+
+
+def timed(change: float, *beside: float, n: int = 2) -> Action:
+    """A change that ran when the machine may have changed: incumbent runs at 10 before, `beside` after."""
+    base = [Run(None, value, (10 + 0.01 * value,), when=k) for k, value in enumerate(UNIT)]
+    base += [Run(None, 0.0, (guard,), when=200 + k) for k, guard in enumerate(beside)]
+    made = tuple(Run(None, value, (change,), when=100 + k) for k, value in enumerate(values_at(9, n)))
+    return next_action(ledger(base=tuple(base), candidate=Candidate(made)))
+
+
+def test_before_a_guard_refuses_the_incumbent_is_measured_beside_the_change() -> None:
+    assert timed(10.0).kind is Kind.PROMOTE
+    assert timed(13.0).kind is Kind.RUN_INCUMBENT
+    assert timed(13.0, 13.0).kind is Kind.RUN_INCUMBENT
+    assert timed(13.0, 10.0, 10.01).kind is Kind.DISCARD  # the change is slower
+    assert timed(13.0, 13.0, 13.01).kind is Kind.PROMOTE  # the machine was
+    assert timed(30.0, 13.0, 13.01).kind is Kind.DISCARD
+    assert [timed(13.0, *[10.0] * k, n=6).kind for k in (3, 4)] == [Kind.RUN_INCUMBENT, Kind.DISCARD]
 
 
 # -- pairing -----------------------------------------------------------------------------------------------

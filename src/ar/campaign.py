@@ -227,7 +227,8 @@ class Campaign:
         if value is None or len(known) < len(guards):
             return Run(experiment.seed, 0.0, crashed=True)
         oriented = tuple(g.orient(v) for g, v in zip(self.program.guards, known, strict=True))
-        return Run(experiment.seed, self.program.objective.orient(value), oriented)
+        when = experiment.note.finished if experiment.note else None
+        return Run(experiment.seed, self.program.objective.orient(value), oriented, when=when)
 
     def record(self, attempt: Attempt, verdict: Verdict) -> None:
         """Write the verdict into the note of the attempt's first run."""

@@ -21,6 +21,7 @@ MOST_RUNS = 8  # no candidate gets more; the first incumbent has as many before 
 LEAST_BASE = 2  # runs of a later incumbent before anything is screened against it
 GUARD_ERRORS = 2.0  # standard errors worse on a guard, and the change is discarded
 GUARD_DRIFT = 0.02  # of the campaign's first baseline: what a guard may lose over all promotions together
+GUARD_RUNS = 4  # at most so many incumbent runs are made beside a change before a guard refuses it
 SIMPLER_RUNS = 4  # runs that a simplification needs to be promoted when equal
 SIMPLER_BAR = 2.0  # its bar, after one sigma is added to its improvement
 SIMPLER = "simpler, not better"
@@ -318,6 +319,14 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
         verdict = judge(change, base, noise or noise_of(ledger), calibrate=calibrate)
     slip = _guard_slip(ledger, base, promoting=verdict.decision is Decision.PROMOTE)
     if slip and verdict.decision is not Decision.DISCARD:
+        beside = _beside(runs, base)
+        if beside is not None and len(beside) < min(len(runs), GUARD_RUNS) and not auditing:
+            words = f"{slip} In case the machine changed, the incumbent is measured beside it."
+            verdict = replace(verdict, decision=Decision.OPEN, reason=words, label="")
+            return Action(Kind.RUN_INCUMBENT, verdict, _next_base_seed(ledger))
+        if beside:
+            slip = _guard_slip(ledger, beside, promoting=verdict.decision is Decision.PROMOTE)
+    if slip and verdict.decision is not Decision.DISCARD:
         verdict = replace(verdict, decision=Decision.DISCARD, reason=slip, label="")
     if verdict.decision is Decision.OPEN and auditing:
         words = "Undecided when only the closing audit was left in the budget."
@@ -477,7 +486,7 @@ def _say(verdict: Verdict, decision: Decision, why: str) -> Verdict:
 
 
 def _guard_slip(ledger: Ledger, base: Sequence[Run], promoting: bool) -> str:
-    """Why the open change fails a guard; empty where it passes or has too few runs to say."""
+    """Why the open change fails a guard against `base`; empty where it passes or has too few runs to say."""
     runs = ledger.candidate.runs if ledger.candidate else ()
     if len(runs) < 2:
         return ""
@@ -486,14 +495,20 @@ def _guard_slip(ledger: Ledger, base: Sequence[Run], promoting: bool) -> str:
         noise = Pool()
         for change in (ledger.incumbent, *ledger.closed):
             noise.add([run.guards[k] for run in change.fair if k < len(run.guards)])
-        worse, error = now - before, noise.error(len(runs), len(base))
-        if worse > 0 and worse >= GUARD_ERRORS * error:
+        worse, bound = now - before, GUARD_ERRORS * noise.error(len(runs), len(base))
+        if worse > 0 and worse >= bound:
             much = f"at least {GUARD_ERRORS:g} standard errors"
-            return f"Guard {k + 1} is worse by {worse:.4g} ± {error:.2g}: {much}."
-        if promoting and k < len(first) and now > first[k] + GUARD_DRIFT * abs(first[k]):
-            past = f"more than {GUARD_DRIFT:.0%} past the first baseline's {first[k]:.4g}"
+            return f"Guard {k + 1} is worse by {worse:.4g} ± {bound / GUARD_ERRORS:.2g}: {much}."
+        if promoting and k < len(first) and now > first[k] + max(GUARD_DRIFT * abs(first[k]), bound):
+            past = f"more than {GUARD_DRIFT:.0%} and noise past the first baseline's {first[k]:.4g}"
             return f"Guard {k + 1} is at {now:.4g}, {past}."
     return ""
+
+
+def _beside(runs: Sequence[Run], base: Sequence[Run]) -> list[Run] | None:
+    """The incumbent's runs that ended after the change's first; None where no run says when it ended."""
+    first = runs[0].when
+    return None if first is None else [run for run in base if run.when is not None and run.when > first]
 
 
 def _next_base_seed(ledger: Ledger) -> int | None:

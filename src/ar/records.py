@@ -97,13 +97,14 @@ class Decision(StrEnum):
 class Run(Record):
     """One measured run as the judge sees it: values are oriented, so that lower is better.
 
-    `guards` are in the order of the programme's `guards:`.
+    `guards` are in the order of the programme's `guards:`; `when` is the unix time of the run's end.
     """
 
     seed: int | None
     value: float
     guards: tuple[float, ...] = ()
     crashed: bool = False
+    when: float | None = None
 
 
 @dataclass(frozen=True)

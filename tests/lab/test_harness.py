@@ -20,13 +20,14 @@ from data.curve import Curve
 from data.errors import RunError
 from data.feed import REPLY, Feed
 from data.harness import Harness, Trained
+from data.pace import Pace
 from data.process import Usage
 from data.settings import load
 from data.shards import SPLITS, Manifest, Split
 from tests.lab.conftest import ROOT, Lab
 
 FIELDS = {
-    "val_bpb", "test_bpb", "train_seconds", "cpu_seconds", "peak_memory_mb", "tokens",
+    "val_bpb", "test_bpb", "train_seconds", "cpu_seconds", "work", "peak_memory_mb", "tokens",
     "tokens_per_second", "params", "steps", "corpus",
 }  # fmt: skip
 
@@ -130,6 +131,17 @@ def follow(child: Scripted, folder: Path, max_seconds: float | None = None) -> T
     feed = Feed(np.arange(200), 32, 1, 128, max_seconds, folder / "windows")
     with contextlib.closing(Curve(folder / "loss.csv", 2.0)) as curve, Progress("train", 1.0) as progress:
         return harness._follow(child, feed, curve, progress)  # type: ignore[arg-type]
+
+
+def test_work_is_counted_in_passes_of_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace()
+    assert math.isnan(pace.work(1.0))
+    assert pace.keep() > 0 and pace.keep() == 0.0  # the second is too soon
+    one = pace.cpu_seconds
+    assert 0 < one < 1 and pace.work(5 * one) == pytest.approx(5)
+    monkeypatch.setattr("data.pace.PAUSE", 0.0)
+    pace.keep()
+    assert pace.work(pace.cpu_seconds) == pytest.approx(2)
 
 
 def test_the_harness_counts_what_it_hands_out(tmp_path: Path) -> None:
