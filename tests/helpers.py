@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 Ar = Callable[..., subprocess.CompletedProcess[str]]
@@ -15,6 +15,20 @@ def run(folder: Path, *args: str, check: bool = True, **kwargs: object) -> subpr
     if check and done.returncode:
         raise AssertionError(f"{args} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done  # type: ignore[no-any-return]
+
+
+def snapshot(root: Path) -> dict[str, tuple[bytes, int]]:
+    """Contents and mtimes of the working tree and of git's index, without DVC's and git's own stores."""
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in _user_files(root)}
+
+
+def _user_files(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        store = parts[0] == ".git" or parts[:2] in ((".dvc", "tmp"), (".dvc", "cache"))
+        if path.is_file() and not store:
+            yield path
+    yield root / ".git" / "index"
 
 
 def git(folder: Path, *args: str) -> str:

@@ -20,10 +20,10 @@ PACKAGE = SOURCE / "ar"
 RANKS = {
     0: ["__init__", "errors", "text", "archiver", "redaction"],
     1: ["records", "refs", "judge", "params", "messages"],
-    2: ["program", "repo", "pipeline"],
+    2: ["program", "repo", "pipeline", "patches", "checkouts"],
     3: [
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
-        *("launcher", "crew", "promote", "ladder", "spend", "turns"),
+        *("launcher", "crew", "promote", "ladder", "spend", "turns", "agents.human"),
     ],
     4: ["campaign", "loop", "view"],
     5: ["cli", "show", "plots", "init", "doctor", "__main__"],

@@ -5,24 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from helpers import Ar, git, run
-
-
-def _snapshot(root: Path) -> dict[str, tuple[bytes, int]]:
-    """Contents and mtimes of the working tree and of git's index, without DVC's and git's own stores."""
-    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in _user_files(root)}
-
-
-def _user_files(root: Path) -> Iterator[Path]:
-    for path in sorted(root.rglob("*")):
-        parts = path.relative_to(root).parts
-        store = parts[0] == ".git" or parts[:2] in ((".dvc", "tmp"), (".dvc", "cache"))
-        if path.is_file() and not store:
-            yield path
-    yield root / ".git" / "index"
+from helpers import Ar, git, run, snapshot
 
 
 def _make_dirty(root: Path) -> None:
@@ -37,14 +22,14 @@ def _make_dirty(root: Path) -> None:
 def test_dirty_tree_stays_as_it_was_and_out_of_the_experiment(project: Path, ar: Ar) -> None:
     _make_dirty(project)
     run(project, "git", "stash", "list")
-    before = _snapshot(project)
+    before = snapshot(project)
     status = git(project, "status", "--porcelain=v2")
-    before = _snapshot(project)  # git status itself may refresh the index
+    before = snapshot(project)  # git status itself may refresh the index
     time.sleep(0.02)
 
     ar(project, "next")
 
-    assert _snapshot(project) == before
+    assert snapshot(project) == before
     assert git(project, "status", "--porcelain=v2") == status
     assert git(project, "stash", "list") == ""
     ref, rev = git(project, "for-each-ref", "refs/ar/queue", "--format=%(refname) %(objectname)").split()

@@ -26,7 +26,7 @@ def _try(root: Path, verdict: Verdict | None, x: float = 2.9, seed: int | None =
     campaign = Campaign(repo, load(root))
     history = campaign.history()
     proposal = Proposal(f"x 1.5 → {x}", "Nearer to the floor.", "human", {"x": x})
-    name = campaign.submit(prepare(repo, campaign.program, proposal, history), seed)
+    _, name = campaign.submit(prepare(repo, campaign.program, proposal, history), seed)
     code = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
     run(root, sys.executable, "-c", code)
     attempt = next(item for item in campaign.history().attempts if item.name == name)

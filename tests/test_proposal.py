@@ -84,7 +84,7 @@ def test_the_same_change_is_refused_by_the_name_of_the_first(repo: Repo) -> None
     from ar.campaign import Campaign
 
     campaign = Campaign(repo, load(repo.root))
-    name = campaign.submit(_prepare(repo, params={"x": 2.5}))
+    _, name = campaign.submit(_prepare(repo, params={"x": 2.5}))
     campaign.pipeline.close()
     with pytest.raises(BadProposal, match=name):
         _prepare(repo, params={"x": 2.5})

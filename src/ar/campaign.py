@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
 from ar import history as reading
-from ar import judge, promote, queue, refs, turns
-from ar.agents import Agent, Briefing, make
-from ar.errors import BadProposal, CannotPromote, NotFound
+from ar import judge, patches, promote, queue, refs, turns
+from ar.agents import Agent, Briefing, human, make
+from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound
 from ar.judge import Candidate, Kind, Ledger
 from ar.messages import BASELINE_AGENT, Message
+from ar.patches import Patch
 from ar.pipeline import Pipeline
 from ar.program import AgentSpec, Metric, Program
 from ar.proposal import Change, prepare
-from ar.records import Attempt, Case, Decision, Experiment, History, NoiseReport, Run, Total, Verdict
+from ar.records import (
+    Attempt,
+    Case,
+    Decision,
+    Experiment,
+    History,
+    NoiseReport,
+    Proposal,
+    Run,
+    Total,
+    Verdict,
+)
 from ar.repo import Repo
 from ar.text import signed
 from ar.worker import Worker
@@ -70,7 +82,7 @@ class Campaign:
             while True:
                 change = self._ask(spec, asked, idea)
                 try:
-                    return change, self.submit(change)
+                    return self.submit(change)
                 except BadProposal:
                     races += 1
                     if races == MAX_RACES:
@@ -91,7 +103,7 @@ class Campaign:
             try:
                 proposal = replace(agent.propose(briefing), agent=spec.name)
                 return prepare(self.repo, self.program, proposal, history)
-            except BadProposal as error:
+            except (BadProposal, BadParams) as error:
                 refused.append(str(error))
                 if len(refused) > MAX_REFUSALS:
                     raise BadProposal(
@@ -99,23 +111,54 @@ class Campaign:
                         error.mend,
                     ) from None
 
-    def submit(self, change: Change, seed: int | None = None) -> str:
-        """Queue a change's first run. Returns the experiment's name.
+    def check(self, proposal: Proposal) -> Change:
+        """The change that a proposal is, if it passes every check.
 
         Raises:
-            BadProposal: somebody queued the same change since it was checked.
+            BadProposal: it does not.
+        """
+        return prepare(self.repo, self.program, proposal, self.history())
+
+    def submit(self, change: Change, seed: int | None = None) -> tuple[Change, str]:
+        """Queue a change's first run. Returns the change as it was queued, and the experiment's name.
+
+        Raises:
+            BadProposal: somebody queued the same change since it was checked, or the branch moved and the
+                change does not apply any more.
         """
         with self.repo.lock("submit"):
             history = self.history()
-            if change.baseline != history.head:
+            proposal = change.proposal
+            moved = change.baseline != history.head
+            if moved and not proposal.tree and not proposal.edits:
                 raise BadProposal("the branch moved while the proposal was made", "propose again")
-            prepare(self.repo, self.program, change.proposal, history)
+            if moved and proposal.tree:
+                diff = patches.between(self.repo, change.baseline, proposal.tree)
+                tree = patches.apply(self.repo, history.head, diff, lambda _: False)
+                proposal = replace(proposal, tree=tree)
+            change = prepare(self.repo, self.program, proposal, history)
             action = judge.next_action(self.ledger(history, None))
             first = action.seed if action.kind is Kind.PROPOSE else self._first_seed(history)
             message = Message.of(change.proposal, change.candidate, first if seed is None else seed)
             name = refs.new_name(change.proposal.title)
             queue.put(self.repo, self.pipeline, self.program, change.tree, change.baseline, message, name)
-            return name
+            return change, name
+
+    def queue_series(
+        self, series: Sequence[tuple[str, Callable[[], Patch]]], dry_run: bool
+    ) -> Iterator[tuple[str, str | ArError]]:
+        """Queue each patch as a change of its own. Yields its label with the experiment's name (on a dry run
+        the change's title) or with why it was refused."""
+        seen: dict[str, str] = {}
+        for label, read in series:
+            try:
+                change = self.check(human.from_patch(self.repo, self.program, read(), {}, ""))
+                if change.candidate in seen:
+                    raise BadProposal(f"{seen[change.candidate]} is exactly this")
+                seen[change.candidate] = label
+                yield label, change.proposal.title if dry_run else self.submit(change)[1]
+            except (BadProposal, BadParams) as error:
+                yield label, error
 
     def replicate(self, attempt: Attempt, seed: int | None) -> str:
         """Queue another run of a candidate, with another seed."""

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -24,8 +24,10 @@ from ar.redaction import redact
 if TYPE_CHECKING:
     from ar.campaign import Campaign
     from ar.loop import Limits
-    from ar.records import Attempt, Experiment, History
+    from ar.proposal import Change
+    from ar.records import Attempt, Experiment, History, Proposal
 
+SOME_REFUSED = 3  # exit code of `ar next --series` where not all of it was queued
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -79,21 +81,58 @@ def doctor() -> None:
 
 
 @cli.command("next")
-@click.option("-n", "count", type=click.IntRange(1), default=1, show_default=True, help="How many to queue.")
-@click.option("--agent", metavar="KIND", help="Agent to ask instead of program.md's.")
-@click.option("--dry-run", is_flag=True, help="Show the proposal; queue nothing.")
-def next_(count: int, agent: str | None, dry_run: bool) -> None:
-    """Ask the agent for the next experiment and queue it."""
-    from ar.show import echo, proposal_view
+@click.option(
+    "-n", "count", type=click.IntRange(1), default=1, show_default=True, help="How many to ask for."
+)
+@click.option("--agent", metavar="NAME", help="Agent to ask instead of the one whose turn it is.")
+@click.option("--idea", metavar="TEXT", default="", help="What the agent is to try, in a sentence.")
+@click.option("--set", "values", metavar="KEY=VALUE", multiple=True, help="Your own change: set a parameter.")
+@click.option("--diff", "patch", metavar="FILE|-", type=click.File("rb"), help="Your own change: a patch.")
+@click.option("--from-worktree", is_flag=True, help="Your own change: what you have not committed.")
+@click.option("--series", metavar="DIR|RANGE", help="Your own changes: patches or commits, one each.")
+@click.option("-m", "--message", metavar="TEXT", default="", help="Why your own change should help.")
+@click.option("--dry-run", is_flag=True, help="Show it; queue nothing.")
+def next_(
+    count: int,
+    agent: str | None,
+    idea: str,
+    values: tuple[str, ...],
+    patch: IO[bytes] | None,
+    from_worktree: bool,
+    series: str | None,
+    message: str,
+    dry_run: bool,
+) -> None:
+    """Queue the next experiment: an agent's, or your own.
 
+    --set may come on top of --diff or --from-worktree. With --series, each patch is a change of its own
+    against the branch; the exit code is 3 if some were refused.
+    """
+    files = [
+        name
+        for name, given in (("--diff", patch), ("--from-worktree", from_worktree), ("--series", series))
+        if given
+    ]
+    mine = [*files, *(["--set"] if values else [])]
+    asking = [name for name, given in (("-n", count > 1), ("--agent", agent), ("--idea", idea)) if given]
+    if len(files) > 1 or (series and len(mine) > 1):
+        raise click.UsageError(f"{' and '.join(mine)} do not go together: queue one after the other.")
+    if mine and asking:
+        raise click.UsageError(f"{asking[0]} asks an agent; {mine[0]} is a change of your own.")
+    if message and (series or not mine):
+        raise click.UsageError("-m goes with a change of your own: --set, --diff or --from-worktree.")
     campaign = _campaign()
-    if dry_run:
-        change = campaign.propose(agent)
-        echo(proposal_view(change.proposal, campaign.diff(change)))
+    if series:
+        sys.exit(_queue_series(campaign, series, dry_run))
+    if mine:
+        change = campaign.check(_own(campaign, values, patch, from_worktree, message))
+        _echo_change(campaign, change, None if dry_run else campaign.submit(change)[1])
         return
-    for _ in range(count):
-        change, name = campaign.queue_next(agent)
-        echo(proposal_view(change.proposal, campaign.diff(change), name))
+    for _ in range(1 if dry_run else count):
+        if dry_run:
+            _echo_change(campaign, campaign.propose(agent, idea), None)
+        else:
+            _echo_change(campaign, *campaign.queue_next(agent, idea))
 
 
 _jobs = click.option(
@@ -280,6 +319,50 @@ def _found(history: History, name: str) -> tuple[Attempt, Experiment]:
     if not history.attempts:
         raise NotFound("there is no experiment yet", "run: ar run")
     return find(history, name)
+
+
+def _echo_change(campaign: Campaign, change: Change, name: str | None) -> None:
+    from ar.show import echo, proposal_view
+
+    echo(proposal_view(change.proposal, campaign.diff(change), name))
+
+
+def _own(
+    campaign: Campaign, values: tuple[str, ...], patch: IO[bytes] | None, from_worktree: bool, message: str
+) -> Proposal:
+    """The change that the user made."""
+    from ar import patches
+    from ar.agents import human
+
+    repo, program = campaign.repo, campaign.program
+    settings = human.parse_values(values)
+    if patch:
+        given = patches.parse(repo, patch.read(patches.MAX_BYTES + 1))
+        return human.from_patch(repo, program, given, settings, message)
+    if not from_worktree:
+        return human.from_values(repo, program, settings, message)
+    proposal, left_out = human.from_checkout(repo, program, settings, message)
+    if left_out:
+        click.echo(f"Left out, since it lies outside the scope: {', '.join(left_out)}", err=True)
+    return proposal
+
+
+def _queue_series(campaign: Campaign, source: str, dry_run: bool) -> int:
+    """Queue each patch of a series; a line each. Returns the exit code."""
+    from ar import patches
+    from ar.text import one_line
+
+    series = patches.series(campaign.repo, source)
+    done = "would be queued" if dry_run else "queued"
+    refused = 0
+    for label, outcome in campaign.queue_series(series, dry_run):
+        if isinstance(outcome, ArError):
+            refused += 1
+            click.echo(f"refused  {one_line(label)}: {one_line(outcome.message)}")
+        else:
+            click.echo(f"{done}  {one_line(label)}: {outcome}")
+    click.echo(f"{len(series) - refused} of {len(series)} {done}, {refused} refused")
+    return SOME_REFUSED if refused else 0
 
 
 def _loop(campaign: Campaign, limits: Limits, plain: bool) -> int:

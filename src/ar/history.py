@@ -80,9 +80,7 @@ def identity(repo: Repo, tree: str, program: Program) -> str:
     kept = {
         path: f"{entry.mode} {entry.blob}"
         for path, entry in repo.files(tree).items()
-        if path not in (LOCK_FILE, PROGRAM_FILE, ARGS_FILE)
-        and PurePosixPath(path).name != ".gitignore"
-        and not is_output(path, plan)
+        if path not in (PROGRAM_FILE, ARGS_FILE) and not is_generated(path, plan)
     }
     files = [path for path in sorted(program.param_files) if path in kept]
     for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
@@ -93,6 +91,11 @@ def identity(repo: Repo, tree: str, program: Program) -> str:
             kept[path] = json.dumps(values, sort_keys=True, default=str)
     text = "\n".join(f"{path}\0{what}" for path, what in sorted(kept.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_generated(path: str, plan: Layout) -> bool:
+    """Whether DVC writes this path, which makes it no part of a change: outputs, lock, `.gitignore`."""
+    return path == LOCK_FILE or PurePosixPath(path).name == ".gitignore" or is_output(path, plan)
 
 
 def is_output(path: str, plan: Layout) -> bool:

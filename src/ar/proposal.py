@@ -16,7 +16,7 @@ from ar import params
 from ar.errors import BadProposal, nearest
 from ar.history import identity, is_output, read_layout
 from ar.messages import TITLE_LIMIT
-from ar.pipeline import LOCK_FILE
+from ar.pipeline import LOCK_FILE, PIPELINE_FILE
 from ar.program import FILE as PROGRAM_FILE
 from ar.program import ParamKey, Program
 from ar.records import Edit, History, Proposal
@@ -50,15 +50,19 @@ def prepare(repo: Repo, program: Program, proposal: Proposal, history: History) 
     """
     if not proposal.title.strip() or "\n" in proposal.title:
         raise BadProposal("the title must be one line", f"at most {TITLE_LIMIT} characters")
-    contents = _edited(repo, program, proposal, history.head)
+    base = history.head
+    if proposal.tree:
+        _check_tree(repo, program, history.head, proposal.tree)
+        base = proposal.tree
+    contents = _edited(repo, program, proposal, base)
     for file, values in _by_file(program, proposal.params).items():
-        old = contents.get(file, repo.read(history.head, file))
+        old = contents.get(file, repo.read(base, file))
         if old is None:
             raise BadProposal(f"there is no {file} at the baseline", "set parameters of files that exist")
         contents[file] = params.update(old, file, _checked(old, file, values))
-    if not contents:
+    if not contents and base in (history.head, repo.tree(history.head)):
         raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
-    tree = repo.write_tree(history.head, contents)
+    tree = repo.write_tree(base, contents)
     candidate = identity(repo, tree, program)
     _refuse_repeats(candidate, history)
     return Change(proposal=proposal, baseline=history.head, tree=tree, candidate=candidate)
@@ -146,6 +150,59 @@ def _matches(path: str, pattern: str) -> bool:
     return re.fullmatch("".join(parts), path) is not None
 
 
+def may_edit(path: str, program: Program) -> bool:
+    """Whether a proposal may edit this file: it lies in the scope and is no part of the fixed frame."""
+    fixed = path.split("/")[0] in _NEVER or path in (PIPELINE_FILE, LOCK_FILE, PROGRAM_FILE)
+    return in_scope(path, program) and not fixed
+
+
+def _check_tree(repo: Repo, program: Program, head: str, tree: str) -> None:
+    """Hold every file that differs from the head to what an edit of it would be held to."""
+    changed = repo.changed(head, tree)
+    if len(changed) > MAX_EDITS:
+        raise BadProposal(f"{len(changed)} changed files are too many", f"at most {MAX_EDITS}")
+    plan = read_layout(repo, head)
+    before = repo.files(head)
+    files: dict[str, str] = {}
+    for path, entry in changed.items():
+        if path not in program.param_files or in_scope(path, program):
+            _checked_path(path, program)
+        if is_output(path, plan):
+            raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
+        if any(found is not None and not found.is_file for found in (entry, before.get(path))):
+            raise BadProposal(f"{path} is a link or a submodule", "change regular files only")
+        if entry is not None:
+            files[path] = entry.blob
+    for path, size in zip(files, repo.sizes(list(files.values())), strict=True):
+        if size > MAX_FILE_BYTES:
+            raise BadProposal(f"{path} grows beyond {MAX_FILE_BYTES} bytes", "make a smaller change")
+    for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
+        if path.endswith(".py"):
+            _check_text(path, _text(path, content or b""))
+    for path in changed:
+        if path in program.param_files:
+            _check_values(program, path, repo.read(head, path), repo.read(tree, path))
+
+
+def _check_values(program: Program, path: str, old: bytes | None, new: bytes | None) -> None:
+    """Hold a rewritten parameters file to what setting its keys would be held to; keys may come and go."""
+    if old is None or new is None:
+        raise BadProposal(f"{path} may be neither added nor deleted", "set parameters in files that exist")
+    before, after = params.flat(old, path), params.flat(new, path)
+    differ = [
+        key for key in [*before, *after] if (key in before, before.get(key)) != (key in after, after.get(key))
+    ]
+    _by_file(program, {str(ParamKey(path, key)): after.get(key) for key in differ})
+    _checked(old, path, {key: after[key] for key in differ if key in before and key in after})
+
+
+def _text(path: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise BadProposal(f"{path} is not UTF-8 text", "edit text files only") from None
+
+
 def _edited(repo: Repo, program: Program, proposal: Proposal, baseline: str) -> dict[str, bytes | None]:
     if not proposal.edits:
         return {}
@@ -163,10 +220,7 @@ def _edited(repo: Repo, program: Program, proposal: Proposal, baseline: str) -> 
             raise BadProposal(f"{path} is a link or a submodule", "edit regular files only")
         if path not in texts:
             content = repo.read(baseline, path) if entry else None
-            try:
-                texts[path] = (content or b"").decode()
-            except UnicodeDecodeError:
-                raise BadProposal(f"{path} is not UTF-8 text", "edit text files only") from None
+            texts[path] = _text(path, content or b"")
         texts[path] = _replaced(edit, texts[path], exists=entry is not None or bool(texts[path]))
     for path, text in texts.items():
         _check_text(path, text)
@@ -180,8 +234,7 @@ def _checked_path(path: str, program: Program) -> str:
             f"{path!r} is no path inside the project", "use paths relative to the project's root"
         )
     clean = str(pure)
-    protected = clean.split("/")[0] in _NEVER or clean in ("dvc.yaml", LOCK_FILE, PROGRAM_FILE)
-    if protected or not in_scope(clean, program):
+    if not may_edit(clean, program):
         allowed = ", ".join(program.scope.files) or "no file at all"
         raise BadProposal(f"{clean} lies outside the scope", f"what may change is: {allowed}")
     return clean

@@ -199,6 +199,7 @@ class Proposal(Record):
         agent: who proposes.
         params: dotted key of the parameters file to value.
         edits: text edits of files in scope.
+        tree: where the change was made on files, the head's tree with it; `edits` and `params` come on top.
         expected: expected effect in words or a number, as the agent gave it.
         simplification: declared to make things simpler at equal quality.
         parent: name of the experiment this one builds on or repairs.
@@ -210,6 +211,7 @@ class Proposal(Record):
     agent: str
     params: dict[str, Any] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
+    tree: str = ""
     expected: str = ""
     simplification: bool = False
     parent: str = ""

@@ -11,6 +11,8 @@ import contextlib
 import fcntl
 import json
 import os
+import posixpath
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -205,6 +207,27 @@ class Repo:
             at += size + 1
         return contents
 
+    def changed(self, old: str, new: str) -> dict[str, TreeEntry | None]:
+        """Path to the new entry (None: deleted) of every file that differs between two commits or trees.
+
+        Files outside the project are in it too, as `../path`.
+        """
+        options = ["-r", "-z", "--no-renames", "--end-of-options"]
+        fields = self._git.diff_tree(*options, old, new, strip_newline_in_stdout=False).split("\0")
+        found: dict[str, TreeEntry | None] = {}
+        for meta, path in zip(fields[0::2], fields[1::2], strict=False):
+            _, mode, _, blob, _ = meta.split()
+            inside = posixpath.relpath(path, self.prefix or ".")
+            found[inside] = TreeEntry(mode, blob) if int(mode) else None
+        return found
+
+    def sizes(self, blobs: Sequence[str]) -> list[int]:
+        """Bytes of every blob."""
+        lines = "".join(f"{blob}\n" for blob in blobs).encode()
+        return [
+            int(size) for size in self.run("cat-file", "--batch-check=%(objectsize)", stdin=lines).split()
+        ]
+
     def diff(self, old: str, new: str, exclude: Sequence[str] = (), stat: bool = False) -> str:
         """What changed between two commits, as a patch or as a `--stat`."""
         paths = [f":(exclude,literal){self._path(path)}" for path in exclude]
@@ -234,9 +257,7 @@ class Repo:
 
         An index of its own holds it in between, so that the user's is never read or written.
         """
-        with tempfile.TemporaryDirectory(prefix="ar-index-", dir=self._scratch()) as folder:
-            env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-            self._git.read_tree(f"{base}^{{tree}}", env=env)
+        with self.own_index(base) as env:
             if changes:
                 modes = self._modes(base, changes)
                 lines = []
@@ -246,8 +267,25 @@ class Repo:
                     else:
                         mode = modes.get(path, "100644")
                         lines.append(f"{mode} {self.write_blob(content)}\t{self._path(path)}\0")
-                self._run("update-index", "-z", "--index-info", stdin="".join(lines).encode(), env=env)
+                self.run("update-index", "-z", "--index-info", stdin="".join(lines).encode(), env=env)
             return str(self._git.write_tree(env=env))
+
+    @contextlib.contextmanager
+    def own_index(self, base: str | None = None) -> Iterator[dict[str, str]]:
+        """An index beside the user's: the environment in which git uses it.
+
+        Args:
+            base: what it holds at first; None for the state of the user's own index.
+        """
+        with tempfile.TemporaryDirectory(prefix="ar-index-", dir=self._scratch()) as folder:
+            path = Path(folder) / "index"
+            env = {"GIT_INDEX_FILE": str(path)}
+            if base is not None:
+                self._git.read_tree(f"{base}^{{tree}}", env=env)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copy2(self.top / self._git.rev_parse("--git-path", "index"), path)
+            yield env
 
     def _modes(self, base: str, paths: Iterable[str]) -> dict[str, str]:
         text = self._git.ls_tree("-r", "-z", "--end-of-options", base, "--", *map(self._path, paths))
@@ -260,12 +298,12 @@ class Repo:
         return modes
 
     def write_blob(self, content: bytes) -> str:
-        return self._run("hash-object", "-w", "--stdin", stdin=content)
+        return self.run("hash-object", "-w", "--stdin", stdin=content)
 
     def commit_tree(self, tree: str, parents: Sequence[str], message: str) -> str:
         """A commit object of `tree`; no ref moves."""
         args = [arg for parent in parents for arg in ("-p", parent)]
-        return self._run("commit-tree", tree, *args, "-F", "-", stdin=message.encode(), env=self._identity())
+        return self.run("commit-tree", tree, *args, "-F", "-", stdin=message.encode(), env=self._identity())
 
     def identity(self) -> dict[str, str]:
         """`name` and `email` as git is configured here; only those that are set."""
@@ -287,7 +325,7 @@ class Repo:
 
     def append(self, ref: str, message: str) -> str:
         """Put a commit without files on top of a ref, whoever else does the same. Returns it."""
-        empty = self._run("mktree", stdin=b"")
+        empty = self.run("mktree", stdin=b"")
         for attempt in range(_NOTE_RETRIES):
             old = self.resolve(ref)
             commit = self.commit_tree(empty, [old] if old else [], message)
@@ -318,7 +356,7 @@ class Repo:
         lines += ["prepare", "commit", ""]
         for attempt in range(20):
             try:
-                self._run("update-ref", "-m", reason, "--stdin", stdin="\n".join(lines).encode())
+                self.run("update-ref", "-m", reason, "--stdin", stdin="\n".join(lines).encode())
                 return
             except BadState as error:
                 # Another process holds the ref's lock file for an instant: that is no verdict on its value.
@@ -404,7 +442,7 @@ class Repo:
 
     def _notes_tree(self, old: str | None, changes: Mapping[str, bytes | None]) -> str:
         whole = Repo(self.top, self.top, self.git_dir)  # notes lie at the top, whatever the project's folder
-        return whole.write_tree(old or self._run("mktree", stdin=b""), changes)
+        return whole.write_tree(old or self.run("mktree", stdin=b""), changes)
 
     # -- plumbing -----------------------------------------------------------------------------------------
 
@@ -448,20 +486,33 @@ class Repo:
     def _unprefixed(self, path: str) -> str:
         return path.removeprefix(f"{self.prefix}/") if self.prefix else path
 
-    def _run(self, *args: str, stdin: bytes, env: Mapping[str, str] | None = None) -> str:
+    def run(self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
+        """What a git command at the top of the working tree printed, for what the methods above do not do.
+
+        Raises:
+            GitFailed: it exited with an error.
+        """
         done = subprocess.run(
             ["git", *args],
             cwd=self.top,
             input=stdin,
             capture_output=True,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "LC_ALL": "C", **(env or {})},
             check=False,
         )
         if done.returncode:
             said = done.stderr.decode(errors="replace")
             _raise_if_full(said)
-            raise BadState(f"git {args[0]} failed: {_brief(said)}")
-        return done.stdout.decode().strip()
+            raise GitFailed(args[0], said)
+        return done.stdout.decode(errors="surrogateescape").removesuffix("\n")
+
+
+class GitFailed(BadState):
+    """A git command exited with an error. `said` is what it printed."""
+
+    def __init__(self, command: str, said: str) -> None:
+        super().__init__(f"git {command} failed: {_brief(said)}")
+        self.said = said
 
 
 class _Git(Git):
