@@ -11,3 +11,9 @@ class RunError(LabError):
     """A run failed or was refused: crashed, diverged, overspent, tampered with or failed a probe."""
 
     exit_code = 1
+
+
+class TamperError(RunError):
+    """The code under test broke a rule: its exit code, EX_NOPERM of sysexits(3), tells `ar` so."""
+
+    exit_code = 77

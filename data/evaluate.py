@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from data.errors import RunError
+from data.errors import RunError, TamperError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +95,7 @@ class Evaluation:
     rng: random.Random = field(default_factory=random.SystemRandom)
 
     def score(self, windows: np.ndarray, progress: Callable[[float], None] | None = None) -> Score:
-        """Scores `windows`, int64 (n, length + 1). Raises RunError naming a failed probe.
+        """Scores `windows`, int64 (n, length + 1). Raises TamperError naming a failed probe.
 
         `progress` is told the share that is done.
         """
@@ -114,7 +114,7 @@ class Evaluation:
             if call.kind == "score":
                 result = self.logits.nats(windows[call.windows, 1:])
                 if not np.isfinite(result).all():
-                    raise RunError("probe failed: finite: some logits are NaN or infinite")
+                    raise TamperError("probe failed: finite: some logits are NaN or infinite")
                 nats[call.windows] = result
                 wanted = set(probed)
                 for row, window in enumerate(call.windows.tolist()):
@@ -174,7 +174,7 @@ class Evaluation:
                     change = float(np.abs(row[:cut] - expected).max())
                     allowed = self.tolerance * max(1.0, float(np.abs(expected).max()))
                     if call.kind == kind and not change <= allowed:
-                        raise RunError(f"probe failed: {kind}: {meaning} by up to {change:.3g}")
+                        raise TamperError(f"probe failed: {kind}: {meaning} by up to {change:.3g}")
         seen = list(originals.values())
         if all(float(np.ptp(row, axis=0).max()) < 1e-6 for row in seen):
-            raise RunError("probe failed: constant: the logits are the same at every position")
+            raise TamperError("probe failed: constant: the logits are the same at every position")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.errors import RunError
+from data.errors import RunError, TamperError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ class Feed:
     def serve(self, rows: int, length: int) -> bytes:
         """Fills the buffer with `rows` windows, int64 (rows, length + 1), and returns the reply.
 
-        Raises RunError when more is asked for than the budget allows.
+        Raises TamperError when more is asked for than the budget allows.
         """
         import numpy as np
 
@@ -80,7 +80,7 @@ class Feed:
                 f"train.sequence_len, {self.sequence_len}, and a request at most {BUFFER_TOKENS:,} tokens"
             )
         if self.served + rows * length > self.budget:
-            raise RunError(
+            raise TamperError(
                 f"budget exceeded: training asked for {self.served + rows * length:,} tokens, "
                 f"train.tokens is {self.budget:,}"
             )

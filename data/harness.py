@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from data import weights
 from data.console import Progress, say
 from data.curve import Curve
-from data.errors import LabError, RunError
+from data.errors import LabError, RunError, TamperError
 from data.evaluate import TOLERANCE, Evaluation, Score, choose_windows, rows_per_call
 from data.feed import Feed
 from data.logits import make_logits
@@ -239,9 +239,9 @@ def failure(name: str, words: list[str]) -> RunError:
     if words[0] == "crash":
         return RunError(f"{name} crashed: {text}")
     if words[0] == "refused":
-        return RunError(f"{name} refused: {text}")
+        return TamperError(f"{name} refused: {text}")
     if words[0] == "fail":
-        return RunError(text)
+        return TamperError(text) if text.startswith("probe failed") else RunError(text)
     return RunError(f"{name} sent a message that makes no sense: {' '.join(words)[:80]!r}")
 
 

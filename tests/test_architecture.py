@@ -23,7 +23,7 @@ RANKS = {
     2: ["program", "repo", "pipeline", "patches", "checkouts"],
     3: [
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
-        *("launcher", "crew", "promote", "ladder", "spend", "turns", "agents.human"),
+        *("launcher", "crew", "promote", "ladder", "spend", "turns", "agents.human", "integrity"),
     ],
     4: ["campaign", "loop", "view"],
     5: ["cli", "show", "plots", "init", "doctor", "__main__"],

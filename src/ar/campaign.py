@@ -13,7 +13,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from ar import history as reading
-from ar import judge, patches, promote, queue, refs, turns
+from ar import integrity, judge, patches, promote, queue, refs, turns
 from ar.agents import Agent, Briefing, human, make
 from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound
 from ar.judge import Candidate, Kind, Ledger
@@ -23,6 +23,7 @@ from ar.pipeline import Pipeline
 from ar.program import AgentSpec, Metric, Program
 from ar.proposal import Change, prepare
 from ar.records import (
+    TAMPERED,
     Attempt,
     Case,
     Decision,
@@ -31,6 +32,7 @@ from ar.records import (
     NoiseReport,
     Proposal,
     Run,
+    Status,
     Total,
     Verdict,
 )
@@ -234,6 +236,7 @@ class Campaign:
             if item is not head
             and item is not attempt
             and (item.is_decided or item.is_baseline or item.outcome == "promoted")
+            and item.outcome != TAMPERED
         )
         first = next((item for item in history.attempts if item.is_baseline), None)
         return Ledger(
@@ -282,13 +285,20 @@ class Campaign:
 
     def step(self, history: History, attempt: Attempt) -> judge.Action:
         """The judge's next step for one open candidate, none of whose runs is under way."""
+        if flaw := integrity.flaw(self.repo, self.program, history, attempt):
+            verdict = Verdict(
+                Decision.DISCARD, f"Refused: {flaw}.", runs=len(attempt.experiments), label=TAMPERED
+            )
+            return judge.Action(Kind.DISCARD, verdict)
         action = judge.next_action(self.ledger(history, attempt))
         verdict = action.verdict
         for place, guard in enumerate(self.program.guards, 1):
             verdict = replace(verdict, reason=verdict.reason.replace(f"Guard {place} ", f"{guard.key} "))
         failed = [run for run in attempt.experiments if self._failed(run)]
         if action.kind is Kind.DISCARD and failed:
-            why = failed[0].note.reason if failed[0].note and failed[0].note.reason else ""
+            why = failed[0].note.reason if failed[0].note else ""
+            if failed[0].status is Status.SUCCEEDED:
+                why = "its metrics are not in this clone; to get them: dvc fetch"
             verdict = replace(verdict, reason=f"A run {failed[0].status}{f': {why}' if why else ''}.")
         elif action.kind is Kind.PROMOTE and (words := self._overfitted(history, attempt)):
             verdict = replace(verdict, decision=Decision.DISCARD, reason=words, label="overfitted")

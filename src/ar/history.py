@@ -20,7 +20,7 @@ from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import ARGS_FILE, LOCK_FILE, PIPELINE_FILE, Layout, layout
 from ar.program import FILE as PROGRAM_FILE
 from ar.program import ParamKey, Program
-from ar.records import Attempt, Decision, Experiment, History, Note, Scalar, Status
+from ar.records import TAMPERED, Attempt, Decision, Experiment, History, Note, Scalar, Status, Verdict
 from ar.repo import Commit, Repo
 
 
@@ -261,9 +261,15 @@ def objective(experiment: Experiment, program: Program) -> float | None:
 
 def _noise(experiments: Iterable[Experiment], program: Program) -> float | None:
     groups: dict[str, list[float]] = {}
+    experiments = list(experiments)
+    tampered = {
+        run.candidate
+        for run in experiments
+        if run.note and run.note.verdict and run.note.verdict.label == TAMPERED
+    }
     for experiment in experiments:
         value = objective(experiment, program)
-        if value is not None and experiment.candidate:
+        if value is not None and experiment.candidate and experiment.candidate not in tampered:
             groups.setdefault(experiment.candidate, []).append(value)
     squares, df = 0.0, 0
     for values in groups.values():
@@ -276,14 +282,16 @@ def _noise(experiments: Iterable[Experiment], program: Program) -> float | None:
 def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: float | None) -> Attempt:
     own = [run for run in runs if run.agent != BASELINE_AGENT]
     first = (own or runs)[0]
+    verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
     values = [value for run in runs if (value := objective(run, program)) is not None]
+    if verdict and verdict.label == TAMPERED:
+        values = []
     guards = {}
     for guard in program.guards:
         measured = [number(run.metrics.get(str(guard))) for run in runs if run.status is Status.SUCCEEDED]
         known = [value for value in measured if value is not None]
         if known:
             guards[str(guard)] = fmean(known)
-    verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
     return Attempt(
         name=first.name,
         title=first.title,
@@ -294,19 +302,20 @@ def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: 
         value=fmean(values) if values else None,
         standard_error=sigma / math.sqrt(len(values)) if values and sigma is not None else None,
         guards=guards,
-        outcome=_outcome(own, runs, verdict.decision if verdict else None, merged),
+        outcome=_outcome(own, runs, verdict, merged),
         verdict=verdict,
         created=first.created,
     )
 
 
-def _outcome(
-    own: list[Experiment], runs: list[Experiment], decision: Decision | None, merged: set[str]
-) -> str:
+def _outcome(own: list[Experiment], runs: list[Experiment], verdict: Verdict | None, merged: set[str]) -> str:
     if any(run.rev in merged for run in runs):
         return "promoted"
     if not own:
         return "baseline"
+    if verdict and verdict.label == TAMPERED:
+        return TAMPERED
+    decision = verdict.decision if verdict else None
     ends = [run.status for run in own]
     for status in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED):
         if status in ends and decision is not Decision.PROMOTE:

@@ -47,6 +47,7 @@ _KIND_OF = {
     "baseline": "not decided",
     "crashed": "crashed",
     "timed out": "crashed",
+    "tampered": "crashed",
 }
 _BEST = "#0072B2"
 _BASELINE = "#4D4D4D"

@@ -84,9 +84,17 @@ def seeded_tree(repo: Repo, program: Program, tree: str, seed: int | None) -> st
 
 
 def _unlocked(lock: bytes, program: Program) -> bytes:
-    """`dvc.lock` without the stages that measure, depend on the scope or the seed, or follow from those."""
+    """`dvc.lock` without the stages that an experiment may influence."""
     data = params.parse(lock, LOCK_FILE)
     stages: dict[str, Any] = data.get("stages") or {}
+    touched = influenced_stages(stages, program)
+    data["stages"] = {name: stage for name, stage in stages.items() if name not in touched}
+    return yaml.safe_dump(data, sort_keys=False).encode()
+
+
+def influenced_stages(stages: Mapping[str, Any], program: Program) -> set[str]:
+    """Names of the stages of a `dvc.lock` that an experiment may influence: they measure, depend on the scope
+    or the seed, or follow from those."""
     touched: set[str] = set()
     written = {metric.file for metric in program.metrics}
     while True:
@@ -96,10 +104,8 @@ def _unlocked(lock: bytes, program: Program) -> bytes:
             if name not in touched and (_influenced(stage, program) or _uses(stage, written, touched, stages))
         }
         if not more:
-            break
+            return touched
         touched |= more
-    data["stages"] = {name: stage for name, stage in stages.items() if name not in touched}
-    return yaml.safe_dump(data, sort_keys=False).encode()
 
 
 def _influenced(stage: Mapping[str, Any], program: Program) -> bool:

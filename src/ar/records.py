@@ -16,6 +16,7 @@ _SPEND = re.compile(
     r"in (?P<input>\d{1,15}), cached (?P<cached>\d{1,15}), out (?P<output>\d{1,15})"
     r"(?:, usd (?P<usd>\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?))?"
 )
+TAMPERED = "tampered"  # `Verdict.label` of a candidate whose numbers may not count
 SUPERSEDED = "superseded"  # `Verdict.label` of a candidate that the branch left behind undecided
 
 
@@ -296,7 +297,7 @@ class Attempt(Record):
         standard_error: of `value`; None where the noise is not known yet.
         guards: metric name to its mean over the same runs.
         outcome: one word for the row: baseline, queued, running, open, discarded, promoted, winner
-            (judged good, not merged), crashed, timed out, cancelled.
+            (judged good, not merged), tampered (its numbers may not count), crashed, timed out, cancelled.
         created: unix time of the first run.
     """
 

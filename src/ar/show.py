@@ -102,6 +102,7 @@ def summary(history: History, program: Program, total: Total | None = None) -> T
         "winning": tried.count("winner"),
         "discarded": tried.count("discarded"),
         "crashed": tried.count("crashed") + tried.count("timed out"),
+        "tampered": tried.count("tampered"),
         "cancelled": tried.count("cancelled"),
         "open": sum(tried.count(word) for word in ("open", "queued", "running")),
     }

@@ -35,6 +35,7 @@ MARKS = {
     "discarded": ("·", "dim"),
     "crashed": ("✗", "red"),
     "timed out": ("✗", "red"),
+    "tampered": ("✗", "bold red"),
     "cancelled": ("-", "dim"),
     "running": ("▸", "yellow"),
     "queued": ("○", "dim"),

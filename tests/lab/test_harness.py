@@ -17,7 +17,7 @@ import pytest
 
 from data.console import Progress
 from data.curve import Curve
-from data.errors import RunError
+from data.errors import RunError, TamperError
 from data.feed import REPLY, Feed
 from data.harness import Harness, Trained
 from data.pace import Pace
@@ -73,12 +73,16 @@ def test_a_run_bounded_by_seconds(lab: Lab) -> None:
     assert 0 < metrics["steps"] < 101
 
 
-def test_a_patched_clock_changes_nothing(lab: Lab) -> None:
+def test_a_clock_that_was_patched_for_a_while_changes_nothing(lab: Lab) -> None:
     lab.tiny(
         "import time, os\n"
-        "time.sleep(0.6)\n"
-        "for name in ('time', 'monotonic', 'perf_counter', 'process_time'):\n"
+        "names = ('time', 'monotonic', 'perf_counter', 'process_time')\n"
+        "kept = {name: getattr(time, name) for name in names}\n"
+        "for name in kept:\n"
         "    setattr(time, name, lambda: 0.0)\n"
+        "time.sleep(0.6)\n"
+        "for name, clock in kept.items():\n"
+        "    setattr(time, name, clock)\n"
     )
     metrics = lab.metrics()
     assert 0.6 <= metrics["train_seconds"] < 10
@@ -95,11 +99,23 @@ def test_a_patched_clock_changes_nothing(lab: Lab) -> None:
         ),
         ("open('metrics.json', 'w').write('{}')", "tried to change metrics.json"),
         ("task.batch(1)", "budget exceeded: training asked for 4,160 tokens, train.tokens is 4,096"),
+        ("import time; time.monotonic = lambda: 0.0", "code under test replaced time.monotonic"),
+    ],
+)
+def test_training_that_oversteps_is_refused(lab: Lab, code: str, reason: str) -> None:
+    (lab.root / "metrics.json").write_text("{}")  # of an older run
+    lab.tiny(code)
+    lab.refused(reason, TamperError.exit_code)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
         ("task.report(8, torch.tensor(float('nan'))); task.flush()", "training diverged: loss nan"),
         ("import os; os._exit(7)", "training ended without a result (exit status 7)"),
     ],
 )
-def test_training_that_oversteps_is_refused(lab: Lab, code: str, reason: str) -> None:
+def test_training_that_fails_has_failed(lab: Lab, code: str, reason: str) -> None:
     (lab.root / "metrics.json").write_text("{}")  # of an older run
     lab.tiny(code)
     lab.refused(reason)
@@ -226,7 +242,7 @@ def test_a_cheating_model_fails_its_probe(lab: Lab, forward: str, reason: str) -
     lab.tiny()
     path = lab.root / "model/train.py"
     path.write_text(path.read_text().replace("return self.table(tokens)", f"return {forward}"))
-    lab.refused(reason)
+    lab.refused(reason, TamperError.exit_code)
 
 
 def test_a_model_that_reads_shards_when_evaluated_is_refused(lab: Lab) -> None:
@@ -235,7 +251,7 @@ def test_a_model_that_reads_shards_when_evaluated_is_refused(lab: Lab) -> None:
     path.write_text(
         path.read_text().replace("return self.table(tokens)", "return open('data/shards/val.bin')")
     )
-    lab.refused("evaluation refused: code under test opened data/shards/val.bin")
+    lab.refused("evaluation refused: code under test opened data/shards/val.bin", TamperError.exit_code)
 
 
 def test_changed_shards_are_refused(lab: Lab) -> None:

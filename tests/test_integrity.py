@@ -1,0 +1,180 @@
+"""Numbers count only if nothing but the scope differs from the baseline, whoever made the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import Ar, git, run
+
+from ar import integrity, refs
+from ar.campaign import Campaign
+from ar.history import find
+from ar.judge import Kind
+from ar.messages import Message
+from ar.program import ParamKey, Program, Scope, load
+from ar.proposal import prepare
+from ar.records import TAMPERED, Edit, Proposal, Status
+from ar.repo import Repo
+
+WORK = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
+
+Changes = dict[str, bytes | None]
+
+
+def measured_rev(root: Path) -> str:
+    """A run of the baseline."""
+    lines = git(root, "for-each-ref", "refs/exps", "--format=%(objectname) %(refname)").splitlines()
+    return next(line.split()[0] for line in lines if "/baseline-s" in line)
+
+
+def plant(root: Path, changes: Changes, name: str = "planted-000001") -> str:
+    """A result as it might arrive from anywhere: that of a baseline's run, with files changed."""
+    repo = Repo.open(root)
+    rev = measured_rev(root)
+    tree = repo.write_tree(rev, changes)
+    message = Message(title="planted", agent="optuna", candidate="0123456789abcdef", seed=1)
+    commit = repo.commit_tree(tree, [repo.head()], str(message))
+    git(root, "update-ref", str(refs.ExperimentRef(repo.head(), name)), commit)
+    return name
+
+
+def flaw(root: Path, name: str, program: Program | None = None) -> str:
+    program = program or load(root)
+    campaign = Campaign(Repo.open(root), program)
+    history = campaign.history()
+    return integrity.flaw(campaign.repo, program, history, find(history, name)[0])
+
+
+def relocked(root: Path, path: str, content: bytes) -> Changes:
+    """A file with DVC's lock changed along, as a forger would."""
+    rev = measured_rev(root)
+    lock = yaml.safe_load(git(root, "show", f"{rev}:dvc.lock"))
+    for out in lock["stages"]["fit"]["outs"]:
+        if out["path"] == path:
+            out["md5"] = hashlib.md5(content).hexdigest()
+    return {path: content, "dvc.lock": yaml.safe_dump(lock).encode()}
+
+
+def test_what_only_the_scope_changed_may_count(measured: Path) -> None:
+    edited = (measured / "fit.awk").read_bytes() + b"# better\n"
+    assert (
+        flaw(measured, plant(measured, {"fit.awk": edited, "params.yaml": b"x: 2\ny: 0.03\nseed: 4\n"})) == ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"dvc.yaml": b"stages: {}\n"}, "dvc.yaml differs from the baseline"),
+        ({".dvc/config": b"[core]\n"}, ".dvc/config differs from the baseline"),
+        ({"program.md": b"---\n---\n"}, "program.md differs from the baseline"),
+        ({"json.py": b"print()\n"}, "json.py is not as in the baseline"),
+        ({".dvcignore": None}, ".dvcignore is not as in the baseline"),
+        ({"params.yaml": b"x: 1.5\ny: 0.03\nseed: 1\nz: 1\n"}, "z is 1, not None as in the baseline"),
+        ({"params.yaml": b"x: ["}, "params.yaml cannot be read"),
+        ({"m.json": b'{"val_loss": 0.0}'}, "m.json is not what the run wrote"),
+    ],
+)
+def test_a_result_that_differs_outside_the_scope_is_refused(
+    measured: Path, changes: Changes, reason: str
+) -> None:
+    assert reason in flaw(measured, plant(measured, changes))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"loss": 1.0}', "m.json has no 'val_loss'"),
+        (b'{"val_loss": NaN}', "m.json:val_loss is not a finite number"),
+        (b'{"val_loss": "0.1"}', "m.json:val_loss is not a finite number"),
+    ],
+)
+def test_metrics_that_lack_something_are_refused(measured: Path, content: bytes, reason: str) -> None:
+    assert flaw(measured, plant(measured, relocked(measured, "m.json", content))) == reason
+
+
+def test_parameters_outside_the_scope_are_named(measured: Path) -> None:
+    program = load(measured)
+    narrow = replace(program, scope=Scope(("fit.awk",), (ParamKey("params.yaml", "x"),)))
+    name = plant(measured, {"params.yaml": b"x: 2\ny: 0.5\nseed: 3\n"})
+    assert flaw(measured, name, narrow) == "y is 0.5, not 0.03 as in the baseline"
+    assert flaw(measured, name) == ""
+
+
+def test_data_that_git_does_not_hold_are_compared_by_their_hash(measured: Path) -> None:
+    def lock(md5: str) -> bytes:
+        data = yaml.safe_load(git(measured, "show", f"{measured_rev(measured)}:dvc.lock"))
+        data["stages"]["fit"]["deps"].append({"path": "corpus", "md5": md5})
+        return yaml.safe_dump(data).encode()
+
+    repo, program = Repo.open(measured), load(measured)
+    baseline = repo.commit_tree(repo.write_tree(repo.head(), {"dvc.lock": lock("a" * 32)}), [], "baseline")
+    history = Campaign(repo, program).history()
+    some = history.attempts[0].experiments[0]
+    for md5, words in (("a", ""), ("b", "corpus is not what the baseline was measured with")):
+        tree = repo.write_tree(some.rev, {"dvc.lock": lock(md5 * 32)})
+        result = replace(some, rev=repo.commit_tree(tree, [], "result"))
+        assert integrity.changed(repo, program, result, baseline) == words
+
+
+def test_what_the_baselines_own_runs_rewrite_is_no_tampering(measured: Path) -> None:
+    repo, program = Repo.open(measured), load(measured)
+    some = Campaign(repo, program).history().attempts[0].experiments[0]
+
+    def result(text: bytes) -> str:
+        return repo.commit_tree(repo.write_tree(some.rev, {".dvcignore": text}), [], "result")
+
+    assert integrity.changed(repo, program, replace(some, rev=result(b"run 2")), result(b"run 1")) == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "found"),
+    [
+        (
+            "failed to run: train, exited with 77: train: probe failed: causality",
+            "train: probe failed: causality",
+        ),
+        ("failed to run: train, exited with 77", "the run's own checks refused it"),
+        ("failed to run: train, exited with 1: exited with 77", ""),
+        ("failed to run: train, exited with 770: x", ""),
+        ("the run ended, but m.json has no 'val_loss'", "m.json has no 'val_loss'"),
+    ],
+)
+def test_a_run_that_its_own_checks_refused(measured: Path, reason: str, found: str) -> None:
+    name = plant(measured, {"m.json": b'{"crashed": 1}\n'})
+    repo = Repo.open(measured)
+    rev = find(Campaign(repo, load(measured)).history(), name)[1].rev
+    repo.update_note(rev, lambda note: {"status": "crashed", "reason": reason})
+    assert flaw(measured, name) == found
+
+
+def test_a_change_whose_run_rewrites_what_is_fixed_is_tampered(measured: Path, ar: Ar) -> None:
+    (measured / "notes.txt").write_text("fixed\n")
+    run(measured, "git", "add", "notes.txt")
+    run(measured, "git", "commit", "-qm", "Add something fixed")
+    campaign = Campaign(Repo.open(measured), load(measured))
+    edit = Edit("fit.awk", 'print "loss", loss', 'print "loss", loss - 9 > "notes.txt"')
+    proposal = Proposal("Rewrite the notes", "Why not.", "optuna", edits=(edit,))
+    name = campaign.submit(prepare(campaign.repo, campaign.program, proposal, campaign.history()))
+    run(measured, sys.executable, "-c", WORK)
+    history = campaign.history()
+    attempt, experiment = find(history, name)
+    assert experiment.status is Status.SUCCEEDED, experiment.note
+    action = campaign.step(history, attempt)
+    assert action.kind is Kind.DISCARD
+    assert (action.verdict.label, action.reason) == (
+        TAMPERED,
+        "Refused: notes.txt differs from the baseline.",
+    )
+    campaign.record(attempt, action.verdict)
+    shown = json.loads(ar(measured, "show", "--json").stdout)["attempts"][0]
+    assert (shown["outcome"], shown["value"]) == (TAMPERED, None)
+    assert "1 tampered" in ar(measured, "show").stdout
+    assert "notes.txt differs" in ar(measured, "judge", name).stdout
+    assert "Refused: notes.txt" in ar(measured, "promote", name, check=False).stderr
