@@ -161,7 +161,7 @@ def test_a_change_whose_run_rewrites_what_is_fixed_is_tampered(measured: Path, a
     campaign = Campaign(Repo.open(measured), load(measured))
     edit = Edit("fit.awk", 'print "loss", loss', 'print "loss", loss - 9 > "notes.txt"')
     proposal = Proposal("Rewrite the notes", "Why not.", "optuna", edits=(edit,))
-    name = campaign.submit(prepare(campaign.repo, campaign.program, proposal, campaign.history()))
+    _, name = campaign.submit(prepare(campaign.repo, campaign.program, proposal, campaign.history()))
     run(measured, sys.executable, "-c", WORK)
     history = campaign.history()
     attempt, experiment = find(history, name)
