@@ -24,6 +24,7 @@ RANKS = {
     3: [
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
         *("launcher", "crew", "promote", "ladder", "spend", "turns", "agents.human", "integrity"),
+        *(f"agents.{name}" for name in ("prompt", "tools", "unseen", "api", "claude")),
     ],
     4: ["campaign", "loop", "view"],
     5: ["cli", "show", "plots", "init", "doctor", "__main__"],

@@ -1,0 +1,354 @@
+"""What an agent is told, as text: the programme, the history as a table, how things stand now.
+
+Laid out for prompt caches, which re-use what a request has in common with an earlier one from its beginning
+on: first what a campaign never changes, then the history in blocks that only grow at the end, last what is
+different every time. Older experiments take less room, by a rule that moves rarely and in large steps: a
+line each with all there is to say, then a line each in short, then a paragraph for a hundred of them.
+Whatever comes from experiments stands between tags, as data. Values of the holdout are in none of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from ar.agents.base import Briefing
+from ar.history import number
+from ar.messages import BASELINE_AGENT
+from ar.program import Program, Range
+from ar.records import Attempt, Experiment, History, Status
+from ar.redaction import redact
+from ar.text import one_line, plain, quantity, shorten_middle, signed
+
+LIMIT = 60_000  # tokens that a briefing may take
+BYTES_PER_TOKEN = 3  # UTF-8 bytes; prose has 4 to 5, tables of names and numbers 2.5 to 3.5
+
+BLOCK = 25  # experiments in one block of the table
+UNIT = 100  # experiments that are condensed, and summed up, together
+# How many of the newest whole units keep their full lines, and how many before those keep short ones: the
+# first pair that fits. At 100 to 200 bytes a line all 700 experiments of a long campaign have one.
+_PLANS = ((2, 8), (2, 4), (1, 4), (1, 2), (0, 2), (0, 0))
+_HISTORY_SHARE = 0.75  # of the limit; the rest is for the programme, the tools and the present
+_MOST_SUMMARIES = 40  # units older than that share one paragraph
+_REASON, _SHORT_TITLE = 120, 48
+_BEST, _NEWEST, _MOST_PARAMS, _MOST_PENDING = 8, 5, 120, 40
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A briefing as text, stable things first.
+
+    Args:
+        standing: equal for the whole campaign.
+        past: blocks of the history; all but the last few stay as they are when more is added.
+        settled: how many of `past` are full, so that only condensing changes them.
+        now: different every time.
+    """
+
+    standing: str
+    past: tuple[str, ...]
+    settled: int
+    now: str
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join((self.standing, *self.past, self.now))
+
+
+def tokens(text: str) -> int:
+    """About how many tokens a text takes: a third of its bytes, rather too many than too few."""
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
+
+
+def compose(briefing: Briefing) -> Prompt:
+    """The briefing as text."""
+    past, settled = _past(briefing.program, ended(briefing.history))
+    return Prompt(_standing(briefing.program), past, settled, _now(briefing))
+
+
+def fence(text: str, what: str) -> str:
+    """Text of unknown origin between two tags that it cannot forge, secrets removed."""
+    text = redact(plain(text)).strip("\n")
+    tag = next(tag for tag in ("data", *(f"data{n}" for n in range(2, 99))) if f"</{tag}" not in text)
+    return f'<{tag} of="{one_line(what).replace(chr(34), chr(39))}">\n{text}\n</{tag}>'
+
+
+# -- the programme ----------------------------------------------------------------------------------------
+
+
+def _standing(program: Program) -> str:
+    objective = program.objective
+    better = "lower" if objective.direction == "minimize" else "higher"
+    lines = [
+        "# The programme",
+        f"Objective: {objective}; {better} is better.",
+    ]
+    for guard in program.guards:
+        worse = "higher" if guard.direction == "minimize" else "lower"
+        lines.append(f"Guard: {guard} must not get worse (which is {worse}) beyond noise, nor by over 2 %.")
+    if program.seed:
+        lines.append(f"Every run sets `{program.seed}`, the seed; a proposal may not.")
+    if program.budget.timeout:
+        lines.append(f"A run is ended after {program.budget.timeout:g} s.")
+    files = ", ".join(program.scope.files) or "none"
+    params = ", ".join(str(key) for key in program.scope.params) or "none"
+    lines += [f"Files that a proposal may edit or create: {files}", f"Parameters that it may set: {params}"]
+    if program.search:
+        lines.append("Ranges that the user finds worth trying:")
+        lines += [f"  {key}: {_range(low_high)}" for key, low_high in program.search.items()]
+    lines += [
+        "",
+        "A change is kept only if its mean over fresh seeds beats the branch's by several standard errors",
+        "and no guard fails. One run screens it; it gets more seeds while it may still win. Small true gains",
+        "add up; lucky runs do not count. A simplification at equal quality is kept if declared as one.",
+        "",
+        "# The user's brief",
+        redact(plain(program.prose)).strip() or "(none)",
+    ]
+    return "\n".join(lines)
+
+
+def _range(within: Range) -> str:
+    if within.choices:
+        return ", ".join(map(str, within.choices))
+    return f"{within.low:g} to {within.high:g}{', logarithmic' if within.log else ''}"
+
+
+# -- the history ------------------------------------------------------------------------------------------
+
+
+def ended(history: History) -> list[Attempt]:
+    """Changes of which a run has ended, in the order in which the first of them did: new ones come last."""
+    return [
+        attempt
+        for attempt in history.attempts
+        if not attempt.is_baseline and any(run.status.ended for run in _own(attempt))
+    ]
+
+
+def _own(attempt: Attempt) -> list[Experiment]:
+    return [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
+
+
+def _past(program: Program, attempts: Sequence[Attempt]) -> tuple[tuple[str, ...], int]:
+    """The blocks of the table, and how many of them are full."""
+    guards = "".join(f" | {one_line(guard.key)}" for guard in program.guards)
+    head = (
+        "# The history\nOldest first. Effects are against the branch at that time, in the objective's own"
+        " direction and unit, ± one standard error.\n"
+        f"A line: name | title | effect{guards} | verdict | reason"
+    )
+    if not attempts:
+        return (f"{head}\nNothing has been tried yet.",), 0
+    full = [
+        _block(program, attempts[start : start + BLOCK], start) for start in range(0, len(attempts), BLOCK)
+    ]
+    units = len(attempts) // UNIT
+    for wanted, short in _PLANS:
+        detailed = min(units, wanted)
+        condensed = min(units - detailed, short)
+        summed = units - detailed - condensed
+        blocks = [
+            *_summaries(program, attempts, summed),
+            *(
+                _condensed(program, attempts[unit * UNIT : (unit + 1) * UNIT], unit * UNIT)
+                for unit in range(summed, summed + condensed)
+            ),
+            *full[(summed + condensed) * UNIT // BLOCK :],
+        ]
+        if sum(map(tokens, blocks)) <= _HISTORY_SHARE * LIMIT:
+            break
+    blocks[0] = f"{head}\n{blocks[0]}"
+    return tuple(blocks), len(blocks) - (len(attempts) % BLOCK > 0)
+
+
+def _block(program: Program, attempts: Sequence[Attempt], start: int) -> str:
+    lines = "\n".join(line(program, attempt) for attempt in attempts)
+    return fence(lines, f"experiments from {start + 1} on")
+
+
+def line(program: Program, attempt: Attempt) -> str:
+    """All of an experiment that fits on a line."""
+    guards = [
+        f"{fmean(values):.4g}" if values else ""
+        for values in (_measured(attempt, str(g)) for g in program.guards)
+    ]
+    cells = [
+        attempt.name,
+        attempt.title,
+        effect(program, attempt),
+        *guards,
+        _verdict(attempt),
+        reason(program, attempt),
+    ]
+    return " | ".join(one_line(cell) for cell in cells)
+
+
+def _measured(attempt: Attempt, metric: str) -> list[float]:
+    runs = [run for run in _own(attempt) if run.status is Status.SUCCEEDED]
+    return [value for run in runs if (value := number(run.metrics.get(metric))) is not None]
+
+
+def effect(program: Program, attempt: Attempt) -> str:
+    verdict = attempt.verdict
+    if verdict is None or verdict.effect is None:
+        return ""
+    return signed(program.objective.orient(verdict.effect), verdict.standard_error)
+
+
+def _verdict(attempt: Attempt) -> str:
+    label = attempt.verdict.label if attempt.verdict else ""
+    return f"{attempt.outcome} ({label})" if label else attempt.outcome
+
+
+def reason(program: Program, attempt: Attempt) -> str:
+    """Why the verdict is what it is, or how the run failed; nothing of the holdout."""
+    failed = next((run for run in _own(attempt) if run.note and run.note.reason), None)
+    said = failed.note.reason if failed and failed.note else ""
+    said = said or (attempt.verdict.reason if attempt.verdict else "")
+    return shorten_middle(one_line(hide_holdout(said, program)), _REASON)
+
+
+def hide_holdout(text: str, program: Program) -> str:
+    """The text without the lines that name the holdout's metric."""
+    if program.holdout is None:
+        return text
+    key = program.holdout.key.rpartition(".")[2].lower()
+    lines = text.split("\n")
+    return "\n".join("[a line about the holdout removed]" if key in item.lower() else item for item in lines)
+
+
+def _condensed(program: Program, attempts: Sequence[Attempt], start: int) -> str:
+    lines = [
+        " | ".join(
+            (
+                one_line(attempt.name),
+                shorten_middle(one_line(attempt.title), _SHORT_TITLE),
+                effect(program, attempt).partition(" ")[0],
+                attempt.outcome,
+            )
+        )
+        for attempt in attempts
+    ]
+    what = f"experiments {start + 1} to {start + len(attempts)}, in short: name | title | effect | verdict"
+    return fence("\n".join(lines), what)
+
+
+def _summaries(program: Program, attempts: Sequence[Attempt], units: int) -> list[str]:
+    """A paragraph a unit; the oldest units together where there are very many."""
+    first = max(0, units - _MOST_SUMMARIES)
+    spans = [(0, first)] if first else []
+    spans += [(unit, unit + 1) for unit in range(first, units)]
+    return [_summary(program, attempts[start * UNIT : end * UNIT], start * UNIT) for start, end in spans]
+
+
+def _summary(program: Program, attempts: Sequence[Attempt], start: int) -> str:
+    outcomes = Counter(attempt.outcome for attempt in attempts)
+    subjects = Counter(one_line(attempt.title).partition(" ")[0] for attempt in attempts)
+    lines = [
+        ", ".join(f"{count} {word}" for word, count in outcomes.most_common()),
+        "first words of their titles: "
+        + ", ".join(f"{shorten_middle(word, 40)} ×{count}" for word, count in subjects.most_common(15)),
+    ]
+    promoted = [attempt for attempt in attempts if attempt.outcome == "promoted"]
+    lines += [f"promoted: {_brief(program, attempt)}" for attempt in promoted[:10]]
+    lines += [f"among the best: {_brief(program, attempt)}" for attempt in best(attempts, 3)]
+    what = f"experiments {start + 1} to {start + len(attempts)}, summed up; `history` lists them"
+    return fence("\n".join(lines), what)
+
+
+def _brief(program: Program, attempt: Attempt) -> str:
+    title = shorten_middle(one_line(attempt.title), _SHORT_TITLE)
+    return f"{one_line(attempt.name)} | {title} | {effect(program, attempt)} | {attempt.outcome}"
+
+
+def best(attempts: Iterable[Attempt], count: int) -> list[Attempt]:
+    """Those with the most convincing improvements, the best first; of the holdout's victims none."""
+    better = [
+        (attempt.verdict.effect / (attempt.verdict.standard_error or 1e-300), attempt)
+        for attempt in attempts
+        if attempt.verdict
+        and attempt.verdict.effect is not None
+        and attempt.verdict.effect < 0
+        and attempt.verdict.label != "overfitted"
+    ]
+    return [attempt for _, attempt in sorted(better, key=lambda pair: pair[0])[:count]]
+
+
+# -- the present ------------------------------------------------------------------------------------------
+
+
+def _now(briefing: Briefing) -> str:
+    program, history = briefing.program, briefing.history
+    parts = ["# How things stand", *_level(program, history)]
+    attempts = ended(history)
+    if attempts:
+        parts.append("The newest: " + ", ".join(one_line(item.name) for item in attempts[-_NEWEST:]))
+    leading = best(attempts, _BEST)
+    if leading:
+        parts.append(fence("\n".join(_brief(program, item) for item in leading), "the best effects so far"))
+    parts.append(_pending(history))
+    parts.append(_params(briefing))
+    if briefing.lane:
+        parts.append(f"Your lane is: {one_line(briefing.lane)}. Others work on the rest; keep to it.")
+    if briefing.idea:
+        parts.append(
+            "The user asks for this very idea to be tried; make it into a sound experiment:\n"
+            + redact(plain(briefing.idea)).strip()
+        )
+    if briefing.refused:
+        refusals = "\n".join(f"- {plain(item)}" for item in briefing.refused)
+        parts.append(
+            f"Your last answers to this very question were refused:\n{fence(refusals, 'the refusals')}"
+        )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _level(program: Program, history: History) -> list[str]:
+    key, now = program.objective.key, history.now
+    lines = []
+    if now is None or now.value is None:
+        lines.append(f"The branch ({history.head[:9]}) is not measured yet.")
+    else:
+        lines.append(
+            f"The branch ({history.head[:9]}) has {key} {quantity(now.value, now.standard_error)}"
+            f" over {len([run for run in now.experiments if run.status.ended])} runs."
+        )
+    first = next((item for item in history.attempts if item.is_baseline), None)
+    if first and now and first is not now and first.value is not None:
+        lines.append(f"The campaign began at {quantity(first.value, first.standard_error)}.")
+    if history.sigma is not None:
+        lines.append(
+            f"Noise: runs of equal code have a standard deviation of {quantity(history.sigma)} {key} between"
+            " seeds. An effect far below that will take many runs to show, or never will."
+        )
+    return lines
+
+
+def _pending(history: History) -> str:
+    """What waits, runs, or wants more runs: others must not propose it again."""
+    waiting = [item for item in history.attempts if item.outcome in ("queued", "running", "open", "winner")]
+    waiting = [item for item in waiting if not item.is_baseline and item.baseline == history.head]
+    if not waiting:
+        return "Nothing is queued or running."
+    lines = [
+        f"{one_line(item.name)} | {one_line(item.title)} | {item.outcome} | {one_line(item.agent)}"
+        for item in waiting[-_MOST_PENDING:]
+    ]
+    if len(waiting) > _MOST_PENDING:
+        lines.insert(0, f"{len(waiting) - _MOST_PENDING} more, and:")
+    return fence("\n".join(lines), "under way, do not propose again: name | title | state | agent")
+
+
+def _params(briefing: Briefing) -> str:
+    allowed = [
+        f"{name.removeprefix('params.yaml:')} = {value}"
+        for name, value in briefing.params.items()
+        if any(key.flat == name or name.startswith(f"{key.flat}.") for key in briefing.program.scope.params)
+    ]
+    if not allowed:
+        return ""
+    rest = [f"… {len(allowed) - _MOST_PARAMS} more"] if len(allowed) > _MOST_PARAMS else []
+    return fence("\n".join(allowed[:_MOST_PARAMS] + rest), "the branch's parameters that may be set")
