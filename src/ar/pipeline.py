@@ -40,19 +40,21 @@ class Layout:
         stages: names, in file order.
         outputs: every output path: outs, metrics and plots.
         metrics, params: the files that hold them.
+        plots: files and folders with curves.
     """
 
     stages: tuple[str, ...] = ()
     outputs: frozenset[str] = frozenset()
     metrics: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
+    plots: tuple[str, ...] = ()
 
 
 def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
     """The layout of a pipeline. Templated paths are known once `dvc.lock` has them resolved."""
     declared = _mapping(pipeline)
     stages = declared.get("stages") or {}
-    outputs, metrics, params = set(), [], []
+    outputs, metrics, params, plots = set(), [], [], []
     for stage in stages.values():
         if not isinstance(stage, dict):
             continue
@@ -62,6 +64,8 @@ def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
             outputs.update(paths)
             if kind == "metrics":
                 metrics += paths
+            elif kind == "plots":
+                plots += paths
         params += [
             next(iter(item)) if isinstance(item, dict) else "params.yaml" for item in body.get("params") or []
         ]
@@ -76,6 +80,7 @@ def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
         outputs=frozenset(path for path in outputs if "${" not in path),
         metrics=tuple(dict.fromkeys(path for path in metrics if "${" not in path)),
         params=tuple(dict.fromkeys(path for path in params if "${" not in path)),
+        plots=tuple(dict.fromkeys(path for path in plots if "${" not in path)),
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ar.agents.base import Briefing
+from ar.agents.unseen import without_holdout
 from ar.history import number
 from ar.messages import BASELINE_AGENT
 from ar.program import Program, Range
@@ -68,11 +69,14 @@ def compose(briefing: Briefing) -> Prompt:
     return Prompt(_standing(briefing.program), past, settled, _now(briefing))
 
 
-def fence(text: str, what: str) -> str:
-    """Text of unknown origin between two tags that it cannot forge, secrets removed."""
+def fence(text: str, what: str, limit: int | None = None) -> str:
+    """Text of unknown origin between two tags that it cannot forge: without secrets and control characters,
+    shortened from the middle to `limit` characters."""
     text = redact(plain(text)).strip("\n")
+    if limit is not None:
+        text = shorten_middle(text, limit)
     tag = next(tag for tag in ("data", *(f"data{n}" for n in range(2, 99))) if f"</{tag}" not in text)
-    return f'<{tag} of="{one_line(what).replace(chr(34), chr(39))}">\n{text}\n</{tag}>'
+    return f'<{tag} of="{redact(one_line(what)).replace(chr(34), chr(39))}">\n{text}\n</{tag}>'
 
 
 # -- the programme ----------------------------------------------------------------------------------------
@@ -208,16 +212,7 @@ def reason(program: Program, attempt: Attempt) -> str:
     failed = next((run for run in _own(attempt) if run.note and run.note.reason), None)
     said = failed.note.reason if failed and failed.note else ""
     said = said or (attempt.verdict.reason if attempt.verdict else "")
-    return shorten_middle(one_line(hide_holdout(said, program)), _REASON)
-
-
-def hide_holdout(text: str, program: Program) -> str:
-    """The text without the lines that name the holdout's metric."""
-    if program.holdout is None:
-        return text
-    key = program.holdout.key.rpartition(".")[2].lower()
-    lines = text.split("\n")
-    return "\n".join("[a line about the holdout removed]" if key in item.lower() else item for item in lines)
+    return shorten_middle(one_line(without_holdout(said, program, attempt.experiments)), _REASON)
 
 
 def _condensed(program: Program, attempts: Sequence[Attempt], start: int) -> str:

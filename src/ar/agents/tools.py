@@ -1,0 +1,380 @@
+"""What an agent can look at and try while it makes up its mind: files of the branch, earlier experiments.
+
+Files come from the head's tree in git, never from a working tree. Every answer is data between tags: free of
+secrets and of the holdout, and short enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fnmatch
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ar import history as reading
+from ar import promote
+from ar.agents import prompt
+from ar.agents.base import Briefing
+from ar.agents.unseen import mentions, without_holdout
+from ar.errors import ArError, NotFound, nearest
+from ar.program import Program
+from ar.proposal import in_scope, prepare
+from ar.records import Attempt, Edit, Experiment, Proposal
+from ar.redaction import redact
+from ar.repo import Repo
+from ar.text import one_line, plain, quantity, shorten_middle
+
+MOST = 32_000  # characters of one answer
+_LINES, _FILES, _HITS, _ROWS, _POINTS, _CURVES = 400, 500, 60, 100, 16, 3
+_LOG, _DIFF, _WORDS, _CURVE = 6_000, 12_000, 4_000, 2_000  # characters of an experiment's parts
+_BIGGEST = 2_000_000  # bytes of a file that is worth reading as text
+
+_TEXT = {"type": "string"}
+_WHOLE = {"type": "integer"}
+
+
+def _described(schema: Mapping[str, Any], words: str) -> dict[str, Any]:
+    return {**schema, "description": words}
+
+
+def _object(**properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema as strict tools want it: every property is there, and no other."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+_CHANGE: dict[str, Mapping[str, Any]] = {
+    "params": {
+        "type": "array",
+        "description": "Parameters to set; may be empty.",
+        "items": _object(
+            key=_described(_TEXT, "Dotted key as the list of parameters has it."),
+            value={"anyOf": [{"type": "number"}, _TEXT, {"type": "boolean"}]},
+        ),
+    },
+    "edits": {
+        "type": "array",
+        "description": "Edits of files in scope, applied in order; may be empty.",
+        "items": _object(
+            path=_described(_TEXT, "Relative to the project's root."),
+            old=_described(_TEXT, "Text that stands exactly once in the file; empty creates the file."),
+            new=_described(_TEXT, "What replaces it."),
+        ),
+    },
+}
+
+SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
+    "list_files": (
+        "List the files of the branch; those that a proposal may edit are marked with *.",
+        _object(pattern=_described(_TEXT, "Glob such as model/*.py; empty for all.")),
+    ),
+    "read_file": (
+        "Read a file of the branch as it is now.",
+        _object(
+            path=_TEXT,
+            start=_described(_WHOLE, "First line, from 1."),
+            lines=_described(_WHOLE, f"How many; at most {_LINES}."),
+        ),
+    ),
+    "search_code": (
+        "Find a text (no regular expression; upper and lower case are the same) in the branch's files.",
+        _object(text=_TEXT, pattern=_described(_TEXT, "Glob of the files to look in; empty for all.")),
+    ),
+    "history": (
+        "List earlier experiments, a line each, as in the briefing's table.",
+        _object(
+            contains=_described(_TEXT, "Text that name, title, hypothesis or agent has; empty for any."),
+            outcome=_described(_TEXT, "promoted, discarded, crashed, open, queued, …; empty for any."),
+            sort={"type": "string", "enum": ["newest", "oldest", "best", "worst"]},
+            skip=_described(_WHOLE, "How many of the first to leave out."),
+            limit=_described(_WHOLE, f"How many; at most {_ROWS}."),
+        ),
+    ),
+    "show_experiment": (
+        "Open one experiment: hypothesis, change, verdict, loss curve, the end of what it printed.",
+        _object(name=_TEXT),
+    ),
+    "try_edit": (
+        "Check a change without proposing it: does it apply, compile, and keep to the scope?",
+        _object(**_CHANGE),
+    ),
+    "propose": (
+        "Propose the experiment to run next. This ends your turn, unless it is refused.",
+        _object(
+            title=_described(_TEXT, "What changes, at most 72 characters."),
+            hypothesis=_described(_TEXT, "Why it should help, in a few sentences."),
+            evidence={
+                "type": "array",
+                "description": "Names of the experiments that it rests on; may be empty.",
+                "items": _TEXT,
+            },
+            expected=_described(_TEXT, "Effect on the objective that you expect, in its unit."),
+            refuted_by=_described(_TEXT, "What result would refute the hypothesis."),
+            **_CHANGE,
+            simplification=_described(
+                {"type": "boolean"}, "It only makes things simpler, and is to be kept if nothing gets worse."
+            ),
+            builds_on=_described(_TEXT, "Name of the experiment that it repairs or refines; else empty."),
+        ),
+    ),
+}
+
+
+class BadInput(ArError):
+    """A tool was called with something that its schema does not allow."""
+
+
+class Tools:
+    """The tools of one turn, over the history and the head that its briefing has."""
+
+    def __init__(self, repo: Repo, briefing: Briefing) -> None:
+        self.repo = repo
+        self.program = briefing.program
+        self.history = briefing.history
+        self.head = briefing.history.head
+        self.files = repo.files(self.head)
+        self.layout = reading.read_layout(repo, self.head)
+
+    def answer(self, name: str, given: Mapping[str, Any]) -> str:
+        """What a tool says.
+
+        Raises:
+            ArError: it cannot say it, and what would help.
+        """
+        if name not in SCHEMAS or name == "propose":
+            raise BadInput(f"there is no tool '{name}'", nearest(name, SCHEMAS))
+        check(given, SCHEMAS[name][1], name)
+        text: str = getattr(self, f"_{name}")(**given)
+        return text
+
+    def proposal(self, given: Mapping[str, Any]) -> Proposal:
+        """What `propose` was called with, as a proposal.
+
+        Raises:
+            BadInput: it is not what the schema asks for, or names experiments that do not exist.
+        """
+        check(given, SCHEMAS["propose"][1], "propose")
+        for name in [*given["evidence"], *filter(None, [given["builds_on"]])]:
+            try:
+                reading.find(self.history, name)
+            except NotFound as error:
+                raise BadInput(error.message, f"cite experiments by their names. {error.mend}") from None
+        parts = [plain(given["hypothesis"]).strip()]
+        if given["evidence"]:
+            parts.append(f"Evidence: {', '.join(map(one_line, given['evidence']))}.")
+        if given["refuted_by"].strip():
+            parts.append(f"Refuted if: {one_line(given['refuted_by'])}")
+        return Proposal(
+            title=one_line(given["title"]),
+            hypothesis="\n\n".join(parts),
+            agent="claude",
+            **_change(given),
+            expected=one_line(given["expected"]),
+            simplification=given["simplification"],
+            parent=one_line(given["builds_on"]),
+        )
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def _list_files(self, pattern: str) -> str:
+        found = [path for path in sorted(self.files) if _fits(path, pattern)]
+        lines = [f"{'* ' if in_scope(path, self.program) else '  '}{path}" for path in found[:_FILES]]
+        if len(found) > _FILES:
+            lines.append(f"… {len(found) - _FILES} more: give a narrower pattern")
+        return prompt.fence("\n".join(lines) or "no file fits", "the files of the branch", MOST)
+
+    def _read_file(self, path: str, start: int, lines: int) -> str:
+        text = next(iter(self._texts([path]).values()), None)
+        if text is None:
+            near = nearest(path, self.files) if len(self.files) < 5_000 else "use list_files"
+            raise NotFound(f"no text file of the branch is called '{path}'", near)
+        if mentions(text, self.program) and self._is_result(path):
+            raise NotFound(f"{path} holds values of the holdout, which no agent sees", "use show_experiment")
+        rows = text.split("\n")
+        first = max(1, start)
+        part = rows[first - 1 : first - 1 + max(1, min(lines, _LINES))]
+        what = f"{path}, lines {first} to {first - 1 + len(part)} of {len(rows)}"
+        return prompt.fence("\n".join(part), what, MOST)
+
+    def _search_code(self, text: str, pattern: str) -> str:
+        if not text.strip():
+            raise BadInput("the text to search for is empty", "say what to look for")
+        paths = [path for path in sorted(self.files) if _fits(path, pattern) and not self._is_result(path)]
+        wanted = text.lower()
+        hits = [
+            f"{path}:{place}: {shorten_middle(redact(row.strip()), 200)}"
+            for path, content in self._texts(paths).items()
+            for place, row in enumerate(content.split("\n"), 1)
+            if wanted in row.lower()
+        ]
+        if len(hits) > _HITS:
+            hits = [*hits[:_HITS], f"… {len(hits) - _HITS} more: give a narrower pattern"]
+        return prompt.fence("\n".join(hits) or "nothing found", f"places with {text[:60]!r}", MOST)
+
+    def _texts(self, paths: list[str]) -> dict[str, str]:
+        """Those of the paths that are text files of the head, whatever else the paths try to be."""
+        known = [path for path in paths if path in self.files and self.files[path].is_file]
+        contents = self.repo.read_many([(self.head, path) for path in known])
+        return {
+            path: content.decode(errors="replace")
+            for path, content in zip(known, contents, strict=True)
+            if content is not None and len(content) <= _BIGGEST and b"\0" not in content[:8000]
+        }
+
+    def _is_result(self, path: str) -> bool:
+        """Whether runs write this file."""
+        metric_files = (*self.layout.metrics, *(metric.file for metric in self.program.metrics))
+        return reading.is_output(path, self.layout) or path in metric_files
+
+    # -- experiments --------------------------------------------------------------------------------------
+
+    def _history(self, contains: str, outcome: str, sort: str, skip: int, limit: int) -> str:
+        wanted = contains.lower()
+        found = [
+            attempt
+            for attempt in self.history.attempts
+            if not attempt.is_baseline
+            and (not outcome or attempt.outcome == outcome)
+            and (not wanted or wanted in _searched(attempt))
+        ]
+        if sort == "newest":
+            found.reverse()
+        elif sort in ("best", "worst"):
+            found = [item for item in found if item.verdict and item.verdict.effect is not None]
+            found.sort(key=lambda item: item.verdict.effect or 0.0, reverse=sort == "worst")  # type: ignore[union-attr]
+        part = found[max(0, skip) : max(0, skip) + max(1, min(limit, _ROWS))]
+        lines = "\n".join(prompt.line(self.program, attempt) for attempt in part)
+        return prompt.fence(lines or "none", f"{len(part)} of {len(found)} experiments, {sort} first")
+
+    def _show_experiment(self, name: str) -> str:
+        attempt, run = reading.find(self.history, name)
+        facts = [prompt.line(self.program, attempt), *self._values(attempt)]
+        if attempt.verdict and not mentions(attempt.verdict.reason, self.program):
+            facts.append(f"judge: {attempt.verdict.reason}")
+        if run.expected:
+            facts.append(f"expected: {run.expected}")
+        parts = [
+            prompt.fence("\n".join(facts), run.name),
+            prompt.fence(run.hypothesis or "(none)", "its hypothesis", _WORDS),
+            prompt.fence(self._diff(run), "its change", _DIFF),
+        ]
+        parts += self._curves(run)
+        printed = run.note.log if run.note else ""
+        if printed:
+            shown = without_holdout(printed, self.program, attempt.experiments)
+            parts.append(prompt.fence(shown, "the end of what it printed", _LOG))
+        return "\n".join(parts)
+
+    def _values(self, attempt: Attempt) -> list[str]:
+        """Objective and guards, a line a run."""
+        lines = []
+        for run in attempt.experiments:
+            shown = [
+                f"{metric.key} {quantity(value)}"
+                for metric in (self.program.objective, *self.program.guards)
+                if (value := reading.number(run.metrics.get(str(metric)))) is not None
+            ]
+            seed = "" if run.seed is None else f", seed {run.seed}"
+            lines.append(f"run {run.name}{seed}: {run.status}{', ' if shown else ''}{', '.join(shown)}")
+        return lines
+
+    def _diff(self, run: Experiment) -> str:
+        patch = promote.changed(self.repo, self.program, run.baseline, run.rev)
+        return patch or "nothing besides outputs"
+
+    def _curves(self, run: Experiment) -> list[str]:
+        """Curves that the run left in its commit, thinned out."""
+        if not run.status.ended:
+            return []
+        inside = tuple(f"{path.rstrip('/')}/" for path in self.layout.plots)
+        paths = [
+            path
+            for path in self.repo.files(run.rev)
+            if (path in self.layout.plots or path.startswith(inside)) and not mentions(path, self.program)
+        ]
+        contents = self.repo.read_many([(run.rev, path) for path in paths])
+        tables = {
+            path: _thinned(path, content or b"", self.program)
+            for path, content in zip(paths, contents, strict=True)
+        }
+        curves = [(path, table) for path, table in tables.items() if table]
+        return [prompt.fence(table, f"its curve {path}", _CURVE) for path, table in curves[:_CURVES]]
+
+    def _try_edit(self, params: list[Any], edits: list[Any]) -> str:
+        given = {"params": params, "edits": edits}
+        tried = Proposal("try", "", "claude", **_change(given))
+        change = prepare(self.repo, self.program, tried, self.history)
+        patch = self.repo.diff(self.head, change.tree)
+        return "It applies, keeps to the scope and is new.\n" + prompt.fence(patch, "the change", _DIFF)
+
+
+def check(given: Any, schema: Mapping[str, Any], place: str) -> None:
+    """Hold an input against the part of JSON schema that the tools use.
+
+    Raises:
+        BadInput: where it differs.
+    """
+    if "anyOf" in schema:
+        if isinstance(given, str | int | float):
+            return
+        raise BadInput(f"{place} should be a plain value", "see the tool's schema")
+    kinds: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
+    kind = kinds[schema["type"]]
+    if not isinstance(given, kind) or (kind is int and isinstance(given, bool)):
+        raise BadInput(f"{place} should be of type {schema['type']}", "see the tool's schema")
+    if kind is dict:
+        for key in schema["required"]:
+            if key not in given:
+                raise BadInput(f"{place} lacks '{key}'", "give every property of the tool's schema")
+        for key, value in given.items():
+            if key not in schema["properties"]:
+                raise BadInput(f"{place} has an unknown '{key}'", nearest(key, schema["properties"]))
+            check(value, schema["properties"][key], f"{place}.{key}")
+    elif kind is list:
+        for index, item in enumerate(given):
+            check(item, schema["items"], f"{place}[{index}]")
+    elif given not in schema.get("enum", [given]):
+        raise BadInput(f"{place} is {given!r}", nearest(str(given), schema["enum"]))
+
+
+def _change(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "params": {item["key"]: item["value"] for item in given["params"]},
+        "edits": tuple(Edit(item["path"], item["old"], item["new"]) for item in given["edits"]),
+    }
+
+
+def _fits(path: str, pattern: str) -> bool:
+    return not pattern or fnmatch.fnmatchcase(path, pattern) or path.startswith(f"{pattern.rstrip('/')}/")
+
+
+def _searched(attempt: Attempt) -> str:
+    first = reading.with_verdict(attempt)
+    return "\n".join((attempt.name, attempt.title, attempt.agent, first.hypothesis)).lower()
+
+
+def _thinned(path: str, content: bytes, program: Program) -> str:
+    """A table of a few rows, evenly spaced, first and last among them; columns of the holdout left out."""
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(ValueError, csv.Error, UnicodeDecodeError):
+        if path.endswith(".json"):
+            data = json.loads(content)
+            rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
+        elif path.endswith((".csv", ".tsv")):
+            delimiter = "\t" if path.endswith(".tsv") else ","
+            rows = list(csv.DictReader(io.StringIO(content.decode()), delimiter=delimiter))
+    if not rows:
+        return ""
+    columns = [str(key) for key in rows[0] if key and not mentions(str(key), program)]
+    last = len(rows) - 1
+    chosen = sorted({round(index * last / (_POINTS - 1)) for index in range(_POINTS)})
+    lines = [" ".join(columns)]
+    lines += [" ".join(str(rows[index].get(key, "")) for key in columns) for index in chosen]
+    return "\n".join(lines)
