@@ -43,6 +43,8 @@ SEAMS = {
     "altair": "plots",
     "vl_convert": "plots",
     "optuna": "agents.optuna",
+    "anthropic": "agents.api",
+    "httpx2": "agents.api",
     "click": "cli",
 }
 NEVER = {"torch", "model", "data"}  # the lab's: it meets us in dvc.yaml, params.yaml and the metrics files

@@ -158,11 +158,38 @@ def _metrics(repo: Repo, program: Program) -> list[Check]:
 
 
 def _agent(program: Program, spec: AgentSpec) -> Check:
+    if spec.kind == "claude":
+        return _claude(spec)
     if not program.search:
         return Check("agent", False, f"{spec.name} has no ranges to search", "add search: to program.md")
     if importlib.util.find_spec("optuna") is None:
         return Check("agent", False, "optuna is not installed", "run: pip install optuna")
     return Check("agent", True, f"{spec.name} over {len(program.search)} parameters; needs no key")
+
+
+def _claude(spec: AgentSpec) -> Check:
+    """What can be told without asking anybody: package, key, and where the key would be sent."""
+    if importlib.util.find_spec("anthropic") is None:
+        return Check(
+            "agent", False, "the package anthropic is not installed", "run: pip install 'dvc-ar[claude]'"
+        )
+    names = (
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "ANTHROPIC_PROFILE",
+        "ANTHROPIC_IDENTITY_TOKEN_FILE",
+    )
+    key = next((name for name in names if os.environ.get(name)), None)
+    where = spec.base_url or os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
+    if key is None:
+        return Check(
+            "agent",
+            False,
+            f"{spec.name}: no key for {where} in the environment",
+            "run: export ANTHROPIC_API_KEY=…, or set agent: {kind: optuna} in program.md",
+            required=not spec.fallback,
+        )
+    return Check("agent", True, f"{spec.name}: {spec.model} at {where}, with {key}")
 
 
 def _sandbox(program: Program) -> Check:

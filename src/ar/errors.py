@@ -52,6 +52,18 @@ class Conflict(ArError):
     """A ref moved under us, or two sides changed the same thing."""
 
 
+class AgentFailed(ArError):
+    """An agent could not answer.
+
+    Args:
+        passing: it may yet, without anybody mending anything.
+    """
+
+    def __init__(self, message: str, mend: str | None = None, passing: bool = False) -> None:
+        super().__init__(message, mend)
+        self.passing = passing
+
+
 class OutOfBudget(ArError):
     """What is about to be done would spend more than `program.md` allows."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -93,6 +94,15 @@ class Scope:
 
 
 @dataclass(frozen=True)
+class Prices:
+    """US dollars for a million tokens: sent, answered from the prompt cache, received."""
+
+    input: float
+    cached: float
+    output: float
+
+
+@dataclass(frozen=True)
 class AgentSpec:
     """One who proposes.
 
@@ -100,11 +110,19 @@ class AgentSpec:
         kind: which agent.
         lane: the field it keeps to ("optimizer", "data order"); empty for all of them.
         weight: its share of the proposals, relative to the other agents'.
+        model, base_url, prices: of the API that answers; an empty `base_url` is the client's own.
+        timeout: seconds that one answer may take.
+        fallback: kind of the agent that proposes while this one cannot; empty for none.
     """
 
     kind: str = "optuna"
     lane: str = ""
     weight: float = 1.0
+    model: str = "claude-opus-5-5"
+    base_url: str = ""
+    prices: Prices | None = None
+    timeout: float = 900.0
+    fallback: str = ""
 
     @property
     def name(self) -> str:
@@ -126,11 +144,14 @@ class Budget:
     Args:
         runs: runs in all.
         hours: wall time of one `ar run`; None for no limit.
+        tokens, usd: of all calls of models, over all of the campaign; None for no limit.
         timeout: seconds after which one run is ended; None for no limit.
     """
 
     runs: int = 700
     hours: float | None = None
+    tokens: int | None = None
+    usd: float | None = None
     timeout: float | None = None
 
 
@@ -389,7 +410,7 @@ def _scalar(value: Any, place: str) -> Scalar:
     return value
 
 
-AGENTS = ("optuna",)
+AGENTS = ("optuna", "claude")
 
 
 def _agents(top: _Section) -> tuple[AgentSpec, ...]:
@@ -415,8 +436,50 @@ def _agent(value: Any, place: str) -> AgentSpec:
         lane=section.get("lane", _lane, ""),
         weight=section.get("weight", _positive, 1.0),
     )
+    if kind == "claude":
+        spec = replace(
+            spec,
+            model=section.get("model", _text, AgentSpec.model),
+            base_url=section.get("base_url", _url, ""),
+            prices=section.get("prices", _prices, None),
+            timeout=section.get("timeout", seconds, AgentSpec.timeout),
+            fallback=section.get("fallback", _fallback, ""),
+        )
     section.finish()
     return spec
+
+
+def _prices(value: Any, place: str) -> Prices:
+    section = _Section(value, place)
+    prices = Prices(*(section.need(key, _not_negative) for key in ("input", "cached", "output")))
+    section.finish()
+    return prices
+
+
+def _not_negative(value: Any, place: str) -> float:
+    number = _number(value, place)
+    if number < 0:
+        raise _bad(place, f"should not be below 0, but is {number:g}")
+    return number
+
+
+def _url(value: Any, place: str) -> str:
+    """Whoever listens there is sent the key: so only encrypted, or to this machine."""
+    text = _text(value, place)
+    parts = urlsplit(text)
+    if parts.scheme != "https" and not (
+        parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    ):
+        raise _bad(place, f"should begin with https://, not {text!r}", "or set ANTHROPIC_BASE_URL instead")
+    if parts.username or parts.password:
+        raise _bad(place, "holds a password", "set ANTHROPIC_AUTH_TOKEN instead")
+    return text
+
+
+def _fallback(value: Any, place: str) -> str:
+    if value != "optuna":
+        raise _bad(place, f"is {value!r}", "only optuna needs nobody else: fallback: optuna")
+    return "optuna"
 
 
 def _lane(value: Any, place: str) -> str:
@@ -431,6 +494,8 @@ def _budget(value: Any, place: str) -> Budget:
     budget = Budget(
         runs=section.get("runs", _whole, Budget.runs),
         hours=section.get("hours", _positive, None),
+        tokens=section.get("tokens", _whole, None),
+        usd=section.get("usd", _positive, None),
         timeout=section.get("timeout", seconds, None),
     )
     section.finish()

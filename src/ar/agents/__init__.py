@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ar.agents.base import Agent, Briefing, make
+from ar.agents.base import Agent, Briefing, Dropped, Line, make
 
-__all__ = ["Agent", "Briefing", "make"]
+__all__ = ["Agent", "Briefing", "Dropped", "Line", "make"]

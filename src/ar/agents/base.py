@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ar.errors import BadProgram, nearest
+from ar.errors import ArError, BadProgram, nearest
 from ar.program import AGENTS, AgentSpec, Program
 from ar.records import History, Proposal, Scalar
 from ar.repo import Repo
@@ -30,6 +32,32 @@ class Briefing:
     idea: str = ""
 
 
+class Dropped(ArError):
+    """Whoever asked does not want the answer any more."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """How an agent that takes its time keeps in touch with whoever asked.
+
+    Args:
+        say: told what goes on, in a few words.
+        dropped: set when the answer is not wanted any more.
+    """
+
+    say: Callable[[str], None] = lambda words: None
+    dropped: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for a while.
+
+        Raises:
+            Dropped: at once when the answer is not wanted any more.
+        """
+        if self.dropped.wait(max(0.0, seconds)):
+            raise Dropped("the question was dropped")
+
+
 class Agent(Protocol):
     """Reads the history, proposes one change.
 
@@ -48,7 +76,7 @@ class Agent(Protocol):
         ...
 
 
-def make(spec: AgentSpec, repo: Repo) -> Agent:  # noqa: ARG001 - agents that read files need the project
+def make(spec: AgentSpec, repo: Repo, line: Line | None = None) -> Agent:
     """The agent that a line of `program.md` describes, for one project.
 
     Raises:
@@ -58,4 +86,8 @@ def make(spec: AgentSpec, repo: Repo) -> Agent:  # noqa: ARG001 - agents that re
         from ar.agents.optuna import OptunaAgent
 
         return OptunaAgent()
+    if spec.kind == "claude":
+        from ar.agents.claude import ClaudeAgent
+
+        return ClaudeAgent(spec, repo, line or Line())
     raise BadProgram(f"there is no agent '{spec.kind}'", nearest(spec.kind, AGENTS))

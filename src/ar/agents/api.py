@@ -1,0 +1,323 @@
+"""One paid answer of Claude: the only module that imports `anthropic`.
+
+Before a call the account has what it may cost at most, after it what it did cost; a call that could break the
+budget is not made. Whatever passes (rate limits, overload, cut and slow connections) is tried again, here and
+not in the client, so that each wait is shown and can be broken off. The rest becomes `AgentFailed`, in words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ar import spend
+from ar.agents import prompt
+from ar.agents.base import Dropped, Line
+from ar.errors import AgentFailed, ArError, OutOfBudget
+from ar.program import AgentSpec, Budget, Prices
+from ar.records import Spend
+from ar.redaction import redact
+from ar.repo import Repo
+from ar.text import one_line, shorten_middle, span
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic
+    from anthropic.types import Message, Usage
+
+MAX_TOKENS = 32_000  # of one answer, its thinking included
+LEAST_TOKENS = 2_000  # an answer that may have less is not worth asking for
+TRIES = 8
+_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0  # seconds; doubled each time
+_LONGEST_ASKED = 3600.0  # seconds; how long `retry-after` may make us wait
+_SILENCE = 120.0  # seconds without a byte after which a connection counts as dead
+# Writing to the prompt cache costs more than sending: 1.25 times for five minutes, twice for an hour.
+_WRITE_SHORT, _WRITE_LONG = 1.25, 2.0
+_PASSING_TYPES = ("overloaded_error", "rate_limit_error", "api_error", "timeout_error")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: blocks of content as the API wants them again, and why it ended."""
+
+    content: list[dict[str, Any]]
+    stop_reason: str
+
+
+class Malformed(ArError):
+    """An answer that cannot be read, such as tool input that is no JSON."""
+
+
+@dataclass
+class _Meter:
+    """What is known of a call's cost while it is under way."""
+
+    input_estimate: int
+    started: bool = False
+    input: int = 0
+    cached: int = 0
+    written_short: int = 0
+    written_long: int = 0
+    output: int = 0
+    received: int = 0  # bytes
+    inputs: dict[int, str] = field(default_factory=dict)  # content block to the JSON text of its tool input
+
+    def read(self, usage: Usage) -> None:
+        self.started = True
+        written = usage.cache_creation_input_tokens or 0
+        self.written_long = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0
+        self.written_short = max(0, written - self.written_long)
+        self.cached = usage.cache_read_input_tokens or 0
+        self.input = usage.input_tokens + written + self.cached
+        self.output = usage.output_tokens
+
+    def spent(self, prices: Prices | None, sent: bool) -> Spend:
+        """Where the answer was cut off, what did arrive is estimated; where none began, what was `sent`."""
+        if not self.started:
+            return _priced(Spend(self.input_estimate if sent else 0), prices)
+        output = max(self.output, self.received // prompt.BYTES_PER_TOKEN)
+        return _priced(Spend(self.input, self.cached, output), prices, self.written_short, self.written_long)
+
+
+def _priced(amount: Spend, prices: Prices | None, short: int = 0, long: int = 0) -> Spend:
+    if prices is None:
+        return amount
+    fresh = amount.input - amount.cached - short - long + _WRITE_SHORT * short + _WRITE_LONG * long
+    usd = (fresh * prices.input + amount.cached * prices.cached + amount.output * prices.output) / 1e6
+    return Spend(amount.input, amount.cached, amount.output, usd)
+
+
+class Api:
+    """Asks Claude, as `spec` and `budget` of `program.md` allow."""
+
+    def __init__(self, spec: AgentSpec, budget: Budget, repo: Repo, line: Line) -> None:
+        if budget.usd is not None and spec.prices is None:
+            raise AgentFailed(
+                "budget.usd is set, but the agent's prices are not",
+                f"add to it in program.md what a million tokens of {spec.model} cost:"
+                " prices: {input: …, cached: …, output: …}",
+            )
+        self.spec = spec
+        self.budget = budget
+        self.repo = repo
+        self.line = line
+        self.spent = Spend()  # by all calls so far, failed ones too
+        self.client = _client(spec)
+
+    def ask(self, system: Any, tools: Any, messages: Sequence[Mapping[str, Any]]) -> Answer:
+        """One answer.
+
+        Raises:
+            AgentFailed: there is none.
+            OutOfBudget: it could cost more than is left.
+            Malformed: it cannot be read.
+            Dropped: nobody wants it any more.
+        """
+        request = {"model": self.spec.model, "system": system, "tools": tools, "messages": messages}
+        pause = _FIRST_PAUSE
+        for attempt in range(1, TRIES + 1):
+            try:
+                return self._paid(request)
+            except AgentFailed as error:
+                if not error.passing or attempt == TRIES:
+                    raise
+                asked = _asked_to_wait(error.__cause__)
+                delay = pause * random.uniform(0.75, 1.25) if asked is None else asked  # noqa: S311 - jitter
+                self.line.say(
+                    f"{error.message}; asking again in {span(delay)} (try {attempt + 1} of {TRIES})"
+                )
+                self.line.wait(delay)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        raise AssertionError("the last try returned or raised")
+
+    def _paid(self, request: Mapping[str, Any]) -> Answer:
+        """One call, entered into the account before and after."""
+        estimate = prompt.tokens(json.dumps(request, ensure_ascii=False))
+        at_most = self._affordable(estimate)
+        name = self.spec.name
+        call = spend.open_call(self.repo, name, at_most)
+        meter = _Meter(estimate)
+        sent = True
+        try:
+            with _explained(self.spec):
+                message = self._stream({**request, "max_tokens": at_most.output}, meter)
+        except AgentFailed as error:
+            sent = not _never_sent(error.__cause__)
+            raise
+        finally:
+            spent = meter.spent(self.spec.prices, sent)
+            self.spent += spent
+            spend.close_call(self.repo, name, call, spent)
+        return Answer([block.to_dict() for block in message.content], message.stop_reason or "")
+
+    def _affordable(self, estimate: int) -> Spend:
+        """The most that a call may cost, cut to what the budget has left.
+
+        Raises:
+            OutOfBudget: that leaves no room for an answer.
+        """
+        prices, spent = self.spec.prices, spend.total(self.repo)
+        output = MAX_TOKENS
+        if self.budget.tokens is not None:
+            output = min(output, self.budget.tokens - spent.tokens - estimate)
+        if self.budget.usd is not None and prices is not None:
+            left = self.budget.usd - (spent.usd or 0.0) - estimate * _WRITE_LONG * prices.input / 1e6
+            output = min(output, int(left * 1e6 / prices.output) if prices.output else output)
+            if left < 0:
+                output = 0
+        if output < LEAST_TOKENS:
+            at_most = spent + _priced(Spend(estimate, 0, LEAST_TOKENS), prices, long=estimate)
+            spend.refuse_beyond(at_most, self.budget.tokens, self.budget.usd)
+            raise OutOfBudget("the budget has no room for another answer", "raise it in program.md")
+        return _priced(Spend(estimate, 0, output), prices, long=estimate)
+
+    def _stream(self, request: Mapping[str, Any], meter: _Meter) -> Message:
+        from anthropic.types import Message
+
+        deadline = time.monotonic() + self.spec.timeout
+        options: dict[str, Any] = dict(request)
+        with self.client.messages.stream(**options) as stream:
+            if "event-stream" not in stream.response.headers.get("content-type", ""):
+                # A gateway that does not stream answers in one piece.
+                message = Message.model_validate_json(stream.response.read())
+                meter.read(message.usage)
+                return message
+            for event in stream:
+                if self.line.dropped.is_set():
+                    raise Dropped("the question was dropped")
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+                if event.type == "message_start":
+                    meter.read(event.message.usage)
+                elif event.type == "content_block_delta":
+                    meter.received += len(event.delta.to_json(indent=None))
+                    if event.delta.type == "input_json_delta":
+                        so_far = meter.inputs.get(event.index, "")
+                        meter.inputs[event.index] = so_far + event.delta.partial_json
+            if not meter.started:
+                raise ConnectionResetError
+            message = stream.get_final_message()
+        if message.stop_reason is None:
+            raise ConnectionResetError
+        meter.read(message.usage)
+        meter.received = 0
+        if message.stop_reason != "max_tokens":
+            for text in filter(None, meter.inputs.values()):
+                json.loads(text)  # the client is content with the beginning of an object
+        return message
+
+
+def _client(spec: AgentSpec) -> Anthropic:
+    """The client, with whatever credentials it finds by itself.
+
+    Raises:
+        AgentFailed: the package is missing, or there are none.
+    """
+    if importlib.util.find_spec("anthropic") is None:
+        raise AgentFailed("the package anthropic is not installed", "run: pip install 'dvc-ar[claude]'")
+    import anthropic
+
+    logging.getLogger("anthropic").setLevel(logging.ERROR)  # a live view shares the terminal
+    timeout = anthropic.Timeout(min(_SILENCE, spec.timeout), connect=min(10.0, spec.timeout))
+    try:
+        client = anthropic.Anthropic(base_url=spec.base_url or None, max_retries=0, timeout=timeout)
+    except (anthropic.AnthropicError, ValueError, OSError) as error:
+        raise AgentFailed(f"the Claude client does not start: {_brief(error)}", _SET_KEY) from None
+    if client.api_key is None and client.auth_token is None and client.credentials is None:
+        raise AgentFailed("there is no key for Claude", _SET_KEY)
+    return client
+
+
+_SET_KEY = "set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in the environment, or agent: {kind: optuna}"
+
+
+@contextlib.contextmanager
+def _explained(spec: AgentSpec) -> Iterator[None]:
+    """Errors of the client as ours; the first becomes the other's cause."""
+    import anthropic
+    import httpx2
+
+    try:
+        yield
+    except ArError:
+        raise
+    except anthropic.APIStatusError as error:
+        raise _by_status(error, spec) from error
+    except (anthropic.APITimeoutError, httpx2.TimeoutException, TimeoutError) as error:
+        raise AgentFailed(
+            f"Claude was too slow (more than {span(spec.timeout)}, or silent for {span(_SILENCE)})",
+            "try again later, or raise the agent's timeout in program.md",
+            passing=True,
+        ) from error
+    except (anthropic.APIConnectionError, httpx2.HTTPError, ConnectionError) as error:
+        where = spec.base_url or os.environ.get("ANTHROPIC_BASE_URL") or "api.anthropic.com"
+        raise AgentFailed(
+            f"the connection to {one_line(where)} broke or could not be made",
+            "check the network, base_url in program.md and ANTHROPIC_BASE_URL",
+            passing=True,
+        ) from error
+    except anthropic.AnthropicError as error:
+        raise AgentFailed(f"the Claude client failed: {_brief(error)}", _SET_KEY) from error
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+        # What the client raises on events that are out of order, are no JSON, or lack what they should have.
+        raise Malformed(f"the answer cannot be read: {type(error).__name__}") from error
+
+
+def _by_status(error: Any, spec: AgentSpec) -> AgentFailed:
+    status, kind = error.status_code, str(error.type or "")
+    said = _brief(error.api_message or error.message)
+    if status in (408, 409, 429) or status >= 500 or kind in _PASSING_TYPES:
+        # An error in the middle of a stream has a kind, but the status of the stream's good beginning.
+        word, number = "it failed", f" ({status})" if status >= 400 else ""
+        if status == 429 or kind == "rate_limit_error":
+            word = "its rate limit is reached"
+        elif status == 529 or kind == "overloaded_error":
+            word = "it is overloaded"
+        return AgentFailed(f"Claude cannot answer now: {word}{number}", f"it said: {said}", passing=True)
+    if status in (401, 403):
+        name = "ANTHROPIC_API_KEY" if os.environ.get("ANTHROPIC_API_KEY") else "ANTHROPIC_AUTH_TOKEN"
+        return AgentFailed(
+            f"Claude refused the key ({status}): {said}",
+            f"set {name} to a key that is valid for {spec.model}",
+        )
+    if status == 402:
+        return AgentFailed(f"Claude's account cannot pay ({status}): {said}", "top it up, then run again")
+    if status == 404:
+        return AgentFailed(
+            f"Claude knows no model '{spec.model}' ({status}): {said}",
+            "correct the agent's model in program.md",
+        )
+    if status == 413:
+        return AgentFailed(f"the question is too long for Claude ({status}): {said}", "shorten program.md")
+    return AgentFailed(f"Claude refused the request ({status}): {said}", "if it is ar's fault, report it")
+
+
+def _asked_to_wait(cause: BaseException | None) -> float | None:
+    """Seconds that the answer's `retry-after` asks for; None if it does not."""
+    response = getattr(cause, "response", None)
+    with contextlib.suppress(AttributeError, TypeError, ValueError):
+        seconds = float(response.headers.get("retry-after"))  # type: ignore[union-attr]
+        return min(max(seconds, 0.0), _LONGEST_ASKED)
+    return None
+
+
+def _never_sent(cause: BaseException | None) -> bool:
+    """Whether nothing can have been charged: an error instead of an answer, or no connection."""
+    import anthropic
+    import httpx2
+
+    connecting = getattr(cause, "__cause__", None)
+    return isinstance(cause, anthropic.APIStatusError) or isinstance(
+        connecting, httpx2.ConnectError | httpx2.ConnectTimeout
+    )
+
+
+def _brief(error: object) -> str:
+    return shorten_middle(redact(one_line(str(error))), 200)
