@@ -17,6 +17,7 @@ from ar.agents.tools import SCHEMAS, Tools
 from ar.errors import AgentFailed, ArError
 from ar.program import AgentSpec
 from ar.records import Proposal
+from ar.redaction import redact
 from ar.repo import Repo
 from ar.text import one_line, plain, shorten_middle
 
@@ -71,7 +72,7 @@ class ClaudeAgent:
         if self._talk is None or not briefing.refused:
             self._talk = _Talk(self._api, Tools(self.repo, briefing), briefing)
         else:
-            self._talk.refuse(briefing.refused[-1])
+            self._talk.refuse(Tools(self.repo, briefing), briefing.refused[-1])
         return replace(self._talk.proposal(self.line), spend=self._api.spent)
 
 
@@ -120,12 +121,15 @@ class _Talk:
             passing=True,
         )
 
-    def refuse(self, reason: str) -> None:
-        """Hand a refusal back as what the open `propose` answered."""
+    def refuse(self, tools: Tools, reason: str) -> None:
+        """Hand a refusal back as what the open `propose` answered; `tools` are those of the present."""
         assert self.open is not None
         name, others = self.open
-        self._add("user", [*others, _result(name, f"Refused: {plain(reason)}", failed=True)])
-        self.open = None
+        words = f"Refused: {plain(reason)}"
+        if tools.head != self.tools.head:
+            words += "\nThe branch has moved since you began: read again what you want to edit."
+        self._add("user", [*others, _result(name, redact(words), failed=True)])
+        self.tools, self.open = tools, None
 
     def _react(self, answer: Answer, line: Line) -> Proposal | None:
         """Run the tools that were called. The proposal, if there is one."""
@@ -149,7 +153,7 @@ class _Talk:
                 else:
                     results.append(_result(call["id"], self.tools.answer(name, given)))
             except ArError as error:
-                results.append(_result(call["id"], str(error), failed=True))
+                results.append(_result(call["id"], redact(plain(str(error))), failed=True))
         if found is None:
             self._add("user", results)
             return None
