@@ -23,8 +23,9 @@ RANKS = {
     2: ["program", "repo", "pipeline", "patches", "checkouts"],
     3: [
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
-        *("launcher", "crew", "promote", "ladder", "spend", "turns", "agents.human", "integrity"),
+        *("launcher", "crew", "promote", "ladder", "spend", "turns", "integrity", "scratch"),
         *(f"agents.{name}" for name in ("prompt", "tools", "unseen", "api", "claude")),
+        *(f"agents.{name}" for name in ("human", "command", "transcript")),
     ],
     4: ["campaign", "loop", "view"],
     5: ["cli", "show", "plots", "init", "doctor", "__main__"],

@@ -160,6 +160,8 @@ def _metrics(repo: Repo, program: Program) -> list[Check]:
 def _agent(program: Program, spec: AgentSpec) -> Check:
     if spec.kind == "claude":
         return _claude(spec)
+    if spec.kind == "command":
+        return _command(spec)
     if not program.search:
         return Check("agent", False, f"{spec.name} has no ranges to search", "add search: to program.md")
     if importlib.util.find_spec("optuna") is None:
@@ -190,6 +192,19 @@ def _claude(spec: AgentSpec) -> Check:
             required=not spec.fallback,
         )
     return Check("agent", True, f"{spec.name}: {spec.model} at {where}, with {key}")
+
+
+def _command(spec: AgentSpec) -> Check:
+    name = spec.command[0]
+    lacking = [variable for variable in spec.env if not os.environ.get(variable)]
+    if "/" not in name and shutil.which(name) is None:
+        return Check("agent", False, f"{spec.name}: {name} is not on PATH", f"install {name}")
+    if lacking:
+        return Check(
+            "agent", False, f"{spec.name}: {', '.join(lacking)} not set", f"run: export {lacking[0]}=…"
+        )
+    given = f"; sees {', '.join(spec.env)}" if spec.env else ""
+    return Check("agent", True, f"{spec.name}: {name}, at most {spec.timeout:g} s a proposal{given}")
 
 
 def _sandbox(program: Program) -> Check:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -110,19 +111,22 @@ class AgentSpec:
         kind: which agent.
         lane: the field it keeps to ("optimizer", "data order"); empty for all of them.
         weight: its share of the proposals, relative to the other agents'.
-        model, base_url, prices: of the API that answers; an empty `base_url` is the client's own.
         timeout: seconds that one answer may take.
         fallback: kind of the agent that proposes while this one cannot; empty for none.
+        model, base_url, prices: of the API that answers; an empty `base_url` is the client's own.
+        command, env: of a command-line agent, what to run and which variables it is given besides the usual.
     """
 
     kind: str = "optuna"
     lane: str = ""
     weight: float = 1.0
+    timeout: float = 900.0
+    fallback: str = ""
     model: str = "claude-opus-5-5"
     base_url: str = ""
     prices: Prices | None = None
-    timeout: float = 900.0
-    fallback: str = ""
+    command: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -410,7 +414,8 @@ def _scalar(value: Any, place: str) -> Scalar:
     return value
 
 
-AGENTS = ("optuna", "claude")
+AGENTS = ("optuna", "claude", "command")
+_SHELL = ("|", "||", "&", "&&", ";", "<", ">", ">>", "2>&1")
 
 
 def _agents(top: _Section) -> tuple[AgentSpec, ...]:
@@ -436,17 +441,40 @@ def _agent(value: Any, place: str) -> AgentSpec:
         lane=section.get("lane", _lane, ""),
         weight=section.get("weight", _positive, 1.0),
     )
+    if kind != "optuna":
+        spec = replace(
+            spec,
+            timeout=section.get("timeout", seconds, AgentSpec.timeout),
+            fallback=section.get("fallback", _fallback, ""),
+        )
     if kind == "claude":
         spec = replace(
             spec,
             model=section.get("model", _text, AgentSpec.model),
             base_url=section.get("base_url", _url, ""),
             prices=section.get("prices", _prices, None),
-            timeout=section.get("timeout", seconds, AgentSpec.timeout),
-            fallback=section.get("fallback", _fallback, ""),
         )
+    if kind == "command":
+        names = section.get("env", _list_of(_text), ())
+        spec = replace(spec, command=section.need("command", _argv), env=names)
     section.finish()
     return spec
+
+
+def _argv(value: Any, place: str) -> tuple[str, ...]:
+    """A command and its arguments: a list, or text that is split as a shell would, but run by none."""
+    if isinstance(value, str):
+        try:
+            words = tuple(shlex.split(value))
+        except ValueError as error:
+            raise _bad(place, f"cannot be split into words: {error}") from None
+        if found := [word for word in words if word in _SHELL]:
+            raise _bad(place, f"has {found[0]}, but no shell runs it", 'write [sh, -c, "…"] if you want one')
+    else:
+        words = _list_of(_text)(value, place)
+    if not words:
+        raise _bad(place, "names no command", 'for example command: "claude -p"')
+    return words
 
 
 def _prices(value: Any, place: str) -> Prices:

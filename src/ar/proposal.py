@@ -172,7 +172,7 @@ def _check_tree(repo: Repo, program: Program, head: str, tree: str) -> None:
     files: dict[str, str] = {}
     for path, entry in changed.items():
         if path not in program.param_files or in_scope(path, program):
-            _checked_path(path, program)
+            checked_path(path, program)
         if is_output(path, plan):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
         if any(found is not None and not found.is_file for found in (entry, before.get(path))):
@@ -218,7 +218,7 @@ def _edited(repo: Repo, program: Program, proposal: Proposal, baseline: str) -> 
     plan = read_layout(repo, baseline)
     texts: dict[str, str] = {}
     for edit in proposal.edits:
-        path = _checked_path(edit.path, program)
+        path = checked_path(edit.path, program)
         if is_output(path, plan):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
         entry = files.get(path)
@@ -233,7 +233,12 @@ def _edited(repo: Repo, program: Program, proposal: Proposal, baseline: str) -> 
     return {path: text.encode() for path, text in texts.items()}
 
 
-def _checked_path(path: str, program: Program) -> str:
+def checked_path(path: str, program: Program) -> str:
+    """The path in its plain form, if a proposal may edit it.
+
+    Raises:
+        BadProposal: it may not.
+    """
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or "\\" in path or any(ord(char) < 32 for char in path):
         raise BadProposal(

@@ -252,21 +252,22 @@ class Repo:
 
     # -- writing objects ----------------------------------------------------------------------------------
 
-    def write_tree(self, base: str, changes: Mapping[str, bytes | None]) -> str:
-        """A tree: that of `base` with files replaced, added or (None) removed. Modes of old files stay.
+    def write_tree(self, base: str, changes: Mapping[str, bytes | TreeEntry | None]) -> str:
+        """A tree: that of `base` with files replaced, added or (None) removed. Modes of old files stay,
+        unless an entry gives another.
 
         An index of its own holds it in between, so that the user's is never read or written.
         """
         with self.own_index(base) as env:
             if changes:
                 modes = self._modes(base, changes)
-                lines = []
-                for path, content in changes.items():
-                    if content is None:
-                        lines.append(f"0 {ZERO}\t{self._path(path)}\0")
-                    else:
-                        mode = modes.get(path, "100644")
-                        lines.append(f"{mode} {self.write_blob(content)}\t{self._path(path)}\0")
+                # Removed ones first: a file may give way to a folder of its name.
+                lines = [f"0 {ZERO}\t{self._path(path)}\0" for path, new in changes.items() if new is None]
+                for path, new in changes.items():
+                    if isinstance(new, bytes):
+                        new = TreeEntry(modes.get(path, "100644"), self.write_blob(new))
+                    if new is not None:
+                        lines.append(f"{new.mode} {new.blob}\t{self._path(path)}\0")
                 self.run("update-index", "-z", "--index-info", stdin="".join(lines).encode(), env=env)
             return str(self._git.write_tree(env=env))
 

@@ -90,4 +90,8 @@ def make(spec: AgentSpec, repo: Repo, line: Line | None = None) -> Agent:
         from ar.agents.claude import ClaudeAgent
 
         return ClaudeAgent(spec, repo, line or Line())
+    if spec.kind == "command":
+        from ar.agents.command import CommandAgent
+
+        return CommandAgent(spec, repo, line or Line())
     raise BadProgram(f"there is no agent '{spec.kind}'", nearest(spec.kind, AGENTS))

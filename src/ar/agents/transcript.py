@@ -1,0 +1,97 @@
+"""What a command-line coding agent printed: its last message, and what it says it cost.
+
+Plain text is the message itself. Understood besides are the JSON of `claude -p --output-format json` (or
+`stream-json`) and the events of `codex exec --json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ar.messages import TITLE_LIMIT
+from ar.records import Proposal, Spend
+from ar.text import one_line, plain, shorten_middle
+
+_HYPOTHESIS_LIMIT = 6000
+_DECORATION = " #*_`>-\t"
+_FIELD = re.compile(
+    r"^[\s*_-]*(?P<key>title|expected|simplification)[*_]*\s*:\s*[*_]*(?P<value>.*?)[*_\s]*$",
+    re.IGNORECASE,
+)
+
+
+def read(output: str) -> tuple[str, Spend | None]:
+    """The last message in an agent's output, and what it cost where the output says so."""
+    message, spent, understood = "", None, False
+    for line in [output, *output.splitlines()]:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if not isinstance(event, dict):
+                continue
+            usage = _spend(event)
+            spent = usage if spent is None else spent + (usage or Spend())
+            said = _message(event)
+            message = message if said is None else said
+            understood = understood or usage is not None or said is not None
+            if line is output:
+                break
+    return (message, spent) if understood else (output, None)
+
+
+def _message(event: Mapping[str, Any]) -> str | None:
+    """What an event says last; None where it says nothing."""
+    if event.get("type") == "result":
+        return str(event.get("result") or "")
+    item = event.get("item") if event.get("type") == "item.completed" else None
+    if isinstance(item, dict) and item.get("type") == "agent_message":
+        return str(item.get("text") or "")
+    return None
+
+
+def _spend(event: Mapping[str, Any]) -> Spend | None:
+    """What an event says of tokens and dollars; None where it says nothing."""
+    usage = event.get("usage")
+    if event.get("type") not in ("result", "turn.completed") or not isinstance(usage, dict):
+        return None
+    counts = {name: value for name, value in usage.items() if isinstance(value, int) and value >= 0}
+    # Anthropic counts what the cache answered or took beside `input_tokens`, OpenAI within it.
+    cached = counts.get("cache_read_input_tokens", 0)
+    sent = counts.get("input_tokens", 0) + cached + counts.get("cache_creation_input_tokens", 0)
+    usd = event.get("total_cost_usd")
+    return Spend(
+        input=sent,
+        cached=cached + counts.get("cached_input_tokens", 0),
+        output=counts.get("output_tokens", 0),
+        usd=float(usd) if isinstance(usd, int | float) and usd >= 0 else None,
+    )
+
+
+def proposal(message: str, agent: str) -> Proposal:
+    """The title, the hypothesis and what else the last message of an agent says of its change."""
+    lines = plain(message).strip().splitlines()
+    fields = {match["key"].lower(): match["value"] for line in lines if (match := _FIELD.match(line))}
+    rest = [line for line in lines if not _FIELD.match(line)]
+    title = one_line(fields.get("title", "")).strip(_DECORATION)
+    if not title:
+        first = next((line for line in rest if line.strip(_DECORATION)), "")
+        title = one_line(first).strip(_DECORATION)
+        if len(title) <= TITLE_LIMIT and first in rest:
+            rest.remove(first)
+    return Proposal(
+        title=_cut(title) or "A change without a message",
+        hypothesis=shorten_middle("\n".join(rest).strip(), _HYPOTHESIS_LIMIT),
+        agent=agent,
+        expected=one_line(fields.get("expected", ""))[:200],
+        simplification=fields.get("simplification", "").lower().startswith("yes"),
+    )
+
+
+def _cut(title: str) -> str:
+    """At most as long as a title may be, cut between two words."""
+    if len(title) <= TITLE_LIMIT:
+        return title
+    return title[: TITLE_LIMIT - 1].rpartition(" ")[0] + "…"

@@ -1,0 +1,340 @@
+"""A command-line agent works in a checkout of its own; whatever it does there, the user's stays untouched."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers import Ar, git, run, snapshot
+
+from ar import spend
+from ar.agents import Briefing, Line
+from ar.agents.base import Dropped
+from ar.agents.command import CommandAgent
+from ar.agents.transcript import proposal, read
+from ar.campaign import Campaign
+from ar.errors import AgentFailed, ArError, OutOfBudget
+from ar.program import load
+from ar.proposal import Change
+from ar.records import Spend
+from ar.repo import Repo
+
+Script = Callable[[str], Campaign]
+
+
+@pytest.fixture
+def root(project: Path) -> Path:
+    """A project with a package in scope, a file that is not, and a holdout."""
+    (project / "src").mkdir()
+    for name, text in (("src/a.py", "a = 1\n"), ("src/b.py", "b = 1\n"), ("src/run.sh", "echo 1\n")):
+        (project / name).write_text(text)
+    (project / "src" / "run.sh").chmod(0o755)
+    (project / "src" / "table.bin").write_bytes(bytes(range(256)))
+    (project / "kept").symlink_to("src//a.py")
+    (project / "notes.txt").write_text("notes\n")
+    (project / ".gitignore").write_text("*.tmp\n")
+    program = project / "program.md"
+    program.write_text(program.read_text().replace("[fit.awk]", '[fit.awk, "src/**"]'))
+    run(project, "git", "add", "-A")
+    run(project, "git", "commit", "-qm", "Add source")
+    return project
+
+
+@pytest.fixture
+def script(root: Path, tmp_path: Path) -> Script:
+    """A campaign whose agent is a shell script; what it leaves in `$OUT` is kept for the test."""
+
+    def make(text: str, **settings: object) -> Campaign:
+        path = tmp_path / "agent.sh"
+        path.write_text(f"#!/bin/sh\nset -e\nOUT={tmp_path}\n{text}\n")
+        path.chmod(0o755)
+        agent = {"kind": "command", "command": [str(path), "an argument"], "timeout": 20, **settings}
+        program = root / "program.md"
+        program.write_text(program.read_text().replace("budget:", f"agent: {json.dumps(agent)}\nbudget:"))
+        run(root, "git", "commit", "-qam", "Choose an agent")
+        repo = Repo.open(root)
+        return Campaign(repo, load(repo.root))
+
+    return make
+
+
+def _changed(root: Path, change: Change) -> dict[str, str]:
+    lines = git(root, "diff", "--name-status", "--no-renames", "HEAD", change.tree).splitlines()
+    return {line.split("\t")[1]: line.split("\t")[0] for line in lines}
+
+
+def test_what_it_changed_is_the_proposal(root: Path, script: Script, ar: Ar, tmp_path: Path) -> None:
+    script(
+        """
+        test "$1" = "an argument"
+        cat > "$OUT/stdin"; cp .ar-briefing.md "$OUT/file"; pwd > "$OUT/pwd"; git log --oneline > "$OUT/log"
+        ls > "$OUT/ls"
+        echo "a = 2" > src/a.py
+        sed -i 's/x: 1.5/x: 2.5/' params.yaml
+        echo "thinking aloud" >&2
+        echo "# Double a, and move x"
+        echo
+        echo "The floor lies further right, as baseline-s1 suggests."
+        echo "**Expected:** -0.1"
+        """
+    )
+    (root / "untracked.txt").write_text("mine\n")
+    (root / "src" / "b.py").write_text("b = 'mine'\n")
+    git(root, "status")
+    before = snapshot(root)
+    time.sleep(0.02)
+
+    ar(root, "next")
+
+    assert snapshot(root) == before
+    rev = git(root, "for-each-ref", "refs/ar/queue", "--format=%(objectname)")
+    assert git(root, "show", f"{rev}:src/a.py") == "a = 2"
+    assert git(root, "show", f"{rev}:src/b.py") == "b = 1"
+    assert "x: 2.5" in git(root, "show", f"{rev}:params.yaml")
+    message = git(root, "show", "-s", "--format=%B", rev)
+    assert message.startswith(
+        "Double a, and move x\n\nThe floor lies further right, as baseline-s1 suggests.\n"
+    )
+    assert "Ar-Agent: command" in message
+    assert "Ar-Expected: -0.1" in message
+    briefing = (tmp_path / "stdin").read_text()
+    assert briefing == (tmp_path / "file").read_text()
+    assert "Find the floor of the bowl." in briefing
+    assert not Path((tmp_path / "pwd").read_text().strip()).is_relative_to(root)
+    assert "Baseline" in (tmp_path / "log").read_text()
+    assert "m.json" not in (tmp_path / "ls").read_text()  # measured values, the holdout's among them
+    assert not Path((tmp_path / "pwd").read_text().strip()).exists()
+
+
+def test_edits_outside_the_scope_come_back_with_the_reason(
+    script: Script, root: Path, tmp_path: Path
+) -> None:
+    """Asked again, it finds its checkout as it left it."""
+    campaign = script(
+        """
+        cat > "$OUT/stdin"
+        if grep -q "were refused" "$OUT/stdin"; then
+            git checkout -q notes.txt
+        else
+            echo "a = 3" > src/a.py
+            echo "more" >> notes.txt
+        fi
+        echo "Triple a"
+        """
+    )
+    change = campaign.propose()
+    assert _changed(root, change) == {"src/a.py": "M"}
+    assert "notes.txt lies outside the scope" in (tmp_path / "stdin").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("echo x > notes.txt", "notes.txt lies outside the scope"),
+        ("rm notes.txt", "notes.txt lies outside the scope"),
+        ("chmod +x notes.txt", "notes.txt lies outside the scope"),
+        ("ln -sf /etc kept", "kept lies outside the scope"),
+        ("mkdir -p .dvc && echo x > .dvc/config.local.x", "outside the scope"),
+        ("echo x >> dvc.yaml", "dvc.yaml lies outside the scope"),
+        ("sed -i 's/seed: 1/seed: 2/' params.yaml", "seed is the seed"),
+        ("sed -i 's/x: 1.5/x: [/' params.yaml", "params.yaml does not parse"),
+        ("rm params.yaml", "may be neither added nor deleted"),
+        ("rm src/a.py; ln -s /etc/passwd src/a.py", "src/a.py is a link"),
+        ("rm -r src; ln -s /etc src", "src lies outside the scope"),
+        ("mkfifo src/pipe", "src/pipe is no regular file"),
+        ("truncate -s 3000000000 src/huge.bin", "src/huge.bin is longer than 1000000 bytes"),
+        ("echo 'a = (' > src/a.py", "src/a.py does not compile"),
+        ("for n in $(seq 300); do echo > src/f$n; done", "300 changed files are too many"),
+        ("printf x > \"src/$(printf 'a\\377b')\"", "not UTF-8"),
+        ("printf x > \"src/$(printf 'a\\nb')\"", "no path inside the project"),
+        (
+            "echo x > ignored.tmp; echo 'not much to do'",
+            "changed no file that counts; it said: not much to do",
+        ),
+    ],
+)
+def test_what_it_may_not(script: Script, root: Path, text: str, says: str) -> None:
+    campaign = script(text)
+    agent = CommandAgent(campaign.program.agents[0], campaign.repo, Line())
+    history = campaign.history()
+    with pytest.raises(ArError) as caught:
+        campaign.check(agent.propose(Briefing(campaign.program, history)))
+    assert says in str(caught.value)
+    assert git(root, "status", "--porcelain") == ""
+
+
+def test_commits_deletions_modes_and_binary_files(script: Script, root: Path) -> None:
+    campaign = script(
+        """
+        echo "n = 1" > src/new.py; echo "echo 2" > src/new.sh; chmod +x src/new.sh; chmod -x src/run.sh
+        printf '\\000\\001' > src/table.bin
+        git add -A; git commit -qm "Mine"
+        git rm -q src/b.py; git commit -qm "And again"
+        mkdir src/__pycache__; echo > src/__pycache__/a.pyc; echo > src/x.tmp; echo '*.log' >> .gitignore
+        echo "{}" > m.json; echo > dvc.lock
+        echo "A change of many files"
+        """
+    )
+    assert _changed(root, campaign.propose()) == {
+        "src/new.py": "A",
+        "src/new.sh": "A",
+        "src/run.sh": "M",
+        "src/table.bin": "M",
+        "src/b.py": "D",
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["rm -rf .git", "rm -rf .git; echo 'gitdir: /nowhere' > .git", "mv .git src/g"]
+)
+def test_its_git_directory_is_of_no_importance(script: Script, root: Path, text: str) -> None:
+    campaign = script(f"{text}; rm -rf src/g; echo 'a = 5' > src/a.py; git init -q src/sub; echo Five")
+    assert _changed(root, campaign.propose()) == {"src/a.py": "M"}
+
+
+def test_a_file_may_give_way_to_a_folder(script: Script, root: Path) -> None:
+    campaign = script("rm src/b.py; mkdir src/b.py; echo 'b = 2' > src/b.py/c.py; echo Split b")
+    assert _changed(root, campaign.propose()) == {"src/b.py": "D", "src/b.py/c.py": "A"}
+
+
+def _running(mark: str) -> str:
+    lines = subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
+    return "\n".join(line for line in lines.splitlines() if mark in line)
+
+
+def test_one_that_hangs_is_ended_with_all_it_started(script: Script, ar: Ar, root: Path) -> None:
+    script("echo so far; (trap '' TERM; setsid sleep 87654) & sleep 87654", timeout="1s")
+    began = time.monotonic()
+    done = ar(root, "next", check=False)
+    assert time.monotonic() - began < 60
+    assert done.returncode == 2
+    assert "was ended after 1 s, its time limit; it had said: so far" in done.stderr
+    assert "raise timeout of this agent in program.md" in done.stderr
+    assert _running("sleep 87654") == ""
+
+
+def test_one_that_ends_leaves_nothing_running(script: Script, root: Path) -> None:
+    campaign = script("setsid sleep 87653 > /dev/null 2>&1 & echo 'a = 6' > src/a.py; echo Six")
+    assert _changed(root, campaign.propose()) == {"src/a.py": "M"}
+    assert _running("sleep 87653") == ""
+
+
+def test_an_answer_that_nobody_wants_any_more_is_dropped(script: Script) -> None:
+    campaign = script("sleep 87652")
+    line = Line()
+    threading.Timer(0.5, line.dropped.set).start()
+    with pytest.raises(Dropped):
+        CommandAgent(campaign.program.agents[0], campaign.repo, line).propose(
+            Briefing(campaign.program, campaign.history())
+        )
+    assert _running("sleep 87652") == ""
+
+
+def test_failures_say_what_happened(script: Script, root: Path) -> None:
+    campaign = script("echo 'no credit left' >&2; exit 3")
+    with pytest.raises(AgentFailed, match="exited with 3: no credit left"):
+        campaign.propose()
+    (root / "program.md").write_text(
+        (root / "program.md").read_text().replace("agent.sh", "nothing-of-that-name")
+    )
+    with pytest.raises(AgentFailed, match="nothing-of-that-name does not exist"):
+        Campaign(campaign.repo, load(root)).propose()
+    nobody = replace(campaign.program.agents[0], command=("nobody-home",))
+    with pytest.raises(AgentFailed, match="nobody-home is not on PATH"):
+        Campaign(campaign.repo, replace(campaign.program, agents=(nobody,))).propose()
+
+
+def test_its_environment_is_a_list_of_allowed_names(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-planted-secret-of-ours")
+    monkeypatch.setenv("MY_AGENT_KEY", "sk-planted-key-of-the-agent")
+    monkeypatch.setenv("GIT_DIR_OF_NOBODY", "x")
+    campaign = script(
+        """env > "$OUT/env"; echo 'a = 7' > src/a.py; echo "Seven with $MY_AGENT_KEY" """,
+        env=["MY_AGENT_KEY"],
+    )
+    change = campaign.propose()
+    environment = dict(line.partition("=")[::2] for line in (tmp_path / "env").read_text().splitlines())
+    assert environment["MY_AGENT_KEY"] == "sk-planted-key-of-the-agent"
+    assert environment["HOME"] == os.environ["HOME"]
+    assert environment["PWD"].endswith("/checkout")
+    assert not {"ANTHROPIC_API_KEY", "GIT_DIR_OF_NOBODY", "OLDPWD"} & environment.keys()
+    assert "planted" not in change.proposal.title
+
+
+def test_what_it_cost_is_counted_and_bounded(script: Script, root: Path) -> None:
+    usage = {"input_tokens": 100, "cache_read_input_tokens": 900, "output_tokens": 50}
+    answer = {"type": "result", "result": "Eight", "total_cost_usd": 0.25, "usage": usage}
+    campaign = script(f"cat > /dev/null; echo 'a = 8' > src/a.py; echo '{json.dumps(answer)}'")
+    program = root / "program.md"
+    program.write_text(program.read_text().replace("runs: 200", "runs: 200, usd: 0.2"))
+    campaign = Campaign(campaign.repo, load(root))
+    change = campaign.propose()
+    assert change.proposal.title == "Eight"
+    assert change.proposal.spend == spend.total(campaign.repo) == Spend(1000, 900, 50, 0.25)
+    with pytest.raises(OutOfBudget, match=r"budget\.usd is 0\.2"):
+        campaign.propose()
+
+
+# -- what it says -----------------------------------------------------------------------------------------
+
+
+def test_codex_events_are_understood() -> None:
+    events = [
+        {"type": "thread.started", "thread_id": "t"},
+        {"type": "item.completed", "item": {"type": "agent_message", "text": "Looking."}},
+        {"type": "item.completed", "item": {"type": "command_execution", "command": "ls"}},
+        {"type": "item.completed", "item": {"type": "agent_message", "text": "Widen the head\n\nWhy."}},
+        {
+            "type": "turn.completed",
+            "usage": {"input_tokens": 30, "cached_input_tokens": 20, "output_tokens": 5},
+        },
+    ]
+    output = "\n".join(map(json.dumps, events))
+    assert read(output) == ("Widen the head\n\nWhy.", Spend(30, 20, 5))
+
+
+@pytest.mark.parametrize("output", ["Just text", '{"a": 1}', "[1, 2]", "", '{"type": "result"', "12"])
+def test_other_output_is_the_message(output: str) -> None:
+    assert read(output) == (output, None)
+
+
+def test_titles_and_fields() -> None:
+    said = proposal("\n## **Use RoPE before the norm**\n\nIt helps.\n\nSimplification: yes\n", "command")
+    assert (said.title, said.hypothesis, said.simplification) == (
+        "Use RoPE before the norm",
+        "It helps.",
+        True,
+    )
+    said = proposal(f"I have made the change that {'was asked for ' * 6}\nTitle: Halve the rate\n", "command")
+    assert said.title == "Halve the rate"
+    assert said.hypothesis.startswith("I have made")
+    said = proposal("word " * 40, "command")
+    assert len(said.title) <= 72
+    assert said.hypothesis == ("word " * 40).strip()
+    assert proposal("\x1b[31m \n", "command").title == "A change without a message"
+
+
+def test_a_command_is_split_and_never_run_by_a_shell(root: Path) -> None:
+    program = root / "program.md"
+    text = program.read_text()
+    program.write_text(text.replace("budget:", """agent: {kind: command, command: "x -p 'a b'"}\nbudget:"""))
+    assert load(root).agents[0].command == ("x", "-p", "a b")
+    for command, says in (
+        ("x | tail", "no shell runs it"),
+        ("x 'y", "cannot be split"),
+        ("", "names no command"),
+    ):
+        program.write_text(
+            text.replace("budget:", f'agent: {{kind: command, command: "{command}"}}\nbudget:')
+        )
+        with pytest.raises(ArError, match=says):
+            load(root)
