@@ -15,7 +15,7 @@ from ar import queue, refs
 from ar.errors import ArError
 from ar.messages import BASELINE_AGENT
 from ar.pipeline import LOCK_FILE
-from ar.program import AgentSpec, Program
+from ar.program import AgentSpec, Program, agent_plugins
 from ar.program import load as load_program
 from ar.records import Status
 from ar.repo import Repo
@@ -162,6 +162,9 @@ def _agent(program: Program, spec: AgentSpec) -> Check:
         return _claude(spec)
     if spec.kind == "command":
         return _command(spec)
+    if spec.kind != "optuna":
+        package = agent_plugins()[spec.kind]
+        return Check("agent", True, f"{spec.name}: {package.value}, of another package")
     if not program.search:
         return Check("agent", False, f"{spec.name} has no ranges to search", "add search: to program.md")
     if importlib.util.find_spec("optuna") is None:

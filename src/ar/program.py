@@ -12,13 +12,16 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
 
 from ar.errors import BadProgram, nearest
 from ar.records import Scalar
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 FILE = "program.md"
 PARAMS_FILE = "params.yaml"
@@ -115,6 +118,7 @@ class AgentSpec:
         fallback: kind of the agent that proposes while this one cannot; empty for none.
         model, base_url, prices: of the API that answers; an empty `base_url` is the client's own.
         command, env: of a command-line agent, what to run and which variables it is given besides the usual.
+        options: of an agent that another package offers, as they stand in `program.md`.
     """
 
     kind: str = "optuna"
@@ -127,6 +131,7 @@ class AgentSpec:
     prices: Prices | None = None
     command: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -415,6 +420,7 @@ def _scalar(value: Any, place: str) -> Scalar:
 
 
 AGENTS = ("optuna", "claude", "command")
+AGENT_PLUGINS = "ar.agents"  # entry point group in which installed packages offer more kinds
 _SHELL = ("|", "||", "&", "&&", ";", "<", ">", ">>", "2>&1")
 
 
@@ -434,8 +440,8 @@ def _agents(top: _Section) -> tuple[AgentSpec, ...]:
 def _agent(value: Any, place: str) -> AgentSpec:
     section = _Section({"kind": value} if isinstance(value, str) else value, place)
     kind = section.get("kind", _text, "optuna")
-    if kind not in AGENTS:
-        raise _bad(f"{place}.kind", f"is {kind!r}", nearest(kind, AGENTS))
+    if kind not in AGENTS and kind not in agent_plugins():
+        raise _bad(f"{place}.kind", f"is {kind!r}", nearest(kind, [*AGENTS, *agent_plugins()]))
     spec = AgentSpec(
         kind=kind,
         lane=section.get("lane", _lane, ""),
@@ -457,8 +463,21 @@ def _agent(value: Any, place: str) -> AgentSpec:
     if kind == "command":
         names = section.get("env", _list_of(_text), ())
         spec = replace(spec, command=section.need("command", _argv), env=names)
+    if kind not in AGENTS:
+        spec = replace(spec, options=section.get("options", _mapping, {}))
     section.finish()
     return spec
+
+
+def agent_plugins() -> dict[str, EntryPoint]:
+    """Kinds of agents that installed packages offer."""
+    from importlib.metadata import entry_points
+
+    return {found.name: found for found in entry_points(group=AGENT_PLUGINS)}
+
+
+def _mapping(value: Any, place: str) -> dict[str, Any]:
+    return dict(_Section(value, place).data)
 
 
 def _argv(value: Any, place: str) -> tuple[str, ...]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from ar.errors import ArError, BadProgram, nearest
-from ar.program import AGENTS, AgentSpec, Program
+from ar.errors import AgentFailed, ArError, BadProgram, nearest
+from ar.program import AGENTS, AgentSpec, Program, agent_plugins
 from ar.records import History, Proposal, Scalar
 from ar.repo import Repo
+
+_SEE = "it comes with another package: ar --debug shows where; docs/agents.md says what an agent must do"
 
 
 @dataclass(frozen=True)
@@ -94,4 +96,32 @@ def make(spec: AgentSpec, repo: Repo, line: Line | None = None) -> Agent:
         from ar.agents.command import CommandAgent
 
         return CommandAgent(spec, repo, line or Line())
-    raise BadProgram(f"there is no agent '{spec.kind}'", nearest(spec.kind, AGENTS))
+    plugins = agent_plugins()
+    if spec.kind not in plugins:
+        raise BadProgram(f"there is no agent '{spec.kind}'", nearest(spec.kind, [*AGENTS, *plugins]))
+    return _Plugin(spec.kind, lambda: plugins[spec.kind].load()(spec, repo, line or Line()))
+
+
+class _Plugin:
+    """An agent of another package, whose faults are told from ours."""
+
+    def __init__(self, kind: str, make: Callable[[], Agent]) -> None:
+        self.kind = kind
+        self.agent: Agent = self._called(make)
+        self.instant = bool(getattr(self.agent, "instant", False))
+
+    def propose(self, briefing: Briefing) -> Proposal:
+        proposal = self._called(lambda: self.agent.propose(briefing))
+        if not isinstance(proposal, Proposal):
+            raise AgentFailed(f"the agent '{self.kind}' gave {type(proposal).__name__}, not a Proposal", _SEE)
+        return proposal
+
+    def _called(self, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except ArError:
+            raise
+        except Exception as error:
+            raise AgentFailed(
+                f"the agent '{self.kind}' failed: {type(error).__name__}: {error}", _SEE
+            ) from error

@@ -42,6 +42,7 @@ ALLOWED_ENV = (
 MAX_OUTPUT = 50_000_000
 _TAIL = 400_000  # bytes of the output that are read: the last message is at its end
 _GRACE = 3.0
+_TELL = 15.0  # seconds between two words of what goes on
 _MARK = "AR_AGENT"
 
 INSTRUCTIONS = f"""\
@@ -178,7 +179,7 @@ class CommandAgent:
                 )
             if sum(path.stat().st_size for path in outputs) > MAX_OUTPUT:
                 raise AgentFailed(f"{self._words} printed more than {MAX_OUTPUT} bytes and was ended")
-            if now - told > 1.0:
+            if now - told > _TELL:
                 told = now
                 self.line.say(f"{self._words} is at work, {clock(now - began)}")
 

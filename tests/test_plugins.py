@@ -1,0 +1,72 @@
+"""Agents of one's own: a class of an installed package, named by an entry point."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers import Ar, git
+
+# Ten lines are an agent; docs/agents.md shows the same.
+AGENT = """
+from ar.records import Proposal
+
+class Doubler:
+    instant = True
+
+    def __init__(self, spec, repo, line):
+        self.key = spec.options["key"]
+
+    def propose(self, briefing):
+        old = briefing.params[f"params.yaml:{self.key}"]
+        return Proposal(f"{self.key} doubled", "Twice as much may help.", "", params={self.key: 2 * old})
+
+class Faulty(Doubler):
+    def propose(self, briefing):
+        return 1 / 0
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment in which a package offers two agents."""
+    site = tmp_path / "site"
+    (site / "mine-1.0.dist-info").mkdir(parents=True)
+    (site / "mine-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (site / "mine-1.0.dist-info" / "entry_points.txt").write_text(
+        "[ar.agents]\ndoubler = mine:Doubler\nfaulty = mine:Faulty\n"
+    )
+    (site / "mine.py").write_text(AGENT)
+    return {**os.environ, "PYTHONPATH": str(site)}
+
+
+def _choose(root: Path, agent: str) -> None:
+    program = root / "program.md"
+    program.write_text(program.read_text().replace("budget:", f"agent: {agent}\nbudget:"))
+
+
+def test_an_agent_of_another_package_proposes(project: Path, ar: Ar, environment: dict[str, str]) -> None:
+    _choose(project, "{kind: doubler, lane: x, options: {key: x}}")
+    assert "doubler/x: mine:Doubler" in ar(project, "doctor", env=environment, check=False).stdout
+    ar(project, "next", env=environment)
+    rev = git(project, "for-each-ref", "refs/ar/queue", "--format=%(objectname)")
+    assert "x: 3.0" in git(project, "show", f"{rev}:params.yaml")
+    assert "Ar-Agent: doubler/x" in git(project, "show", "-s", "--format=%B", rev)
+    # The same again is refused until the agent is given up.
+    done = ar(project, "next", env=environment, check=False)
+    assert "refused 4 times in a row" in done.stderr
+
+
+def test_its_faults_are_told_as_its_own(project: Path, ar: Ar, environment: dict[str, str]) -> None:
+    _choose(project, "{kind: faulty, options: {key: x}}")
+    done = ar(project, "next", env=environment, check=False)
+    assert done.returncode == 2
+    assert "the agent 'faulty' failed: ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "mine.py" in ar(project, "--debug", "next", env=environment, check=False).stderr
+
+
+def test_kinds_that_nobody_offers_are_refused(project: Path, ar: Ar, environment: dict[str, str]) -> None:
+    _choose(project, "{kind: doublr}")
+    assert "did you mean 'doubler'?" in ar(project, "next", env=environment, check=False).stderr
