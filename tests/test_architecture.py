@@ -18,7 +18,7 @@ PACKAGE = SOURCE / "ar"
 
 # A module imports modules of its own rank or lower ones; what it imports at once, never in a circle.
 RANKS = {
-    0: ["__init__", "errors", "text", "archiver", "redaction"],
+    0: ["__init__", "errors", "text", "archiver", "watch", "footprint", "output", "redaction"],
     1: ["records", "refs", "judge", "params", "messages"],
     2: ["program", "repo", "pipeline", "patches", "checkouts"],
     3: [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ar import history as reading
-from ar import queue, refs
+from ar import queue, refs, sandbox
 from ar.errors import ArError
 from ar.messages import BASELINE_AGENT
 from ar.pipeline import LOCK_FILE
@@ -211,13 +211,12 @@ def _command(spec: AgentSpec) -> Check:
 
 
 def _sandbox(program: Program) -> Check:
-    seen = f" and {', '.join(program.sandbox.env)}" if program.sandbox.env else ""
-    return Check(
-        "isolation",
-        True,
-        f"stages run as you, in a folder of their own, with an allow-listed environment{seen}",
-        required=False,
-    )
+    try:
+        wall = sandbox.find(program.sandbox)
+    except ArError as error:
+        return Check("sandbox", False, error.message, error.mend or "")
+    mend = f"{sandbox.INSTALL}" if wall.why else ""
+    return Check("sandbox", not wall.why, wall.describe(program.sandbox), mend, required=False)
 
 
 def _campaign(repo: Repo, program: Program) -> list[Check]:

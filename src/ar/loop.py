@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from ar import history as reading
-from ar import judge, promote, queue
+from ar import judge, promote, queue, sandbox
 from ar.campaign import Campaign, is_open, spent, waits_for_merge
 from ar.crew import Crew
 from ar.errors import BadState
@@ -93,6 +93,7 @@ class Loop:
             ArError: it cannot go on; everything measured so far is kept.
         """
         with self.repo.lock("run", busy=BUSY):
+            self.view.event(f"sandbox: {sandbox.find(self.program.sandbox).describe(self.program.sandbox)}")
             self._recover()
             history = self.campaign.history()
             self._close_stale(history)

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import pickle
+import posixpath
 import shutil
 import subprocess
 import time
@@ -39,12 +40,14 @@ class Layout:
     Args:
         stages: names, in file order.
         outputs: every output path: outs, metrics and plots.
+        inputs: what stages depend on and no stage makes.
         metrics, params: the files that hold them.
         plots: files and folders with curves.
     """
 
     stages: tuple[str, ...] = ()
     outputs: frozenset[str] = frozenset()
+    inputs: frozenset[str] = frozenset()
     metrics: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
     plots: tuple[str, ...] = ()
@@ -55,29 +58,31 @@ def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
     declared = _mapping(pipeline)
     stages = declared.get("stages") or {}
     outputs, metrics, params, plots = set(), [], [], []
+    inputs: set[str] = set()
     for stage in stages.values():
         if not isinstance(stage, dict):
             continue
         body = stage.get("do", stage)  # a foreach stage keeps its body under `do`
         for kind in ("outs", "metrics", "plots"):
-            paths = [_path_of(item) for item in body.get(kind) or []]
+            paths = [_from_wdir(stage, _path_of(item)) for item in body.get(kind) or []]
             outputs.update(paths)
             if kind == "metrics":
                 metrics += paths
             elif kind == "plots":
                 plots += paths
+        inputs.update(_from_wdir(stage, _path_of(item)) for item in body.get("deps") or [])
         params += [
             next(iter(item)) if isinstance(item, dict) else "params.yaml" for item in body.get("params") or []
         ]
-    for stage in (_mapping(lock).get("stages") or {}).values():
-        outputs.update(
-            out["path"] for out in stage.get("outs") or [] if isinstance(out, dict) and "path" in out
-        )
+    for name, stage in (_mapping(lock).get("stages") or {}).items():
+        outs = [out for out in stage.get("outs") or [] if isinstance(out, dict) and "path" in out]
+        outputs.update(_from_wdir(stages.get(str(name).partition("@")[0]), str(out["path"])) for out in outs)
     top = declared.get("metrics") or []
     metrics += [_path_of(item) for item in top]
     return Layout(
         stages=tuple(str(name) for name in stages),
         outputs=frozenset(path for path in outputs if "${" not in path),
+        inputs=frozenset(path for path in inputs - outputs if "${" not in path),
         metrics=tuple(dict.fromkeys(path for path in metrics if "${" not in path)),
         params=tuple(dict.fromkeys(path for path in params if "${" not in path)),
         plots=tuple(dict.fromkeys(path for path in plots if "${" not in path)),
@@ -90,6 +95,13 @@ def _mapping(content: bytes | None) -> dict[str, Any]:
         if isinstance(data, dict):
             return data
     return {}
+
+
+def _from_wdir(stage: Any, path: str) -> str:
+    """A path of a stage, seen from the folder of `dvc.yaml`."""
+    body = stage.get("do", stage) if isinstance(stage, dict) else {}
+    folder = str(body.get("wdir") or ".") if isinstance(body, dict) else "."
+    return path if folder == "." else posixpath.normpath(f"{folder}/{path}")
 
 
 def _path_of(item: Any) -> str:
@@ -212,6 +224,11 @@ class Pipeline:
         finally:
             lock.__exit__(None, None, None)
 
+    @property
+    def cache(self) -> str:
+        """The folder that DVC keeps outputs in."""
+        return str(self._dvc.cache.local_cache_dir)
+
     def checkout(self) -> None:
         """Bring the outputs that DVC keeps into line with the checked-out `dvc.lock`.
 
@@ -277,7 +294,12 @@ class Pipeline:
 
         local = self._dvc.config.read("local")
         settings = {key: value for key, value in local.items() if key not in ("remote", "db") and value}
-        settings.setdefault("cache", {})["dir"] = self._dvc.cache.local_cache_dir
+        cache = settings.setdefault("cache", {})
+        cache["dir"] = self.cache
+        # A hard link into the cache could be written through; in the sandbox a symbolic one cannot.
+        types = self._dvc.config["cache"].get("type") or []
+        if "hardlink" in types:
+            cache["type"] = ",".join("symlink" if kind == "hardlink" else kind for kind in types)
         config = ConfigObj(settings, encoding="utf-8")
         config.filename = str(root / ".dvc" / "config.local")
         config.write()

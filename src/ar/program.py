@@ -27,6 +27,7 @@ FILE = "program.md"
 PARAMS_FILE = "params.yaml"
 
 _FRONT = re.compile(r"\A---[ \t]*\n(?P<yaml>.*?)^---[ \t]*$\n?(?P<prose>.*)\Z", re.DOTALL | re.MULTILINE)
+_BYTES = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -141,9 +142,22 @@ class AgentSpec:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What a stage may see besides its folder: names of environment variables that are passed on."""
+    """What a stage may see besides its folder, and use.
 
+    Args:
+        kind: bubblewrap, where it works (`auto`), always (`bwrap`), or never (`off`).
+        env: names of environment variables that are passed on.
+        read: paths outside the project that may be read: data sets, say. Relative ones start at the project.
+        memory, disk: bytes that one run may use or write; None for its share of the machine.
+        processes: that it may have at once; None for the usual limit.
+    """
+
+    kind: Literal["auto", "bwrap", "off"] = "auto"
     env: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    memory: int | None = None
+    processes: int | None = None
+    disk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -550,10 +564,31 @@ def _budget(value: Any, place: str) -> Budget:
 
 
 def _sandbox(value: Any, place: str) -> Sandbox:
-    section = _Section(value, place)
-    sandbox = Sandbox(env=section.get("env", _list_of(_text), ()))
+    # YAML 1.1 reads a bare off as false.
+    section = _Section({"kind": value} if isinstance(value, str | bool) else value, place)
+    kind = section.get("kind", lambda item, at: "off" if item is False else _text(item, at), "auto")
+    if kind not in (kinds := ("auto", "bwrap", "off")):
+        raise _bad(f"{place}.kind", f"is {kind!r}", nearest(kind, kinds))
+    sandbox = Sandbox(
+        kind=kind,
+        env=section.get("env", _list_of(_text), ()),
+        read=section.get("read", _list_of(_text), ()),
+        memory=section.get("memory", size, None),
+        processes=section.get("processes", _whole, None),
+        disk=section.get("disk", size, None),
+    )
     section.finish()
     return sandbox
+
+
+def size(value: Any, place: str) -> int:
+    """A size: a number of bytes, or text such as `500MB`, `24GB`, `1.5TB` (powers of ten)."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT])B\s*", value)
+        if match:
+            return int(float(match[1]) * _BYTES[match[2]])
+        raise _bad(place, f"should be a size such as 500MB or 24GB, not {value!r}")
+    return _whole(value, place)
 
 
 def seconds(value: Any, place: str) -> float:

@@ -514,6 +514,7 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
                 "name": run.name,
                 "rev": run.rev,
                 "status": str(run.status),
+                "reason": run.note.reason if run.note else "",
                 "seed": run.seed,
                 "created": run.created,
                 "metrics": run.metrics,

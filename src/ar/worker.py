@@ -19,15 +19,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ar import launcher, params, queue
+from ar import launcher, params, queue, sandbox
 from ar.errors import ArError
-from ar.history import number
+from ar.history import number, read_layout
 from ar.messages import Message
-from ar.pipeline import ARGS_FILE, Failure, Pipeline
+from ar.pipeline import ARGS_FILE, Failure, Pipeline, Workspace
 from ar.program import Program
 from ar.program import load as load_program
 from ar.queue import Claim
@@ -104,12 +104,12 @@ class Worker:
         log = claimed.folder / "log"
         claimed.describe(log=str(log))
         plan = claimed.folder / "launch.json"
-        plan.write_text(json.dumps({"env": self._stage_env(program), "timeout": program.budget.timeout}))
         with (
             self.pipeline.workspace(claimed.name, claimed.rev, claimed.baseline) as workspace,
             _output_to(log),
             _environment(SHELL=str(_launcher_script(self.repo)), AR_LAUNCH=str(plan)),
         ):
+            plan.write_text(json.dumps(self._plan(program, claimed, workspace)))
             outcome = self.pipeline.reproduce(workspace, claimed.message)
             if not isinstance(outcome, Failure):
                 self.pipeline.collect(workspace, outcome)
@@ -126,6 +126,8 @@ class Worker:
         )
         if isinstance(outcome, Failure):
             status, reason = Status.CRASHED, _reason(outcome.reason, note.log)
+            if usage.get("reason"):
+                reason = f"ended: {plain(str(usage['reason']))}"
             if usage.get("timed_out"):
                 status, reason = (
                     Status.TIMED_OUT,
@@ -135,7 +137,35 @@ class Worker:
         lacking = self._lacking(outcome, program)
         if lacking:
             return outcome, replace(note, status=Status.CRASHED, reason=lacking)
+        if usage.get("left"):
+            return outcome, replace(note, reason=launcher.left_words(int(usage["left"])))
         return outcome, note
+
+    def _plan(self, program: Program, claimed: Claim, workspace: Workspace) -> dict[str, Any]:
+        """What the launcher is to do: see there."""
+        wall = sandbox.find(program.sandbox)
+        env = self._stage_env(program)
+        share = min(1.0, self.threads / (os.cpu_count() or 1)) if self.threads else 1.0
+        limits = sandbox.limits(program.sandbox, self.repo.root, share)
+        declared = read_layout(self.repo, claimed.rev)
+        return {
+            "env": sandbox.environment(env) if wall.program else env,
+            "timeout": program.budget.timeout,
+            "wall": sandbox.command(
+                wall,
+                program.sandbox,
+                workspace.top,
+                workspace.root / ".dvc",
+                self.repo.root,
+                self.pipeline.cache,
+                limits,
+            ),
+            "workspace": str(workspace.top),
+            "inputs": [str(workspace.root / path) for path in sorted(declared.inputs)],
+            "outputs": [str(workspace.root / path) for path in sorted(declared.outputs)],
+            "cache": self.pipeline.cache,
+            "limits": asdict(limits),
+        }
 
     def _stage_env(self, program: Program) -> dict[str, str]:
         env = {name: os.environ[name] for name in (*ALLOWED_ENV, *program.sandbox.env) if name in os.environ}
@@ -251,7 +281,9 @@ def _environment(**values: str) -> Iterator[None]:
 def _launcher_script(repo: Repo) -> Path:
     """An executable that DVC can use as a shell: our launcher, in an interpreter that loads nothing else."""
     script = repo.git_dir / "ar" / "launcher"
-    content = f'#!/bin/sh\nexec {_quoted(sys.executable)} -I -S {_quoted(launcher.__file__)} "$@"\n'
+    source = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); import ar.launcher as it; "
+    program = f"{source}sys.exit(it.main(sys.argv))"
+    content = f'#!/bin/sh\nexec {_quoted(sys.executable)} -I -S -c {_quoted(program)} "$@"\n'
     if not script.exists() or script.read_text() != content:
         fresh = script.with_name(f"launcher.{os.getpid()}")
         fresh.write_text(content)

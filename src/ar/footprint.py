@@ -1,0 +1,101 @@
+"""What a stage did to its folder, compared before and after: DVC is to collect nothing that is not the run's.
+
+DVC saves outputs from outside the sandbox and follows links. So a stage must leave no link that leads out of
+its folder and nothing that is neither file nor folder; and what its stages depend on must be as it was, or a
+later stage would be another than the one that is judged. Standard library only: the launcher uses it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_KEPT_OUT = {".git", ".dvc"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One file, link or folder. What was written to has another mark, whatever its times were set to."""
+
+    kind: int
+    inode: int
+    size: int
+    changed: int
+    links: int
+    target: str = ""
+
+    @classmethod
+    def of(cls, path: str, found: os.stat_result) -> Mark:
+        kind = stat.S_IFMT(found.st_mode)
+        target = os.readlink(path) if kind == stat.S_IFLNK else ""
+        if kind == stat.S_IFDIR:  # its entries are marked themselves
+            return cls(kind, found.st_ino, 0, 0, 0)
+        return cls(kind, found.st_ino, found.st_size, found.st_ctime_ns, found.st_nlink, target)
+
+
+Footprint = dict[str, Mark]
+
+
+def take(folder: Path) -> Footprint:
+    """Everything in a folder, by path; git's and DVC's own folders are single entries."""
+    return {path: Mark.of(path, found) for path, found in _walk(folder)}
+
+
+def complaint(folder: Path, before: Footprint, inputs: Iterable[str], outputs: Iterable[str]) -> str:
+    """What a stage did that it may not do, in words; empty if nothing.
+
+    Args:
+        inputs: absolute paths that must be as they were.
+        outputs: those in them that stages write.
+    """
+    try:
+        after = take(folder)
+    except OSError as error:
+        return f"its folder cannot be read: {error.strerror}"
+    names = Counter(mark.inode for mark in after.values() if mark.kind != stat.S_IFDIR)
+    for path, mark in after.items():
+        flaw = _flaw(folder, path, mark, before.get(path), names)
+        if flaw:
+            return f"it left {flaw}: {os.path.relpath(path, folder)}"
+    for path, old in before.items():
+        fixed = _inside(path, inputs) and not _inside(path, outputs)
+        if (fixed or os.path.basename(path) in _KEPT_OUT) and after.get(path) != old:
+            return f"it changed {os.path.relpath(path, folder)}, which it depends on"
+    return ""
+
+
+def leads_to(marks: Footprint, folder: str) -> bool:
+    """Whether a link among them leads into a folder."""
+    links = (path for path, mark in marks.items() if mark.kind == stat.S_IFLNK)
+    return any(_inside(os.path.realpath(path), (os.path.realpath(folder),)) for path in links)
+
+
+def _flaw(folder: Path, path: str, mark: Mark, old: Mark | None, names: Counter[int]) -> str:
+    if mark.kind == stat.S_IFLNK:
+        known = old is not None and old.target == mark.target
+        if not known and not _inside(os.path.realpath(path), (os.path.realpath(folder),)):
+            return "a link that leads out of its folder"
+    elif mark.kind not in (stat.S_IFREG, stat.S_IFDIR):
+        return "something that is neither file nor folder"
+    elif mark.kind == stat.S_IFREG and mark.links > names[mark.inode]:  # it has names elsewhere
+        known = old is not None and old.inode == mark.inode and old.links >= mark.links
+        return "" if known else "a hard link to a file outside its folder"
+    return ""
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    waiting = [str(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield entry.path, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False) and entry.name not in _KEPT_OUT:
+                    waiting.append(entry.path)
+
+
+def _inside(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)

@@ -1,0 +1,170 @@
+"""What a stage uses while it runs, and whether that is too much.
+
+Read from `/proc`, without privileges, so that the limits hold where no control group is at hand. Standard
+library only: the launcher uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+INTERVAL = 0.1  # s, between two looks
+_DISK_INTERVAL = 0.5
+_SHARE = 0.02  # of the launcher's time that looking may take
+_FLOOR = 300_000_000  # bytes that a run must leave free on the disk
+_ENTRY = 1024  # bytes that any file or folder counts for, so that empty ones count too
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a stage may use. Sizes in bytes.
+
+    Args:
+        memory: of all its processes together, files in `/tmp` and `/dev/shm` of the sandbox included.
+        processes: at once, threads not counted.
+        disk: by which its folder may grow.
+    """
+
+    memory: int
+    processes: int
+    disk: int
+
+
+class Watch:
+    """Looks at a running stage now and then.
+
+    Args:
+        folder: the experiment's folder.
+        used: bytes in it before the stage.
+        bwrap: bubblewrap's process, whose sandbox's `/tmp` and `/dev/shm` count as memory; None without one.
+    """
+
+    def __init__(self, limits: Limits, folder: Path, used: int, bwrap: int | None = None) -> None:
+        self.limits = limits
+        self.folder = folder
+        self.used = used
+        self.bwrap = bwrap
+        self._disk_due = time.monotonic() + _DISK_INTERVAL
+        self._floor = min(_FLOOR, shutil.disk_usage(folder).free // 2)
+
+    def look(self) -> tuple[str, float]:
+        """What is too much, in words, or nothing; and the seconds until the next look."""
+        began = time.monotonic()
+        pids = descendants(os.getpid())
+        reason = self._processes(pids) or self._memory(pids)
+        if not reason and began >= self._disk_due:
+            reason = self.disk()
+            took = time.monotonic() - began
+            self._disk_due = time.monotonic() + max(_DISK_INTERVAL, took / _SHARE)
+        took = time.monotonic() - began
+        return reason, max(INTERVAL, min(took / _SHARE, 5.0))
+
+    def disk(self) -> str:
+        """Whether the folder has grown too much, or the disk is nearly full."""
+        if usage(self.folder) - self.used >= self.limits.disk:
+            return f"it wrote more than {size(self.limits.disk)} to disk"
+        free = shutil.disk_usage(self.folder).free
+        return f"it left {size(free)} free on the disk" if free < self._floor else ""
+
+    def _processes(self, pids: list[int]) -> str:
+        if len(pids) <= self.limits.processes:
+            return ""
+        return f"it started more than {self.limits.processes} processes"
+
+    def _memory(self, pids: list[int]) -> str:
+        held = self._held_by_files()
+        if resident(pids) + held <= self.limits.memory:
+            return ""
+        # Pages that processes share were counted once for each: ask again, precisely.
+        private, shared = proportional(pids)
+        if private + max(shared, held) <= self.limits.memory:
+            return ""
+        return f"it used more than {size(self.limits.memory)} of memory"
+
+    def _held_by_files(self) -> int:
+        held = 0
+        for pid in children_of(self.bwrap)[:1] if self.bwrap else ():
+            for path in ("/tmp", "/dev/shm"):
+                inner = f"/proc/{pid}/root{path}"
+                with contextlib.suppress(OSError):
+                    if os.stat(inner).st_dev != os.stat(path).st_dev:  # it is the sandbox's own by now
+                        found = os.statvfs(inner)
+                        held += (found.f_blocks - found.f_bfree) * found.f_frsize
+        return held
+
+
+def descendants(pid: int) -> list[int]:
+    """Children of a process, their children, and so on."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        children = children_of(waiting.pop())
+        found += children
+        waiting += children
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that any thread of a process started; none where the system does not tell."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+    return found
+
+
+def resident(pids: Iterable[int]) -> int:
+    """Bytes in memory, pages that several processes share counted for each of them."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, IndexError):
+            total += int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE
+    return total
+
+
+def proportional(pids: Iterable[int]) -> tuple[int, int]:
+    """Bytes in memory, private and shared ones, a shared page counted once in all; files' pages left out."""
+    private = shared = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError):
+            for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+                if line.startswith(b"Pss_Anon:"):
+                    private += int(line.split()[1]) * 1024
+                elif line.startswith(b"Pss_Shmem:"):
+                    shared += int(line.split()[1]) * 1024
+    return private, shared
+
+
+def usage(folder: Path | str) -> int:
+    """Bytes on disk under a folder; links are not followed."""
+    total = 0
+    waiting = [os.fspath(folder)]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += max(entry.stat(follow_symlinks=False).st_blocks * 512, _ENTRY)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    return total
+
+
+def size(count: float) -> str:
+    """Bytes for people: `24 GB`, `1.5 GB`, `300 MB`."""
+    for unit, power in (("TB", 12), ("GB", 9), ("MB", 6), ("kB", 3)):
+        if count >= 10**power:
+            return f"{count / 10**power:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
