@@ -20,7 +20,7 @@ from ar.agents.base import Dropped
 from ar.agents.command import CommandAgent
 from ar.agents.transcript import proposal, read
 from ar.campaign import Campaign
-from ar.errors import AgentFailed, ArError, OutOfBudget
+from ar.errors import AgentFailed, ArError, BadProposal, OutOfBudget
 from ar.program import load
 from ar.proposal import Change
 from ar.records import Spend
@@ -255,15 +255,15 @@ def test_its_environment_is_a_list_of_allowed_names(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-planted-secret-of-ours")
-    monkeypatch.setenv("MY_AGENT_KEY", "sk-planted-key-of-the-agent")
+    monkeypatch.setenv("MY_AGENT_LOGIN", "planted-login-of-the-agent")
     monkeypatch.setenv("GIT_DIR_OF_NOBODY", "x")
     campaign = script(
-        """env > "$OUT/env"; echo 'a = 7' > src/a.py; echo "Seven with $MY_AGENT_KEY" """,
-        env=["MY_AGENT_KEY"],
+        """env > "$OUT/env"; echo 'a = 7' > src/a.py; echo "Seven with $MY_AGENT_LOGIN" """,
+        env=["MY_AGENT_LOGIN"],
     )
     change = campaign.propose()
     environment = dict(line.partition("=")[::2] for line in (tmp_path / "env").read_text().splitlines())
-    assert environment["MY_AGENT_KEY"] == "sk-planted-key-of-the-agent"
+    assert environment["MY_AGENT_LOGIN"] == "planted-login-of-the-agent"
     assert environment["HOME"] == os.environ["HOME"]
     assert environment["PWD"].endswith("/checkout")
     assert not {"ANTHROPIC_API_KEY", "GIT_DIR_OF_NOBODY", "OLDPWD"} & environment.keys()
@@ -281,6 +281,39 @@ def test_what_it_cost_is_counted_and_bounded(script: Script, root: Path) -> None
     assert change.proposal.title == "Eight"
     assert change.proposal.spend == spend.total(campaign.repo) == Spend(1000, 900, 50, 0.25)
     with pytest.raises(OutOfBudget, match=r"budget\.usd is 0\.2"):
+        campaign.propose()
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"), [("tokens: 900", "budget.tokens cannot be held"), ("usd: 5", "budget.usd cannot be")]
+)
+def test_a_budget_that_nothing_counts_on_is_refused(
+    script: Script, root: Path, budget: str, says: str
+) -> None:
+    campaign = script("echo 'a = 9' > src/a.py; echo Nine")
+    program = root / "program.md"
+    program.write_text(program.read_text().replace("runs: 200", f"runs: 200, {budget}"))
+    with pytest.raises(AgentFailed, match=says):
+        Campaign(campaign.repo, load(root)).propose()
+
+
+def test_prices_make_dollars_of_tokens(script: Script) -> None:
+    event = {"type": "turn.completed", "usage": {"input_tokens": 3_000_000, "cached_input_tokens": 2_000_000}}
+    campaign = script(
+        f"echo 'a = 9' > src/a.py; echo '{json.dumps(event)}'",
+        prices={"input": 1.0, "cached": 0.1, "output": 8.0},
+    )
+    spent = campaign.propose().proposal.spend
+    assert spent is not None
+    assert spent.usd == pytest.approx(1.2)
+
+
+def test_a_key_that_it_wrote_into_a_file_goes_nowhere(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_AGENT_KEY", "planted-key-of-the-agent")
+    campaign = script("env > src/a.txt; echo Environment", env=["MY_AGENT_KEY"])
+    with pytest.raises(BadProposal, match=r"src/a\.txt would hold a secret"):
         campaign.propose()
 
 

@@ -72,6 +72,7 @@ def test_parameters_and_edits_together(repo: Repo) -> None:
         ({"edits": (Edit("src/a.py", "", "x = 3\n"),)}, "exists already"),
         ({"edits": (Edit("src/a.py", "y = 2", "y = ("),)}, "does not compile: line"),
         ({"edits": (Edit("src/b.py", "", "#" * 1_000_001),)}, "grows beyond"),
+        ({"edits": (Edit("src/b.py", "", f"k = 'sk-ant-{'x1' * 20}'"),)}, "src/b.py would hold a secret"),
     ],
 )
 def test_refusals_say_what_would_do(repo: Repo, what: dict[str, object], says: str) -> None:

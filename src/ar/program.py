@@ -117,7 +117,8 @@ class AgentSpec:
         weight: its share of the proposals, relative to the other agents'.
         timeout: seconds that one answer may take.
         fallback: kind of the agent that proposes while this one cannot; empty for none.
-        model, base_url, prices: of the API that answers; an empty `base_url` is the client's own.
+        prices: of the model that answers.
+        model, base_url: of the API that answers; an empty `base_url` is the client's own.
         command, env: of a command-line agent, what to run and which variables it is given besides the usual.
         options: of an agent that another package offers, as they stand in `program.md`.
     """
@@ -127,9 +128,9 @@ class AgentSpec:
     weight: float = 1.0
     timeout: float = 900.0
     fallback: str = ""
+    prices: Prices | None = None
     model: str = "claude-opus-5-5"
     base_url: str = ""
-    prices: Prices | None = None
     command: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
@@ -467,12 +468,13 @@ def _agent(value: Any, place: str) -> AgentSpec:
             timeout=section.get("timeout", seconds, AgentSpec.timeout),
             fallback=section.get("fallback", _fallback, ""),
         )
+    if kind in ("claude", "command"):
+        spec = replace(spec, prices=section.get("prices", _prices, None))
     if kind == "claude":
         spec = replace(
             spec,
             model=section.get("model", _text, AgentSpec.model),
             base_url=section.get("base_url", _url, ""),
-            prices=section.get("prices", _prices, None),
         )
     if kind == "command":
         names = section.get("env", _list_of(_text), ())

@@ -20,6 +20,7 @@ from ar.pipeline import LOCK_FILE, PIPELINE_FILE
 from ar.program import FILE as PROGRAM_FILE
 from ar.program import ParamKey, Program
 from ar.records import Edit, History, Proposal
+from ar.redaction import MARK, redact
 from ar.repo import Repo
 
 MAX_FILE_BYTES = 1_000_000
@@ -63,6 +64,7 @@ def prepare(repo: Repo, program: Program, proposal: Proposal, history: History) 
     if not contents and base in (history.head, repo.tree(history.head)):
         raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
     tree = repo.write_tree(base, contents)
+    _refuse_secrets(repo, history.head, tree)
     candidate = identity(repo, tree, program)
     _refuse_repeats(candidate, history)
     return Change(proposal=proposal, baseline=history.head, tree=tree, candidate=candidate)
@@ -188,6 +190,17 @@ def _check_tree(repo: Repo, program: Program, head: str, tree: str) -> None:
     for path in changed:
         if path in program.param_files:
             _check_values(program, path, repo.read(head, path), repo.read(tree, path))
+
+
+def _refuse_secrets(repo: Repo, head: str, tree: str) -> None:
+    """What is in a tree is in a ref for ever: no proposal may bring a key there."""
+    paths = [path for path, entry in repo.changed(head, tree).items() if entry is not None]
+    before = repo.read_many([(head, path) for path in paths])
+    after = repo.read_many([(tree, path) for path in paths])
+    for path, old, new in zip(paths, before, after, strict=True):
+        found = [redact((text or b"").decode(errors="replace")).count(MARK) for text in (old, new)]
+        if found[1] > found[0]:
+            raise BadProposal(f"{path} would hold a secret, such as a key", "read it from the environment")
 
 
 def _check_values(program: Program, path: str, old: bytes | None, new: bytes | None) -> None:

@@ -23,7 +23,7 @@ from ar.agents import prompt, transcript
 from ar.agents.base import Briefing, Line
 from ar.errors import AgentFailed, BadProgram, BadProposal
 from ar.history import is_generated, is_output, read_layout
-from ar.program import AgentSpec
+from ar.program import AgentSpec, Budget
 from ar.proposal import MAX_FILE_BYTES, checked_path
 from ar.records import Proposal, Spend
 from ar.redaction import redact
@@ -88,21 +88,23 @@ class CommandAgent:
         """Run the command, and make a proposal of what it changed.
 
         Raises:
-            AgentFailed: it cannot be started, ended with an error, or ran out of time.
+            AgentFailed: it cannot be started, ended with an error, ran out of time, or does not tell what it
+                cost although there is a budget for that.
             BadProposal: it changed nothing, or what no proposal may change.
             OutOfBudget: no more may be spent.
             Dropped: nobody wants the answer any more.
         """
-        program, head = briefing.program, briefing.history.head
-        spend.refuse_beyond(spend.total(self.repo), program.budget.tokens, program.budget.usd)
+        budget, head = briefing.program.budget, briefing.history.head
+        spend.refuse_beyond(spend.total(self.repo), budget.tokens, budget.usd)
         if self._scratch is None or not briefing.refused or self._scratch.base != head:
             self._scratch = self._checkout(briefing)
         message = self._run(self._scratch, f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n")
-        proposal = transcript.proposal(redact(message), self.spec.name)
+        self._refuse_uncounted(budget)
+        proposal = transcript.proposal(self._redact(message), self.spec.name)
         tree = self._changed(self._scratch, briefing)
         if tree == self.repo.tree(head):
             raise BadProposal(
-                f"the command changed no file that counts; it said: {shorten_middle(one_line(message), 300)}",
+                f"the command changed no file that counts; it said: {proposal.title}",
                 "edit files within the scope",
             )
         return replace(proposal, tree=tree, spend=self.spent)
@@ -153,7 +155,7 @@ class CommandAgent:
                 self._account(spent)
         if process.returncode:
             raise AgentFailed(
-                f"{self._words} exited with {process.returncode}: {_last_words(errors, said)}",
+                f"{self._words} exited with {process.returncode}: {self._last_words(errors, said)}",
                 "try it by hand: echo hello | " + " ".join(self.spec.command),
                 passing=True,
             )
@@ -161,9 +163,25 @@ class CommandAgent:
 
     def _account(self, spent: Spend | None) -> None:
         """Write down what a run of the command cost, where it told, however it ended."""
-        if spent is not None:
-            spend.record(self.repo, self.spec.name, spent)
-            self.spent = spent + (self.spent or Spend())
+        if spent is None:
+            return
+        prices = self.spec.prices
+        if spent.usd is None and prices is not None:
+            parts = (spent.input - spent.cached, prices.input), (spent.cached, prices.cached)
+            usd = sum(count * price for count, price in (*parts, (spent.output, prices.output))) / 1e6
+            spent = replace(spent, usd=usd)
+        spend.record(self.repo, self.spec.name, spent)
+        self.spent = spent + (self.spent or Spend())
+
+    def _refuse_uncounted(self, budget: Budget) -> None:
+        """A budget that nothing counts on would be none."""
+        untold = self.spent is None or (budget.usd is not None and self.spent.usd is None)
+        if untold and (budget.tokens is not None or budget.usd is not None):
+            what = "usd" if budget.usd is not None else "tokens"
+            raise AgentFailed(
+                f"{self._words} does not tell what it cost, so budget.{what} cannot be held",
+                "let it print JSON, set the agent's prices, or take that budget out of program.md",
+            )
 
     def _wait(self, process: subprocess.Popen[bytes], *outputs: Path) -> None:
         began = told = time.monotonic()
@@ -173,7 +191,7 @@ class CommandAgent:
             if now - began > self.spec.timeout:
                 raise AgentFailed(
                     f"{self._words} was ended after {self.spec.timeout:g} s, its time limit;"
-                    f" it had said: {_last_words(*outputs)}",
+                    f" it had said: {self._last_words(*outputs)}",
                     "raise timeout of this agent in program.md",
                     passing=True,
                 )
@@ -197,6 +215,19 @@ class CommandAgent:
             raise AgentFailed(
                 f"the agent's command {name} {where}", "install it, or correct agent.command in program.md"
             )
+
+    def _redact(self, text: str) -> str:
+        """Without secrets; whatever `agent.env` names counts as one."""
+        given = {f"{name}_SECRET": os.environ.get(name, "") for name in self.spec.env}
+        return redact(text, {**os.environ, **given})
+
+    def _last_words(self, *paths: Path) -> str:
+        """The last line that was printed on any of the outputs."""
+        for path in paths:
+            lines = [line for line in self._redact(plain(_tail(path))).splitlines() if line.strip()]
+            if lines:
+                return shorten_middle(one_line(lines[-1]), 300)
+        return "nothing"
 
     @property
     def _words(self) -> str:
@@ -234,12 +265,3 @@ def _tail(path: Path) -> str:
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - _TAIL))
         return stream.read().decode(errors="replace")
-
-
-def _last_words(*paths: Path) -> str:
-    """The last line that was printed on any of the outputs."""
-    for path in paths:
-        lines = [line for line in plain(_tail(path)).splitlines() if line.strip()]
-        if lines:
-            return redact(shorten_middle(one_line(lines[-1]), 300))
-    return "nothing"
