@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git, run, snapshot
 
-from ar import spend
+from ar import sandbox, spend
 from ar.agents import Briefing, Line
 from ar.agents.base import Dropped
 from ar.agents.command import CommandAgent
 from ar.agents.transcript import proposal, read
 from ar.campaign import Campaign
 from ar.errors import AgentFailed, ArError, BadProposal, OutOfBudget
-from ar.program import load
+from ar.program import Sandbox, load
 from ar.proposal import Change
 from ar.records import Spend
 from ar.repo import Repo
@@ -197,6 +197,22 @@ def test_commits_deletions_modes_and_binary_files(script: Script, root: Path) ->
 def test_its_git_directory_is_of_no_importance(script: Script, root: Path, text: str) -> None:
     campaign = script(f"{text}; rm -rf src/g; echo 'a = 5' > src/a.py; git init -q src/sub; echo Five")
     assert _changed(root, campaign.propose()) == {"src/a.py": "M"}
+
+
+def test_the_users_checkout_is_not_there(script: Script, root: Path, tmp_path: Path) -> None:
+    wall = sandbox.find(Sandbox())
+    if not wall.program:
+        pytest.skip(wall.why)
+    campaign = script(
+        f"""
+        ls -A {root} > "$OUT/seen" || true; echo x > {root}/fit.awk || true; rm -rf {root}/.git || true
+        echo 'a = 4' > src/a.py; echo Four
+        """
+    )
+    before = snapshot(root)
+    assert _changed(root, campaign.propose()) == {"src/a.py": "M"}
+    assert snapshot(root) == before
+    assert (tmp_path / "seen").read_text() == ""
 
 
 def test_a_file_may_give_way_to_a_folder(script: Script, root: Path) -> None:

@@ -15,7 +15,7 @@ import shutil
 import site
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,6 +169,30 @@ def command(
             found += ["--ro-bind", path, path]
     # Whether a run needs the cache shows when its inputs are there: the launcher may bind it on this folder.
     return [*found, "--dir", cache, "--remount-ro", "/dev", "--remount-ro", "/"]
+
+
+def without(wall: Wall, root: Path, hidden: Sequence[Path], shown: Path) -> list[str]:
+    """Bubblewrap for a program that may use machine and network as the user does, save for some folders; to
+    be followed by `--` and a command. Empty without bubblewrap. All that the program starts ends with it.
+
+    Args:
+        root: the project's own folder; programs in it that PATH names can be run.
+        hidden: folders that are empty for it; one that holds the home stays.
+        shown: a folder that it may use in any case.
+    """
+    if not wall.program:
+        return []
+    home = os.path.realpath(os.path.expanduser("~"))
+    places = [os.path.realpath(folder) for folder in hidden]
+    within = {path for path in places for other in places if path != other and _holds(other, path)}
+    hide = [path for path in places if path not in within and not _holds(path, home)]
+    found = [wall.program, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"]
+    for folder in hide:
+        found += ["--tmpfs", folder]
+    for path in _readable(root):
+        if any(_holds(folder, os.path.realpath(path)) for folder in hide):
+            found += ["--ro-bind", path, path]
+    return [*found, "--bind", str(shown), str(shown)]
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """A command-line coding agent, such as Claude Code or Codex, run in a checkout of its own.
 
 It finds its briefing in a file and on its standard input, changes files, and says what it did as the last
-thing it prints. Neither the project's folder nor its git directory is given to it, and of our environment
-only what such a program needs and what `agent.env` names.
+thing it prints. Neither the project's folder nor its git directory is given to it (with bubblewrap they are
+not even there), and of our environment only what such a program needs and what `agent.env` names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ar import spend
+from ar import sandbox, spend
 from ar.agents import prompt, transcript
 from ar.agents.base import Briefing, Line
 from ar.errors import AgentFailed, BadProgram, BadProposal
@@ -28,6 +28,7 @@ from ar.proposal import MAX_FILE_BYTES, checked_path
 from ar.records import Proposal, Spend
 from ar.redaction import redact
 from ar.repo import Repo
+from ar.sandbox import Wall
 from ar.scratch import BRIEFING, Scratch
 from ar.text import clock, one_line, plain, shorten_middle
 
@@ -98,7 +99,8 @@ class CommandAgent:
         spend.refuse_beyond(spend.total(self.repo), budget.tokens, budget.usd)
         if self._scratch is None or not briefing.refused or self._scratch.base != head:
             self._scratch = self._checkout(briefing)
-        message = self._run(self._scratch, f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n")
+        wall = sandbox.find(briefing.program.sandbox)
+        message = self._run(self._scratch, wall, f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n")
         self._refuse_uncounted(budget)
         proposal = transcript.proposal(self._redact(message), self.spec.name)
         tree = self._changed(self._scratch, briefing)
@@ -129,7 +131,7 @@ class CommandAgent:
 
     # -- the process --------------------------------------------------------------------------------------
 
-    def _run(self, scratch: Scratch, text: str) -> str:
+    def _run(self, scratch: Scratch, wall: Wall, text: str) -> str:
         """The command's last message. Nothing that it started is left running."""
         (scratch.folder / BRIEFING).write_text(text, encoding="utf-8")
         given, said, errors = (scratch.home / name for name in ("briefing", "output", "errors"))
@@ -139,7 +141,7 @@ class CommandAgent:
         self._find(scratch.folder, env["PATH"])
         with given.open("rb") as stdin, said.open("wb") as stdout, errors.open("wb") as stderr:
             process = subprocess.Popen(
-                [*_tied_to_us(), *self.spec.command],
+                [*self._wrapped(scratch, wall), *self.spec.command],
                 cwd=scratch.folder,
                 env=env,
                 stdin=stdin,
@@ -160,6 +162,12 @@ class CommandAgent:
                 passing=True,
             )
         return message
+
+    def _wrapped(self, scratch: Scratch, wall: Wall) -> list[str]:
+        """What goes before the command: where it can be had, a view of the machine without the project."""
+        hidden = [self.repo.top, self.repo.git_dir]
+        around = sandbox.without(wall, self.repo.root, hidden, scratch.home) or _tied_to_us()
+        return [*around, "--"] if around else []
 
     def _account(self, spent: Spend | None) -> None:
         """Write down what a run of the command cost, where it told, however it ended."""
@@ -238,7 +246,7 @@ class CommandAgent:
 def _tied_to_us() -> list[str]:
     """What makes the kernel end the command with us, where it can."""
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 def _end_all(process: subprocess.Popen[bytes], mark: str) -> None:
