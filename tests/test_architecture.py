@@ -27,7 +27,7 @@ RANKS = {
         *(f"agents.{name}" for name in ("prompt", "tools", "unseen", "api", "claude")),
         *(f"agents.{name}" for name in ("human", "command", "transcript")),
     ],
-    4: ["campaign", "loop", "view"],
+    4: ["campaign", "asking", "loop", "view"],
     5: ["cli", "show", "plots", "init", "doctor", "__main__"],
 }
 RANK = {module: rank for rank, modules in RANKS.items() for module in modules}

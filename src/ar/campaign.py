@@ -14,7 +14,7 @@ from statistics import fmean
 
 from ar import history as reading
 from ar import integrity, judge, patches, promote, queue, refs, turns
-from ar.agents import Agent, Briefing, human, make
+from ar.agents import Agent, Briefing, Line, human, make
 from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound
 from ar.judge import Candidate, Kind, Ledger
 from ar.messages import BASELINE_AGENT, Message
@@ -58,27 +58,33 @@ class Campaign:
 
     # -- proposing ----------------------------------------------------------------------------------------
 
-    def propose(self, agent: str | None = None, idea: str = "") -> Change:
+    def propose(self, agent: str | None = None, idea: str = "", line: Line | None = None) -> Change:
         """Ask an agent until a proposal passes every check; nothing is queued.
 
         Args:
             agent: its name or kind; None for the one whose turn it is.
             idea: what the user wants tried, in a sentence.
+            line: how an agent that takes its time says what it does.
 
         Raises:
             BadProposal: the agent was refused too often in a row.
         """
-        spec = self._turn(agent)
-        return self._ask(spec, make(spec, self.repo), idea)
+        return self.ask(self._turn(agent), line, idea)
 
-    def queue_next(self, agent: str | None = None, idea: str = "") -> tuple[Change, str]:
+    def ask(self, spec: AgentSpec, line: Line | None = None, idea: str = "") -> Change:
+        """`propose` by one agent. May run beside the other steps, in a thread of its own."""
+        return self._ask(spec, make(spec, self.repo, line), idea)
+
+    def queue_next(
+        self, agent: str | None = None, idea: str = "", line: Line | None = None
+    ) -> tuple[Change, str]:
         """Propose and queue: the change and its experiment's name. Arguments are those of `propose`.
 
         Raises:
             BadProposal: the agent was refused too often in a row, or others were faster every time.
         """
         spec = self._turn(agent)
-        asked = make(spec, self.repo)
+        asked = make(spec, self.repo, line)
         with self.repo.lock("propose") if asked.instant else contextlib.nullcontext():
             races = 0
             while True:

@@ -22,6 +22,7 @@ from ar.errors import ArError, NotFound
 from ar.redaction import redact
 
 if TYPE_CHECKING:
+    from ar.agents import Line
     from ar.campaign import Campaign
     from ar.loop import Limits
     from ar.proposal import Change
@@ -128,11 +129,12 @@ def next_(
         change = campaign.check(_own(campaign, values, patch, from_worktree, message))
         _echo_change(campaign, change, None if dry_run else campaign.submit(change)[1])
         return
+    line = _line_to_user()
     for _ in range(1 if dry_run else count):
         if dry_run:
-            _echo_change(campaign, campaign.propose(agent, idea), None)
+            _echo_change(campaign, campaign.propose(agent, idea, line), None)
         else:
-            _echo_change(campaign, *campaign.queue_next(agent, idea))
+            _echo_change(campaign, *campaign.queue_next(agent, idea, line))
 
 
 _jobs = click.option(
@@ -319,6 +321,17 @@ def _found(history: History, name: str) -> tuple[Attempt, Experiment]:
     if not history.attempts:
         raise NotFound("there is no experiment yet", "run: ar run")
     return find(history, name)
+
+
+def _line_to_user() -> Line:
+    """Where an agent that takes its time says what it does: standard error."""
+    from ar.agents import Line
+    from ar.text import one_line
+
+    def say(words: str) -> None:
+        click.echo(click.style(redact(one_line(words)), dim=True), err=True)
+
+    return Line(say=say, tell=say)
 
 
 def _echo_change(campaign: Campaign, change: Change, name: str | None) -> None:

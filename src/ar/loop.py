@@ -14,12 +14,15 @@ from statistics import fmean
 
 from ar import history as reading
 from ar import judge, promote, queue, sandbox
+from ar.agents import is_instant
+from ar.asking import FAILURES, Asking
 from ar.campaign import Campaign, is_open, spent, waits_for_merge
 from ar.crew import Crew
-from ar.errors import BadState
+from ar.errors import BadParams, BadProposal, BadState, OutOfBudget
 from ar.judge import Kind
 from ar.messages import BASELINE_AGENT
-from ar.program import Program
+from ar.program import AgentSpec, Program
+from ar.proposal import Change
 from ar.records import (
     SUPERSEDED,
     Attempt,
@@ -31,6 +34,7 @@ from ar.records import (
     Status,
     Verdict,
 )
+from ar.redaction import redact
 from ar.text import quantity, signed
 from ar.view import Running, Snapshot, View
 
@@ -85,6 +89,7 @@ class Loop:
         self.decided: set[str] = set()
         self.told_noise = False
         self.crew = Crew(self.repo, limits.jobs)
+        self.asking = Asking(campaign, limits.jobs)
 
     def run(self) -> Outcome:
         """Run until the budget, the limits or the user ends it.
@@ -99,9 +104,18 @@ class Loop:
             self._close_stale(history)
             self.told = {run.name: str(run.status) for run in history.experiments if run.status.ended}
             self.decided = {item.name for item in history.attempts if item.is_decided}
-            with self.crew:
-                while self._round():
-                    pass
+            try:
+                with self.crew:
+                    while self._round():
+                        pass
+            finally:
+                self.asking.drop()
+                self._tell_events()
+        reason = self.asking.last_words
+        if reason is not None and not self.asking.hope and not self.done.stopped:
+            if not isinstance(reason, OutOfBudget):
+                raise reason
+            self.done.stopped = str(reason)
         return self.done
 
     def _round(self) -> bool:
@@ -115,12 +129,15 @@ class Loop:
         finishing = bool(level) or self._out_of_time()
         if finishing:
             self.crew.drain()
-        if self._advance(history, 0 if finishing else self.limits.jobs + 1 - len(self._pending(history))):
+            self.asking.drop()
+        elif self._take_answers():
+            history = self.campaign.history()
+        if self._advance(history, 0 if finishing else self._ahead() - len(self._pending(history))):
             return True  # a verdict or the head changed: look again
         if finishing and not any(run.status is Status.RUNNING for run in history.experiments):
             self.done.stopped = "stopped; run again to carry on" if level else "the time is spent"
             return False
-        if not self._pending(self.campaign.history()):
+        if not self._pending(self.campaign.history()) and not self._may_propose_later(history):
             return False
         self._wait(history)
         return True
@@ -214,11 +231,18 @@ class Loop:
         placeholder = ledger.incumbent.base[-1] if ledger.incumbent.base else Run(None, 0.0)
         under_way = tuple(replace(placeholder, seed=run.seed, crashed=False) for run in mine)
         ledger = replace(ledger, incumbent=replace(ledger.incumbent, base=ledger.incumbent.base + under_way))
+        # So do proposals on their way, and they have their places.
+        ledger = replace(ledger, spent=ledger.spent + self.asking.count)
+        room -= self.asking.count
         while room > 0:
             action = judge.next_action(ledger)
             if action.kind is Kind.RUN_INCUMBENT:
                 auditing = ledger.left <= judge.audit_runs(ledger.budget)
-                unsettled = open_ones or any(waits_for_merge(item, history) for item in history.attempts)
+                unsettled = (
+                    open_ones
+                    or self.asking.count
+                    or any(waits_for_merge(item, history) for item in history.attempts)
+                )
                 if auditing and (unsettled or self._proposals_left() is not None):
                     return False
                 self._refuse_hopeless(history)
@@ -229,15 +253,68 @@ class Loop:
                 room -= 1
                 continue
             if action.kind is Kind.PROPOSE and may_begin and self._proposals_left() != 0:
-                change, name = self.campaign.queue_next()
-                self.done.proposed += 1
-                self._queued(name)
-                self.view.event(f"queued {name}: {change.proposal.title}")
+                if not self._propose(history):
+                    break
                 ledger = replace(ledger, spent=ledger.spent + 1)
                 room -= 1
                 continue
             break
         return False
+
+    # -- proposals ----------------------------------------------------------------------------------------
+
+    def _ahead(self) -> int:
+        """How many runs may be under way: one waits, or one a slot where an agent takes its time."""
+        slow = any(not is_instant(spec) for spec in self.program.agents)
+        return self.limits.jobs + (self.limits.jobs if slow else 1)
+
+    def _propose(self, history: History) -> bool:
+        """Queue a proposal, or begin to ask for one. False where nobody can be asked now."""
+        spec = self.asking.turn(history)
+        if spec is None:
+            return False
+        if not is_instant(spec):
+            if self.asking.count >= self.limits.jobs:
+                return False
+            self.asking.ask(spec)
+            return True
+        try:
+            change, name = self.campaign.queue_next(spec.name)
+        except FAILURES as error:
+            self.asking.failed(spec, error)
+            return False
+        self._proposed(spec, change, name)
+        return True
+
+    def _take_answers(self) -> bool:
+        """Queue what agents that were asked have answered. True if anything was queued."""
+        queued = False
+        for spec, change in self.asking.answers():
+            try:
+                change, name = self.campaign.submit(change)
+            except (BadProposal, BadParams) as error:
+                self.asking.failed(spec, error)
+                continue
+            self._proposed(spec, change, name)
+            queued = True
+        return queued
+
+    def _tell_events(self) -> None:
+        for words in self.asking.events():
+            self.view.event(redact(words))
+
+    def _proposed(self, spec: AgentSpec, change: Change, name: str) -> None:
+        self.asking.succeeded(spec)
+        self.done.proposed += 1
+        self._queued(name)
+        self.view.event(f"queued {name}: {change.proposal.title}")
+
+    def _may_propose_later(self, history: History) -> bool:
+        """Whether a proposal is on its way, or wanted from an agent that is left alone for the moment."""
+        if self.asking.count:
+            return True
+        wanted = judge.next_action(self.campaign.ledger(history, None)).kind is Kind.PROPOSE
+        return wanted and self._proposals_left() != 0 and self.asking.hope and not self._out_of_time()
 
     def _measure(self, history: History, seed: int | None) -> bool:
         """Queue an incumbent's run unless the same one is under way."""
@@ -260,7 +337,9 @@ class Loop:
             raise BadState(f"the baseline itself does not run: {reason}", f"see: ar log {failed[-1].name}")
 
     def _proposals_left(self) -> int | None:
-        return None if self.limits.experiments is None else self.limits.experiments - self.done.proposed
+        if self.limits.experiments is None:
+            return None
+        return max(0, self.limits.experiments - self.done.proposed - self.asking.count)
 
     def _pending(self, history: History) -> list[Experiment]:
         return [run for run in history.experiments if not run.status.ended]
@@ -287,7 +366,8 @@ class Loop:
                 if event["event"] == "died":
                     self._recover()
                     self.crew.wake()
-            if ended or self.stop() != level:
+            self._tell_events()
+            if ended or self.stop() != level or self.asking.ready:
                 return
             if any(event["event"] == "started" for event in events):
                 history = self.campaign.history()
@@ -312,7 +392,8 @@ class Loop:
         return f"{run.name} {run.status}: {run.note.reason if run.note else ''}"
 
     def _snapshot(self, history: History) -> Snapshot:
-        return snapshot(self.campaign, history, self.crew, self.began, self.limits)
+        shown = snapshot(self.campaign, history, self.crew, self.began, self.limits)
+        return replace(shown, agent=self.asking.words or shown.agent)
 
 
 def noise_line(report: NoiseReport, program: Program) -> str:

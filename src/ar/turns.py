@@ -12,14 +12,14 @@ from ar.program import AgentSpec
 from ar.records import History
 
 
-def order(specs: Sequence[AgentSpec], history: History) -> list[AgentSpec]:
+def order(specs: Sequence[AgentSpec], history: History, asked: Sequence[str] = ()) -> list[AgentSpec]:
     """All agents, the one that lags most first; of equals the one that `program.md` lists first.
 
     Counted from the first proposal of the agent that joined last: a newcomer gets its share from now on, and
-    does not catch up on what was before its time.
+    does not catch up on what was before its time. `asked` names agents whose proposals are on their way.
     """
     names = [spec.name for spec in specs]
-    made = [attempt.agent for attempt in history.attempts if attempt.agent in names]
+    made = [name for name in (*(attempt.agent for attempt in history.attempts), *asked) if name in names]
     fresh = [spec for spec in specs if spec.name not in made]
     if fresh:
         return fresh + [spec for spec in specs if spec not in fresh]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ar.agents.base import Agent, Briefing, Dropped, Line, make
+from ar.agents.base import Agent, Briefing, Dropped, Line, is_instant, make
 
-__all__ = ["Agent", "Briefing", "Dropped", "Line", "make"]
+__all__ = ["Agent", "Briefing", "Dropped", "Line", "is_instant", "make"]

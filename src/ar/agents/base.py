@@ -43,11 +43,13 @@ class Line:
     """How an agent that takes its time keeps in touch with whoever asked.
 
     Args:
-        say: told what goes on, in a few words.
+        say: told what goes on just now, in a few words.
+        tell: told what is worth a line for ever.
         dropped: set when the answer is not wanted any more.
     """
 
     say: Callable[[str], None] = lambda words: None
+    tell: Callable[[str], None] = lambda words: None
     dropped: threading.Event = field(default_factory=threading.Event)
 
     def wait(self, seconds: float) -> None:
@@ -125,3 +127,8 @@ class _Plugin:
             raise AgentFailed(
                 f"the agent '{self.kind}' failed: {type(error).__name__}: {error}", _SEE
             ) from error
+
+
+def is_instant(spec: AgentSpec) -> bool:
+    """Whether that agent is known to answer in moments."""
+    return spec.kind == "optuna"

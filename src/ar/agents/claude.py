@@ -106,7 +106,7 @@ class _Talk:
                 faults += 1
                 if faults == _MAX_FAULTS:
                     raise AgentFailed(f"Claude gave no usable answer {faults} times: {problem}", passing=True)
-                line.say(problem)
+                line.tell(problem)
                 self._add("user", [_text(problem)])
                 continue
             faults = 0

@@ -27,6 +27,7 @@ from ar.redaction import redact
 from ar.repo import Repo
 from ar.text import one_line, plain, quantity, shorten_middle
 
+MAX_REPAIRS = 2  # of one crashed experiment
 MOST = 32_000  # characters of one answer
 _LINES, _FILES, _HITS, _ROWS, _POINTS, _CURVES = 400, 500, 60, 100, 16, 3
 _LOG, _DIFF, _WORDS, _CURVE = 6_000, 12_000, 4_000, 2_000  # characters of an experiment's parts
@@ -166,6 +167,7 @@ class Tools:
                 reading.find(self.history, name)
             except NotFound as error:
                 raise BadInput(error.message, f"cite experiments by their names. {error.mend}") from None
+        self._refuse_third_repair(given["builds_on"])
         parts = [plain(given["hypothesis"]).strip()]
         if given["evidence"]:
             parts.append(f"Evidence: {', '.join(map(one_line, given['evidence']))}.")
@@ -180,6 +182,16 @@ class Tools:
             simplification=given["simplification"],
             parent=one_line(given["builds_on"]),
         )
+
+    def _refuse_third_repair(self, name: str) -> None:
+        if not name:
+            return
+        broken, _ = reading.find(self.history, name)
+        tries = [item for item in self.history.attempts if item.experiments[0].parent == broken.name]
+        if broken.outcome == "crashed" and len(tries) >= MAX_REPAIRS:
+            raise BadInput(
+                f"{broken.name} was repaired {len(tries)} times already", "let it be; propose something else"
+            )
 
     # -- files --------------------------------------------------------------------------------------------
 
