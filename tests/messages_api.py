@@ -96,6 +96,7 @@ class Server:
     def __init__(self, script: Sequence[Reply | Callable[[Request], Reply]], endless: bool = False) -> None:
         self.script = list(script)
         self.endless = endless
+        self.message = "no."  # what errors say
         self.requests: list[Request] = []
         self.headers: list[dict[str, str]] = []
         self.faults: list[str] = []  # how requests broke the rules
@@ -159,7 +160,7 @@ class Server:
             self._send(
                 to,
                 reply.status,
-                {"type": "error", "error": {"type": reply.kind, "message": fault or "no."}},
+                {"type": "error", "error": {"type": reply.kind, "message": fault or self.message}},
                 reply,
             )
             return
