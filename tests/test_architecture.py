@@ -18,16 +18,20 @@ PACKAGE = SOURCE / "ar"
 
 # A module imports modules of its own rank or lower ones; what it imports at once, never in a circle.
 RANKS = {
-    0: ["__init__", "errors", "text", "archiver", "watch", "footprint", "output", "redaction"],
+    0: [
+        *("__init__", "errors", "text", "archiver", "redaction"),
+        *("watch", "footprint", "output", "processes", "launcher"),
+    ],
     1: ["records", "refs", "judge", "params", "messages"],
     2: ["program", "repo", "pipeline", "patches", "checkouts"],
     3: [
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
-        *("launcher", "crew", "promote", "ladder", "spend", "turns", "integrity", "scratch"),
+        *("claims", "slots", "outcomes", "recovery", "stop"),
+        *("crew", "promote", "ladder", "spend", "turns", "integrity", "scratch"),
         *(f"agents.{name}" for name in ("prompt", "tools", "unseen", "api", "claude")),
         *(f"agents.{name}" for name in ("human", "command", "transcript")),
     ],
-    4: ["campaign", "asking", "loop", "view"],
+    4: ["campaign", "asking", "loop", "view", "hand"],
     5: ["cli", "show", "plots", "init", "doctor", "__main__"],
 }
 RANK = {module: rank for rank, modules in RANKS.items() for module in modules}
@@ -47,6 +51,7 @@ SEAMS = {
     "anthropic": "agents.api",
     "httpx2": "agents.api",
     "click": "cli",
+    "pynvml": "slots",
 }
 NEVER = {"torch", "model", "data"}  # the lab's: it meets us in dvc.yaml, params.yaml and the metrics files
 HEAVY = {"dvc", "optuna", "altair", "vl_convert", "anthropic", "pandas", "numpy", "torch"}

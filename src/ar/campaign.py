@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from ar import claims, integrity, judge, patches, promote, queue, refs, turns
 from ar import history as reading
-from ar import integrity, judge, patches, promote, queue, refs, turns
 from ar.agents import Agent, Briefing, Line, human, make
 from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound
 from ar.judge import Candidate, Kind, Ledger
@@ -210,9 +210,8 @@ class Campaign:
 
     def running_log(self, name: str) -> str:
         """What a running experiment has printed so far; empty if it does not run here."""
-        facts = queue.running(self.repo).get(name)
-        path = queue.claim_folder(self.repo, name) / "log"
-        return path.read_text(errors="replace") if facts is not None and path.is_file() else ""
+        path = claims.folder(self.repo, name) / "log"
+        return path.read_text(errors="replace") if path.is_file() else ""
 
     def run_at_head_seed(self, ready: promote.Plan, force: bool) -> tuple[History, promote.Plan]:
         """Run a winner at the branch's own seed, here and now, so that its tree can become the branch's.

@@ -183,15 +183,59 @@ def run(experiments: int | None, hours: float | None, jobs: int, plain: bool) ->
 
 
 @cli.command()
+def worker() -> None:
+    """Run what is queued, one experiment after the other.
+
+    Ends when nothing waits any more; while `ar run` is at work, it takes what that queues. On GPUs it waits
+    for a free one. Ctrl-C once finishes what runs and ends; twice stops at once.
+    """
+    from ar.hand import work
+    from ar.view import PlainView
+
+    campaign = _campaign()
+    level = _count_interrupts()
+    ended = work(campaign, PlainView(sys.stdout), level)
+    click.echo(f"{ended} ended. See: ar show" if ended else "Nothing was run. To queue: ar next")
+    sys.exit(130 if level() else 0)
+
+
+@cli.command()
+@click.argument("name", required=False)
+def stop(name: str | None) -> None:
+    """End an experiment for good, or (without NAME) all that runs for now.
+
+    NAME is recorded as cancelled. Without it, `ar run` and `ar worker` end, and what they have goes back to
+    the queue.
+    """
+    from ar import stop as stopping
+
+    if name is None:
+        from ar.repo import Repo
+
+        ended = stopping.stop_all(Repo.open(), lambda text: click.echo(text, err=True))
+        click.echo(f"Ended {', '.join(ended)}; nothing is lost." if ended else "Nothing runs.")
+        return
+    campaign = _campaign()
+    _, run = _found(campaign.history(), name)
+    stopping.stop_one(campaign.repo, campaign.pipeline, campaign.program, run)
+    _, run = _found(campaign.history(), run.name)
+    click.echo(f"{run.name} {run.status}{f': {run.note.reason}' if run.note and run.note.reason else ''}")
+
+
+@cli.command()
 @click.option("-n", "limit", type=click.IntRange(1), help="Only the newest N.")
 @click.option("--seeds", is_flag=True, help="Each attempt's runs, one by one, below it.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="A line an experiment, as CSV.")
 def show(limit: int | None, seeds: bool, as_json: bool, as_csv: bool) -> None:
     """Show the history: what was tried, what it gave, what the judge said."""
+    from ar import recovery
     from ar import show as showing
 
     campaign = _campaign()
+    if recovery.abandoned(campaign.repo):
+        for line in recovery.recover(campaign.repo, campaign.pipeline, campaign.program):
+            click.echo(f"recovered: {line}", err=True)
     history = campaign.history()
     if as_json:
         click.echo(showing.to_json(history, campaign.program, limit, campaign.total(history)))
@@ -412,12 +456,15 @@ def _judge_lines() -> None:
 
 
 def _count_interrupts() -> Callable[[], int]:
-    """A counter of Ctrl-C presses: the first two are requests, the third is the signal's own effect."""
+    """A counter of Ctrl-C presses: the first two are requests, the third is the signal's own effect.
+
+    Being terminated (`ar stop`, a shutdown) counts as two.
+    """
     pressed = 0
 
-    def handle(_number: int, _frame: Any) -> None:
+    def handle(number: int, _frame: Any) -> None:
         nonlocal pressed
-        pressed += 1
+        pressed = 2 if number == signal.SIGTERM else pressed + 1
         if pressed >= 2:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 

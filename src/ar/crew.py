@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import selectors
@@ -10,35 +11,40 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from ar.errors import BadState
 from ar.repo import Repo
+from ar.slots import Slot
 from ar.worker import FINISH, WAKE
 
 _MAX_DEATHS = 5
+_PATIENCE = 1.0  # seconds for which experiments wait before another worker is worth its start
 
 
 class Crew:
-    """`jobs` worker processes, one a slot; a slot's share of the cores is what its stages are told to use.
+    """Worker processes that feed slots: one for each, and a second one where experiments wait to be set up.
 
     A worker that dies is replaced; if they keep dying, `events` raises `BadState`.
     """
 
-    def __init__(self, repo: Repo, jobs: int) -> None:
+    def __init__(self, repo: Repo, slots: Sequence[Slot], workers: int = 1) -> None:
         self.repo = repo
-        self.jobs = jobs
+        self.slots = slots
+        self.size = workers
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.busy: dict[int, str] = {}
         self.deaths = 0
         self.draining = False
+        self._crowded: float | None = None
         self._selector = selectors.DefaultSelector()
         self._buffers: dict[int, bytes] = {}
 
     def __enter__(self) -> Self:
-        for slot in range(self.jobs):
-            self._start(slot)
+        for number in range(self.size):
+            self._start(number)
         return self
 
     def __exit__(
@@ -79,52 +85,62 @@ class Crew:
                     process.stdin.write(FINISH)
                     process.stdin.flush()
 
-    def slots(self) -> dict[str, str]:
-        """Name of a running experiment to its slot."""
-        return {name: str(slot + 1) for slot, name in self.busy.items()} if self.jobs > 1 else {}
+    def reinforce(self, waiting: int) -> None:
+        """Start one more worker where experiments keep waiting while every worker has one, up to two a slot:
+        the next experiment is then set up while one trains. Short runs are over before that would pay."""
+        crowded = waiting > 0 and len(self.busy) >= len(self.workers) and not self.draining
+        now = time.monotonic()
+        if not crowded:
+            self._crowded = None
+        elif self._crowded is None:
+            self._crowded = now
+        elif now - self._crowded > _PATIENCE and len(self.workers) < 2 * len(self.slots):
+            self._crowded = None
+            self._start(len(self.workers))
 
     def events(self, timeout: float) -> list[dict[str, Any]]:
         """What the workers reported within `timeout` seconds; a dead worker is reported and replaced."""
         found: list[dict[str, Any]] = []
         for key, _ in self._selector.select(timeout):
-            slot = int(key.data)
+            number = int(key.data)
             chunk = os.read(key.fd, 65536)
             if not chunk:
-                found.append({"event": "died", "slot": slot})
+                found.append({"event": "died", "worker": number})
                 self._selector.unregister(key.fileobj)
                 if not self.draining:
-                    self._replace(slot)
+                    self._replace(number)
                 continue
-            *lines, self._buffers[slot] = (self._buffers[slot] + chunk).split(b"\n")
+            *lines, self._buffers[number] = (self._buffers[number] + chunk).split(b"\n")
             for line in lines:
                 with contextlib.suppress(ValueError):
-                    found.append({"slot": slot, **json.loads(line)})
+                    found.append({"worker": number, **json.loads(line)})
         for event in found:
             if event["event"] == "started":
-                self.busy[event["slot"]] = event["name"]
-            elif event["event"] in ("ended", "requeued", "idle", "died"):
-                self.busy.pop(event["slot"], None)
+                self.busy[event["worker"]] = event["name"]
+            elif event["event"] in ("ended", "requeued", "withdrawn", "idle", "died"):
+                self.busy.pop(event["worker"], None)
+                self.deaths *= event["event"] != "ended"
             elif event["event"] == "failed":
                 raise BadState(f"a worker cannot go on: {event['reason']}")
         return found
 
-    def _start(self, slot: int) -> None:
-        threads = max(1, (os.cpu_count() or 1) // self.jobs)
-        with self.repo.log_file(f"worker-{slot + 1}.log").open("wb") as log:
+    def _start(self, number: int) -> None:
+        slots = json.dumps([dataclasses.asdict(slot) for slot in self.slots])
+        with self.repo.log_file(f"worker-{number + 1}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ar.worker", str(self.repo.root), str(threads)],
+                [sys.executable, "-m", "ar.worker", str(self.repo.root), slots],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in the terminal is for the loop alone
             )
         assert process.stdout is not None
-        self.workers[slot] = process
-        self._buffers[slot] = b""
-        self._selector.register(process.stdout, selectors.EVENT_READ, slot)
+        self.workers[number] = process
+        self._buffers[number] = b""
+        self._selector.register(process.stdout, selectors.EVENT_READ, number)
 
-    def _replace(self, slot: int) -> None:
-        dead = self.workers[slot]
+    def _replace(self, number: int) -> None:
+        dead = self.workers[number]
         code = dead.wait()
         for stream in (dead.stdin, dead.stdout):
             if stream:
@@ -133,6 +149,6 @@ class Crew:
         self.deaths += 1
         if self.deaths > _MAX_DEATHS:
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            log = self.repo.log_file(f"worker-{slot + 1}.log")
+            log = self.repo.log_file(f"worker-{number + 1}.log")
             raise BadState(f"workers keep dying, the last with {how}", f"see {log}, or run: ar doctor")
-        self._start(slot)
+        self._start(number)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ar import history as reading
-from ar import queue, refs, sandbox
+from ar import recovery, sandbox
 from ar.errors import ArError
 from ar.messages import BASELINE_AGENT
-from ar.pipeline import LOCK_FILE
+from ar.pipeline import LOCK_FILE, Pipeline
 from ar.program import AgentSpec, Program, agent_plugins
 from ar.program import load as load_program
 from ar.records import Status
@@ -240,15 +240,6 @@ def _campaign(repo: Repo, program: Program) -> list[Check]:
             required=False,
         )
     )
-    dead = [name for name in map(refs.name_of, repo.refs(refs.RUNNING)) if queue.is_abandoned(repo, name)]
-    if dead:
-        checks.append(
-            Check(
-                "leftovers",
-                False,
-                f"{', '.join(dead)}: claimed by a process that is gone",
-                "run: ar run (it takes them up again)",
-                required=False,
-            )
-        )
+    mended = recovery.recover(repo, Pipeline(repo), program)
+    checks += [Check("recovered", True, line, required=False) for line in mended]
     return checks

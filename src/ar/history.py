@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from statistics import fmean
 
-from ar import params, refs
+from ar import claims, params, refs
 from ar.errors import BadParams, NotFound, nearest
 from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import ARGS_FILE, LOCK_FILE, PIPELINE_FILE, Layout, layout
@@ -151,7 +151,7 @@ def baseline_params(repo: Repo, program: Program) -> dict[str, Scalar]:
 
 
 def _experiments(repo: Repo, program: Program, plan: Layout) -> list[Experiment]:
-    commits = repo.commits(refs.EXPS) | repo.commits(refs.QUEUE) | repo.commits(refs.RUNNING)
+    commits = repo.commits(refs.QUEUE, refs.RUNNING, refs.EXPS)
     notes = repo.notes()
     found: dict[str, tuple[Status | None, str, Commit]] = {}
     for ref, commit in commits.items():
@@ -162,7 +162,9 @@ def _experiments(repo: Repo, program: Program, plan: Layout) -> list[Experiment]
         for ref, commit in commits.items():
             # An ended experiment's claim may linger for an instant; the end is what counts.
             if ref.startswith(f"{space}/") and commit.parents and refs.name_of(ref) not in found:
-                found[refs.name_of(ref)] = (waiting, commit.parents[0], commit)
+                name = refs.name_of(ref)
+                idle = waiting is Status.QUEUED or claims.is_waiting(repo, name)
+                found[name] = (Status.QUEUED if idle else waiting, commit.parents[0], commit)
     revs = [commit.rev for _, _, commit in found.values()]
     metric_files = [*plan.metrics, *(metric.file for metric in program.metrics)]
     measured = metric_values(repo, revs, metric_files)

@@ -1,9 +1,9 @@
 """The shell that DVC runs stage commands through: `launcher -c COMMAND`.
 
 DVC starts a stage as `[$SHELL, "-c", command]`. A worker points `$SHELL` here and so gets, without touching
-DVC: an environment made of allowed names only, the sandbox, limits of time, memory, processes and disk after
-which all that the command started is gone, a log of bounded size, and what it used. Standard library only,
-and of ours only what is so too: it starts once per stage.
+DVC: a slot of the machine to itself, an environment made of allowed names only, the sandbox, limits of time,
+memory, processes and disk after which all that the command started is gone, a log of bounded size, and what
+it used. Standard library only, and of ours only what is so too: it starts once per stage.
 
 What it is to do stands in the file that `AR_LAUNCH` names; what happened is written beside it.
 """
@@ -27,11 +27,15 @@ from typing import Any
 
 from ar import footprint, watch
 from ar.output import Funnel
+from ar.processes import born
 
 TIMED_OUT = 124
 REFUSED = 125
+STOPPED = 143
+PLAN, STAGE, USAGE, ASK = "launch.json", "stage.json", "usage.json", "ask"  # files in the claim's folder
 _GRACE = 5.0
-_SLICE = 0.5
+_POLL = 0.02  # seconds between two looks for a free slot: half of it is the mean idle gap between trainings
+_SLICE = 0.2  # seconds between two looks at what is asked
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # What DVC tells its stages; other names of DVC's, a token of its web service among them, stay outside.
@@ -52,23 +56,29 @@ def main(argv: list[str]) -> int:
         return 2
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what daemonises inside the run still has us as its parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the worker's to interpret
     plan_file = Path(os.environ["AR_LAUNCH"])
-    return _Stage(argv[2], json.loads(plan_file.read_text()), plan_file.parent).run()
+    plan: dict[str, Any] = json.loads(plan_file.read_text())
+    if os.getppid() != plan["worker"]:
+        return STOPPED  # it died before the kernel was told to tell us
+    return _Stage(argv[2], plan, plan_file.parent).run()
 
 
 class _Stage:
     """One command: started, watched, ended.
 
     Args:
-        plan: `env`; `timeout` in seconds or None; `wall`, bubblewrap with its arguments, or empty;
-            `workspace`, the experiment's folder; `inputs` and `outputs`, see `footprint`; `cache`, DVC's;
-            `limits`, those of `watch.Limits`.
-        folder: where `stage.json` and `usage.json` are written.
+        plan: `worker`, its process; `slots` to wait for, each a `name`, a `token` file and `env`; `env`;
+            `timeout` in seconds for all stages of the experiment together, or None; `wall`, bubblewrap with
+            its arguments, or empty; `workspace`, the experiment's folder; `inputs` and `outputs`, see
+            `footprint`; `cache`, DVC's; `limits`, those of `watch.Limits`.
+        folder: the claim's.
     """
 
     def __init__(self, command: str, plan: dict[str, Any], folder: Path) -> None:
         self.command = command
         self.env = plan["env"] | {name: os.environ[name] for name in _DVC_NAMES if name in os.environ}
+        self.slots: list[dict[str, Any]] = plan["slots"]
         self.folder = folder
         self.timeout: float | None = plan.get("timeout")
         self.wall: list[str] = plan["wall"]
@@ -77,34 +87,41 @@ class _Stage:
         self.outputs: list[str] = plan["outputs"]
         self.cache: str = plan["cache"]
         self.limits = watch.Limits(**plan["limits"])
+        self.launcher = os.getpid()
         self.stopping = False
         self.timed_out = False
         self.left = 0
 
     def run(self) -> int:
-        began = time.monotonic()
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)
         before = footprint.take(self.workspace)
         used = watch.usage(self.workspace)
+        slot = self._take_slot()
+        if slot is None:
+            return STOPPED
+        earlier = self._earlier()
+        began = time.monotonic()
         reading, writing = os.pipe()
         counted, counter = os.pipe()
-        process = self._start(before, writing, counter)
+        process = self._start(before, slot["env"], writing, counter)
         os.close(writing)
         os.close(counter)
-        started = _start_time(process.pid)
-        self._write("stage.json", {"pid": process.pid, "started": started})
+        facts = {"pid": process.pid, "born": born(process.pid), "since": time.time(), "slot": slot["name"]}
+        self._write(STAGE, facts)
         looker = watch.Watch(self.limits, self.workspace, used, process.pid if self.wall else None)
         funnel = Funnel(reading, sys.stdout.fileno())
-        deadline = began + self.timeout if self.timeout else None
+        deadline = began + self.timeout - earlier["seconds"] if self.timeout else None
         reason = self._attend(process, looker, funnel, deadline)
         usage = self._end_all(process, at_once=bool(reason))
+        usage["seconds"] = time.monotonic() - began
+        self._free_slot()
         funnel.drain()
         self._count(counted)
         if not (reason or self.timed_out or self.stopping):
             reason = looker.disk() or footprint.complaint(self.workspace, before, self.inputs, self.outputs)
-        facts = {"seconds": time.monotonic() - began, "timed_out": self.timed_out, "reason": reason}
-        self._write("usage.json", usage | facts | {"left": self.left})
+        end = {"timed_out": self.timed_out, "reason": reason, "left": self.left}
+        self._write(USAGE, _together(earlier, usage) | end)
         if self.timed_out:
             print(f"ar: ended after {self.timeout:g} s, the time limit of program.md", file=sys.stderr)
             return TIMED_OUT
@@ -116,7 +133,40 @@ class _Stage:
         code = process.returncode
         return code if code >= 0 else 128 - code
 
-    def _start(self, before: footprint.Footprint, writing: int, counter: int) -> subprocess.Popen[bytes]:
+    def _take_slot(self) -> dict[str, Any] | None:
+        """Wait for a slot and hold its token. None if we are told to stop before."""
+        self.tokens = [os.open(slot["token"], os.O_RDWR | os.O_CREAT, 0o600) for slot in self.slots]
+        begun = (self.folder / STAGE).exists()
+        while not self._asked("cancel", "requeue", *([] if begun else ["yield", "withdraw"])):
+            if not self.slots:
+                return {"name": "", "env": {}}
+            for slot, token in zip(self.slots, self.tokens, strict=True):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(token, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return slot
+            time.sleep(_POLL)
+        return None
+
+    def _free_slot(self) -> None:
+        for token in self.tokens:
+            os.close(token)
+
+    def _asked(self, *what: str) -> bool:
+        """Whether this is to end: by a signal, or by a word left in the claim's folder."""
+        with contextlib.suppress(OSError):
+            self.stopping = self.stopping or (self.folder / ASK).read_text() in what
+        return self.stopping
+
+    def _earlier(self) -> dict[str, float]:
+        """What the experiment's earlier stages used."""
+        with contextlib.suppress(OSError, ValueError):
+            used: dict[str, float] = json.loads((self.folder / USAGE).read_text())
+            return used
+        return {"seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_mb": 0.0}
+
+    def _start(
+        self, before: footprint.Footprint, env: dict[str, str], writing: int, counter: int
+    ) -> subprocess.Popen[bytes]:
         command = ["/bin/sh", "-c", self.command]
         if self.wall:
             cache = ["--ro-bind", self.cache, self.cache] if footprint.leads_to(before, self.cache) else []
@@ -127,7 +177,7 @@ class _Stage:
         try:
             return subprocess.Popen(
                 command,
-                env=self.env,
+                env=self.env | env,
                 stdin=subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,
@@ -142,6 +192,8 @@ class _Stage:
     def _before_exec(self) -> None:
         """In the child: it dies with us, it is the first to go when memory ends, its files have a limit."""
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != self.launcher:
+            os._exit(STOPPED)  # it died before the kernel was told to tell us
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
         with contextlib.suppress(OSError, ValueError):
@@ -156,7 +208,7 @@ class _Stage:
         with contextlib.suppress(OSError, AttributeError):
             sources.append(os.pidfd_open(process.pid))  # readable as soon as the process has ended
         due = time.monotonic() + watch.INTERVAL
-        while process.poll() is None and not self.stopping:
+        while process.poll() is None and not self._asked("cancel", "requeue"):
             now = time.monotonic()
             if deadline is not None and now > deadline:
                 self.timed_out = True
@@ -210,8 +262,11 @@ class _Stage:
             self.left = int(os.read(counted, 16))
 
     def _write(self, name: str, data: dict[str, Any]) -> None:
+        """Whole or not at all: others read it at any time."""
+        fresh = self.folder / f"{name}.new"
         with contextlib.suppress(OSError):
-            (self.folder / name).write_text(json.dumps(data))
+            fresh.write_text(json.dumps(data))
+            fresh.replace(self.folder / name)
 
 
 def left_words(count: int) -> str:
@@ -223,22 +278,15 @@ def left_words(count: int) -> str:
     )
 
 
+def _together(earlier: dict[str, float], now: dict[str, float]) -> dict[str, float]:
+    """What two stages used, one after the other."""
+    sums = {name: earlier[name] + now[name] for name in ("seconds", "cpu_seconds")}
+    return sums | {"peak_memory_mb": max(earlier["peak_memory_mb"], now["peak_memory_mb"])}
+
+
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-
-
-def _start_time(pid: int) -> float:
-    """Unix time at which a process started, as psutil computes it."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        boot = next(
-            float(line.split()[1])
-            for line in Path("/proc/stat").read_text().splitlines()
-            if line.startswith("btime")
-        )
-        return boot + ticks / os.sysconf("SC_CLK_TCK")
-    return time.time()
 
 
 def _prctl(option: int, value: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from ar import history as reading
-from ar import judge, promote, queue, sandbox
+from ar import judge, promote, queue, recovery, sandbox, slots
 from ar.agents import is_instant
 from ar.asking import FAILURES, Asking
 from ar.campaign import Campaign, is_open, spent, waits_for_merge
@@ -88,7 +88,7 @@ class Loop:
         self.told: dict[str, str] = {}
         self.decided: set[str] = set()
         self.told_noise = False
-        self.crew = Crew(self.repo, limits.jobs)
+        self.crew = Crew(self.repo, slots.share(limits.jobs), workers=limits.jobs)
         self.asking = Asking(campaign, limits.jobs)
 
     def run(self) -> Outcome:
@@ -138,12 +138,12 @@ class Loop:
             self.done.stopped = "stopped; run again to carry on" if level else "the time is spent"
             return False
         if not self._pending(self.campaign.history()) and not self._may_propose_later(history):
-            return False
+            return bool(self._pending(history))  # what was under way has ended meanwhile: look again
         self._wait(history)
         return True
 
     def _recover(self) -> None:
-        for line in queue.recover(self.repo, self.campaign.pipeline):
+        for line in recovery.recover(self.repo, self.campaign.pipeline, self.program):
             self.view.event(f"recovered: {line}")
 
     # -- one round ----------------------------------------------------------------------------------------
@@ -327,12 +327,9 @@ class Loop:
     def _refuse_hopeless(self, history: History) -> None:
         """A baseline that does not run cannot be improved on."""
         head = history.now
-        failed = [
-            run
-            for run in (head.experiments if head else ())
-            if run.status.ended and reading.objective(run, self.program) is None
-        ]
-        if len(failed) >= MAX_BASELINE_CRASHES:
+        ended = [run for run in (head.experiments if head else ()) if run.status.ended]
+        failed = [run for run in ended if reading.objective(run, self.program) is None]
+        if len(failed) >= max(MAX_BASELINE_CRASHES, len(ended) / 2):
             reason = failed[-1].note.reason if failed[-1].note else str(failed[-1].status)
             raise BadState(f"the baseline itself does not run: {reason}", f"see: ar log {failed[-1].name}")
 
@@ -360,8 +357,9 @@ class Loop:
         level = self.stop()
         while time.monotonic() < deadline:
             self.view.update(self._snapshot(history))
+            self.crew.reinforce(self._waiting(history))
             events = self.crew.events(0.25)
-            ended = [event for event in events if event["event"] in ("ended", "requeued")]
+            ended = [event for event in events if event["event"] in ("ended", "requeued", "withdrawn")]
             for event in events:
                 if event["event"] == "died":
                     self._recover()
@@ -372,27 +370,25 @@ class Loop:
             if any(event["event"] == "started" for event in events):
                 history = self.campaign.history()
 
+    def _waiting(self, history: History) -> int:
+        """How many experiments no worker of ours has taken yet."""
+        taken = set(self.crew.busy.values())
+        return sum(run.status is Status.QUEUED and run.name not in taken for run in history.experiments)
+
     def _tell(self, history: History) -> None:
         for attempt in history.attempts:
             for run in attempt.experiments:
                 if run.status.ended and self.told.get(run.name) != str(run.status):
                     self.told[run.name] = str(run.status)
                     self.done.ended += 1
-                    self.view.event(self._result_line(run))
+                    self.view.event(result_line(run, self.program))
             if attempt.verdict and attempt.is_decided and attempt.name not in self.decided:
                 self.decided.add(attempt.name)
                 word = "winner" if attempt.verdict.decision is Decision.PROMOTE else "discarded"
                 self.view.event(f"{word} {attempt.name}: {attempt.verdict.reason}")
 
-    def _result_line(self, run: Experiment) -> str:
-        value = reading.objective(run, self.program)
-        if value is not None:
-            seed = "" if run.seed is None else f" seed {run.seed}"
-            return f"{run.name}{seed}: {self.program.objective.key} {value:.5g}"
-        return f"{run.name} {run.status}: {run.note.reason if run.note else ''}"
-
     def _snapshot(self, history: History) -> Snapshot:
-        shown = snapshot(self.campaign, history, self.crew, self.began, self.limits)
+        shown = snapshot(self.campaign, history, self.began, self.limits)
         return replace(shown, agent=self.asking.words or shown.agent)
 
 
@@ -411,20 +407,33 @@ def noise_line(report: NoiseReport, program: Program) -> str:
     return f"noise: {alone}, {paired}; {report.runs} runs of the branch. Shows improvements of {effects} runs"
 
 
-def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, limits: Limits) -> Snapshot:
+def result_line(run: Experiment, program: Program) -> str:
+    """How a run ended, in one line."""
+    value = reading.objective(run, program)
+    if value is not None:
+        seed = "" if run.seed is None else f" seed {run.seed}"
+        return f"{run.name}{seed}: {program.objective.key} {value:.5g}"
+    return f"{run.name} {run.status}: {run.note.reason if run.note else ''}"
+
+
+def snapshot(campaign: Campaign, history: History, began: float, limits: Limits) -> Snapshot:
     """What the view shows of this instant."""
     program = campaign.program
     durations = [run.note.seconds for run in history.experiments if run.note and run.note.seconds]
     expected = fmean(durations[-8:]) if durations else None
     now = time.time()
-    started = {name: float(facts.get("since", now)) for name, facts in queue.running(campaign.repo).items()}
-    slots = crew.slots()
+    stages = {name: facts for name, facts in queue.running(campaign.repo).items() if facts}
     running = tuple(
         Running(
-            run.name, run.title, run.seed, now - started.get(run.name, now), expected, slots.get(run.name, "")
+            name=run.name,
+            title=run.title,
+            seed=run.seed,
+            elapsed=now - float(stages[run.name]["since"]),
+            expected=expected,
+            slot=str(stages[run.name]["slot"]) if limits.jobs > 1 else "",
         )
         for run in history.experiments
-        if run.status is Status.RUNNING
+        if run.name in stages and not run.status.ended
     )
     head = history.now
     first = next((item for item in history.attempts if item.is_baseline), None)
@@ -440,7 +449,7 @@ def snapshot(campaign: Campaign, history: History, crew: Crew, began: float, lim
     elapsed = time.monotonic() - began
     return Snapshot(
         running=running,
-        queued=sum(run.status is Status.QUEUED for run in history.experiments),
+        queued=sum(not run.status.ended for run in history.experiments) - len(running),
         phase=phase,
         verdicts=tuple(
             (item.name, item.title, item.outcome, _effect(item, program)) for item in decided[-6:]

@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import posixpath
+import re
 import shutil
 import subprocess
 import time
@@ -30,7 +31,9 @@ from ar.repo import Repo
 PIPELINE_FILE = "dvc.yaml"
 LOCK_FILE = "dvc.lock"
 ARGS_FILE = ".dvc/tmp/repro.dat"
+_REV = re.compile(r"[0-9a-f]{40}")
 _LOCK_WAIT = 30.0
+_HALF_WRITTEN = 2.0  # seconds after which a file that is no JSON will not become any
 
 
 @dataclass(frozen=True)
@@ -180,10 +183,21 @@ class Pipeline:
                     taken = True
         with self._stash_lock():
             stash = self._queue.stash
-            entry = stash.stash_revs.get(stash_rev)
-            if entry is not None:
+            while (entry := stash.stash_revs.get(stash_rev)) is not None:
                 stash.drop(entry.stash_index)
         return taken
+
+    def mend(self) -> None:
+        """Clear what a process that was killed while it wrote to DVC's queue left: half a message, half a
+        lock file. DVC would trip over either for ever."""
+        tmp = self.repo.root / ".dvc" / "tmp"
+        for path in [*tmp.glob("exps/celery/broker/*/*.msg"), tmp / "rwlock", tmp / "exps" / "rwlock"]:
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _HALF_WRITTEN:
+                    try:
+                        json.loads(path.read_bytes())
+                    except ValueError:
+                        path.unlink()
 
     def queued(self) -> set[str]:
         """Stash commits that wait in DVC's queue."""
@@ -254,20 +268,32 @@ class Pipeline:
     @contextlib.contextmanager
     def workspace(self, name: str, stash_rev: str, baseline: str) -> Iterator[Workspace]:
         """A folder with the experiment's tree, set up for DVC; gone afterwards."""
-        parent = self.repo.root / ".dvc" / "tmp" / "ar" / "exps"
+        folder = self._workspaces / name
         try:
-            parent.mkdir(parents=True, exist_ok=True)
-            folder = parent / name
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+            self.remove_workspace(name)
+            folder.mkdir(parents=True)
         except OSError as error:
             raise BadState(
-                f"cannot make a folder in {parent}: {error.strerror}", "check permissions and disk space"
+                f"cannot make a folder in {folder.parent}: {error.strerror}",
+                "check permissions and disk space",
             ) from None
         try:
             yield self._set_up(folder, name, stash_rev, baseline)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.remove_workspace(name)
+
+    @property
+    def _workspaces(self) -> Path:
+        return self.repo.root / ".dvc" / "tmp" / "ar" / "exps"
+
+    def workspaces(self) -> set[str]:
+        """Names of the experiments that have a folder."""
+        with contextlib.suppress(OSError):
+            return {path.name for path in self._workspaces.iterdir()}
+        return set()
+
+    def remove_workspace(self, name: str) -> None:
+        shutil.rmtree(self._workspaces / name, ignore_errors=True)
 
     def _set_up(self, folder: Path, name: str, stash_rev: str, baseline: str) -> Workspace:
         """A git repository that borrows the project's objects: set-up costs the same at any history."""
@@ -340,6 +366,18 @@ class Pipeline:
         if result.ref_info is None:
             return Failure("DVC made no commit of the run")
         return _git(workspace.top, "rev-parse", str(result.ref_info))
+
+    def left_behind(self, name: str, baseline: str) -> str | None:
+        """The result of a run that finished in a folder that its worker never came to collect from."""
+        top = self._workspaces / name
+        with contextlib.suppress(OSError):
+            rev = (top / ".git" / str(refs.ExperimentRef(baseline, name))).read_text().strip()
+            if not _REV.fullmatch(rev):
+                return None
+            self.collect(Workspace(name, baseline, top, top / self.repo.prefix, self.repo.prefix), rev)
+            commit = self.repo.commit(rev)
+            return commit.rev if commit.parents == (baseline,) else None
+        return None
 
     def collect(self, workspace: Workspace, rev: str) -> None:
         """Copy a commit and all it needs from the workspace into the project's object store; no ref moves."""

@@ -72,7 +72,10 @@ def _typed(hint: Any, value: Any) -> Any:
 
 
 class Status(StrEnum):
-    """Where an experiment is in its life. Everything from `SUCCEEDED` on is an end."""
+    """Where an experiment is in its life. Everything from `SUCCEEDED` on is an end.
+
+    One that a worker has set up, but that waits for a slot, is still queued.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -229,8 +232,10 @@ class Note(Record):
         log: tail of what the run printed, escapes and control characters removed.
         verdict: the judge's last word on the candidate this run belongs to.
         promoted: the merge commit that took it into the branch.
-        seconds: wall time of the run from claim to collection.
-        cpu_seconds, peak_memory_mb: of the stage's whole process tree.
+        seconds: wall time of its stage commands; None where none was started.
+        cpu_seconds, peak_memory_mb: of the stages' whole process trees, in s and MB (10⁶ bytes).
+        gpu_memory_mb, gpu_percent: most memory in use on its GPU, and the share of time that was at work.
+        slot: what it had to itself: a GPU, or a share of the cores.
         worker: host and process that ran it.
         finished: unix time.
         spend: what its proposal cost; on a candidate's first run only.
@@ -244,6 +249,9 @@ class Note(Record):
     seconds: float | None = None
     cpu_seconds: float | None = None
     peak_memory_mb: float | None = None
+    gpu_memory_mb: float | None = None
+    gpu_percent: float | None = None
+    slot: str = ""
     worker: str = ""
     finished: float | None = None
     spend: Spend | None = None

@@ -15,17 +15,24 @@ import posixpath
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
+import pygit2
 from git import Git, GitCommandError
 from git.exc import GitCommandNotFound
+from pygit2 import Oid
+from pygit2.enums import FileMode, SortMode
 
 from ar import refs
-from ar.errors import ArError, BadState, CannotPromote, Conflict, NotARepo
+from ar.errors import BadState, CannotPromote, Conflict, NotARepo
+from ar.processes import born
 
+_Peeled = TypeVar("_Peeled", pygit2.Commit, pygit2.Tree, pygit2.Blob)
 ZERO = "0" * 40
 _NOTE_RETRIES = 200
 _FALLBACK_IDENTITY = {"name": "ar", "email": "ar@localhost"}
@@ -64,6 +71,10 @@ class Repo:
         self.git_dir = git_dir
         self.prefix = root.relative_to(top).as_posix() if root != top else ""
         self._git = _Git(str(top))
+        self._opened = _Opened()
+        self._identity: dict[str, str] | None = None
+        self._merged: tuple[str, set[str]] = "", set()
+        self._notes: dict[Oid, dict[str, dict[str, Any]]] = {}
 
     @classmethod
     def open(cls, start: Path | None = None) -> Repo:
@@ -90,17 +101,43 @@ class Repo:
 
     # -- reading ------------------------------------------------------------------------------------------
 
+    @property
+    def _objects(self) -> pygit2.Repository:
+        """Objects are read and written in process: a git process a piece would cost most of our time."""
+        if self._opened.repository is None:
+            try:
+                self._opened.repository = pygit2.Repository(str(self.top))
+            except pygit2.GitError as error:
+                raise BadState(f"cannot open {self.top}: {error}", "run: git status") from None
+        return self._opened.repository
+
+    def _peel(self, rev: str, kind: type[_Peeled]) -> _Peeled:
+        """The commit, tree or blob that a revision or object id names.
+
+        Raises:
+            NotFound: there is none.
+        """
+        for attempt in range(2):
+            try:
+                return self._objects.revparse_single(rev).peel(kind)
+            except (KeyError, pygit2.InvalidSpecError) as error:
+                raise NotFound(rev) from error
+            except pygit2.GitError as error:
+                # A pack that was open may have gone in a `git gc`.
+                if attempt:
+                    raise NotFound(rev) from error
+                self._opened.repository = None
+        raise NotFound(rev)
+
     def resolve(self, rev: str) -> str | None:
         """The commit that a revision names, or None."""
         try:
-            return str(self._git.rev_parse("--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}"))
-        except GitCommandError:
+            return str(self._peel(rev, pygit2.Commit).id)
+        except NotFound:
             return None
 
     def head(self) -> str:
-        rev = self.resolve("HEAD")
-        assert rev is not None  # `open` refused an unborn branch
-        return rev
+        return str(self._peel("HEAD", pygit2.Commit).id)
 
     def branch(self) -> str | None:
         """The checked-out branch as a full ref name; None on a detached HEAD."""
@@ -121,13 +158,17 @@ class Repo:
         lines = self._git.for_each_ref(prefix, format="%(refname) %(objectname)").splitlines()
         return dict(line.rsplit(" ", 1) for line in lines)
 
-    def commits(self, prefix: str) -> dict[str, Commit]:
-        """Full ref name to its commit, for every ref below `prefix`, in one git process."""
+    def commits(self, *prefixes: str) -> dict[str, Commit]:
+        """Full ref name to its commit, for every ref below the prefixes, in one git process.
+
+        Git reads them in alphabetical order: what moves on in that order meanwhile may be seen twice, but
+        cannot be missed.
+        """
         separator = "\x1e"
         fields = "%00".join(
             ["%(refname)", "%(objectname)", "%(parent)", "%(committerdate:unix)", "%(contents)"]
         )
-        text = self._git.for_each_ref(prefix, format=f"{fields}%1e", strip_newline_in_stdout=False)
+        text = self._git.for_each_ref(*prefixes, format=f"{fields}%1e", strip_newline_in_stdout=False)
         found = {}
         for record in text.split(separator)[:-1]:
             ref, rev, parents, when, message = record.lstrip("\n").split("\0", 4)
@@ -137,28 +178,25 @@ class Repo:
 
     def merged_parents(self, head: str) -> set[str]:
         """Every commit that a merge below `head` brought in."""
-        lines = self._git.rev_list("--merges", "--parents", head).splitlines()
-        return {parent for line in lines for parent in line.split()[2:]}
+        if self._merged[0] != head:
+            lines = self._git.rev_list("--merges", "--parents", head).splitlines()
+            self._merged = head, {parent for line in lines for parent in line.split()[2:]}
+        return self._merged[1]
 
     def commit(self, rev: str) -> Commit:
-        text = self._git.show("--no-patch", "--format=%H%x00%P%x00%ct%x00%B", "--end-of-options", rev)
-        full, parents, when, message = text.split("\0", 3)
-        return Commit(full, tuple(parents.split()), float(when), message)
+        return _commit(self._peel(rev, pygit2.Commit))
 
     def log(self, ref: str) -> list[Commit]:
         """Every commit that a ref reaches, oldest first; none where there is no such ref."""
-        if not self.has_ref(ref):
+        start = self.resolve(ref)
+        if start is None:
             return []
-        text = self._git.log("--reverse", "--topo-order", "--format=%H%x00%P%x00%ct%x00%B%x1e", ref, "--")
-        fields = [record.lstrip("\n").split("\0", 3) for record in text.split("\x1e")[:-1]]
-        return [
-            Commit(rev, tuple(parents.split()), float(when), message)
-            for rev, parents, when, message in fields
-        ]
+        order = SortMode.TOPOLOGICAL | SortMode.REVERSE
+        return [_commit(found) for found in self._objects.walk(Oid(hex=start), order)]
 
     def tree(self, rev: str) -> str:
         """The tree object of a commit, of the whole git repository."""
-        return str(self._git.rev_parse("--verify", "--end-of-options", f"{rev}^{{tree}}"))
+        return str(self._peel(rev, pygit2.Tree).id)
 
     def files(self, rev: str, under: str = "") -> dict[str, TreeEntry]:
         """Path to entry, for every file of the project in a commit or tree."""
@@ -178,33 +216,20 @@ class Repo:
         return self.read_many([(rev, path)])[0]
 
     def read_many(self, wanted: Sequence[tuple[str, str]]) -> list[bytes | None]:
-        """Contents of many (revision, path) pairs, in one git process."""
-        names = [f"{rev}:{self._path(path)}" if path else rev for rev, path in wanted]
-        odd = [name for name in names if "\n" in name]
-        if odd:
-            raise ArError(f"a path with a line break cannot be read from git: {odd[0]!r}")
-        if not names:
-            return []
-        out = subprocess.run(
-            ["git", "cat-file", "--batch"],
-            cwd=self.top,
-            input="".join(f"{name}\n" for name in names).encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        ).stdout
+        """Contents of many (revision, path) pairs; without a path, of an object itself."""
+        trees: dict[str, pygit2.Tree | None] = {}
         contents: list[bytes | None] = []
-        at = 0
-        for _ in names:
-            end = out.index(b"\n", at)
-            header = out[at:end]
-            at = end + 1
-            if header.endswith((b" missing", b" ambiguous")):
-                contents.append(None)
-                continue
-            size = int(header.rsplit(b" ", 1)[1])
-            contents.append(out[at : at + size])
-            at += size + 1
+        for rev, path in wanted:
+            found: pygit2.Object | None = None
+            with contextlib.suppress(NotFound):
+                if path:
+                    if rev not in trees:
+                        trees[rev] = None
+                        trees[rev] = self._peel(rev, pygit2.Tree)
+                    found = _entry(trees[rev], self._path(path))
+                else:
+                    found = self._peel(rev, pygit2.Blob)
+            contents.append(found.data if isinstance(found, pygit2.Blob) else None)
         return contents
 
     def changed(self, old: str, new: str) -> dict[str, TreeEntry | None]:
@@ -255,21 +280,24 @@ class Repo:
     def write_tree(self, base: str, changes: Mapping[str, bytes | TreeEntry | None]) -> str:
         """A tree: that of `base` with files replaced, added or (None) removed. Modes of old files stay,
         unless an entry gives another.
-
-        An index of its own holds it in between, so that the user's is never read or written.
         """
-        with self.own_index(base) as env:
-            if changes:
-                modes = self._modes(base, changes)
-                # Removed ones first: a file may give way to a folder of its name.
-                lines = [f"0 {ZERO}\t{self._path(path)}\0" for path, new in changes.items() if new is None]
-                for path, new in changes.items():
-                    if isinstance(new, bytes):
-                        new = TreeEntry(modes.get(path, "100644"), self.write_blob(new))
-                    if new is not None:
-                        lines.append(f"{new.mode} {new.blob}\t{self._path(path)}\0")
-                self.run("update-index", "-z", "--index-info", stdin="".join(lines).encode(), env=env)
-            return str(self._git.write_tree(env=env))
+        index = pygit2.Index()  # in memory: the user's is never read or written
+        index.read_tree(self._peel(base, pygit2.Tree))
+        entries: list[pygit2.IndexEntry] = []
+        for path, new in changes.items():
+            place = self._path(path)
+            old = index[place].mode if place in index else FileMode.BLOB
+            if isinstance(new, bytes):
+                mode = old if old == FileMode.BLOB_EXECUTABLE else FileMode.BLOB
+                entries.append(pygit2.IndexEntry(place, Oid(hex=self.write_blob(new)), mode))
+            elif new is not None:
+                entries.append(pygit2.IndexEntry(place, Oid(hex=new.blob), FileMode(int(new.mode, 8))))
+            elif place in index:
+                index.remove(place)
+        for entry in entries:  # after the removals: a file may give way to a folder of its name
+            index.add(entry)
+        with _told(self.git_dir):
+            return str(index.write_tree(self._objects))
 
     @contextlib.contextmanager
     def own_index(self, base: str | None = None) -> Iterator[dict[str, str]]:
@@ -288,45 +316,39 @@ class Repo:
                     shutil.copy2(self.top / self._git.rev_parse("--git-path", "index"), path)
             yield env
 
-    def _modes(self, base: str, paths: Iterable[str]) -> dict[str, str]:
-        text = self._git.ls_tree("-r", "-z", "--end-of-options", base, "--", *map(self._path, paths))
-        modes = {}
-        for line in filter(None, text.split("\0")):
-            meta, path = line.split("\t", 1)
-            mode = meta.split()[0]
-            if mode in ("100644", "100755"):
-                modes[self._unprefixed(path)] = mode
-        return modes
-
     def write_blob(self, content: bytes) -> str:
-        return self.run("hash-object", "-w", "--stdin", stdin=content)
+        with _told(self.git_dir):
+            return str(self._objects.create_blob(content))
 
     def commit_tree(self, tree: str, parents: Sequence[str], message: str) -> str:
         """A commit object of `tree`; no ref moves."""
-        args = [arg for parent in parents for arg in ("-p", parent)]
-        return self.run("commit-tree", tree, *args, "-F", "-", stdin=message.encode(), env=self._identity())
+        author, committer = (self._signature(role) for role in ("AUTHOR", "COMMITTER"))
+        text = message if message.endswith("\n") else f"{message}\n"
+        full = [str(self._peel(parent, pygit2.Commit).id) for parent in parents]
+        with _told(self.git_dir):
+            return str(self._objects.create_commit(None, author, committer, text, Oid(hex=tree), full))
 
     def identity(self) -> dict[str, str]:
         """`name` and `email` as git is configured here; only those that are set."""
-        found = {}
-        for key in ("name", "email"):
-            with contextlib.suppress(GitCommandError):
-                found[key] = str(self._git.config("--get", f"user.{key}"))
-        return found
+        if self._identity is None:
+            found = {}
+            for key in ("name", "email"):
+                with contextlib.suppress(GitCommandError):
+                    found[key] = str(self._git.config("--get", f"user.{key}"))
+            self._identity = found
+        return self._identity
 
-    def _identity(self) -> dict[str, str]:
-        """Environment for a commit of ours, which must work where nobody has told git who they are."""
-        known = self.identity()
-        return {
-            variable: fallback
+    def _signature(self, role: str) -> pygit2.Signature:
+        """Who commits, which must work where nobody has told git who they are."""
+        name, email = (
+            os.environ.get(f"GIT_{role}_{key.upper()}") or self.identity().get(key) or fallback
             for key, fallback in _FALLBACK_IDENTITY.items()
-            for role in ("AUTHOR", "COMMITTER")
-            if key not in known and not os.environ.get(variable := f"GIT_{role}_{key.upper()}")
-        }
+        )
+        return pygit2.Signature(name, email, int(time.time()), time.localtime().tm_gmtoff // 60)
 
     def append(self, ref: str, message: str) -> str:
         """Put a commit without files on top of a ref, whoever else does the same. Returns it."""
-        empty = self.run("mktree", stdin=b"")
+        empty = str(self._objects.TreeBuilder().write())
         for attempt in range(_NOTE_RETRIES):
             old = self.resolve(ref)
             commit = self.commit_tree(empty, [old] if old else [], message)
@@ -367,11 +389,7 @@ class Repo:
                 _pause(attempt)
 
     def has_ref(self, ref: str) -> bool:
-        try:
-            self._git.show_ref("--verify", "--quiet", ref)
-        except GitCommandError:
-            return False
-        return True
+        return self._objects.references.get(ref) is not None
 
     def push_reflog(self, ref: str, new: str, message: str) -> None:
         """Point `ref` at `new` and add a reflog entry, the way `git stash` stacks its entries."""
@@ -398,29 +416,26 @@ class Repo:
 
     # -- notes --------------------------------------------------------------------------------------------
 
-    def notes(self) -> dict[str, dict[str, Any]]:
+    def notes(self) -> Mapping[str, dict[str, Any]]:
         """Commit id to its JSON note. A note that is not a JSON object is left out."""
-        if not self.has_ref(refs.NOTES):
-            return {}
-        text = self._git.ls_tree("-r", "-z", refs.NOTES)
-        entries = [line.split("\t", 1) for line in text.split("\0") if line]
-        blobs = self.read_many([(meta.split()[2], "") for meta, _ in entries])
-        found = {}
-        for (_, path), blob in zip(entries, blobs, strict=True):
-            with contextlib.suppress(ValueError):
-                note = json.loads(blob or b"")
-                if isinstance(note, dict):
-                    found[path.replace("/", "")] = note
+        found: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(NotFound):
+            tree = self._peel(refs.NOTES, pygit2.Tree)
+            folders = {}
+            for item in tree:  # a folder for each first byte of a commit's id: most are as they were
+                folders[item.id] = self._notes.get(item.id) or dict(_notes_in(item))
+                found.update(folders[item.id])
+            self._notes = folders
         return found
 
     def note(self, rev: str) -> dict[str, Any]:
         """The note of one commit; empty where there is none."""
-        for path in _note_paths(rev):
-            blob = self.read_many([(f"{refs.NOTES}:{path}", "")])[0]
-            if blob is not None:
-                with contextlib.suppress(ValueError):
-                    note = json.loads(blob)
-                    return note if isinstance(note, dict) else {}
+        with contextlib.suppress(NotFound):
+            tree = self._peel(refs.NOTES, pygit2.Tree)
+            for path in _note_paths(rev):
+                blob = _entry(tree, path)
+                if isinstance(blob, pygit2.Blob) and (note := _note(blob.data)) is not None:
+                    return note
         return {}
 
     def update_note(self, rev: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
@@ -431,9 +446,9 @@ class Repo:
         for attempt in range(_NOTE_RETRIES):
             old = self.resolve(refs.NOTES)
             content = json.dumps(change(self.note(rev)), ensure_ascii=False, indent=1).encode() + b"\n"
-            fanned, flat = _note_paths(rev)
-            tree = self._notes_tree(old, {fanned: content, flat: None})
-            commit = self.commit_tree(tree, [old] if old else [], f"Note on {rev[:12]}\n")
+            commit = self.commit_tree(
+                self._notes_tree(old, rev, content), [old] if old else [], f"Note on {rev[:12]}\n"
+            )
             try:
                 self.update_refs((refs.NOTES, commit, old or ZERO))
                 return
@@ -441,31 +456,61 @@ class Repo:
                 _pause(attempt)
         raise Conflict(f"{refs.NOTES} moved {_NOTE_RETRIES} times in a row", "run the command again")
 
-    def _notes_tree(self, old: str | None, changes: Mapping[str, bytes | None]) -> str:
-        whole = Repo(self.top, self.top, self.git_dir)  # notes lie at the top, whatever the project's folder
-        return whole.write_tree(old or self.run("mktree", stdin=b""), changes)
+    def _notes_tree(self, old: str | None, rev: str, content: bytes) -> str:
+        """The notes with one replaced. Only its own folder is written anew, however many there are."""
+        tree = self._peel(old, pygit2.Tree) if old else None
+        folder, file = rev[:2], rev[2:]
+        inner = _entry(tree, folder)
+        with _told(self.git_dir):
+            below = self._objects.TreeBuilder(*([inner] if isinstance(inner, pygit2.Tree) else []))
+            below.insert(file, self._objects.create_blob(content), FileMode.BLOB)
+            above = self._objects.TreeBuilder(*([tree] if tree is not None else []))
+            if _entry(tree, rev) is not None:
+                above.remove(rev)  # somebody's `git notes add` put it there
+            above.insert(folder, below.write(), FileMode.TREE)
+            return str(above.write())
 
     # -- plumbing -----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lock(self, name: str, busy: str | None = None) -> Iterator[None]:
+    def lock(self, name: str, busy: str | None = None, keep: bool = True) -> Iterator[None]:
         """Hold one of our locks; the kernel drops it with its holder.
 
         Args:
             busy: raise `BadState` with this text (and the holder's process id for `{pid}`) where somebody
                 else has it; None waits.
+            keep: leave the file; False for a name that only this process will ever use.
         """
         path = self._scratch() / f"{name}.lock"
         with path.open("a+", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             except BlockingIOError:
-                file.seek(0)
-                raise BadState((busy or "").format(pid=file.read().strip() or "unknown")) from None
+                pid = read_json(path).get("pid", "unknown")
+                raise BadState((busy or "").format(pid=pid)) from None
             file.truncate(0)
-            file.write(str(os.getpid()))
+            json.dump({"pid": os.getpid(), "born": born(os.getpid())}, file)
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                if not keep:
+                    path.unlink(missing_ok=True)
+
+    def locks(self, *patterns: str) -> list[str]:
+        """Names of locks, held or not, that match any of the patterns."""
+        found = [path.name for pattern in patterns for path in self._scratch().glob(f"{pattern}.lock")]
+        return [name.removesuffix(".lock") for name in sorted(found)]
+
+    def lock_holder(self, name: str) -> Mapping[str, Any] | None:
+        """`pid` and `born` of the process that holds a lock; None where nobody does."""
+        path = self._scratch() / f"{name}.lock"
+        with contextlib.suppress(FileNotFoundError), path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return read_json(path)
+        return None
 
     def log_file(self, name: str) -> Path:
         """Where a process of ours writes what it has to say besides its events."""
@@ -483,9 +528,6 @@ class Repo:
 
     def _path(self, path: str) -> str:
         return str(PurePosixPath(self.prefix) / path) if self.prefix else path
-
-    def _unprefixed(self, path: str) -> str:
-        return path.removeprefix(f"{self.prefix}/") if self.prefix else path
 
     def run(self, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
         """What a git command at the top of the working tree printed, for what the methods above do not do.
@@ -514,6 +556,64 @@ class GitFailed(BadState):
     def __init__(self, command: str, said: str) -> None:
         super().__init__(f"git {command} failed: {_brief(said)}")
         self.said = said
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON object from a file; empty where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        data = json.loads(path.read_text())
+        if isinstance(data, dict):
+            return data
+    return {}
+
+
+class _Opened(threading.local):
+    """libgit2 wants a repository for each thread."""
+
+    repository: pygit2.Repository | None = None
+
+
+class NotFound(Exception):
+    """Git has no such object."""
+
+
+def _commit(found: pygit2.Commit) -> Commit:
+    parents = tuple(str(parent) for parent in found.parent_ids)
+    return Commit(str(found.id), parents, float(found.commit_time), found.message)
+
+
+def _entry(tree: pygit2.Tree | None, path: str) -> pygit2.Object | None:
+    try:
+        return tree[path] if tree is not None else None
+    except KeyError:
+        return None
+
+
+def _notes_in(item: pygit2.Object, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Commit id to note: the id is the path, in as many parts as there are folders."""
+    path = prefix + str(item.name)
+    if isinstance(item, pygit2.Tree):
+        for part in item:
+            yield from _notes_in(part, path)
+    elif isinstance(item, pygit2.Blob) and (note := _note(item.data)) is not None:
+        yield path, note
+
+
+def _note(content: bytes) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError):
+        note = json.loads(content)
+        return note if isinstance(note, dict) else None
+    return None
+
+
+@contextlib.contextmanager
+def _told(git_dir: Path) -> Iterator[None]:
+    """Failures to write an object, in the user's words."""
+    try:
+        yield
+    except (pygit2.GitError, OSError) as error:
+        _raise_if_full(str(error))
+        raise BadState(f"cannot write to {git_dir}: {error}", "check permissions and disk space") from None
 
 
 class _Git(Git):

@@ -49,7 +49,7 @@ class Running:
 
     Args:
         elapsed, expected: seconds; None where no run has ended yet to expect anything from.
-        slot: which worker, where there are several.
+        slot: where it trains, if there are several places.
     """
 
     name: str

@@ -11,32 +11,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import select
 import signal
-import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ar import launcher, params, queue, sandbox
+from ar import claims, launcher, outcomes, processes, queue, sandbox
+from ar.claims import Ask, Claim
 from ar.errors import ArError
-from ar.history import number, read_layout
-from ar.messages import Message
-from ar.pipeline import ARGS_FILE, Failure, Pipeline, Workspace
+from ar.history import read_layout
+from ar.pipeline import Failure, Pipeline, Workspace
 from ar.program import Program
 from ar.program import load as load_program
-from ar.queue import Claim
-from ar.records import Note, Status
-from ar.redaction import redact
-from ar.repo import Repo
-from ar.text import plain
+from ar.records import Note
+from ar.repo import Repo, read_json
+from ar.slots import Meter, Slot, metered
 
-LOG_LIMIT = 16_000
 WAKE, FINISH = b"\n", b"f"
 # What a stage may see of our environment. Everything else, keys above all, stays outside.
 ALLOWED_ENV = (
@@ -50,105 +44,112 @@ class Worker:
     """Runs claimed experiments, one after the other.
 
     Args:
-        threads: how many threads a stage is told to use (`OMP_NUM_THREADS`); None leaves it alone.
-        report: called with an event: `{"event": "started" | "ended" | "requeued", "name": …, …}`.
+        slots: where a stage may train, whichever is free first; none where it need not wait for any.
+        report: called with an event: `{"event": "started" | "ended" | "requeued" | "withdrawn", "name": …}`.
     """
 
     def __init__(
-        self, repo: Repo, threads: int | None = None, report: Callable[[dict[str, Any]], None] | None = None
+        self,
+        repo: Repo,
+        slots: Sequence[Slot] = (),
+        report: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.repo = repo
         self.pipeline = Pipeline(repo)
-        self.threads = threads
+        self.slots = slots
         self.report = report or (lambda event: None)
         self.stopping = threading.Event()
         self.finishing = threading.Event()
+        self._claimed: Claim | None = None
 
     def run_next(self) -> bool:
         """Claim and run one experiment. False if none waits."""
         claimed = queue.claim(self.repo, self.pipeline)
         if claimed is None:
             return False
-        program = load_program(self.repo.root)
+        self._claimed = claimed
+        self._pass_on()
         self.report({"event": "started", "name": claimed.name})
+        end = {"event": "requeued"}
         try:
-            rev, note = self._run(claimed, program)
+            end = self._run(claimed, load_program(self.repo.root))
         except BaseException:
             queue.requeue(self.repo, self.pipeline, claimed)
-            self.report({"event": "requeued", "name": claimed.name})
             raise
-        if self.stopping.is_set() and note.status is not Status.SUCCEEDED:
-            queue.requeue(self.repo, self.pipeline, claimed)
-            self.report({"event": "requeued", "name": claimed.name})
-            return True
-        queue.finish(self.repo, claimed, rev, note)
-        self.report(
-            {"event": "ended", "name": claimed.name, "status": str(note.status), "reason": note.reason}
-        )
+        finally:
+            self._claimed = None
+            self.report({"name": claimed.name, **end})
         return True
+
+    def finish(self) -> None:
+        """Make the run in hand the last; one that does not train yet goes back to the queue."""
+        self.finishing.set()
+        self._pass_on()
 
     def stop(self) -> None:
         """End the stage that runs, if any; its experiment goes back to the queue."""
         self.stopping.set()
-        import psutil
+        self._pass_on()
 
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process().children():
-                with contextlib.suppress(psutil.Error):
-                    if "launcher" in " ".join(child.cmdline()):
-                        child.terminate()
+    def _pass_on(self) -> None:
+        """Tell the launcher what we were told, before or after there is a claim to tell it of."""
+        claimed = self._claimed
+        if claimed is not None and (self.stopping.is_set() or self.finishing.is_set()):
+            claims.ask(self.repo, claimed.name, Ask.REQUEUE if self.stopping.is_set() else Ask.YIELD)
 
-    def _run(self, claimed: Claim, program: Program) -> tuple[str, Note]:
-        began = time.monotonic()
-        claimed.folder.mkdir(parents=True, exist_ok=True)
-        log = claimed.folder / "log"
-        claimed.describe(log=str(log))
-        plan = claimed.folder / "launch.json"
+    def _run(self, claimed: Claim, program: Program) -> dict[str, Any]:
+        """Run and settle one claimed experiment. Returns the event that says how."""
+        with self.pipeline.workspace(claimed.name, claimed.rev, claimed.baseline) as workspace:
+            with self._metered(claimed) as meter:
+                outcome = self._reproduce(claimed, program, workspace)
+            if not isinstance(outcome, Failure) or not claimed.heeded:
+                return self._finish(claimed, outcomes.of_run(self.repo, program, claimed, outcome, meter))
+        # Whoever takes it next sets up the same folder: it goes back only now that ours is gone.
+        if claimed.heeded is Ask.CANCEL:
+            return self._finish(claimed, outcomes.of_cancelled(self.repo, program, claimed))
+        if claimed.heeded is Ask.WITHDRAW:
+            queue.drop(self.repo, claimed)
+            return {"event": "withdrawn"}
+        queue.requeue(self.repo, self.pipeline, claimed)
+        return {"event": "requeued"}
+
+    def _reproduce(self, claimed: Claim, program: Program, workspace: Workspace) -> Failure | str:
+        plan = claimed.folder / launcher.PLAN
         with (
-            self.pipeline.workspace(claimed.name, claimed.rev, claimed.baseline) as workspace,
-            _output_to(log),
+            _output_to(claimed.log),
             _environment(SHELL=str(_launcher_script(self.repo)), AR_LAUNCH=str(plan)),
         ):
             plan.write_text(json.dumps(self._plan(program, claimed, workspace)))
             outcome = self.pipeline.reproduce(workspace, claimed.message)
             if not isinstance(outcome, Failure):
                 self.pipeline.collect(workspace, outcome)
-        usage = _read_json(claimed.folder / "usage.json")
-        note = Note(
-            status=Status.SUCCEEDED,
-            log=_tail(log),
-            seconds=round(time.monotonic() - began, 3),
-            cpu_seconds=_rounded(usage.get("cpu_seconds")),
-            peak_memory_mb=_rounded(usage.get("peak_memory_mb")),
-            worker=f"{socket.gethostname()}:{os.getpid()}",
-            finished=round(time.time(), 3),
-            spend=Message.parse(claimed.message).spend,
-        )
-        if isinstance(outcome, Failure):
-            status, reason = Status.CRASHED, _reason(outcome.reason, note.log)
-            if usage.get("reason"):
-                reason = f"ended: {plain(str(usage['reason']))}"
-            if usage.get("timed_out"):
-                status, reason = (
-                    Status.TIMED_OUT,
-                    f"ended after the time limit of {program.budget.timeout:g} s",
-                )
-            return self._crash_commit(claimed, program), replace(note, status=status, reason=reason)
-        lacking = self._lacking(outcome, program)
-        if lacking:
-            return outcome, replace(note, status=Status.CRASHED, reason=lacking)
-        if usage.get("left"):
-            return outcome, replace(note, reason=launcher.left_words(int(usage["left"])))
-        return outcome, note
+        if isinstance(outcome, Failure) and claimed.begun and not (claimed.folder / launcher.USAGE).exists():
+            # The launcher was killed before it could end what it had started.
+            stage = read_json(claimed.folder / launcher.STAGE)
+            processes.end_run(self.repo.root, claimed.name, stage, plan)
+        return outcome
+
+    def _metered(self, claimed: Claim) -> contextlib.AbstractContextManager[Meter]:
+        gpus = {slot.name: slot.gpu for slot in self.slots if slot.gpu}
+        if not gpus:
+            return contextlib.nullcontext(Meter())
+        return metered(lambda: gpus.get(str(claims.stage(self.repo, claimed.name).get("slot")), ""))
+
+    def _finish(self, claimed: Claim, end: tuple[str, Note]) -> dict[str, Any]:
+        rev, note = end
+        queue.finish(self.repo, claimed, rev, note)
+        return {"event": "ended", "status": str(note.status), "reason": note.reason}
 
     def _plan(self, program: Program, claimed: Claim, workspace: Workspace) -> dict[str, Any]:
         """What the launcher is to do: see there."""
         wall = sandbox.find(program.sandbox)
         env = self._stage_env(program)
-        share = min(1.0, self.threads / (os.cpu_count() or 1)) if self.threads else 1.0
+        share = min((slot.share for slot in self.slots), default=1.0)
         limits = sandbox.limits(program.sandbox, self.repo.root, share)
         declared = read_layout(self.repo, claimed.rev)
         return {
+            "worker": os.getpid(),
+            "slots": [slot.describe(self.repo) for slot in self.slots],
             "env": sandbox.environment(env) if wall.program else env,
             "timeout": program.budget.timeout,
             "wall": sandbox.command(
@@ -170,46 +171,16 @@ class Worker:
     def _stage_env(self, program: Program) -> dict[str, str]:
         env = {name: os.environ[name] for name in (*ALLOWED_ENV, *program.sandbox.env) if name in os.environ}
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
-        if self.threads:
-            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-                env[name] = str(self.threads)
         return env
-
-    def _crash_commit(self, claimed: Claim, program: Program) -> str:
-        """A crash as a permanent commit: the tree that was tried, without its metrics."""
-        changes: dict[str, bytes | None] = {ARGS_FILE: None}
-        files = self.repo.files(claimed.rev)
-        for metric in program.metrics:
-            if metric.file in files:
-                changes[metric.file] = None
-        changes[program.objective.file] = b'{"crashed": 1}\n'
-        tree = self.repo.write_tree(claimed.rev, changes)
-        return self.repo.commit_tree(tree, [claimed.baseline], claimed.message)
-
-    def _lacking(self, rev: str, program: Program) -> str:
-        """What a finished run's metrics lack; empty if nothing."""
-        for metric in program.metrics:
-            content = self.repo.read(rev, metric.file)
-            if content is None:
-                continue  # kept in DVC's cache; `history` reads it there
-            try:
-                value = params.flat(content, metric.file).get(metric.key)
-            except ArError as error:
-                return f"the run ended, but {error.message}"
-            if value is None:
-                return f"the run ended, but {metric.file} has no '{metric.key}'"
-            if number(value) is None:
-                return f"the run ended, but {metric} is {redact(str(value))[:40]}, not a finite number"
-        return ""
 
 
 def main(argv: list[str]) -> int:
-    """The process behind `Worker`: `python -m ar.worker ROOT THREADS`."""
+    """The process behind `Worker`: `python -m ar.worker ROOT SLOTS`, the slots as JSON."""
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to interpret
     worker = Worker(
         Repo.open(Path(argv[1])),
-        threads=int(argv[2]) or None,
+        slots=[Slot(**slot) for slot in json.loads(argv[2])],
         report=lambda event: print(json.dumps(event), file=events),
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
@@ -238,7 +209,7 @@ def _listen(worker: Worker, wake: threading.Event) -> None:
         select.select([descriptor], [], [])
         told = os.read(descriptor, 4096)
         if FINISH in told:
-            worker.finishing.set()
+            worker.finish()
         if not told:
             worker.stop()
         wake.set()
@@ -296,42 +267,6 @@ def _quoted(path: str) -> str:
     import shlex
 
     return shlex.quote(path)
-
-
-def _tail(path: Path) -> str:
-    """The end of a log, readable: of progress bars their last state, no escapes."""
-    with contextlib.suppress(OSError), path.open("rb") as stream:
-        stream.seek(0, os.SEEK_END)
-        size = stream.tell()
-        stream.seek(max(0, size - 4 * LOG_LIMIT))
-        content = stream.read()
-        if size > 4 * LOG_LIMIT:
-            content = re.sub(rb"\A\S{1,4096}", b"", content)  # half a secret could not be told for one
-        return redact(plain(content.decode(errors="replace"))).strip()[-LOG_LIMIT:]
-    return ""
-
-
-def _reason(failure: str, log: str) -> str:
-    """The failure with the last thing that the run itself said."""
-    own = [
-        line
-        for line in log.splitlines()
-        if line.strip() and not line.startswith(("ERROR: failed to", "Running stage", "> "))
-    ]
-    last = own[-1].strip()[:200] if own else ""
-    return redact(f"{failure}: {last}" if last else failure)
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        data = json.loads(path.read_text())
-        if isinstance(data, dict):
-            return data
-    return {}
-
-
-def _rounded(value: Any) -> float | None:
-    return round(value, 3) if isinstance(value, int | float) else None
 
 
 if __name__ == "__main__":

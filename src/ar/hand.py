@@ -1,0 +1,62 @@
+"""`ar worker`: one worker, run by hand, until nothing waits any more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ar import history as reading
+from ar import recovery, refs, slots
+from ar.campaign import Campaign
+from ar.crew import Crew
+from ar.loop import result_line
+from ar.stop import HAND
+from ar.view import View
+
+_LOOK = 0.5  # seconds between two looks at the queue
+
+
+def work(campaign: Campaign, view: View, stop: Callable[[], int]) -> int:
+    """Run what is queued. While an `ar run` is at work, wait for what it queues. Returns how many runs ended.
+
+    Args:
+        stop: asked again and again: 0 go on, 1 finish what runs and end, 2 end at once.
+    """
+    repo, ended = campaign.repo, 0
+    with repo.lock(f"{HAND}-{os.getpid()}", keep=False):
+        for line in recovery.recover(repo, campaign.pipeline, campaign.program):
+            view.event(f"recovered: {line}")
+        with Crew(repo, slots.by_hand()) as crew:
+            idle = False
+            while stop() < 2:
+                if stop():
+                    crew.drain()
+                elif idle and repo.refs(refs.QUEUE):
+                    idle = False
+                    crew.wake()
+                elif idle and not repo.lock_holder("run"):
+                    break
+                kinds = set()
+                for event in crew.events(_LOOK):
+                    kinds.add(event["event"])
+                    ended += event["event"] == "ended"
+                    _tell(campaign, view, event)
+                idle = "idle" in kinds or (idle and "started" not in kinds)
+                if "died" in kinds:
+                    if crew.draining:
+                        break
+                    for line in recovery.recover(repo, campaign.pipeline, campaign.program):
+                        view.event(f"recovered: {line}")
+    return ended
+
+
+def _tell(campaign: Campaign, view: View, event: dict[str, Any]) -> None:
+    match event["event"]:
+        case "started":
+            view.event(f"took {event['name']}")
+        case "ended":
+            run = reading.find(campaign.history(), event["name"])[1]
+            view.event(result_line(run, campaign.program))
+        case "requeued" | "withdrawn" as word:
+            view.event(f"{event['name']} {word}")

@@ -1,0 +1,201 @@
+"""Whatever is killed, nothing is lost, nothing counts twice and nothing stays behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers import Ar, git, run
+
+VICTIMS = ("loop", "worker", "launcher", "training")
+
+
+class Campaign:
+    """A campaign under fire: `ar run` in a project, started again whenever it ends too early."""
+
+    def __init__(self, root: Path, jobs: int) -> None:
+        self.root = root
+        self.jobs = jobs
+        self.kills: list[str] = []
+        self.output = ""
+        self.loop = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        self.log = (self.root.parent / f"loop-{len(self.kills)}-{time.monotonic_ns()}.log").open("w+")
+        return subprocess.Popen(
+            [sys.executable, "-m", "ar", "run", "-n", "0", "--plain", "--jobs", str(self.jobs)],
+            cwd=self.root,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def waiting(self) -> int:
+        return len(git(self.root, "for-each-ref", "refs/ar", "--format=%(refname)").split())
+
+    def kill(self, victim: str) -> bool:
+        """Kill one process of a kind with SIGKILL. False if there is none."""
+        candidates = list(processes_of(self.root, victim, self.loop.pid))
+        if not candidates:
+            return False
+        try:
+            random.choice(candidates).kill()
+        except psutil.Error:
+            return False
+        self.kills.append(victim)
+        return True
+
+    def look_after(self) -> None:
+        """Start the loop again if it is gone and there is work left."""
+        code = self.loop.poll()
+        if code is not None:
+            assert code in (0, -signal.SIGKILL), self.printed()
+            if self.waiting():
+                self.loop = self._start()
+
+    def printed(self) -> str:
+        self.log.seek(0)
+        return self.log.read()
+
+    def finish(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.waiting() or self.loop.poll() is None:
+            assert time.monotonic() < deadline, f"still at work after {self.kills}: {self.printed()}"
+            self.look_after()
+            time.sleep(0.2)
+        assert self.loop.returncode in (0, -signal.SIGKILL), self.printed()
+
+
+def processes_of(root: Path, victim: str, loop: int) -> Iterator[psutil.Process]:
+    """Processes of one kind that belong to a project's campaign."""
+    for process in psutil.process_iter():
+        try:
+            command = process.cmdline()
+            if (victim == "loop" and process.pid == loop) or (
+                victim == "worker" and "ar.worker" in command and str(root) in command
+            ):
+                yield process
+            elif victim == "launcher" and any("ar.launcher" in word for word in command):
+                if str(root) in process.environ().get("AR_LAUNCH", ""):
+                    yield process
+            elif victim == "training" and command[:1] == ["sleep"] and is_below(process, root):
+                yield process
+        except psutil.Error:
+            continue
+
+
+def is_below(process: psutil.Process, root: Path) -> bool:
+    return process.cwd().startswith(str(root))
+
+
+def everything_of(root: Path) -> list[str]:
+    """Command lines of all processes that have anything to do with a project."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            told = process.environ()
+            if process.pid != os.getpid() and (
+                any(
+                    str(root) in word
+                    for word in [*words, told.get("DVC_ROOT", ""), told.get("AR_LAUNCH", "")]
+                )
+                or is_below(process, root)
+            ):
+                found.append(" ".join(words))
+        except psutil.Error:
+            continue
+    return found
+
+
+def names_of(root: Path, space: str) -> list[str]:
+    lines = git(root, "for-each-ref", space, "--format=%(refname)").split()
+    return [line.rpartition("/")[2] for line in lines if "celery" not in line]
+
+
+def prepare(root: Path, seconds: str) -> None:
+    """Make runs last a little, and no change better than another."""
+    stage = (root / "fit.awk").read_text().replace("loss = (x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2", "loss = 1")
+    (root / "fit.awk").write_text(stage)
+    pipeline = (root / "dvc.yaml").read_text().replace("awk -f", f"sleep {seconds} && awk -f")
+    (root / "dvc.yaml").write_text(pipeline)
+    run(root, "git", "commit", "-qam", "Take time")
+
+
+def check(root: Path, ar: Ar, queued: list[str]) -> None:
+    """Every queued experiment has exactly one outcome, and nothing is left."""
+    ended = names_of(root, "refs/exps")
+    assert len(ended) == len(set(ended))
+    assert sorted(set(queued) - set(ended)) == []
+    attempts = json.loads(ar(root, "show", "--json").stdout)["attempts"]
+    runs = {item["name"]: item for attempt in attempts for item in attempt["experiments"]}
+    assert {item["status"] for item in runs.values()} <= {"succeeded", "crashed"}
+    assert set(runs) == set(ended)
+    noted = {line.split()[1] for line in git(root, "notes", "--ref=ar", "list").splitlines()}
+    assert set(git(root, "for-each-ref", "refs/exps", "--format=%(objectname)").split()) <= noted
+    assert git(root, "for-each-ref", "refs/ar") == ""
+    assert everything_of(root) == []
+    assert not list((root / ".dvc" / "tmp" / "ar" / "exps").glob("*"))
+    assert not list((root / ".git" / "ar" / "running").glob("*"))
+    assert not list((root / ".git").rglob("*.lock")) or only_ours(root)
+    for token in (root / ".git" / "ar" / "slots").iterdir():
+        with token.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fsck = run(root, "git", "fsck", "--strict", "--no-dangling")
+    assert "missing" not in fsck.stdout + fsck.stderr
+    shown = run(root, "dvc", "exp", "show", "--json").stdout
+    assert all(name in shown for name in ended if not name.startswith("baseline"))
+    assert "Queued" not in run(root, "dvc", "queue", "status").stdout
+    assert git(root, "status", "--porcelain") == ""
+
+
+def only_ours(root: Path) -> bool:
+    """The files that our own locks are held on stay; whether they are held is what counts."""
+    for path in (root / ".git").rglob("*.lock"):
+        assert path.parent.name == "ar", path
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
+
+
+def storm(root: Path, ar: Ar, count: int, kills: int, pause: tuple[float, float], seconds: float) -> None:
+    seed = int(os.environ.get("AR_TEST_SEED") or random.randrange(10**6))
+    print(f"AR_TEST_SEED={seed}")
+    random.seed(seed)
+    ar(root, "next", "-n", str(count))
+    queued = names_of(root, "refs/ar/queue")
+    assert len(queued) == count
+    campaign = Campaign(root, jobs=2)
+    time.sleep(1.0)
+    while campaign.waiting() and len(campaign.kills) < kills:
+        time.sleep(random.uniform(*pause))
+        campaign.kill(random.choice(VICTIMS))
+        campaign.look_after()
+    print("killed", campaign.kills)
+    campaign.finish(seconds)
+    assert len(campaign.kills) >= min(3, kills)
+    ar(root, "doctor")
+    check(root, ar, queued)
+
+
+def test_a_few_kills_lose_nothing(project: Path, ar: Ar) -> None:
+    prepare(project, "0.4")
+    storm(project, ar, count=2, kills=4, pause=(0.5, 1.5), seconds=100)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_forty_experiments_under_fire(project: Path, ar: Ar) -> None:
+    prepare(project, "1.0")
+    storm(project, ar, count=40, kills=200, pause=(1.0, 4.0), seconds=600)

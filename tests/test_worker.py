@@ -1,0 +1,273 @@
+"""Workers by hand, slots, and ending things on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import Ar, git, run
+
+from ar import claims, slots
+from ar import history as reading
+from ar.processes import born
+from ar.program import load
+from ar.repo import Repo
+from ar.slots import Slot
+
+
+def _slow(root: Path, seconds: float) -> None:
+    pipeline = (root / "dvc.yaml").read_text().replace("awk -f", f"sleep {seconds} && awk -f")
+    (root / "dvc.yaml").write_text(pipeline)
+    run(root, "git", "commit", "-qam", "Take time")
+
+
+def _runs(root: Path, ar: Ar) -> dict[str, dict[str, object]]:
+    attempts = json.loads(ar(root, "show", "--json").stdout)["attempts"]
+    return {item["name"]: item for attempt in attempts for item in attempt["experiments"]}
+
+
+def _waiting(root: Path, space: str = "queue") -> list[str]:
+    refs = git(root, "for-each-ref", f"refs/ar/{space}", "--sort=creatordate", "--format=%(refname)")
+    return [ref.rpartition("/")[2] for ref in refs.split()]
+
+
+def _start(root: Path, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ar", *args],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _until(condition: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.05)
+
+
+def _training(root: Path) -> list[str]:
+    repo = Repo.open(root)
+    return [name for name in _waiting(root, "running") if claims.stage(repo, name)]
+
+
+def test_a_worker_by_hand_empties_the_queue(project: Path, ar: Ar) -> None:
+    ar(project, "next", "-n", "3")
+    out = ar(project, "worker").stdout
+    assert "3 ended" in out
+    assert {item["status"] for item in _runs(project, ar).values()} == {"succeeded"}
+    assert git(project, "for-each-ref", "refs/ar") == ""
+    assert "Nothing was run" in ar(project, "worker").stdout
+    assert not list((project / ".git" / "ar").glob("hand-*"))
+
+
+def test_stopped_by_name_an_experiment_ends_for_good(project: Path, ar: Ar) -> None:
+    _slow(project, 34.5)
+    ar(project, "next", "-n", "2")
+    worker = _start(project, "worker")
+    _until(lambda: _training(project))
+    (name,) = _training(project)
+    (other,) = _waiting(project)
+    assert "before it began" in ar(project, "stop", other).stdout
+    assert "cancelled: stopped by the user\n" in ar(project, "stop", name).stdout
+    out, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 0
+    assert f"{name} cancelled" in out
+    runs = _runs(project, ar)
+    assert runs[name]["status"] == runs[other]["status"] == "cancelled"
+    assert git(project, "for-each-ref", "refs/ar") == ""
+    assert "sleep 34.5" not in run(project, "ps", "axo", "args").stdout
+    assert "has ended already" in ar(project, "stop", name, check=False).stderr
+    shown = run(project, "dvc", "exp", "show", "--csv").stdout
+    assert name in shown
+    assert "Queued" not in run(project, "dvc", "queue", "status").stdout
+
+
+def test_stopping_all_gives_everything_back(project: Path, ar: Ar) -> None:
+    _slow(project, 35.5)
+    loop = _start(project, "run", "--plain", "-n", "0", "--jobs", "2")
+    _until(lambda: len(_training(project)) == 2)
+    began = time.monotonic()
+    assert f"ar run (process {loop.pid})" in ar(project, "stop").stdout
+    assert time.monotonic() - began < 20
+    loop.communicate(timeout=30)
+    assert loop.returncode == 130
+    assert _waiting(project, "running") == []
+    assert len(_waiting(project)) >= 2
+    assert "sleep 35.5" not in run(project, "ps", "axo", "args").stdout
+    assert "Nothing runs" in ar(project, "stop").stdout
+
+
+def test_the_next_experiment_is_set_up_while_one_trains(project: Path, ar: Ar) -> None:
+    _slow(project, 6)
+    ar(project, "next", "-n", "3")
+    loop = _start(project, "run", "--plain", "-n", "0")
+    _until(lambda: len(_waiting(project, "running")) == 2)
+    history = reading.read(Repo.open(project), load(project))
+    (training,) = _training(project)
+    (prepared,) = set(_waiting(project, "running")) - {training}
+    status = {item.name: str(item.status) for item in history.experiments}
+    assert (status[training], status[prepared]) == ("running", "queued")
+    # Told to finish, the worker that waits gives its experiment back.
+    os.kill(loop.pid, signal.SIGINT)
+    out, _ = loop.communicate(timeout=60)
+    assert loop.returncode == 130, out
+    assert prepared in _waiting(project)
+    assert _waiting(project, "running") == []
+    assert [item["status"] for item in _runs(project, ar).values()].count("succeeded") == 1
+
+
+def test_a_dead_process_s_id_in_use_by_another_is_not_taken_for_it(project: Path, ar: Ar) -> None:
+    """What a killed worker left names a process that is by now somebody else's: it is left alone."""
+    ar(project, "next")
+    (name,) = _waiting(project)
+    rev = git(project, "rev-parse", f"refs/ar/queue/{name}")
+    innocent = subprocess.Popen(["sleep", "60"])
+    try:
+        repo = Repo.open(project)
+        folder = claims.folder(repo, name)
+        folder.mkdir(parents=True)
+        stage = {"pid": innocent.pid, "born": "another-boot/1", "since": 0, "slot": "cpu0"}
+        (folder / "stage.json").write_text(json.dumps(stage))
+        git(project, "update-ref", f"refs/ar/running/{name}", rev)
+        git(project, "update-ref", "-d", f"refs/ar/queue/{name}")
+        assert "queued again" in ar(project, "show").stderr
+        assert innocent.poll() is None
+        assert _waiting(project) == [name]
+        assert not folder.exists()
+        # One that is meant is ended.
+        folder.mkdir(parents=True)
+        stage["born"] = born(innocent.pid)
+        (folder / "stage.json").write_text(json.dumps(stage))
+        git(project, "update-ref", f"refs/ar/running/{name}", rev)
+        git(project, "update-ref", "-d", f"refs/ar/queue/{name}")
+        assert "queued again" in ar(project, "doctor").stdout
+        assert innocent.wait(5) == -signal.SIGKILL
+        assert run(project, "dvc", "queue", "status").stdout.count(name) == 1
+    finally:
+        innocent.kill()
+
+
+def test_what_finished_is_collected_not_run_again(project: Path, ar: Ar) -> None:
+    """The worker is killed between the end of the run and its collection."""
+    ar(project, "next")
+    (name,) = _waiting(project)
+    code = (
+        "import os, signal\n"
+        "from ar.pipeline import Pipeline\n"
+        "from ar.repo import Repo\n"
+        "from ar.worker import Worker\n"
+        "Pipeline.collect = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Worker(Repo.open()).run_next()\n"
+    )
+    done = run(project, sys.executable, "-c", code, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert "its result is collected" in ar(project, "show").stderr
+    ended = _runs(project, ar)[name]
+    assert ended["status"] == "succeeded"
+    assert "loss" in ar(project, "log", name).stdout
+    assert git(project, "for-each-ref", "refs/ar") == ""
+    assert not list((project / ".dvc" / "tmp" / "ar" / "exps").glob("*"))
+    assert run(project, "git", "fsck", "--connectivity-only").returncode == 0
+
+
+def test_half_a_message_in_dvcs_queue_is_cleared(project: Path, ar: Ar) -> None:
+    ar(project, "next")
+    (name,) = _waiting(project)
+    broker = project / ".dvc" / "tmp" / "exps" / "celery" / "broker" / "in"
+    (message,) = broker.glob("*.msg")
+    message.write_bytes(message.read_bytes()[:40])
+    os.utime(message, (1, 1))
+    assert "1 ended" in ar(project, "worker").stdout
+    assert _runs(project, ar)[name]["status"] == "succeeded"
+    assert "Queued" not in run(project, "dvc", "queue", "status").stdout
+
+
+def test_slots_follow_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert slots.share(2) == [Slot("cpu0", "", 4), Slot("cpu1", "", 4)]
+    assert slots.by_hand() == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-abc")
+    assert slots.share(3) == [Slot("gpu0", "3", 2), Slot("gpu1", "GPU-abc", 2), Slot("gpu0.2", "3", 2)]
+    assert slots.share(1)[0].env["CUDA_VISIBLE_DEVICES"] == "3"
+    assert [slot.gpu for slot in slots.by_hand()] == ["3", "GPU-abc"]
+
+
+class _Nvml:
+    """A machine with one whole GPU and one that is divided in two."""
+
+    class NVMLError(Exception):
+        pass
+
+    def nvmlInit(self) -> None: ...  # noqa: N802
+    def nvmlShutdown(self) -> None: ...  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        return f"GPU-{index}"
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        return uuid
+
+    def nvmlDeviceGetMigMode(self, handle: str) -> list[int]:  # noqa: N802
+        return [int(handle == "GPU-1"), 0]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: str) -> int:  # noqa: N802
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: str, place: int) -> str:  # noqa: N802
+        if place > 1:
+            raise self.NVMLError
+        return f"MIG-{place}"
+
+    def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
+        return handle
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> object:  # noqa: N802
+        return type("Memory", (), {"used": 3_000_000_000})
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> object:  # noqa: N802
+        return type("Rates", (), {"gpu": 80})
+
+
+def test_gpus_are_found_through_nvml_and_metered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", _Nvml())
+    assert slots.gpus() == ["GPU-0", "MIG-0", "MIG-1"]
+    monkeypatch.setattr(slots, "_SAMPLE", 0.01)
+    with slots.metered(lambda: "GPU-0") as meter:
+        _until(lambda: len(meter.percent) > 2)
+    assert meter.peak_memory_mb == 3000
+    assert meter.mean_percent == 80
+
+
+def test_a_stage_is_pinned_and_the_note_says_what_it_used(
+    project: Path, ar: Ar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    stage = (
+        (project / "dvc.yaml").read_text().replace("awk -f", "echo on GPU $CUDA_VISIBLE_DEVICES && awk -f")
+    )
+    (project / "dvc.yaml").write_text(stage)
+    run(project, "git", "commit", "-qam", "Say where")
+    ar(project, "next")
+    (name,) = _waiting(project)
+    ar(project, "worker")
+    assert "on GPU 5" in ar(project, "log", name).stdout
+    rev = git(project, "for-each-ref", "refs/exps/*/*/*", f"refs/exps/**/{name}", "--format=%(objectname)")
+    note = json.loads(git(project, "notes", "--ref=ar", "show", rev.split()[0]))
+    assert note["slot"] == "gpu0"
+    assert 0 < note["seconds"] < 30
+    assert 0 < note["cpu_seconds"] < 10
+    assert note["peak_memory_mb"] > 0.5
