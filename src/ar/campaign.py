@@ -180,8 +180,9 @@ class Campaign:
             parent=first.parent,
             expected=first.expected,
             simplification=first.simplification,
+            rung=first.rung,
         )
-        name = refs.new_name(first.title, seed)
+        name = refs.new_name(f"{first.rung} {first.title}", seed)
         # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
         queue.put(self.repo, self.pipeline, self.program, first.rev, attempt.baseline, message, name)
         return name
@@ -392,6 +393,8 @@ class Campaign:
     def _wanted(self, verdict: Verdict) -> str:
         if verdict.decision is Decision.PROMOTE or verdict.needed is None:
             return ""
+        if verdict.z is not None and verdict.bar is not None and verdict.z >= verdict.bar:
+            return ""  # it was refused for something else than its size
         needed = signed(self.program.objective.orient(verdict.needed))
         return f"a mean effect of {needed} over its {verdict.runs} run{'s' if verdict.runs > 1 else ''}"
 

@@ -24,6 +24,7 @@ from ar.redaction import redact
 if TYPE_CHECKING:
     from ar.agents import Line
     from ar.campaign import Campaign
+    from ar.climb import Players
     from ar.loop import Limits
     from ar.proposal import Change
     from ar.records import Attempt, Experiment, History, Proposal
@@ -283,15 +284,54 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     if name is None:
         raise click.UsageError("Missing argument 'NAME' (or --stdio).")
     from ar import show as showing
+    from ar.ladder import cases
 
     campaign = _campaign()
     history = campaign.history()
-    attempt, _ = _found(history, name)
-    case = campaign.case(history, attempt)
+    case, climbs = cases(campaign, history, _found(history, name)[0])
     if as_json:
-        click.echo(json.dumps(case.to_json(), indent=2))
+        found = {rung: climb.to_json() for rung, climb in climbs.items()}
+        click.echo(json.dumps(case.to_json() | ({"rungs": found} if found else {}), indent=2))
     else:
-        showing.echo(showing.case_view(case, campaign.program))
+        showing.echo(showing.case_view(case, campaign.program, climbs))
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--to", "rung", metavar="RUNG", help="The rung to climb to.  [default: the next; --all: the last]"
+)
+@click.option("--all", "everything", is_flag=True, help="A tournament of all ideas against the branch.")
+@click.option(
+    "--eta",
+    type=click.IntRange(2),
+    default=3,
+    show_default=True,
+    help="With --all: of so many ideas one climbs on.",
+)
+@_jobs
+@_plain
+def climb(
+    names: tuple[str, ...], rung: str | None, everything: bool, eta: int, jobs: int, plain: bool
+) -> None:
+    """Measure changes again at a larger scale of program.md's ladder, beside their baselines.
+
+    Without NAME: what is promoted, and what waits to be. Started again, it carries on.
+    """
+    from ar import climb as climbing
+    from ar.history import base_of
+    from ar.loop import Limits
+    from ar.show import climbed, echo
+
+    if names and everything:
+        raise click.UsageError("--all takes no NAME.")
+    campaign = _campaign()
+    history = campaign.history()
+    attempts = [base_of(history, _found(history, name)[0]) for name in names]
+    plan = climbing.plan(campaign, history, attempts, rung, eta if everything else None)
+    code = _loop(campaign, Limits(jobs=jobs), plain, plan.players)
+    echo(climbed(campaign.history(), campaign.program, plan.rungs, plan.candidates))
+    sys.exit(code)
 
 
 @cli.command()
@@ -301,6 +341,7 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
 def promote(name: str | None, dry_run: bool, force: bool) -> None:
     """Merge the best judged experiment (or NAME) into the current branch."""
     from ar import promote as promoting
+    from ar.history import base_of
 
     campaign = _campaign()
     with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
@@ -310,7 +351,7 @@ def promote(name: str | None, dry_run: bool, force: bool) -> None:
             if latest:
                 click.echo(f"Nothing waits: {latest[-1].name} ({latest[-1].title}) is in the branch already.")
                 return
-        attempt = _found(history, name)[0] if name else promoting.best(history)
+        attempt = base_of(history, _found(history, name)[0]) if name else promoting.best(history)
         ready = promoting.plan(campaign.repo, campaign.program, history, attempt, force)
         if dry_run:
             if ready.experiment is None:
@@ -422,14 +463,17 @@ def _queue_series(campaign: Campaign, source: str, dry_run: bool) -> int:
     return SOME_REFUSED if refused else 0
 
 
-def _loop(campaign: Campaign, limits: Limits, plain: bool) -> int:
-    """Run the loop under a view. Returns the exit code: 130 where the user ended it."""
+def _loop(campaign: Campaign, limits: Limits, plain: bool, players: Players | None = None) -> int:
+    """Run the loop under a view; with `players`, that of `ar climb`. Returns the exit code: 130 where the
+    user ended it."""
+    from ar.climb import ClimbLoop
     from ar.loop import Loop
     from ar.view import open_view
 
     level = _count_interrupts()
     with open_view(plain or None) as view:
-        done = Loop(campaign, limits, view, level).run()
+        loop = ClimbLoop(campaign, players, limits, view, level) if players else None
+        done = (loop or Loop(campaign, limits, view, level)).run()
     if done.stopped:
         click.echo(done.stopped)
     return 130 if level() else 0

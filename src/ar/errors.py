@@ -44,6 +44,10 @@ class NotFound(ArError):
     """No experiment goes by that name."""
 
 
+class CannotClimb(ArError):
+    """A change cannot be measured at a larger scale."""
+
+
 class CannotPromote(ArError):
     """The branch cannot, or should not, take this experiment."""
 

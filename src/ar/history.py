@@ -31,13 +31,23 @@ def read(repo: Repo, program: Program) -> History:
     experiments = _experiments(repo, program, plan)
     merged = repo.merged_parents(head)
     incumbent = identity(repo, head, program)
-    sigma = _noise(experiments, program)
-    groups: dict[str, list[Experiment]] = {}
+    scales: dict[str, list[Experiment]] = {"": []}
     for experiment in sorted(experiments, key=lambda item: (item.created, item.name)):
-        groups.setdefault(experiment.candidate or experiment.rev, []).append(experiment)
-    attempts = [_attempt(runs, program, merged, sigma) for runs in groups.values()]
+        scales.setdefault(experiment.rung, []).append(experiment)
+    # Every scale has its own noise, and its runs never count at another.
+    sigmas = {rung: _noise(runs, program) for rung, runs in scales.items()}
+    groups: dict[tuple[str, str], list[Experiment]] = {}
+    for experiment in (run for runs in scales.values() for run in runs):
+        groups.setdefault((experiment.rung, experiment.candidate or experiment.rev), []).append(experiment)
+    attempts = [_attempt(runs, program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
     attempts.sort(key=lambda attempt: (attempt.created, attempt.name))
-    return History(head=head, incumbent=incumbent, attempts=tuple(attempts), sigma=sigma)
+    return History(
+        head=head,
+        incumbent=incumbent,
+        attempts=tuple(attempt for attempt in attempts if not attempt.rung),
+        climbs=tuple(attempt for attempt in attempts if attempt.rung),
+        sigma=sigmas[""],
+    )
 
 
 def find(history: History, name: str) -> tuple[Attempt, Experiment]:
@@ -46,7 +56,8 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
     Raises:
         NotFound: none, or several.
     """
-    pairs = [(attempt, item) for attempt in history.attempts for item in attempt.experiments]
+    known = (*history.attempts, *history.climbs)
+    pairs = [(attempt, item) for attempt in known for item in attempt.experiments]
     exact = [pair for pair in pairs if pair[1].name == name]
     near = exact or [
         pair
@@ -58,11 +69,25 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
             f"no experiment is called '{name}'",
             nearest(name, [item.name for _, item in pairs]) + " See: ar show",
         )
-    if len({attempt.candidate for attempt, _ in near}) > 1:
+    if len({(attempt.candidate, attempt.rung) for attempt, _ in near}) > 1:
         raise NotFound(
             f"'{name}' could be any of {', '.join(item.name for _, item in near[:5])}", "give the whole name"
         )
     return near[0]
+
+
+def base_of(history: History, attempt: Attempt) -> Attempt:
+    """The attempt at the base scale that a larger scale's belongs to; itself, where it is one.
+
+    Raises:
+        NotFound: it is not in this repository.
+    """
+    if not attempt.rung:
+        return attempt
+    found = next((item for item in history.attempts if item.candidate == attempt.candidate), None)
+    if found is None:
+        raise NotFound(f"{attempt.name} has no run at the base scale here", "see: ar show")
+    return found
 
 
 def read_layout(repo: Repo, rev: str) -> Layout:
@@ -307,6 +332,7 @@ def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: 
         outcome=_outcome(own, runs, verdict, merged),
         verdict=verdict,
         created=first.created,
+        rung=first.rung,
     )
 
 

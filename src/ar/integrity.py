@@ -82,8 +82,10 @@ def changed(repo: Repo, program: Program, run: Experiment, reference: str) -> st
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path), new.get(path)
         written = path in (LOCK_FILE, ARGS_FILE) or PurePosixPath(path).name == ".gitignore"
-        # What a run of the baseline itself rewrites is an output that nobody declared.
-        if before == after or written or is_output(path, plan) or usual.get(path) != before:
+        # What a run of the baseline itself rewrites is an output that nobody declared; at a larger scale
+        # parameters always differ.
+        rewritten = usual.get(path) != before and not (run.rung and path in program.param_files)
+        if before == after or written or is_output(path, plan) or rewritten:
             continue
         if may_edit(path, program):
             flaws += [f"{path} is a link"] if after and not after.is_file else []
@@ -102,10 +104,13 @@ def _foreign_params(repo: Repo, program: Program, run: Experiment, file: str) ->
         old, new = params.flat(before, file), params.flat(after, file)
     except BadParams:
         return [f"{file} cannot be read"]
+    scale = next((rung.params for rung in program.ladder if rung.name == run.rung), {})
     flaws = []
     for key in (ParamKey(file, name) for name in sorted(old.keys() | new.keys())):
         was, now = (repr(values.get(key.key)) for values in (old, new))
-        if was != now and key != program.seed and not program.scope.allows_param(key):
+        if now == repr(scale.get(key, was)) or key == program.seed:
+            continue
+        if was != now and not program.scope.allows_param(key):
             flaws.append(f"{key} is {now}, not {was} as in the baseline")
     return flaws
 

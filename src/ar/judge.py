@@ -303,10 +303,10 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
         if ledger.left <= 0:
             return Action(Kind.FINISH, Verdict(Decision.OPEN, "The budget is spent."))
         words = f"Closing audit: the last {ledger.left} runs re-measure the incumbent."
-        return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), _next_base_seed(ledger))
+        return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), next_base_seed(ledger))
     if fresh < needed and not auditing:
         words = f"The incumbent has {fresh} of the {needed} fresh runs that the rule needs."
-        return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), _next_base_seed(ledger))
+        return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), next_base_seed(ledger))
     if change is None:
         words = "The incumbent is measured well enough to judge a change."
         return Action(Kind.PROPOSE, Verdict(Decision.OPEN, words), _next_change_seed(ledger))
@@ -323,7 +323,7 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
         if beside is not None and len(beside) < min(len(runs), GUARD_RUNS) and not auditing:
             words = f"{slip} In case the machine changed, the incumbent is measured beside it."
             verdict = replace(verdict, decision=Decision.OPEN, reason=words, label="")
-            return Action(Kind.RUN_INCUMBENT, verdict, _next_base_seed(ledger))
+            return Action(Kind.RUN_INCUMBENT, verdict, next_base_seed(ledger))
         if beside:
             slip = _guard_slip(ledger, beside, promoting=verdict.decision is Decision.PROMOTE)
     if slip and verdict.decision is not Decision.DISCARD:
@@ -511,18 +511,20 @@ def _beside(runs: Sequence[Run], base: Sequence[Run]) -> list[Run] | None:
     return None if first is None else [run for run in base if run.when is not None and run.when > first]
 
 
-def _next_base_seed(ledger: Ledger) -> int | None:
+def next_base_seed(ledger: Ledger) -> int | None:
+    """The seed of the incumbent's next run."""
     used = [run.seed for run in (*ledger.incumbent.runs, *ledger.incumbent.base) if run.seed is not None]
     return max(used) + 1 if used else ledger.first_seed
 
 
 def _next_change_seed(ledger: Ledger) -> int | None:
     """The first of the incumbent's fresh seeds that the change has not run, so that the two pair up."""
-    used = {run.seed for run in ledger.candidate.runs} if ledger.candidate else set()
+    change = ledger.candidate or Candidate()
+    used = {run.seed for run in (*change.runs, *change.base)}
     for run in ledger.incumbent.fresh:
         if run.seed not in used:
             return run.seed
-    beyond = _next_base_seed(ledger)
+    beyond = next_base_seed(ledger)
     return None if beyond is None else max([beyond, *(seed + 1 for seed in used if seed is not None)])
 
 

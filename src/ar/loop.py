@@ -18,8 +18,9 @@ from ar.agents import is_instant
 from ar.asking import FAILURES, Asking
 from ar.campaign import Campaign, is_open, spent, waits_for_merge
 from ar.crew import Crew
-from ar.errors import BadParams, BadProposal, BadState, OutOfBudget
+from ar.errors import BadParams, BadProposal, BadState, CannotClimb, OutOfBudget
 from ar.judge import Kind
+from ar.ladder import Climb, Step
 from ar.messages import BASELINE_AGENT
 from ar.program import AgentSpec, Program
 from ar.proposal import Change
@@ -90,6 +91,8 @@ class Loop:
         self.told_noise = False
         self.crew = Crew(self.repo, slots.share(limits.jobs), workers=limits.jobs)
         self.asking = Asking(campaign, limits.jobs)
+        self.ladder: dict[str, Climb] = {}
+        self.stuck: set[str] = set()  # names of winners that a rung has no budget left for
 
     def run(self) -> Outcome:
         """Run until the budget, the limits or the user ends it.
@@ -102,8 +105,8 @@ class Loop:
             self._recover()
             history = self.campaign.history()
             self._close_stale(history)
-            self.told = {run.name: str(run.status) for run in history.experiments if run.status.ended}
-            self.decided = {item.name for item in history.attempts if item.is_decided}
+            self.told = {run.name: str(run.status) for run in history.everything if run.status.ended}
+            self.decided = {item.name for item in _all(history) if item.is_decided}
             try:
                 with self.crew:
                     while self._round():
@@ -134,7 +137,7 @@ class Loop:
             history = self.campaign.history()
         if self._advance(history, 0 if finishing else self._ahead() - len(self._pending(history))):
             return True  # a verdict or the head changed: look again
-        if finishing and not any(run.status is Status.RUNNING for run in history.experiments):
+        if finishing and not any(run.status is Status.RUNNING for run in history.everything):
             self.done.stopped = "stopped; run again to carry on" if level else "the time is spent"
             return False
         if not self._pending(self.campaign.history()) and not self._may_propose_later(history):
@@ -176,6 +179,15 @@ class Loop:
         """Merge a winner. None while its run at the head's seed is under way, or may not be queued."""
         if any(not run.status.ended for run in attempt.experiments):
             return None
+        if self.program.promote_rung:
+            try:
+                moved = self.climb(self.program.promote_rung, history, attempt, room)
+            except CannotClimb as error:
+                verdict = Verdict(Decision.DISCARD, f"It cannot climb: {error.message}.")
+                self.campaign.record(attempt, verdict)
+                return True
+            if moved is not Step.DONE:
+                return True if moved in (Step.QUEUED, Step.DECIDED) else None
         ready = promote.plan(self.repo, self.program, history, attempt)
         if ready.experiment is None:
             failed = [run for run in attempt.experiments if run.seed == ready.seed and run.status.ended]
@@ -194,6 +206,28 @@ class Loop:
         self.done.promoted += 1
         self.view.event(f"promoted {attempt.name}: {attempt.title} ({merge[:9]})")
         return True
+
+    def climb(self, rung: str, history: History, attempt: Attempt, room: int) -> Step:
+        """Take an attempt a step further on a rung of the ladder, if it is not decided there.
+
+        Raises:
+            CannotClimb: it changes nothing there.
+        """
+        if room <= 0:
+            return Step.WAITING
+        moved = self.rung(rung).step(history, attempt)
+        if moved.name:
+            self._queued(moved.name)
+        if moved.step is Step.SPENT and attempt.name not in self.stuck:
+            self.stuck.add(attempt.name)
+            self.view.event(f"{attempt.name} is not decided at {rung}: the rung's budget of runs is spent")
+        return moved.step
+
+    def rung(self, name: str) -> Climb:
+        """A rung of the ladder, by its name."""
+        if name not in self.ladder:
+            self.ladder[name] = Climb(self.campaign, self.program.rung(name))
+        return self.ladder[name]
 
     def _close_stale(self, history: History) -> None:
         """Candidates of an earlier baseline can no longer be judged: their queued runs are withdrawn."""
@@ -227,7 +261,7 @@ class Loop:
         open_ones = sum(is_open(attempt, history) for attempt in history.attempts)
         pending = self._pending(history)
         # The incumbent's runs under way count as measured: enough of them are queued already.
-        mine = [run for run in pending if run.candidate == history.incumbent and run.agent == BASELINE_AGENT]
+        mine = [run for run in pending if _measures(run, history)]
         placeholder = ledger.incumbent.base[-1] if ledger.incumbent.base else Run(None, 0.0)
         under_way = tuple(replace(placeholder, seed=run.seed, crashed=False) for run in mine)
         ledger = replace(ledger, incumbent=replace(ledger.incumbent, base=ledger.incumbent.base + under_way))
@@ -238,10 +272,9 @@ class Loop:
             action = judge.next_action(ledger)
             if action.kind is Kind.RUN_INCUMBENT:
                 auditing = ledger.left <= judge.audit_runs(ledger.budget)
+                waiting = [item for item in history.attempts if waits_for_merge(item, history)]
                 unsettled = (
-                    open_ones
-                    or self.asking.count
-                    or any(waits_for_merge(item, history) for item in history.attempts)
+                    open_ones or self.asking.count or any(item.name not in self.stuck for item in waiting)
                 )
                 if auditing and (unsettled or self._proposals_left() is not None):
                     return False
@@ -319,7 +352,7 @@ class Loop:
     def _measure(self, history: History, seed: int | None) -> bool:
         """Queue an incumbent's run unless the same one is under way."""
         for run in self._pending(history):
-            if run.candidate == history.incumbent and run.agent == BASELINE_AGENT and run.seed == seed:
+            if _measures(run, history) and run.seed == seed:
                 return False
         self._queued(self.campaign.measure_incumbent(history, seed))
         return True
@@ -339,7 +372,7 @@ class Loop:
         return max(0, self.limits.experiments - self.done.proposed - self.asking.count)
 
     def _pending(self, history: History) -> list[Experiment]:
-        return [run for run in history.experiments if not run.status.ended]
+        return [run for run in history.everything if not run.status.ended]
 
     def _queued(self, name: str) -> None:
         self.told.setdefault(name, str(Status.QUEUED))
@@ -373,10 +406,10 @@ class Loop:
     def _waiting(self, history: History) -> int:
         """How many experiments no worker of ours has taken yet."""
         taken = set(self.crew.busy.values())
-        return sum(run.status is Status.QUEUED and run.name not in taken for run in history.experiments)
+        return sum(run.status is Status.QUEUED and run.name not in taken for run in history.everything)
 
     def _tell(self, history: History) -> None:
-        for attempt in history.attempts:
+        for attempt in _all(history):
             for run in attempt.experiments:
                 if run.status.ended and self.told.get(run.name) != str(run.status):
                     self.told[run.name] = str(run.status)
@@ -384,12 +417,24 @@ class Loop:
                     self.view.event(result_line(run, self.program))
             if attempt.verdict and attempt.is_decided and attempt.name not in self.decided:
                 self.decided.add(attempt.name)
-                word = "winner" if attempt.verdict.decision is Decision.PROMOTE else "discarded"
+                good = attempt.verdict.decision is Decision.PROMOTE
+                word = "winner" if good else "discarded"
+                if attempt.rung:
+                    word = f"holds at {attempt.rung}:" if good else f"does not hold at {attempt.rung}:"
                 self.view.event(f"{word} {attempt.name}: {attempt.verdict.reason}")
 
     def _snapshot(self, history: History) -> Snapshot:
         shown = snapshot(self.campaign, history, self.began, self.limits)
         return replace(shown, agent=self.asking.words or shown.agent)
+
+
+def _all(history: History) -> tuple[Attempt, ...]:
+    return (*history.attempts, *history.climbs)
+
+
+def _measures(run: Experiment, history: History) -> bool:
+    """Whether a run measures the incumbent at the base scale."""
+    return run.agent == BASELINE_AGENT and not run.rung and run.candidate == history.incumbent
 
 
 def noise_line(report: NoiseReport, program: Program) -> str:
@@ -432,7 +477,7 @@ def snapshot(campaign: Campaign, history: History, began: float, limits: Limits)
             expected=expected,
             slot=str(stages[run.name]["slot"]) if limits.jobs > 1 else "",
         )
-        for run in history.experiments
+        for run in history.everything
         if run.name in stages and not run.status.ended
     )
     head = history.now
@@ -449,7 +494,7 @@ def snapshot(campaign: Campaign, history: History, began: float, limits: Limits)
     elapsed = time.monotonic() - began
     return Snapshot(
         running=running,
-        queued=sum(not run.status.ended for run in history.experiments) - len(running),
+        queued=sum(not run.status.ended for run in history.everything) - len(running),
         phase=phase,
         verdicts=tuple(
             (item.name, item.title, item.outcome, _effect(item, program)) for item in decided[-6:]

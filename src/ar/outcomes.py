@@ -37,7 +37,8 @@ def of_run(
         if usage.get("reason"):
             reason = f"ended: {plain(str(usage['reason']))}"
         if usage.get("timed_out"):
-            status, reason = Status.TIMED_OUT, f"ended after the time limit of {program.budget.timeout:g} s"
+            timeout = program.timeout(Message.parse(claim.message).rung)
+            status, reason = Status.TIMED_OUT, f"ended after the time limit of {timeout:g} s"
         return crash_commit(repo, program, claim), replace(note, status=status, reason=reason)
     lacking = _lacking(repo, program, outcome)
     if lacking:

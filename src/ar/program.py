@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ar.errors import BadProgram, nearest
+from ar.errors import BadProgram, NotFound, nearest
 from ar.records import Scalar
 
 if TYPE_CHECKING:
@@ -180,8 +180,29 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """One scale of the ladder. The first is the project as it is.
+
+    Args:
+        params: what the scale sets, in a candidate's tree and in the baseline's alike.
+        runs: at most so many at this scale; None for no limit.
+        timeout: seconds after which one run is ended; None for that of `budget`.
+    """
+
+    name: str
+    params: dict[ParamKey, Scalar] = field(default_factory=dict)
+    runs: int | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
 class Program:
-    """`program.md`, checked."""
+    """`program.md`, checked.
+
+    Args:
+        ladder: scales, the base first; empty where there is one only.
+        promote_rung: the scale at which a change must hold, too, before it is promoted; empty for none.
+    """
 
     objective: Metric
     guards: tuple[Metric, ...] = ()
@@ -192,6 +213,8 @@ class Program:
     agents: tuple[AgentSpec, ...] = (AgentSpec(),)
     budget: Budget = field(default_factory=Budget)
     sandbox: Sandbox = field(default_factory=Sandbox)
+    ladder: tuple[Rung, ...] = ()
+    promote_rung: str = ""
     prose: str = ""
 
     @property
@@ -202,7 +225,25 @@ class Program:
     @property
     def param_files(self) -> set[str]:
         keys = [*self.scope.params, *self.search, *([self.seed] if self.seed else [])]
+        keys += [key for rung in self.ladder for key in rung.params]
         return {key.file for key in keys} | {PARAMS_FILE}
+
+    def rung(self, name: str) -> Rung:
+        """A scale above the base, by its name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        higher = {rung.name: rung for rung in self.ladder[1:]}
+        if name not in higher:
+            mend = nearest(name, higher) if higher else f"declare it in {FILE}, under ladder:"
+            raise NotFound(f"no rung above the base is called '{name}'", mend)
+        return higher[name]
+
+    def timeout(self, rung: str = "") -> float | None:
+        """Seconds after which a run at a scale is ended; None for never."""
+        own = next((item.timeout for item in self.ladder if item.name == rung), None)
+        return self.budget.timeout if own is None else own
 
 
 def load(root: Path) -> Program:
@@ -245,9 +286,19 @@ def parse(text: str) -> Program:
         agents=_agents(top),
         budget=top.get("budget", _budget, Budget()),
         sandbox=top.get("sandbox", _sandbox, Sandbox()),
+        ladder=top.get("ladder", _ladder, ()),
+        promote_rung=top.get("promote", _promote, ""),
         prose=match["prose"].strip(),
     )
     top.finish()
+    if program.promote_rung:
+        names = [rung.name for rung in program.ladder[1:]]
+        if program.promote_rung not in names:
+            mend = nearest(program.promote_rung, names) if names else "declare it under ladder:"
+            raise BadProgram(f"{FILE}: promote.rung is no rung above the base: {program.promote_rung}", mend)
+    for rung in program.ladder:
+        if program.seed in rung.params:
+            raise BadProgram(f"{FILE}: rung {rung.name} sets the seed", "the seed is varied by replicates")
     for key in program.search:
         if not program.scope.allows_param(key):
             raise BadProgram(f"{FILE}: search.{key} lies outside scope.params", f"add {key} to scope.params")
@@ -591,6 +642,53 @@ def size(value: Any, place: str) -> int:
             return int(float(match[1]) * _BYTES[match[2]])
         raise _bad(place, f"should be a size such as 500MB or 24GB, not {value!r}")
     return _whole(value, place)
+
+
+_RUNG = re.compile(r"[a-z0-9][a-z0-9.-]{0,11}")
+
+
+def _ladder(value: Any, place: str) -> tuple[Rung, ...]:
+    rungs: tuple[Rung, ...] = _list_of(_rung)(value, place)
+    names = [rung.name for rung in rungs]
+    for index, rung in enumerate(rungs):
+        if rung.name in names[:index]:
+            raise _bad(f"{place}[{index}].name", f"is used twice: {rung.name}")
+        if index and not rung.params:
+            raise _bad(f"{place}[{index}].params", "is missing", "say what is larger there")
+    if rungs and rungs[0] != Rung(rungs[0].name):
+        words = "is the project as it is, and has a name only"
+        raise _bad(f"{place}[0]", words, f"set its values in {PARAMS_FILE}, and its limits under budget:")
+    return rungs
+
+
+def _rung(value: Any, place: str) -> Rung:
+    section = _Section(value, place)
+    name = str(section.need("name", _scalar))
+    if not _RUNG.fullmatch(name) or ".." in name:
+        raise _bad(f"{place}.name", f"is {name!r}", "at most 12 lower-case letters, digits, dots and dashes")
+    values = section.get("params", _rung_params, {})
+    budget = section.get("budget", _rung_budget, Budget(runs=0))
+    section.finish()
+    return Rung(name, values, budget.runs or None, budget.timeout)
+
+
+def _rung_params(value: Any, place: str) -> dict[ParamKey, Scalar]:
+    section = _Section(value, place)
+    return {_param_key(key, place): _scalar(item, f"{place}.{key}") for key, item in section.data.items()}
+
+
+def _rung_budget(value: Any, place: str) -> Budget:
+    section = _Section(value, place)
+    budget = Budget(runs=section.get("runs", _whole, 0), timeout=section.get("timeout", seconds, None))
+    section.finish()
+    return budget
+
+
+def _promote(value: Any, place: str) -> str:
+    section = _Section(value, place)
+    rung = section.get("rung", _scalar, "")
+    section.finish()
+    return str(rung)
 
 
 def seconds(value: Any, place: str) -> float:

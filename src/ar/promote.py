@@ -82,6 +82,8 @@ def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force
         raise CannotPromote(
             f"{attempt.name}: {said}", "run: ar run to judge it; or merge it all the same with --force"
         )
+    if program.promote_rung and not force:
+        _refuse_unclimbed(history, attempt, program.promote_rung)
     seed = head_seed(repo, program)
     runs = [
         run for run in attempt.experiments if run.status is Status.SUCCEEDED and run.agent != BASELINE_AGENT
@@ -92,6 +94,20 @@ def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force
         )
     matching = [run for run in runs if run.seed == seed]
     return Plan(attempt, matching[0] if matching else None, seed, forced=decided is not Decision.PROMOTE)
+
+
+def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
+    climb = history.climb(attempt.candidate, rung)
+    verdict = climb.verdict if climb else None
+    if verdict is None or verdict.decision is Decision.OPEN:
+        raise CannotPromote(
+            f"{attempt.name} is not judged at {rung} yet, and program.md makes that a condition",
+            f"run: ar climb {attempt.name} --to {rung}; or merge it all the same with --force",
+        )
+    if verdict.decision is not Decision.PROMOTE:
+        raise CannotPromote(
+            f"{attempt.name} does not hold at {rung}: {verdict.reason}", "merge it all the same with --force"
+        )
 
 
 def head_seed(repo: Repo, program: Program) -> int | None:

@@ -17,6 +17,7 @@ _SPEND = re.compile(
     r"(?:, usd (?P<usd>\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?))?"
 )
 TAMPERED = "tampered"  # `Verdict.label` of a candidate whose numbers may not count
+SCALE_BOUND = "scale-bound"  # `Verdict.label` of a change that helps at the base scale and hurts at a larger
 SUPERSEDED = "superseded"  # `Verdict.label` of a candidate that the branch left behind undecided
 
 
@@ -307,6 +308,7 @@ class Attempt(Record):
         outcome: one word for the row: baseline, queued, running, open, discarded, promoted, winner
             (judged good, not merged), tampered (its numbers may not count), crashed, timed out, cancelled.
         created: unix time of the first run.
+        rung: scale that it was measured at; empty for the base scale.
     """
 
     name: str
@@ -321,6 +323,7 @@ class Attempt(Record):
     outcome: str
     verdict: Verdict | None = None
     created: float = 0.0
+    rung: str = ""
 
     @property
     def is_baseline(self) -> bool:
@@ -400,15 +403,17 @@ class History(Record):
     Args:
         head: commit of the branch; its tree is what the next proposal changes.
         incumbent: identity (`Attempt.candidate`) of the head's tree.
-        attempts: baselines and candidates.
+        attempts: baselines and candidates, at the base scale.
         sigma: standard deviation of one run of one configuration, from the replicates; None before there
             are any.
+        climbs: what was measured at larger scales. An attempt has the `candidate` it has at the base.
     """
 
     head: str
     incumbent: str
     attempts: tuple[Attempt, ...] = ()
     sigma: float | None = None
+    climbs: tuple[Attempt, ...] = ()
 
     @property
     def now(self) -> Attempt | None:
@@ -417,4 +422,14 @@ class History(Record):
 
     @property
     def experiments(self) -> list[Experiment]:
+        """Runs at the base scale: what budget, noise and judge count."""
         return [experiment for attempt in self.attempts for experiment in attempt.experiments]
+
+    @property
+    def everything(self) -> list[Experiment]:
+        """Runs at every scale: what runs, waits, and can be asked for by its name."""
+        return [run for attempt in (*self.attempts, *self.climbs) for run in attempt.experiments]
+
+    def climb(self, candidate: str, rung: str) -> Attempt | None:
+        """What a candidate did at a larger scale."""
+        return next((it for it in self.climbs if it.rung == rung and it.candidate == candidate), None)

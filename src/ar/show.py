@@ -12,11 +12,24 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ar.records import Attempt, Case, Experiment, History, NoiseReport, Proposal, Scalar, Status, Total
+from ar.ladder import hurts
+from ar.messages import BASELINE_AGENT
+from ar.records import (
+    SCALE_BOUND,
+    Attempt,
+    Case,
+    Experiment,
+    History,
+    NoiseReport,
+    Proposal,
+    Scalar,
+    Status,
+    Total,
+)
 from ar.text import one_line, plain, quantity, shorten_middle, signed, span
 from ar.view import MARKS
 
@@ -37,7 +50,7 @@ _PIPE_WIDTH = 10_000  # nothing is cut where no terminal sets a width
 
 _CSV_COLUMNS = (
     *("name", "title", "agent", "outcome", "attempt", "candidate", "status", "seed", "rev", "baseline"),
-    "created",
+    *("created", "rung"),
 )
 
 
@@ -80,10 +93,48 @@ def render(
         return Text(EMPTY)
     shown = list(reversed(history.attempts))[:limit]
     rows = [row for attempt in shown for row in ((attempt, None), *_unfolded(attempt, seeds))]
-    table = _Table(tuple(rows), program, time.time() if now is None else now)
+    table = _Table(tuple(rows), program, time.time() if now is None else now, history)
     left = len(history.attempts) - len(shown)
     older = [Text(f"… {left} older", style="dim")] if left else []
     return Group(table, *older, Text(), summary(history, program, total))
+
+
+def climbed(
+    history: History, program: Program, rungs: Sequence[str], candidates: Sequence[str] | None = None
+) -> RenderableType:
+    """The rows of what has climbed to any of the rungs; `candidates` None for all of it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = [
+        attempt
+        for attempt in reversed(history.attempts)
+        if (candidates is None or attempt.candidate in candidates)
+        and any(_climb(history, attempt, rung) for rung in rungs)
+    ]
+    if not shown:
+        return Text("Nothing has climbed.")
+    table = _Table(tuple((attempt, None) for attempt in shown), program, time.time(), history)
+    return Group(table, Text(), Text("\n".join(_levels(history, program))))
+
+
+def _climb(history: History, attempt: Attempt, rung: str) -> Attempt | None:
+    """What a change did at a rung, as a change; None where it was at most measured as an incumbent."""
+    found = history.climb(attempt.candidate, rung)
+    return found if found and any(run.agent != BASELINE_AGENT for run in found.experiments) else None
+
+
+def _levels(history: History, program: Program) -> list[str]:
+    """How far the branch has come at each rung above the base, as far as it was measured there."""
+    first = next((attempt for attempt in history.attempts if attempt.is_baseline), None)
+    lines = []
+    for rung in program.ladder[1:]:
+        before = history.climb(first.candidate, rung.name) if first else None
+        now = history.climb(history.incumbent, rung.name)
+        if before and now and before.value is not None and now.value is not None:
+            gain = quantity(now.value, now.standard_error) if now is before else _moved(before, now)
+            lines.append(f"At {rung.name}, {one_line(program.objective.key)} {gain}.")
+    return lines
 
 
 def _unfolded(attempt: Attempt, seeds: bool) -> Iterable[_Row]:
@@ -110,7 +161,8 @@ def summary(history: History, program: Program, total: Total | None = None) -> T
     parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
     attempts = "1 attempt" if len(tried) == 1 else f"{len(tried)} attempts"
     text = Text(f"{attempts}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
-    return text.append(_total(total, program) if total else _gain(history, program), style="bold")
+    text.append(_total(total, program) if total else _gain(history, program), style="bold")
+    return text.append("".join(f"\n{line}" for line in _levels(history, program)))
 
 
 def _total(total: Total, program: Program) -> str:
@@ -134,10 +186,15 @@ def _gain(history: History, program: Program) -> str:
         return f"{key}: the branch is not measured yet."
     if first is None or first.value is None or first is now:
         return f"{key} {quantity(now.value, now.standard_error)}."
+    return f"{key} {_moved(first, now)}."
+
+
+def _moved(first: Attempt, now: Attempt) -> str:
+    assert first.value is not None and now.value is not None
     errors = [attempt.standard_error for attempt in (first, now) if attempt.standard_error is not None]
     error = math.hypot(*errors) if len(errors) == 2 else None
     before, after = quantity(first.value, first.standard_error), quantity(now.value, now.standard_error)
-    return f"{key} {before} → {after} ({signed(now.value - first.value, error)})."
+    return f"{before} → {after} ({signed(now.value - first.value, error)})"
 
 
 @dataclass(frozen=True)
@@ -161,6 +218,13 @@ class _Table:
     rows: tuple[_Row, ...]
     program: Program
     now: float
+    history: History
+
+    @property
+    def rungs(self) -> list[str]:
+        """Rungs above the base that have a column: those where anything was measured."""
+        measured = {attempt.rung for attempt in self.history.climbs}
+        return [rung.name for rung in self.program.ladder[1:] if rung.name in measured]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
@@ -206,13 +270,15 @@ class _Table:
         arrow = "↓" if objective.direction == "minimize" else "↑"
         guards = [str(guard) for guard in self.program.guards]
         headers = {name: name for name in ("name", "title", "agent", "seeds")}
-        headers |= {"objective": f"{one_line(objective.key)} {arrow}", "effect": "effect"}
+        base = self.program.ladder[0].name if self.rungs else "effect"
+        headers |= {"objective": f"{one_line(objective.key)} {arrow}", "effect": base}
+        headers |= {_at(rung): rung for rung in self.rungs}
         for guard in guards:
             header = one_line(guard.rpartition(":")[2])
             headers[guard] = header if roomy else shorten_middle(header, 10)
         headers |= {"verdict": "verdict", "age": "age"}
         rows = [self._cells(attempt, run) for attempt, run in self.rows]
-        right = {"seeds", "objective", "effect", "age", *guards}
+        right = {"seeds", "objective", "effect", "age", *guards, *map(_at, self.rungs)}
         return {
             name: _Column(
                 header, [row.get(name, Text()) for row in rows], "right" if name in right else "left"
@@ -233,6 +299,7 @@ class _Table:
                 "seeds": Text(_seeds(attempt)),
                 "objective": Text(_objective(attempt)),
                 "effect": Text(_effect(attempt, self.program)),
+                **{_at(rung): self._climbed(attempt, rung) for rung in self.rungs},
                 **{name: Text(f"{value:.4g}") for name, value in attempt.guards.items()},
                 "verdict": _verdict(attempt),
                 "age": age,
@@ -249,6 +316,18 @@ class _Table:
             "age": age,
         }
 
+    def _climbed(self, attempt: Attempt, rung: str) -> Text:
+        """The effect at a rung, with the mark of its verdict."""
+        from rich.text import Text
+
+        climb = _climb(self.history, attempt, rung)
+        if climb is None:
+            return Text()
+        sign, style = MARKS.get(climb.outcome, ("", ""))
+        if climb.verdict and hurts(climb.verdict):
+            sign, style = "✗", "red"
+        return Text(f"{_effect(climb, self.program)} {sign}".strip(), style=style)
+
     def _fit(self, columns: dict[str, _Column], width: int) -> tuple[list[str], int]:
         """Which columns are shown, and how many places name and title share.
 
@@ -256,9 +335,10 @@ class _Table:
         the numbers, and as little as still fits leaves from there. The objective never does.
         """
         guards = [str(guard) for guard in self.program.guards]
+        rungs = [_at(rung) for rung in self.rungs]
         below = [name for name in columns if name not in ("title", "agent")]
         beside = (list(columns), ("effect", "agent"))
-        for names, leaving in (beside, (below, ("effect", "age", "seeds", *guards))):
+        for names, leaving in (beside, (below, ("effect", "age", "seeds", *guards, *rungs))):
             for name in (None, *leaving):
                 if name is not None:
                     names.remove(name)
@@ -300,7 +380,14 @@ def _verdict(attempt: Attempt) -> Text:
     from rich.text import Text
 
     sign, style = MARKS.get(attempt.outcome, ("", ""))
-    return Text(f"{sign} {attempt.outcome}".strip(), style=style)
+    scale_bound = attempt.verdict is not None and attempt.verdict.label == SCALE_BOUND
+    label = f", {SCALE_BOUND}" if scale_bound else ""
+    return Text(f"{sign} {attempt.outcome}{label}".strip(), style=style)
+
+
+def _at(rung: str) -> str:
+    """The key of a rung's column."""
+    return f"at {rung}"
 
 
 # -- one experiment ---------------------------------------------------------------------------------------
@@ -400,10 +487,18 @@ def noise_view(report: NoiseReport, program: Program) -> Text:
     return _facts(facts)
 
 
-def case_view(case: Case, program: Program) -> Text:
-    """A verdict in words and the numbers it rests on."""
+def case_view(case: Case, program: Program, climbs: Mapping[str, Case] | None = None) -> Text:
+    """A verdict in words and the numbers it rests on, then the same at each rung that it climbed to."""
+    text = _facts([("title", one_line(case.title)), *_case_facts(case, program)])
+    for rung, climb in (climbs or {}).items():
+        text.append(f"\n\nat {rung}\n", style="bold").append_text(_facts(_case_facts(climb, program)))
+    return text
+
+
+def _case_facts(case: Case, program: Program) -> list[tuple[str, str]]:
     verdict, metric = case.verdict, program.objective.key
-    facts = [("verdict", f"{case.outcome}: {one_line(verdict.reason)}")]
+    label = f" ({verdict.label})" if verdict.label else ""
+    facts = [("verdict", f"{case.outcome}{label}: {one_line(verdict.reason)}")]
     if case.effect is not None:
         within = (
             f", 95 % interval {signed(case.interval[0])} to {signed(case.interval[1])}"
@@ -430,7 +525,7 @@ def case_view(case: Case, program: Program) -> Text:
         ]
     if case.wanted:
         facts.append(("wanted", f"{case.wanted} would have been enough"))
-    return _facts([("title", one_line(case.title)), *facts])
+    return facts
 
 
 def _listed(seeds: Sequence[int]) -> str:
@@ -484,7 +579,8 @@ def to_json(history: History, program: Program, limit: int | None = None, total:
     - `total`, null before the closing audit: `change` from the first baseline to the audit in the metric's
       own direction, `standard_error`, `interval` (95 %), `before`, `after`, `runs_before`, `runs_after`
     - `attempts`, newest first: `name`, `title`, `agent`, `baseline`, `candidate`, `outcome`, `value`,
-      `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `created`
+      `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `created`,
+      `rungs`: the same of what was measured at larger scales, by the rung's name
     - each with `experiments`, oldest first: `name`, `rev`, `status`, `seed`, `created`, `metrics` and
       `params` (keyed `file:dotted.key`)
 
@@ -498,7 +594,17 @@ def to_json(history: History, program: Program, limit: int | None = None, total:
         "incumbent": history.incumbent,
         "sigma": history.sigma,
         "total": total.to_json() if total else None,
-        "attempts": [_attempt_json(attempt) for attempt in shown],
+        "attempts": [
+            {
+                **_attempt_json(attempt),
+                "rungs": {
+                    climb.rung: _attempt_json(climb)
+                    for climb in history.climbs
+                    if climb.candidate == attempt.candidate
+                },
+            }
+            for attempt in shown
+        ],
     }
     return json.dumps(_finite(data), indent=2, allow_nan=False)
 
@@ -536,9 +642,11 @@ def _finite(value: Any) -> Any:
 def to_csv(history: History, program: Program, limit: int | None = None) -> str:
     """A line an experiment, newest attempt first; metrics and parameters a column each.
 
-    The objective's column is the first of the metrics, the guards' follow.
+    The objective's column is the first of the metrics, the guards' follow. Runs at larger scales come last.
     """
     shown = list(reversed(history.attempts))[:limit]
+    inside = {attempt.candidate for attempt in shown}
+    shown += [climb for climb in reversed(history.climbs) if climb.candidate in inside]
     runs = [run for attempt in shown for run in attempt.experiments]
     known = dict.fromkeys(key for run in runs for key in run.metrics)
     first = [str(metric) for metric in (program.objective, *program.guards)]
@@ -553,7 +661,7 @@ def to_csv(history: History, program: Program, limit: int | None = None) -> str:
                 [
                     *(run.name, one_line(run.title), one_line(run.agent), attempt.outcome, attempt.name),
                     *(run.candidate, str(run.status), "" if run.seed is None else run.seed, run.rev),
-                    *(run.baseline, f"{run.created:.0f}"),
+                    *(run.baseline, f"{run.created:.0f}", run.rung),
                     *(_cell(run.metrics.get(key)) for key in metrics),
                     *(_cell(run.params.get(key)) for key in params),
                 ]

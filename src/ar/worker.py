@@ -24,6 +24,7 @@ from ar import claims, launcher, outcomes, processes, queue, sandbox
 from ar.claims import Ask, Claim
 from ar.errors import ArError
 from ar.history import read_layout
+from ar.messages import Message
 from ar.pipeline import Failure, Pipeline, Workspace
 from ar.program import Program
 from ar.program import load as load_program
@@ -151,7 +152,7 @@ class Worker:
             "worker": os.getpid(),
             "slots": [slot.describe(self.repo) for slot in self.slots],
             "env": sandbox.environment(env) if wall.program else env,
-            "timeout": program.budget.timeout,
+            "timeout": program.timeout(Message.parse(claimed.message).rung),
             "wall": sandbox.command(
                 wall,
                 program.sandbox,

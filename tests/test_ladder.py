@@ -1,0 +1,318 @@
+"""The ladder: what helps at the base is run again at a larger scale, beside its baseline, and judged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Ar, git, run
+from histories import attempt
+
+from ar import ladder
+from ar.errors import BadProgram
+from ar.program import Program, load, parse
+from ar.records import Attempt, Decision, History, Verdict
+
+# Known effects: `good` gains 0.2 at every size; `small` gains 0.3 at size 1 and loses 0.3 beyond. The noise
+# between seeds is 0.03 wide at size 1, and grows with it.
+STAGE = """\
+/^good:/ {good = $2}
+/^small:/ {small = $2}
+/^size:/ {size = $2}
+/^seed:/ {seed = $2}
+END {
+  noise = 0.03 * (((seed * 7919) % 101) / 101 - 0.5) * size
+  loss = 5 - size - 0.2 * good + (size > 1 ? 0.3 : -0.3) * small + noise
+  printf("{\\"loss\\": %.6f}\\n", loss) > "m.json"
+}
+"""
+PIPELINE = """\
+stages:
+  fit:
+    cmd: awk -f fit.awk params.yaml
+    deps: [fit.awk]
+    params: [good, small, size, seed]
+    metrics:
+    - m.json: {cache: false}
+"""
+PROGRAM = """\
+---
+objective: {metric: "m.json:loss", direction: minimize}
+seed: seed
+scope: {params: [good, small]}
+search:
+  small: [0, 1]
+  good: [0, 1]
+ladder:
+  - {name: s1}
+  - {name: s2, params: {size: 2}}
+  - {name: s3, params: {size: 3}, budget: {runs: 30, timeout: 30s}}
+promote: {rung: s2}
+budget: {runs: 200, timeout: 60s}
+---
+Make it better at every size.
+"""
+
+
+@pytest.fixture(scope="module")
+def climbed_template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Path) -> Path:
+    """A campaign with a condition on the second rung, run to its end."""
+    root = tmp_path_factory.mktemp("ladder") / "project"
+    root.mkdir()
+    run(root, "git", "init", "-q")
+    run(root, "dvc", "init", "-q")
+    files = {"fit.awk": STAGE, "dvc.yaml": PIPELINE, "program.md": PROGRAM}
+    for name, text in (files | {"params.yaml": "good: 0\nsmall: 0\nsize: 1\nseed: 1\n"}).items():
+        (root / name).write_text(text)
+    run(root, "dvc", "repro", "-q")
+    run(root, "git", "add", "-A")
+    run(root, "git", "commit", "-qm", "Start")
+    run(root, sys.executable, "-m", "ar", "run", "-n", "2", "--plain", "--jobs", "2")
+    return root
+
+
+@pytest.fixture
+def climbed(climbed_template: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    shutil.copytree(climbed_template, root, symlinks=True)
+    return root
+
+
+def shown(root: Path, ar: Ar) -> dict[str, Any]:
+    return json.loads(ar(root, "show", "--json").stdout)  # type: ignore[no-any-return]
+
+
+def titled(root: Path, ar: Ar, word: str) -> dict[str, Any]:
+    return next(item for item in shown(root, ar)["attempts"] if item["title"].startswith(word))  # type: ignore[no-any-return]
+
+
+def test_what_hurts_at_the_larger_rung_is_not_merged(climbed: Path, ar: Ar) -> None:
+    good, small = titled(climbed, ar, "good"), titled(climbed, ar, "small")
+    assert good["outcome"] == "promoted"
+    assert small["outcome"] == "discarded"
+    assert small["verdict"]["label"] == "scale-bound"
+    assert small["verdict"]["effect"] == pytest.approx(-0.3, abs=0.03)
+    assert small["rungs"]["s2"]["verdict"]["effect"] == pytest.approx(0.3, abs=0.04)
+    assert good["rungs"]["s2"]["verdict"]["effect"] == pytest.approx(-0.2, abs=0.04)
+    params = (climbed / "params.yaml").read_text()
+    assert "good: 1\nsmall: 0\nsize: 1\n" in params
+    assert "up to date" in run(climbed, "dvc", "status").stdout
+    assert run(climbed, "git", "fsck", "--strict").returncode == 0
+
+    table = ar(climbed, "show").stdout
+    header = table.splitlines()[0].split()
+    assert header[header.index("s1") + 1] == "s2"
+    assert "s3" not in header  # nothing was measured there
+    assert "scale-bound" in table
+    assert "At s2, loss 2.99" in table
+    told = ar(climbed, "judge", small["name"]).stdout
+    assert "scale-bound" in told
+    assert "at s2\nverdict  discarded: Worse by" in told
+    assert json.loads(ar(climbed, "judge", small["name"], "--json").stdout)["rungs"]["s2"]["effect"] > 0
+
+
+def test_a_rung_runs_the_change_and_its_baseline_with_the_rungs_parameters_only(
+    climbed: Path, ar: Ar
+) -> None:
+    good = titled(climbed, ar, "good")
+    first = good["rungs"]["s2"]["experiments"][0]
+    assert "Ar-Rung: s2" in git(climbed, "log", "-1", "--format=%B", first["rev"])
+    assert f"Ar-Candidate: {good['candidate']}" in git(climbed, "log", "-1", "--format=%B", first["rev"])
+    changed = git(climbed, "diff", f"{first['rev']}^", first["rev"], "--", "params.yaml")
+    lines = [line for line in changed.splitlines() if line[0] in "+-" and "params.yaml" not in line]
+    assert sorted(lines) == ["+good: 1", "+size: 2", "-good: 0", "-size: 1"]
+    base = next(item for item in shown(climbed, ar)["attempts"] if item["outcome"] == "baseline")
+    there = base["rungs"]["s2"]["experiments"]
+    assert len(there) == 8
+    assert {run_["params"]["params.yaml:size"] for run_ in there} == {2}
+    assert {run_["params"]["params.yaml:good"] for run_ in there} == {0}
+    assert first["name"] in run(climbed, "dvc", "exp", "list", "--all-commits").stdout
+    assert ar(climbed, "log", first["name"]).stdout.startswith("good 0 → 1")
+    assert "size: 2" in ar(climbed, "diff", first["name"]).stdout
+
+
+def test_runs_of_different_rungs_never_meet(climbed: Path, ar: Ar) -> None:
+    text = PROGRAM.replace("promote: {rung: s2}\n", "").replace("good: [0, 1]", "good: {low: 1, high: 9}")
+    (climbed / "program.md").write_text(text)
+    before, proposal = shown(climbed, ar), ar(climbed, "next", "--dry-run").stdout
+    done = ar(climbed, "climb", "--to", "s3", "--plain", "--jobs", "2")
+    after = shown(climbed, ar)
+    assert "s3" in done.stdout
+    assert before["sigma"] == after["sigma"]
+    without = [[{**item, "rungs": 0} for item in data["attempts"]] for data in (before, after)]
+    assert without[0] == without[1]
+    assert ar(climbed, "next", "--dry-run").stdout == proposal
+    good = titled(climbed, ar, "good")
+    assert good["rungs"]["s3"]["verdict"]["decision"] == "promote"
+    assert good["rungs"]["s3"]["verdict"]["sigma"] == pytest.approx(3 * before["sigma"], rel=0.4)
+    runs = [run_ for item in after["attempts"] for run_ in item["experiments"]]
+    assert all(run_["params"]["params.yaml:size"] == 1 for run_ in runs)
+    assert not any(run_["name"].startswith("s3-good-0-1-s1") for run_ in good["rungs"]["s2"]["experiments"])
+    rows = csv.DictReader(ar(climbed, "show", "--csv").stdout.splitlines())
+    assert {row["rung"] for row in rows} == {"", "s2", "s3"}
+    again = ar(climbed, "climb", good["name"], "--to", "s3", "--plain")
+    assert shown(climbed, ar) == after, again.stdout
+
+
+def test_a_winner_that_has_not_climbed_is_not_promoted(climbed: Path, ar: Ar) -> None:
+    small = titled(climbed, ar, "small")
+    (climbed / "program.md").write_text(PROGRAM.replace("{rung: s2}", "{rung: s3}"))
+    done = ar(climbed, "promote", small["name"], check=False)
+    assert done.returncode == 2
+    assert "the branch moved on" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--to", "s4"], "known: s2, s3"),
+        (["--to", "s1"], "no rung above the base is called 's1'"),
+        (["baseline-s1"], "is the baseline"),
+        ([], "nothing good is left to climb to s2"),
+    ],
+)
+def test_what_cannot_climb_is_said(climbed: Path, ar: Ar, arguments: list[str], said: str) -> None:
+    done = ar(climbed, "climb", *arguments, "--plain", check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_change_of_what_the_rung_sets_cannot_climb(climbed: Path, ar: Ar) -> None:
+    text = PROGRAM.replace("params: {size: 2}", "params: {size: 2, good: 0}").replace("promote", "#")
+    (climbed / "program.md").write_text(text)
+    good = titled(climbed, ar, "good")
+    done = ar(climbed, "climb", good["name"], "--to", "s2", check=False)
+    assert "changes nothing at s2" in done.stderr
+
+
+@pytest.mark.slow
+def test_killed_while_it_climbs_it_carries_on(climbed: Path, ar: Ar) -> None:
+    args = [sys.executable, "-m", "ar", "climb", "--to", "s3", "--plain"]
+    climb = subprocess.Popen(args, cwd=climbed, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert climb.stdout is not None
+    for line in climb.stdout:
+        if "seed 4" in line:
+            break
+    os.kill(climb.pid, signal.SIGKILL)
+    climb.stdout.close()
+    climb.wait()
+    time.sleep(1)
+    ar(climbed, "climb", "--to", "s3", "--plain")
+    attempts = shown(climbed, ar)["attempts"]
+    there = [run_ for item in attempts for run_ in item["rungs"].get("s3", {}).get("experiments", [])]
+    seeds = [(run_["params"]["params.yaml:good"], run_["seed"]) for run_ in there]
+    assert len(seeds) == len(set(seeds))
+    assert titled(climbed, ar, "good")["rungs"]["s3"]["verdict"]["decision"] == "promote"
+    assert git(climbed, "for-each-ref", "refs/ar/queue", "refs/ar/running") == ""
+
+
+# -- the tournament ---------------------------------------------------------------------------------------
+
+
+def idea(number: int, z: float, rung: str = "", decided: bool = True) -> Attempt:
+    made = attempt(number, 2.2)
+    decision = Decision.DISCARD if decided else Decision.OPEN
+    return replace(made, verdict=Verdict(decision, "", z=z), rung=rung)
+
+
+def numbers(attempts: list[Attempt]) -> list[int]:
+    return [int(item.candidate, 16) for item in attempts]
+
+
+def test_the_best_third_climbs_and_of_it_the_best_third() -> None:
+    ideas = tuple(idea(number, z=number / 10 - 0.35) for number in range(1, 10))
+    history = History(head="b" * 40, incumbent="", attempts=ideas)
+    first = ladder.tournament(history, ["d4", "d8"])
+    assert first is not None
+    assert first[0] == "d4"
+    assert numbers(first[1]) == [9, 8, 7]
+    at_d4 = (idea(9, 0.1, "d4"), idea(8, 2.0, "d4"), idea(7, 1.0, "d4"))
+    second = ladder.tournament(replace(history, climbs=at_d4), ["d4", "d8"])
+    assert second is not None
+    assert (second[0], numbers(second[1])) == ("d8", [8])
+    done = replace(history, climbs=(*at_d4, idea(8, 1.0, "d8")))
+    assert ladder.tournament(done, ["d4", "d8"]) is None
+
+
+def test_a_rung_is_played_until_every_player_is_decided() -> None:
+    ideas = tuple(idea(number, z=1.0) for number in range(1, 7))
+    at_d4 = (idea(1, 1.0, "d4"), idea(2, 5.0, "d4", decided=False))
+    history = History(head="b" * 40, incumbent="", attempts=ideas, climbs=at_d4)
+    now = ladder.tournament(history, ["d4", "d8"])
+    assert now is not None
+    assert (now[0], numbers(now[1])) == ("d4", [1, 2])
+
+
+def test_what_looks_worse_than_the_branch_climbs_nowhere() -> None:
+    ideas = (idea(1, z=-0.1), idea(2, z=-3.0), idea(3, z=0.5))
+    history = History(head="b" * 40, incumbent="", attempts=ideas)
+    now = ladder.tournament(history, ["d4"], eta=2)
+    assert now is not None
+    assert numbers(now[1]) == [3]
+    lost = replace(history, climbs=(idea(3, -1.0, "d4"),))
+    assert ladder.tournament(lost, ["d4", "d8"], eta=2) is None
+
+
+def test_who_cannot_climb_makes_room() -> None:
+    ideas = tuple(idea(number, z=number) for number in range(1, 4))
+    history = History(head="b" * 40, incumbent="", attempts=ideas)
+    now = ladder.tournament(history, ["d4"], refused={ideas[2].name})
+    assert now is not None
+    assert numbers(now[1]) == [2]
+
+
+# -- program.md -------------------------------------------------------------------------------------------
+
+
+def program(ladder_: str, more: str = "") -> Program:
+    return parse(f'---\nobjective: "m.json:loss"\nseed: seed\nladder: {ladder_}\n{more}---\n')
+
+
+def test_a_ladder_has_its_own_limits(climbed: Path) -> None:
+    found = load(climbed)
+    assert found.rung("s3").runs == 30
+    assert found.timeout("s3") == 30
+    assert found.timeout("s2") == found.timeout() == 60
+    assert [rung.name for rung in ladder.upto(found, None)] == ["s2", "s3"]
+    assert ladder.above(found, None).name == "s2"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[{name: d2, params: {depth: 2}}]", "the project as it is"),
+        ("[{name: d2}, {name: d2, params: {depth: 4}}]", "used twice"),
+        ("[{name: d2}, {name: d4}]", "say what is larger there"),
+        ("[{name: d2}, {name: D/4, params: {depth: 4}}]", "lower-case letters"),
+        ("[{name: d2}, {name: d4, params: {seed: 4}}]", "sets the seed"),
+        ("[{name: d2}, {name: d4, parms: {depth: 4}}]", "unknown key 'ladder[1].parms'"),
+        ("[{name: d2}, {name: d4, params: {depth: 4}, budget: {hours: 4}}]", "unknown key"),
+    ],
+)
+def test_a_ladder_that_cannot_be_meant_is_refused(text: str, said: str) -> None:
+    with pytest.raises(BadProgram) as error:
+        program(text)
+    assert said in str(error.value)
+
+
+def test_a_condition_on_an_unknown_rung_is_refused() -> None:
+    with pytest.raises(BadProgram, match=r"promote\.rung is no rung above the base: d9"):
+        program("[{name: d2}, {name: d8, params: {depth: 8}}]", "promote: {rung: d9}\n")
+
+
+def test_a_key_that_the_tree_does_not_have_is_named(climbed: Path, ar: Ar) -> None:
+    (climbed / "program.md").write_text(PROGRAM.replace("params: {size: 3}", "params: {sise: 3}"))
+    good = titled(climbed, ar, "good")
+    done = ar(climbed, "climb", good["name"], "--to", "s3", check=False)
+    assert "params.yaml has no key 'sise'" in done.stderr
