@@ -28,10 +28,11 @@ RANKS = {
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
         *("claims", "slots", "outcomes", "recovery", "stop"),
         *("crew", "promote", "spend", "turns", "integrity", "scratch"),
+        *("merging", "advance"),
         *(f"agents.{name}" for name in ("prompt", "tools", "unseen", "api", "claude")),
         *(f"agents.{name}" for name in ("human", "command", "transcript")),
     ],
-    4: ["campaign", "asking", "ladder", "climb", "loop", "view", "hand"],
+    4: ["campaign", "restack", "asking", "ladder", "climb", "loop", "stack", "view", "hand"],
     5: ["cli", "show", "plots", "init", "doctor", "__main__"],
 }
 RANK = {module: rank for rank, modules in RANKS.items() for module in modules}

@@ -20,12 +20,15 @@ WIN = Verdict(Decision.PROMOTE, "Better by a lot.", -2.0, 0.01, 9.0, 3.5, 2, 8, 
 LOSS = Verdict(Decision.DISCARD, "Worse than the incumbent.", 2.0, 0.01, -9.0, 3.5, 1, 8, 0.004, 7)
 
 
-def _try(root: Path, verdict: Verdict | None, x: float = 2.9, seed: int | None = 1) -> Attempt:
+def _try(
+    root: Path, verdict: Verdict | None, x: float = 2.9, seed: int | None = 1, y: float | None = None
+) -> Attempt:
     """A candidate that ran once and was judged as told."""
     repo = Repo.open(root)
     campaign = Campaign(repo, load(root))
     history = campaign.history()
-    proposal = Proposal(f"x 1.5 → {x}", "Nearer to the floor.", "human", {"x": x})
+    title, params = (f"x 1.5 → {x}", {"x": x}) if y is None else (f"y 0.03 → {y}", {"y": y})
+    proposal = Proposal(title, "Nearer to the floor.", "human", params)
     _, name = campaign.submit(prepare(repo, campaign.program, proposal, history), seed)
     code = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
     run(root, sys.executable, "-c", code)
@@ -84,12 +87,76 @@ def test_a_baseline_run_cannot_be_promoted(measured: Path, ar: Ar) -> None:
     assert "baseline itself" in ar(measured, "promote", name, "--force", check=False).stderr
 
 
-def test_a_moved_baseline_is_refused(measured: Path, ar: Ar) -> None:
-    _try(measured, WIN)
-    run(measured, "git", "commit", "-q", "--allow-empty", "-m", "Mine")
-    done = ar(measured, "promote", check=False)
+def test_a_winner_of_an_earlier_baseline_is_measured_on_the_branch_as_it_is(measured: Path, ar: Ar) -> None:
+    near = _try(measured, WIN)
+    flat = _try(measured, WIN, y=0.09)
+    ar(measured, "promote", near.name)
+    head = git(measured, "rev-parse", "HEAD")
+
+    out = ar(measured, "promote", "--dry-run").stdout
+    assert "on the branch as it is first" in out
+    assert "+y: 0.09" in out
+    assert "x: 2.9" not in out.replace(" x: 2.9", "")
+    assert ar(measured, "promote", "--plain").returncode == 0
+
+    both = git(measured, "show", "HEAD:params.yaml")
+    assert ("x: 2.9" in both, "y: 0.09" in both) == (True, True)
+    first, second = git(measured, "rev-parse", "HEAD^1", "HEAD^2").split()
+    assert first == head
+    assert git(measured, "rev-parse", f"{second}^") == head
+    assert git(measured, "diff", "HEAD", second) == ""
+    message = git(measured, "show", "-s", "--format=%B")
+    assert f"Ar-Stack: {flat.name}" in message
+    assert "val_loss −" in message.splitlines()[0]
+    outcomes = {row["name"]: row["outcome"] for row in _rows(measured, ar)}
+    assert outcomes[near.name] == "promoted"
+    assert outcomes[flat.name] == "stacked"
+    assert "up to date" in run(measured, "dvc", "status").stdout
+    assert "went on in" in ar(measured, "promote", flat.name, check=False).stderr
+
+
+def test_a_conflict_shows_both_sides_and_changes_nothing(measured: Path, ar: Ar) -> None:
+    near, nearer = _try(measured, WIN), _try(measured, WIN, x=3.0)
+    ar(measured, "promote", near.name)
+    head = git(measured, "rev-parse", "HEAD")
+    done = ar(measured, "promote", nearer.name, check=False)
     assert done.returncode == 2
-    assert "earlier baseline" in done.stderr
+    assert f"x: 2.9 in the branch, 3.0 in {nearer.name}, 1.5 before both" in done.stderr
+    assert "--resolve agent" in done.stderr
+    done = ar(measured, "promote", nearer.name, "--resolve", "agent", check=False)
+    assert "name one that edits files" in done.stderr
+    assert git(measured, "rev-parse", "HEAD") == head
+
+
+def test_another_branch_takes_the_merge_for_review(measured: Path, ar: Ar, head: str) -> None:
+    _try(measured, WIN)
+    (measured / "params.yaml").write_text("mine: 1\n")
+    assert "is checked out" in ar(measured, "promote", "--branch", "main", check=False).stderr
+    assert "is no name" in ar(measured, "promote", "--branch", "a..b", check=False).stderr
+    ar(measured, "promote", "--branch", "review", "--tag", "first-win")
+    assert git(measured, "rev-parse", "HEAD") == head
+    assert (measured / "params.yaml").read_text() == "mine: 1\n"
+    assert git(measured, "rev-parse", "review^1") == head
+    assert git(measured, "rev-parse", "first-win") == git(measured, "rev-parse", "review")
+
+
+def test_a_promoted_change_is_taken_out_again(measured: Path, ar: Ar) -> None:
+    attempt = _try(measured, WIN)
+    start = git(measured, "show", "HEAD:params.yaml")
+    assert "not in the branch" in ar(measured, "revert", attempt.name, check=False).stderr
+    ar(measured, "promote")
+    out = ar(measured, "revert", attempt.name).stdout
+    assert "Without: x 1.5 → 2.9" in out
+    queued = out.split()[1].rstrip(":")
+    tree = git(measured, "for-each-ref", f"refs/ar/queue/{queued}", "--format=%(objectname)")
+    assert git(measured, "show", f"{tree}:params.yaml").replace("seed: 9", "seed: 1") == start
+    message = git(measured, "show", "-s", "--format=%B", tree)
+    assert f"Ar-Reverts: {attempt.name}" in message
+    assert "Ar-Simplification: yes" in message
+
+
+def _rows(root: Path, ar: Ar) -> list[dict[str, Any]]:
+    return json.loads(ar(root, "show", "--json").stdout)["attempts"]  # type: ignore[no-any-return]
 
 
 def test_dirt_in_the_way_is_refused_and_dirt_elsewhere_stays(measured: Path, ar: Ar, head: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import git, run
 
-from ar.errors import CannotPromote, Conflict, NotARepo
+from ar.errors import Conflict, NotARepo
 from ar.repo import ZERO, Repo
 
 
@@ -82,21 +82,6 @@ def test_a_note_that_git_wrote_is_read_and_replaced(repo: Repo) -> None:
     assert repo.note(head) == {"by": "hand"}
     repo.update_note(head, lambda old: {**old, "more": 1})
     assert repo.notes() == {head: {"by": "hand", "more": 1}}
-
-
-def test_fast_forward_keeps_unrelated_dirt_and_refuses_overlap(repo: Repo) -> None:
-    head, branch = repo.head(), repo.branch()
-    new = repo.commit_tree(repo.write_tree("HEAD", {"params.yaml": b"x: 9\n"}), [head], "Next")
-    (repo.root / "params.yaml").write_text("mine: 1\n")
-    with pytest.raises(CannotPromote, match="in the way"):
-        repo.fast_forward(branch, new, head)
-    assert repo.head() == head
-    assert (repo.root / "params.yaml").read_text() == "mine: 1\n"
-    run(repo.root, "git", "checkout", "-q", "params.yaml")
-    (repo.root / "fit.awk").write_text("mine\n")
-    repo.fast_forward(branch, new, head)
-    assert repo.head() == new
-    assert (repo.root / "fit.awk").read_text() == "mine\n"
 
 
 def test_commits_where_git_knows_nobody(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ class Campaign:
             params = reading.baseline_params(self.repo, self.program)
             briefing = Briefing(self.program, history, params, tuple(refused), spec.lane, idea)
             try:
-                proposal = replace(agent.propose(briefing), agent=spec.name)
+                proposal = replace(agent.propose(briefing), agent=spec.name, stack=(), reverts="")
                 return prepare(self.repo, self.program, proposal, history)
             except (BadProposal, BadParams) as error:
                 refused.append(str(error))
@@ -181,6 +181,8 @@ class Campaign:
             expected=first.expected,
             simplification=first.simplification,
             rung=first.rung,
+            stack=first.stack,
+            reverts=first.reverts,
         )
         name = refs.new_name(f"{first.rung} {first.title}", seed)
         # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
@@ -237,7 +239,7 @@ class Campaign:
         """The campaign as the judge sees it, with one attempt open. Runs under way are as good as spent."""
         head = history.now
         closed = tuple(
-            self._candidate(item)
+            self.candidate(item)
             for item in history.attempts
             if item is not head
             and item is not attempt
@@ -248,8 +250,8 @@ class Campaign:
         return Ledger(
             budget=self.program.budget.runs,
             spent=spent(history) + sum(not run.status.ended for run in history.experiments),
-            incumbent=self._candidate(head) if head else Candidate(),
-            candidate=self._candidate(attempt) if attempt else None,
+            incumbent=self.candidate(head) if head else Candidate(),
+            candidate=self.candidate(attempt) if attempt else None,
             closed=closed,
             promotions=sum(item.outcome == "promoted" for item in history.attempts),
             first_guards=judge.guard_means(self._runs(first.experiments)) if first else (),
@@ -263,7 +265,8 @@ class Campaign:
         ]
         return seeds[0] if seeds else promote.head_seed(self.repo, self.program)
 
-    def _candidate(self, attempt: Attempt) -> Candidate:
+    def candidate(self, attempt: Attempt) -> Candidate:
+        """An attempt as the judge sees it."""
         own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
         base = [run for run in attempt.experiments if run.agent == BASELINE_AGENT]
         simpler = any(run.simplification for run in own)

@@ -6,13 +6,14 @@ need them, so that `ar --help` is instant.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from ar.campaign import Campaign
     from ar.climb import Players
     from ar.loop import Limits
+    from ar.promote import Plan
     from ar.proposal import Change
     from ar.records import Attempt, Experiment, History, Proposal
+    from ar.restack import Composite
+    from ar.stack import Result
 
 SOME_REFUSED = 3  # exit code of `ar next --series` where not all of it was queued
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -165,9 +169,10 @@ def baseline(jobs: int, plain: bool) -> None:
 @click.option(
     "--hours", type=click.FloatRange(0, min_open=True), help="Wall time after which nothing new starts."
 )
+@click.option("--no-promote", is_flag=True, help="Judge only; leave merging to ar promote and ar stack.")
 @_jobs
 @_plain
-def run(experiments: int | None, hours: float | None, jobs: int, plain: bool) -> None:
+def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: int, plain: bool) -> None:
     """Propose, run, judge and promote until the budget ends.
 
     Ctrl-C once finishes what runs and ends; twice stops at once. Started again, it carries on.
@@ -176,7 +181,7 @@ def run(experiments: int | None, hours: float | None, jobs: int, plain: bool) ->
     from ar.show import echo, summary
 
     campaign = _campaign()
-    code = _loop(campaign, Limits(experiments, hours, jobs), plain)
+    code = _loop(campaign, Limits(experiments, hours, jobs, promote=not no_promote), plain)
     history = campaign.history()
     echo(summary(history, campaign.program, campaign.total(history)))
     click.echo("See: ar show, ar plot, git log --first-parent")
@@ -338,35 +343,154 @@ def climb(
 @click.argument("name", required=False)
 @click.option("--dry-run", is_flag=True, help="Show what would be merged; change nothing.")
 @click.option("--force", is_flag=True, help="Merge an unjudged or losing experiment all the same.")
-def promote(name: str | None, dry_run: bool, force: bool) -> None:
-    """Merge the best judged experiment (or NAME) into the current branch."""
+@click.option("--branch", metavar="NAME", help="Put the merge on this branch, for review; leave yours alone.")
+@click.option("--tag", metavar="NAME", help="Tag the merge.")
+@click.option(
+    "--resolve", type=click.Choice(["agent"]), help="On a conflict, let the agent bring the change over."
+)
+@_jobs
+@_plain
+def promote(
+    name: str | None,
+    dry_run: bool,
+    force: bool,
+    branch: str | None,
+    tag: str | None,
+    resolve: str | None,
+    jobs: int,
+    plain: bool,
+) -> None:
+    """Merge the best judged experiment (or NAME) into the current branch.
+
+    One that won on an earlier baseline is first merged onto the branch as it is, run and judged there.
+    """
     from ar import promote as promoting
     from ar.history import base_of
 
     campaign = _campaign()
+    history = campaign.history()
+    if name is None and not any(a.outcome == "winner" for a in history.attempts):
+        latest = [attempt for attempt in history.attempts if attempt.outcome == "promoted"]
+        if latest:
+            click.echo(f"Nothing waits: {latest[-1].name} ({latest[-1].title}) is in the branch already.")
+            return
+    attempt = base_of(history, _found(history, name)[0]) if name else promoting.best(history)
+    moved = attempt.baseline != history.head and attempt.outcome in ("winner", "lapsed", "reverted")
+    if moved:
+        from ar import restack
+        from ar.show import diff_view, echo
+
+        made = restack.compose(campaign, history, [attempt])
+        if made.clashes and resolve and not dry_run:
+            _hand_over(campaign, attempt, made)
+            return
+        if dry_run and made.change:
+            click.echo(f"{attempt.name} would be run over seeds and judged on the branch as it is first.")
+            echo(diff_view(campaign.diff(made.change)))
+            return
+        click.echo(
+            f"{attempt.name} won on an earlier baseline; measuring it on the branch as it is …", err=True
+        )
+        attempt = _carried(campaign, attempt, jobs, plain)
     with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
         history = campaign.history()
-        if name is None and not any(a.outcome == "winner" for a in history.attempts):
-            latest = [attempt for attempt in history.attempts if attempt.outcome == "promoted"]
-            if latest:
-                click.echo(f"Nothing waits: {latest[-1].name} ({latest[-1].title}) is in the branch already.")
-                return
-        attempt = base_of(history, _found(history, name)[0]) if name else promoting.best(history)
+        attempt = _found(history, attempt.name)[0]
         ready = promoting.plan(campaign.repo, campaign.program, history, attempt, force)
         if dry_run:
             if ready.experiment is None:
                 click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
             else:
-                click.echo(promoting.message(campaign.program, history, ready, ready.experiment))
+                case = campaign.case(history, attempt)
+                click.echo(promoting.message(campaign.program, history, ready, case))
             click.echo(
                 promoting.changed(campaign.repo, campaign.program, history.head, attempt.experiments[0].rev)
             )
             return
-        if ready.experiment is None:
-            click.echo(f"Running {attempt.name} at the branch's own seed {ready.seed} first …", err=True)
-            history, ready = campaign.run_at_head_seed(ready, force)
-        merge = promoting.merge(campaign.repo, campaign.pipeline, campaign.program, history, ready)
-    click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})")
+        merge = _merged(campaign, history, ready, force, branch, tag)
+    where = f" on {branch}; see: git log -p {branch}" if branch else ""
+    click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]}){where}")
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Show the order and the conflicts; queue nothing.")
+@click.option("--no-merge", is_flag=True, help="Measure and report; leave the branch alone.")
+@click.option("--no-trim", is_flag=True, help="Do not leave members out to see what they contribute.")
+@click.option("--json", "as_json", is_flag=True, help="Whether they add up, as JSON.")
+@_jobs
+@_plain
+def stack(
+    names: tuple[str, ...],
+    dry_run: bool,
+    no_merge: bool,
+    no_trim: bool,
+    as_json: bool,
+    jobs: int,
+    plain: bool,
+) -> None:
+    """Merge several winners (default: all that wait), measure them together, and say whether they add up.
+
+    From the strongest to the weakest; what conflicts is left out, and so is, at the end, what does not carry
+    its weight. Killed and started again, it carries on.
+    """
+    from ar import promote as promoting
+    from ar import restack
+    from ar import stack as stacking
+    from ar.show import echo, stack_view
+
+    campaign = _campaign()
+    history = campaign.history()
+    members = [_found(history, name)[0] for name in names] if names else stacking.waiting(history)
+    if not members:
+        raise NotFound("no winner waits to be merged", "find some: ar run --no-promote")
+    members = promoting.strongest_first(members)
+    if dry_run:
+        made = restack.compose(campaign, history, members)
+        for place, member in enumerate(made.members, 1):
+            click.echo(f"{place}. {member.name}: {member.title}")
+        if made.clashes:
+            click.echo(stacking.clash_words(made))
+        return
+    result = _stacked(campaign, members, jobs, plain, trim=not no_trim)
+    history = campaign.history()
+    if result.attempt is None:
+        raise ArError("stopped before the stack was measured", "carry on: ar stack")
+    attempt = _found(history, result.attempt.name)[0]
+    found = stacking.additivity(campaign, history, attempt) if len(attempt.stack) > 1 else None
+    if as_json:
+        click.echo(json.dumps(found.to_json() if found else None, indent=2))
+    else:
+        echo(stack_view(result, attempt, found, campaign.program))
+    if attempt.outcome == "winner" and not no_merge:
+        with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
+            history = campaign.history()
+            ready = promoting.plan(campaign.repo, campaign.program, history, attempt)
+            merge = _merged(campaign, history, ready)
+        click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})", err=as_json)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Show what would be tried; queue nothing.")
+def revert(name: str, dry_run: bool) -> None:
+    """Propose to take a promoted change out again.
+
+    If the branch is as good or better without it, ar run promotes that as a simplification.
+    """
+    from ar import restack
+    from ar.errors import Conflict
+
+    campaign = _campaign()
+    history = campaign.history()
+    attempt, _ = _found(history, name)
+    change, clashes = restack.revert(campaign, history, attempt)
+    if clashes:
+        text = "\n".join(str(clash) for clash in clashes)
+        raise Conflict(f"{attempt.name} is grown over by later changes:\n{text}", "take those out first")
+    queued = None if dry_run else campaign.submit(change)[1]
+    _echo_change(campaign, change, queued)
+    if queued:
+        click.echo("To run and judge it: ar run -n 0")
 
 
 @cli.command()
@@ -394,10 +518,25 @@ def plot(path: Path) -> None:
 def _campaign() -> Campaign:
     from ar.campaign import Campaign
     from ar.program import load
+    from ar.refs import PROMOTING
     from ar.repo import Repo
 
     repo = Repo.open()
-    return Campaign(repo, load(repo.root))
+    campaign = Campaign(repo, load(repo.root))
+    if repo.has_ref(PROMOTING):
+        _mend(campaign)
+    return campaign
+
+
+def _mend(campaign: Campaign) -> None:
+    """Put right a promotion that was killed; one that is alive is left to itself."""
+    from ar import promote as promoting
+    from ar.errors import BadState
+
+    with contextlib.suppress(BadState), campaign.repo.lock("run", busy="ar is at work here (process {pid})"):
+        words = promoting.mend(campaign.repo, campaign.pipeline)
+        if words:
+            click.echo(f"Recovered: {words}.", err=True)
 
 
 def _found(history: History, name: str) -> tuple[Attempt, Experiment]:
@@ -497,6 +636,62 @@ def _judge_lines() -> None:
                 f"line {number} is not a question of the protocol: {error}", "see docs/judge.md"
             ) from None
         click.echo(json.dumps(reply))
+
+
+def _stacked(campaign: Campaign, members: Sequence[Attempt], jobs: int, plain: bool, trim: bool) -> Result:
+    """Measure a stack under a view."""
+    from ar.stack import Stacker
+    from ar.view import open_view
+
+    level = _count_interrupts()
+    with open_view(plain or None) as view:
+        stacker = Stacker(campaign, members, view, level, jobs, trim)
+        stacker.run()
+    return stacker.result
+
+
+def _carried(campaign: Campaign, winner: Attempt, jobs: int, plain: bool) -> Attempt:
+    """The attempt that stands for a winner on the branch as it is, judged."""
+    from ar.campaign import is_open
+    from ar.errors import CannotPromote
+
+    found = _stacked(campaign, [winner], jobs, plain, trim=False).attempt
+    if found is None or is_open(_found(campaign.history(), found.name)[0], campaign.history()):
+        raise CannotPromote(
+            f"{winner.name} is not decided yet on the branch as it is", f"carry on: ar promote {winner.name}"
+        )
+    return found
+
+
+def _merged(
+    campaign: Campaign,
+    history: History,
+    ready: Plan,
+    force: bool = False,
+    branch: str | None = None,
+    tag: str | None = None,
+) -> str:
+    """Merge what may be merged, after its run at the branch's own seed where there is none."""
+    from ar import promote as promoting
+
+    if ready.experiment is None:
+        click.echo(f"Running {ready.attempt.name} at the branch's own seed {ready.seed} first …", err=True)
+        history, ready = campaign.run_at_head_seed(ready, force)
+    case = campaign.case(history, ready.attempt)
+    text = promoting.message(campaign.program, history, ready, case)
+    return promoting.merge(campaign.repo, campaign.pipeline, history, ready, text, branch, tag)
+
+
+def _hand_over(campaign: Campaign, winner: Attempt, made: Composite) -> None:
+    """Let an agent bring a conflicting change onto the branch, as a proposal of its own."""
+    from ar.stack import idea
+
+    able = [spec.name for spec in campaign.program.agents if spec.kind != "optuna"]
+    if not able:
+        raise ArError(
+            "the optuna agent moves parameters only", "name one that edits files: agent: in program.md"
+        )
+    _echo_change(campaign, *campaign.queue_next(able[0], idea(winner, made)))
 
 
 def _count_interrupts() -> Callable[[], int]:

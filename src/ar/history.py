@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from statistics import fmean
 
@@ -20,7 +21,18 @@ from ar.messages import BASELINE_AGENT, Message
 from ar.pipeline import ARGS_FILE, LOCK_FILE, PIPELINE_FILE, Layout, layout
 from ar.program import FILE as PROGRAM_FILE
 from ar.program import ParamKey, Program
-from ar.records import TAMPERED, Attempt, Decision, Experiment, History, Note, Scalar, Status, Verdict
+from ar.records import (
+    DOES_NOT_STACK,
+    TAMPERED,
+    Attempt,
+    Decision,
+    Experiment,
+    History,
+    Note,
+    Scalar,
+    Status,
+    Verdict,
+)
 from ar.repo import Commit, Repo
 
 
@@ -39,7 +51,9 @@ def read(repo: Repo, program: Program) -> History:
     groups: dict[tuple[str, str], list[Experiment]] = {}
     for experiment in (run for runs in scales.values() for run in runs):
         groups.setdefault((experiment.rung, experiment.candidate or experiment.rev), []).append(experiment)
-    attempts = [_attempt(runs, program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
+    attempts = _with_fates(
+        [_attempt(runs, program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
+    )
     attempts.sort(key=lambda attempt: (attempt.created, attempt.name))
     return History(
         head=head,
@@ -220,6 +234,8 @@ def _experiments(repo: Repo, program: Program, plan: Layout) -> list[Experiment]
                 expected=message.expected,
                 simplification=message.simplification,
                 audit=message.audit,
+                stack=message.stack,
+                reverts=message.reverts,
                 created=commit.time,
                 metrics=metrics,
                 params=values,
@@ -334,6 +350,23 @@ def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: 
         created=first.created,
         rung=first.rung,
     )
+
+
+def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
+    """The attempts, with what became of winners that are in the branch otherwise than as they were."""
+    reverted = {run.reverts for item in attempts if item.outcome == "promoted" for run in item.experiments}
+    won = [item for item in attempts if item.outcome in ("winner", "promoted")]
+    stacked = {name for item in won for name in item.stack}
+    return [
+        replace(item, outcome="stacked")
+        if item.outcome == "winner" and item.name in stacked
+        else replace(item, outcome="lapsed")
+        if item.outcome == "winner" and item.verdict and item.verdict.label == DOES_NOT_STACK
+        else replace(item, outcome="reverted")
+        if item.outcome == "promoted" and item.name in reverted
+        else item
+        for item in attempts
+    ]
 
 
 def _outcome(own: list[Experiment], runs: list[Experiment], verdict: Verdict | None, merged: set[str]) -> str:

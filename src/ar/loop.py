@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from ar import history as reading
-from ar import judge, promote, queue, recovery, sandbox, slots
+from ar import judge, promote, queue, recovery, restack, sandbox, slots
 from ar.agents import is_instant
 from ar.asking import FAILURES, Asking
 from ar.campaign import Campaign, is_open, spent, waits_for_merge
@@ -25,6 +25,7 @@ from ar.messages import BASELINE_AGENT
 from ar.program import AgentSpec, Program
 from ar.proposal import Change
 from ar.records import (
+    CONFLICTS,
     SUPERSEDED,
     Attempt,
     Decision,
@@ -51,11 +52,13 @@ class Limits:
         experiments: how many new changes to propose; None until the programme's budget ends.
         hours: wall time; None for no limit.
         jobs: how many experiments run at once.
+        promote: merge winners, and try those that the branch left behind on the branch as it is.
     """
 
     experiments: int | None = None
     hours: float | None = None
     jobs: int = 1
+    promote: bool = True
 
 
 @dataclass
@@ -146,7 +149,9 @@ class Loop:
         return True
 
     def _recover(self) -> None:
-        for line in recovery.recover(self.repo, self.campaign.pipeline, self.program):
+        mended = promote.mend(self.repo, self.campaign.pipeline)
+        rest = recovery.recover(self.repo, self.campaign.pipeline, self.program)
+        for line in [*([mended] if mended else []), *rest]:
             self.view.event(f"recovered: {line}")
 
     # -- one round ----------------------------------------------------------------------------------------
@@ -158,22 +163,27 @@ class Loop:
         """
         for attempt in history.attempts:
             if is_open(attempt, history) and not any(not run.status.ended for run in attempt.experiments):
-                action = self.campaign.step(history, attempt)
-                if action.kind is Kind.PROMOTE or action.kind is Kind.DISCARD:
-                    self.campaign.record(attempt, action.verdict)
+                if self._judge(history, attempt, room):
                     return True
-                if action.kind is Kind.RUN_CANDIDATE and room > 0:
-                    self.campaign.record(attempt, action.verdict)
-                    self._queued(self.campaign.replicate(attempt, action.seed))
-                    return True
-                if action.kind is Kind.RUN_INCUMBENT and room > 0 and self._measure(history, action.seed):
-                    return True
-            elif waits_for_merge(attempt, history):
+            elif self.limits.promote and waits_for_merge(attempt, history):
                 moved = self._promote(history, attempt, room)
                 if moved is not None:
                     return moved
         self._close_stale(history)
         return self._fill(history, room)
+
+    def _judge(self, history: History, attempt: Attempt, room: int) -> bool:
+        """Take the judge's next step for an open candidate. True if it changed the history."""
+        action = self.campaign.step(history, attempt)
+        if action.kind is Kind.PROMOTE or action.kind is Kind.DISCARD:
+            verdict = restack.explain(self.campaign, history, attempt, action)
+            restack.close(self.campaign, history, attempt, verdict)
+            return True
+        if action.kind is Kind.RUN_CANDIDATE and room > 0:
+            self.campaign.record(attempt, action.verdict)
+            self._queued(self.campaign.replicate(attempt, action.seed))
+            return True
+        return action.kind is Kind.RUN_INCUMBENT and room > 0 and self._measure(history, action.seed)
 
     def _promote(self, history: History, attempt: Attempt, room: int) -> bool | None:
         """Merge a winner. None while its run at the head's seed is under way, or may not be queued."""
@@ -202,7 +212,8 @@ class Loop:
                 f"{attempt.name} won; it runs once more at the branch's own seed before the merge"
             )
             return True
-        merge = promote.merge(self.repo, self.campaign.pipeline, self.program, history, ready)
+        text = promote.message(self.program, history, ready, self.campaign.case(history, attempt))
+        merge = promote.merge(self.repo, self.campaign.pipeline, history, ready, text)
         self.done.promoted += 1
         self.view.event(f"promoted {attempt.name}: {attempt.title} ({merge[:9]})")
         return True
@@ -268,14 +279,15 @@ class Loop:
         # So do proposals on their way, and they have their places.
         ledger = replace(ledger, spent=ledger.spent + self.asking.count)
         room -= self.asking.count
+        restacking = self.limits.promote and self.limits.experiments != 0
+        left_behind = restack.left_behind(history) if restacking else []
         while room > 0:
             action = judge.next_action(ledger)
             if action.kind is Kind.RUN_INCUMBENT:
                 auditing = ledger.left <= judge.audit_runs(ledger.budget)
                 waiting = [item for item in history.attempts if waits_for_merge(item, history)]
-                unsettled = (
-                    open_ones or self.asking.count or any(item.name not in self.stuck for item in waiting)
-                )
+                stuck = not self.limits.promote or all(item.name in self.stuck for item in waiting)
+                unsettled = open_ones or self.asking.count or not stuck
                 if auditing and (unsettled or self._proposals_left() is not None):
                     return False
                 self._refuse_hopeless(history)
@@ -285,6 +297,11 @@ class Loop:
                 ledger = replace(ledger, incumbent=incumbent, spent=ledger.spent + 1)
                 room -= 1
                 continue
+            if action.kind is Kind.PROPOSE and may_begin and left_behind:
+                if self._restack(history, left_behind.pop(0)):
+                    ledger = replace(ledger, spent=ledger.spent + 1)
+                    room -= 1
+                continue
             if action.kind is Kind.PROPOSE and may_begin and self._proposals_left() != 0:
                 if not self._propose(history):
                     break
@@ -292,6 +309,27 @@ class Loop:
                 room -= 1
                 continue
             break
+        return False
+
+    def _restack(self, history: History, winner: Attempt) -> bool:
+        """Queue a winner of an earlier baseline on the branch as it is: a better bet than a new proposal.
+
+        False if it cannot be merged; it is marked so, and the user may resolve it.
+        """
+        try:
+            made = restack.compose(self.campaign, history, [winner])
+            if made.change is not None:
+                _, name = self.campaign.submit(made.change)
+                self._queued(name)
+                self.view.event(f"queued {name}: {winner.name} won on an earlier baseline; tried on this one")
+                return True
+            words = f"it conflicts in {', '.join(clash.path for clash in made.clashes[winner.name])}"
+        except BadProposal as error:
+            words = error.message
+        restack.mark(self.campaign, history, winner.name, CONFLICTS)
+        self.view.event(
+            f"{winner.name} cannot be tried on this baseline: {words}; see: ar promote {winner.name}"
+        )
         return False
 
     # -- proposals ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ar.records import Proposal, Spend
 from ar.redaction import redact
+from ar.refs import is_name
 
 TITLE_LIMIT = 72
 # The agent's name under which the incumbent is measured, so that its runs are never taken for a candidate's.
@@ -30,6 +31,8 @@ class Message:
     simplification: bool = False
     spend: Spend | None = None
     audit: bool = False
+    stack: tuple[str, ...] = ()
+    reverts: str = ""
 
     def __str__(self) -> str:
         trailers = {
@@ -42,6 +45,8 @@ class Message:
             "Simplification": "yes" if self.simplification else "",
             "Spend": self.spend.words if self.spend else "",
             "Audit": "yes" if self.audit else "",
+            "Stack": " ".join(self.stack),
+            "Reverts": self.reverts,
         }
         lines = [f"Ar-{key}: {_one_line(value)}" for key, value in trailers.items() if value]
         parts = [
@@ -63,6 +68,8 @@ class Message:
             expected=proposal.expected,
             simplification=proposal.simplification,
             spend=proposal.spend,
+            stack=proposal.stack,
+            reverts=proposal.reverts,
         )
 
     @classmethod
@@ -89,6 +96,8 @@ class Message:
             simplification=found.get("simplification") == "yes",
             spend=Spend.parse(found.get("spend", "")),
             audit=found.get("audit") == "yes",
+            stack=tuple(name for name in found.get("stack", "").split() if is_name(name)),
+            reverts=found["reverts"] if is_name(found.get("reverts", "")) else "",
         )
 
 

@@ -42,6 +42,8 @@ _KINDS = {
 _KIND_OF = {
     "promoted": "promoted",
     "winner": "judged better, not merged",
+    "stacked": "judged better, not merged",
+    "lapsed": "judged better, not merged",
     "discarded": "discarded",
     "cancelled": "discarded",
     "baseline": "not decided",

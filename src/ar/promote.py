@@ -6,15 +6,19 @@ of exactly the branch's tree.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ar import advance, refs
 from ar import history as reading
-from ar.errors import CannotPromote
+from ar.errors import BadState, CannotPromote
 from ar.messages import BASELINE_AGENT
 from ar.pipeline import LOCK_FILE, Pipeline
 from ar.program import Program
-from ar.records import Attempt, Decision, Experiment, History, Status
-from ar.repo import Repo
+from ar.records import Attempt, Case, Decision, Experiment, History, Status
+from ar.repo import ZERO, Repo
+from ar.text import quantity, signed
 
 
 @dataclass(frozen=True)
@@ -34,29 +38,23 @@ class Plan:
 
 
 def best(history: History) -> Attempt:
-    """The judged winner with the best score that waits for promotion.
+    """The judged winner with the best score that waits for promotion: one against the branch as it is, where
+    there is one.
 
     Raises:
         CannotPromote: there is none.
     """
-    winners = [
-        attempt
-        for attempt in history.attempts
-        if attempt.outcome == "winner" and attempt.baseline == history.head
-    ]
+    winners = strongest_first(item for item in history.attempts if item.outcome == "winner")
     if not winners:
-        stale = sum(attempt.outcome == "winner" for attempt in history.attempts)
-        if stale:
-            raise CannotPromote(
-                f"{stale} winner{'s were' if stale > 1 else ' was'} measured against an earlier baseline",
-                "propose the change again on the new one: ar next",
-            )
         raise CannotPromote(
             "no experiment is judged better than the branch", "try more: ar run; see: ar show"
         )
-    return max(
-        winners, key=lambda attempt: attempt.verdict.z if attempt.verdict and attempt.verdict.z else 0.0
-    )
+    return next((item for item in winners if item.baseline == history.head), winners[0])
+
+
+def strongest_first(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """In the order in which they are merged: by score, the first tried first where scores are equal."""
+    return sorted(attempts, key=lambda item: -(item.verdict.z or 0.0) if item.verdict else 0.0)
 
 
 def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force: bool = False) -> Plan:
@@ -67,12 +65,15 @@ def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force
     """
     if attempt.outcome == "promoted":
         raise CannotPromote(f"{attempt.name} is in the branch already", "see: git log --first-parent")
+    if attempt.outcome == "stacked":
+        into = [item.name for item in history.attempts if attempt.name in item.stack]
+        raise CannotPromote(f"{attempt.name} went on in {into[-1]}", f"see: ar log {into[-1]}")
     if all(run.agent == BASELINE_AGENT for run in attempt.experiments):
         raise CannotPromote(f"{attempt.name} is a run of the baseline itself", "choose another: ar show")
     if attempt.baseline != history.head:
         raise CannotPromote(
             f"{attempt.name} was measured against {attempt.baseline[:9]}, and the branch moved on",
-            "its result does not hold for the branch as it is now; propose it again: ar next",
+            "its result need not hold for the branch as it is now; propose it again: ar next",
         )
     decided = attempt.verdict.decision if attempt.verdict else Decision.OPEN
     if decided is not Decision.PROMOTE and not force:
@@ -118,44 +119,105 @@ def head_seed(repo: Repo, program: Program) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def merge(repo: Repo, pipeline: Pipeline, program: Program, history: History, ready: Plan) -> str:
+def merge(
+    repo: Repo,
+    pipeline: Pipeline,
+    history: History,
+    ready: Plan,
+    text: str,
+    branch: str | None = None,
+    tag: str | None = None,
+) -> str:
     """Merge the experiment into the checked-out branch. Returns the merge commit.
 
+    Args:
+        text: the merge commit's message.
+        branch: put the merge on this branch instead, and leave the checkout alone.
+        tag: also tag it.
+
     Raises:
-        CannotPromote: uncommitted changes are in the way; nothing has changed.
+        CannotPromote: uncommitted changes are in the way, or a name is taken; nothing has changed.
     """
     experiment = ready.experiment
     assert experiment is not None
-    commit = repo.commit_tree(
-        repo.tree(experiment.rev),
-        [history.head, experiment.rev],
-        message(program, history, ready, experiment),
-    )
-    repo.fast_forward(repo.branch(), commit, history.head)
-    pipeline.checkout()
+    marks = [(f"refs/tags/{tag}", _free(repo, f"refs/tags/{tag}", None))] if tag else []
+    if branch:
+        ref = f"refs/heads/{branch}"
+        if ref == repo.branch():
+            raise CannotPromote(f"{branch} is checked out", "leave --branch out to promote to it")
+        marks.append((ref, _free(repo, ref, history.head)))
+    commit = repo.commit_tree(repo.tree(experiment.rev), [history.head, experiment.rev], text)
+    if not branch:
+        advance.forward(repo, repo.branch(), commit, history.head)
+        pipeline.checkout()
+    if marks:
+        repo.update_refs(*((ref, commit, old) for ref, old in marks), reason="ar: promote")
+    if not branch:
+        advance.done(repo)
     return commit
 
 
-def message(program: Program, history: History, ready: Plan, experiment: Experiment) -> str:
+def mend(repo: Repo, pipeline: Pipeline) -> str | None:
+    """Finish or undo what a killed promotion left; what was done, or None."""
+    with repo.lock("checkout", busy="another ar is mending this checkout (process {pid})"):
+        words = advance.mend(repo)
+        if words is not None and repo.has_ref(refs.PROMOTING):
+            pipeline.checkout()
+            advance.done(repo)
+        return words
+
+
+def _free(repo: Repo, ref: str, or_at: str | None) -> str:
+    """What a ref must hold to be set: nothing, or a known commit.
+
+    Raises:
+        CannotPromote: it is no name for a ref, or taken.
+    """
+    name = ref.split("/", 2)[2]
+    try:
+        repo.run("check-ref-format", ref)
+    except BadState:
+        raise CannotPromote(f"'{name}' is no name for a branch or a tag", "choose another") from None
+    now = repo.resolve(ref)
+    if now is not None and now != or_at:
+        raise CannotPromote(f"{name} exists", "choose another name")
+    return now or ZERO
+
+
+def message(program: Program, history: History, ready: Plan, case: Case) -> str:
     """The merge commit's message: what changed, why it is believed, and where it was measured."""
-    attempt, verdict = ready.attempt, ready.attempt.verdict
-    base = history.now
-    lines = [attempt.title, "", experiment.hypothesis.strip(), ""]
-    if verdict:
-        lines.append(f"{program.objective.key}: {verdict.reason}")
-    if base is not None:
-        for name, value in attempt.guards.items():
-            if name in base.guards:
-                lines.append(f"{name.rpartition(':')[2]}: {base.guards[name]:.4g} → {value:.4g}")
+    attempt, verdict = ready.attempt, case.verdict
+    key, now = program.objective.key, history.now
+    experiment = ready.experiment or reading.with_verdict(attempt)
+    effect = "" if case.effect is None else f"{key} {signed(case.effect, verdict.standard_error)}"
+    lines = [f"{attempt.title}: {effect}" if effect else attempt.title, "", experiment.hypothesis.strip(), ""]
+    if now is not None and now.value is not None and attempt.value is not None:
+        low, high = (signed(end, verdict.standard_error).partition(" ")[0] for end in case.interval or (0, 0))
+        within = f", 95 % interval of the effect {low} to {high}" if case.interval else ""
+        lines.append(f"{key} {quantity(now.value)} → {quantity(attempt.value)}{within}")
+    lines += [
+        f"{name.rpartition(':')[2]} {quantity(base)} → {quantity(own)}"
+        for name, (base, own) in case.guards.items()
+    ]
+    lines.append(verdict.reason)
     if ready.forced:
         lines.append("Promoted by hand, against or without a verdict (--force).")
-    trailers = {
-        "Experiment": experiment.name,
-        "Candidate": attempt.candidate,
-        "Agent": attempt.agent,
-        "Seeds": " ".join(str(run.seed) for run in attempt.experiments if run.seed is not None),
-    }
-    return "\n".join([*lines, "", *(f"Ar-{key}: {value}" for key, value in trailers.items() if value), ""])
+    guards = [f"{name} {base:.6g} {own:.6g}" for name, (base, own) in case.guards.items()]
+    trailers = [
+        ("Experiment", experiment.name),
+        ("Ref", str(refs.ExperimentRef(experiment.baseline, experiment.name))),
+        ("Candidate", attempt.candidate),
+        ("Agent", attempt.agent),
+        ("Seeds", " ".join(str(seed) for seed in case.seeds)),
+        ("Metric", str(program.objective)),
+        ("Effect", "" if case.effect is None else f"{case.effect:.6g}"),
+        ("Interval", " ".join(f"{end:.6g}" for end in case.interval)),
+        *(("Guard", guard) for guard in guards),
+        ("Stack", " ".join(attempt.stack)),
+        ("Reverts", experiment.reverts),
+    ]
+    text = "\n".join([*lines, "", *(f"Ar-{name}: {value}" for name, value in trailers if value), ""])
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def changed(repo: Repo, program: Program, old: str, new: str, stat: bool = False) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def prepare(repo: Repo, program: Program, proposal: Proposal, history: History) 
         raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
     tree = repo.write_tree(base, contents)
     _refuse_secrets(repo, history.head, tree)
-    candidate = identity(repo, tree, program)
+    candidate = candidate_of(repo, program, proposal, tree, history)
     _refuse_repeats(candidate, history)
     return Change(proposal=proposal, baseline=history.head, tree=tree, candidate=candidate)
 
@@ -320,6 +321,20 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
                 f"{key} is {type(old).__name__} in {file}, not {type(value).__name__}", f"now it is {old!r}"
             )
     return {key: int(value) if type(known[key]) is int else value for key, value in values.items()}
+
+
+def candidate_of(repo: Repo, program: Program, proposal: Proposal, tree: str, history: History) -> str:
+    """A change's identity: its tree's.
+
+    What joins or takes out promoted changes may come to a tree that was measured against another baseline. A
+    verdict holds for one baseline only, so there the identity is one of both.
+    """
+    plain = identity(repo, tree, program)
+    known = next((item for item in history.attempts if item.candidate == plain), None)
+    joined = proposal.stack or proposal.reverts
+    if not joined or plain == history.incumbent or known is None or known.baseline == history.head:
+        return plain
+    return hashlib.sha256(f"{plain} on {history.head}".encode()).hexdigest()[:16]
 
 
 def _refuse_repeats(candidate: str, history: History) -> None:

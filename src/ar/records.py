@@ -18,6 +18,8 @@ _SPEND = re.compile(
 )
 TAMPERED = "tampered"  # `Verdict.label` of a candidate whose numbers may not count
 SCALE_BOUND = "scale-bound"  # `Verdict.label` of a change that helps at the base scale and hurts at a larger
+DOES_NOT_STACK = "does not stack"  # of a winner whose gain is not there beside what was promoted since
+CONFLICTS = "conflicts with the branch"  # of a winner that cannot be merged onto what was promoted since
 SUPERSEDED = "superseded"  # `Verdict.label` of a candidate that the branch left behind undecided
 
 
@@ -209,6 +211,8 @@ class Proposal(Record):
         simplification: declared to make things simpler at equal quality.
         parent: name of the experiment this one builds on or repairs.
         spend: what it cost to come by, answers that were refused too; None where nobody asked a price.
+        stack: names of the attempts whose changes it joins on a baseline that is not (all of) theirs.
+        reverts: name of the promoted attempt that it takes out again.
     """
 
     title: str
@@ -221,6 +225,8 @@ class Proposal(Record):
     simplification: bool = False
     parent: str = ""
     spend: Spend | None = None
+    stack: tuple[str, ...] = ()
+    reverts: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,6 +277,7 @@ class Experiment(Record):
         seed: None where the programme has no seed.
         rung: scale it ran at; empty for the base scale.
         audit: one of the closing runs that re-measure the incumbent.
+        stack, reverts: as in `Proposal`.
         created: unix time of the commit.
         metrics, params: flat, keyed `file:dotted.key`.
     """
@@ -289,6 +296,8 @@ class Experiment(Record):
     expected: str = ""
     simplification: bool = False
     audit: bool = False
+    stack: tuple[str, ...] = ()
+    reverts: str = ""
     created: float = 0.0
     metrics: dict[str, Scalar] = field(default_factory=dict)
     params: dict[str, Scalar] = field(default_factory=dict)
@@ -306,7 +315,9 @@ class Attempt(Record):
         standard_error: of `value`; None where the noise is not known yet.
         guards: metric name to its mean over the same runs.
         outcome: one word for the row: baseline, queued, running, open, discarded, promoted, winner
-            (judged good, not merged), tampered (its numbers may not count), crashed, timed out, cancelled.
+            (judged good, not merged), stacked (its change went on in another attempt that won), lapsed (a
+            winner that does not stack), reverted (promoted, and taken out again), tampered (its numbers may
+            not count), crashed, timed out, cancelled.
         created: unix time of the first run.
         rung: scale that it was measured at; empty for the base scale.
     """
@@ -328,6 +339,11 @@ class Attempt(Record):
     @property
     def is_baseline(self) -> bool:
         return self.outcome == "baseline"
+
+    @property
+    def stack(self) -> tuple[str, ...]:
+        """Names of the attempts whose changes it joins; empty for a change of its own."""
+        return next((run.stack for run in self.experiments if run.stack), ())
 
     @property
     def is_decided(self) -> bool:

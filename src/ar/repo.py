@@ -1,8 +1,8 @@
 """Git, and nothing but git: blobs, trees, commits, refs and notes of one project.
 
-The only module that talks to git. Nothing here touches the user's working tree, index or stash, save
-`fast_forward`, which moves a clean checkout along its own branch. Paths are relative to the project's root
-(the folder with `.dvc`), which may lie below the top of the git repository.
+The only module that talks to git. Nothing here touches the user's working tree, index or stash; `advance.py`
+brings those forward. Paths are relative to the project's root (the folder with `.dvc`), which may lie below
+the top of the git repository.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pygit2 import Oid
 from pygit2.enums import FileMode, SortMode
 
 from ar import refs
-from ar.errors import BadState, CannotPromote, Conflict, NotARepo
+from ar.errors import BadState, Conflict, NotARepo
 from ar.processes import born
 
 _Peeled = TypeVar("_Peeled", pygit2.Commit, pygit2.Tree, pygit2.Blob)
@@ -176,11 +176,15 @@ class Repo:
                 found[ref] = Commit(rev, tuple(parents.split()), float(when), message)
         return found
 
+    def merges(self, head: str) -> list[tuple[str, tuple[str, ...]]]:
+        """Every merge below `head`, newest first, with its parents."""
+        lines = self._git.rev_list("--merges", "--parents", head).splitlines()
+        return [(commit, tuple(parents)) for commit, *parents in map(str.split, lines)]
+
     def merged_parents(self, head: str) -> set[str]:
         """Every commit that a merge below `head` brought in."""
         if self._merged[0] != head:
-            lines = self._git.rev_list("--merges", "--parents", head).splitlines()
-            self._merged = head, {parent for line in lines for parent in line.split()[2:]}
+            self._merged = head, {parent for _, parents in self.merges(head) for parent in parents[1:]}
         return self._merged[1]
 
     def commit(self, rev: str) -> Commit:
@@ -320,6 +324,25 @@ class Repo:
         with _told(self.git_dir):
             return str(self._objects.create_blob(content))
 
+    def merge_text(
+        self, ours: bytes, base: bytes, theirs: bytes, labels: tuple[str, str, str]
+    ) -> tuple[bytes, bool]:
+        """Three versions of a file merged by lines, and whether they merge; where not, with conflict markers
+        that show all three, labelled in the order of the arguments.
+        """
+        with tempfile.TemporaryDirectory(prefix="ar-merge-", dir=self._scratch()) as folder:
+            files = [Path(folder) / name for name in ("ours", "base", "theirs")]
+            for file, content in zip(files, (ours, base, theirs), strict=True):
+                file.write_bytes(content)
+            names = [word for label in labels for word in ("-L", label)]
+            done = subprocess.run(
+                ["git", "merge-file", "--quiet", "--diff3", *names, *map(str, files)],
+                cwd=folder,
+                capture_output=True,
+                check=False,
+            )
+            return files[0].read_bytes(), done.returncode == 0
+
     def commit_tree(self, tree: str, parents: Sequence[str], message: str) -> str:
         """A commit object of `tree`; no ref moves."""
         author, committer = (self._signature(role) for role in ("AUTHOR", "COMMITTER"))
@@ -394,25 +417,6 @@ class Repo:
     def push_reflog(self, ref: str, new: str, message: str) -> None:
         """Point `ref` at `new` and add a reflog entry, the way `git stash` stacks its entries."""
         self._git.update_ref("--create-reflog", "-m", message, ref, new)
-
-    def fast_forward(self, branch: str | None, new: str, old: str) -> None:
-        """Move the checked-out branch and its checkout forward to `new`, a descendant of `old`.
-
-        Unrelated uncommitted changes stay; where they overlap, nothing at all changes.
-
-        Raises:
-            CannotPromote: uncommitted changes are in the way, or the branch has moved.
-        """
-        if self.branch() != branch or self.head() != old:
-            raise Conflict("the branch moved while it was being promoted to", "run: ar promote again")
-        try:
-            self._git.merge("--ff-only", "--quiet", new)
-        except GitCommandError as error:
-            detail = str(error.stderr).strip()
-            raise CannotPromote(
-                f"your uncommitted changes are in the way: {_brief(detail)}",
-                "commit or stash them, then run: ar promote",
-            ) from None
 
     # -- notes --------------------------------------------------------------------------------------------
 

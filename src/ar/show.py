@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from ar.doctor import Check
     from ar.program import Program
+    from ar.stack import Additivity, Result
 
 EMPTY = "No experiment yet. Run: ar run"
 
@@ -151,6 +152,8 @@ def summary(history: History, program: Program, total: Total | None = None) -> T
     counts = {
         "promoted": tried.count("promoted"),
         "winning": tried.count("winner"),
+        "stacked": tried.count("stacked"),
+        "lapsed": tried.count("lapsed"),
         "discarded": tried.count("discarded"),
         "crashed": tried.count("crashed") + tried.count("timed out"),
         "tampered": tried.count("tampered"),
@@ -526,6 +529,45 @@ def _case_facts(case: Case, program: Program) -> list[tuple[str, str]]:
     if case.wanted:
         facts.append(("wanted", f"{case.wanted} would have been enough"))
     return facts
+
+
+def stack_view(
+    result: Result, attempt: Attempt, found: Additivity | None, program: Program
+) -> RenderableType:
+    """A stack's verdict, and how its effect compares with the sum of its members'."""
+    from rich.console import Group
+    from rich.text import Text
+
+    metric = program.objective.key
+    verdict = attempt.verdict
+    facts = [("stack", attempt.name), ("verdict", verdict.reason if verdict else "not judged yet")]
+    parts: list[RenderableType] = []
+    if found:
+        width = max(len(one_line(member.title)) for member in found.members)
+        rows = [f"{'':{width}}  {'alone':>18}  {'in the stack':>18}"]
+        for member in found.members:
+            alone = signed(member.effect, member.standard_error)
+            share = "" if member.share is None else signed(member.share, member.share_error)
+            rows.append(f"{one_line(member.title):{width}}  {alone:>18}  {share:>18}")
+        parts += [Text("\n".join(rows)), Text()]
+        low, high = (signed(end, found.interaction_error).partition(" ")[0] for end in found.interval)
+        gap = signed(found.interaction, found.interaction_error)
+        facts += [
+            ("sum", f"{signed(found.sum, found.sum_error)} {metric} of the single effects"),
+            ("together", f"{signed(found.joint, found.joint_error)} {metric} measured"),
+            ("interaction", f"{gap}, 95 % interval {low} to {high}"),
+        ]
+    facts += [("dropped", f"{item.title} ({item.name}): adds nothing") for item in result.dropped]
+    facts += [
+        (
+            "left out",
+            f"{name} conflicts in {', '.join(clash.path for clash in clashes)}; see: ar promote {name}",
+        )
+        for name, clashes in result.composite.clashes.items()
+    ]
+    if len(result.members) > 1 and not result.trimmed:
+        facts.append(("not trimmed", "whether each member carries its weight was not measured"))
+    return Group(*parts, _facts(facts))
 
 
 def _listed(seeds: Sequence[int]) -> str:

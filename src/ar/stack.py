@@ -1,0 +1,421 @@
+"""`ar stack`: several winners merged, measured together, and trimmed to those that carry their weight.
+
+A loop with one end. What it does next follows from the history alone, so that a killed `ar stack` started
+again carries on: the stack, and the stack without each member, are candidates whose identity is their tree's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ar import history as reading
+from ar import judge, restack
+from ar.campaign import Campaign, is_open
+from ar.errors import CannotPromote, Conflict, OutOfBudget
+from ar.judge import Noise
+from ar.loop import Limits, Loop
+from ar.messages import BASELINE_AGENT
+from ar.promote import strongest_first
+from ar.proposal import Change
+from ar.records import DOES_NOT_STACK, Attempt, Decision, History, Record, Run, Verdict
+from ar.restack import Composite
+from ar.text import plain
+from ar.view import View
+
+TRIM_RUNS = 4  # of the stack, and of the stack without a member, before the member may be dropped
+WEIGHT = 1.0  # the least score of a member's contribution to stay: each won alone, so the doubt is for it
+LEFT_OUT = "measured to trim a stack"  # `Verdict.label` of a stack without one of its members
+
+
+@dataclass(frozen=True)
+class Member(Record):
+    """One winner in a stack; effects in the metric's own direction and unit.
+
+    Args:
+        effect, standard_error: of the change alone, against its own baseline.
+        share, share_error: what the stack gains by it, from the stack with and without it; None where that
+            was not measured.
+    """
+
+    name: str
+    title: str
+    effect: float
+    standard_error: float
+    share: float | None = None
+    share_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Additivity(Record):
+    """Whether changes add up, in the metric's own direction and unit.
+
+    All numbers are from confirming runs: those of a screening run were selected for being good.
+
+    Args:
+        name: of the stack's attempt.
+        sum, sum_error: of the single effects.
+        joint, joint_error: effect of the stack against its baseline.
+        interaction, interaction_error: joint effect minus sum, its error from the runs that they share.
+        interval: of the interaction, 95 %.
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    sum: float
+    sum_error: float
+    joint: float
+    joint_error: float
+    interaction: float
+    interaction_error: float
+    interval: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of stacking.
+
+    Args:
+        attempt: the stack as it was judged last; None where no two members could be merged.
+        dropped: members that did not carry their weight, in the order in which they went.
+        clashes: as in `Composite`.
+        trimmed: whether every member was tested; False where the budget did not allow it.
+    """
+
+    attempt: Attempt | None
+    members: tuple[Attempt, ...]
+    dropped: tuple[Attempt, ...]
+    composite: Composite
+    trimmed: bool
+
+
+class Stacker(Loop):
+    """Merges `members` in their order, measures the stack against the branch, and trims it.
+
+    Args:
+        trim: leave members out one by one.
+
+    Raises:
+        OutOfBudget: too few runs are left to judge anything.
+        CannotPromote: no member can be merged onto the branch.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        members: Sequence[Attempt],
+        view: View,
+        stop: Callable[[], int] = lambda: 0,
+        jobs: int = 1,
+        trim: bool = True,
+    ) -> None:
+        super().__init__(campaign, Limits(experiments=0, jobs=jobs, promote=False), view, stop)
+        self.trim = trim
+        history = campaign.history()
+        self.head = history.head
+        self.composite = restack.compose(campaign, history, members)
+        if self.composite.change is None:
+            raise CannotPromote(
+                clash_words(self.composite),
+                "let an agent bring it over: ar promote NAME --resolve agent; or write it yourself: ar next --diff FILE",
+            )
+        ledger = campaign.ledger(history, None)
+        if ledger.left - judge.audit_runs(ledger.budget) < TRIM_RUNS:
+            raise OutOfBudget(
+                f"{ledger.spent} of {ledger.budget} runs are spent, and the closing audit needs the rest",
+                "raise budget.runs in program.md",
+            )
+        self._composites = {tuple(item.name for item in self.composite.members): self.composite}
+        self.result = Result(None, self.composite.members, (), self.composite, trimmed=False)
+
+    def _advance(self, history: History, room: int) -> bool:
+        """Queue what the next step wants. True if the history changed."""
+        if history.head != self.head:
+            raise Conflict("the branch moved while its stack was measured", "run the command again")
+        self._close_stale(history)
+        members, suspects = self.composite.members, None
+        dropped: list[Attempt] = []
+        while True:
+            made = self._made(history, members)
+            whole = _attempt(history, made.change)
+            self.result = Result(whole, members, tuple(dropped), self.composite, trimmed=False)
+            if whole is None:
+                return self._queue(made.change, None, room)
+            if is_open(whole, history):
+                busy = any(not run.status.ended for run in whole.experiments)
+                return not busy and self._judge(history, whole, room)
+            if len(members) == 1 or not self.trim or not _values(self.campaign, whole):
+                self._close(history, whole)
+                return False
+            parts = {
+                member.name: self._made(history, tuple(item for item in members if item is not member))
+                for member in members
+                if suspects is None or member.name in suspects
+            }
+            wanted = self._lacking(history, whole, list(parts.values()))
+            if wanted:
+                return self._spend(history, wanted, room)
+            shares = self._shares(history, whole, parts)
+            if any(share is None for share in shares.values()):
+                return False  # still running, or a run without a member crashed: nothing more to learn
+            idle = {name: share for name, share in shares.items() if share is not None and share.z < WEIGHT}
+            self.result = Result(whole, members, tuple(dropped), self.composite, trimmed=True)
+            if not idle:
+                self._close(history, whole)
+                return False
+            worst = min(idle, key=lambda name: idle[name].z)
+            suspects = set(idle) - {worst}
+            dropped += [member for member in members if member.name == worst]
+            members = tuple(member for member in members if member.name != worst)
+
+    # -- one step -----------------------------------------------------------------------------------------
+
+    def _made(self, history: History, members: tuple[Attempt, ...]) -> Composite:
+        names = tuple(member.name for member in members)
+        if names not in self._composites:
+            self._composites[names] = restack.compose(self.campaign, history, members)
+        return self._composites[names]
+
+    def _lacking(
+        self, history: History, whole: Attempt, parts: Sequence[Composite]
+    ) -> list[tuple[Change, Attempt | None, int | None]]:
+        """Runs still to be queued: the stack's own, then those of the stack without each member, on equal
+        seeds."""
+        own = [run for run in whole.experiments if run.agent != BASELINE_AGENT]
+        seeds: list[int | None] = [run.seed for run in own][:TRIM_RUNS]
+        made = self._made(history, self.result.members).change
+        assert made is not None
+        wanted: list[tuple[Change, Attempt | None, int | None]] = []
+        while len(seeds) < TRIM_RUNS:
+            seeds.append(self._next_seed(history, seeds))
+            wanted.append((made, whole, seeds[-1]))
+        for part in parts:
+            if part.change is None:
+                continue
+            attempt = _attempt(history, part.change)
+            known = [run.seed for run in attempt.experiments] if attempt else []
+            missing = [seed for seed in seeds if seed not in known]
+            if self.program.seed is None:
+                missing = seeds[len(known) :]
+            wanted += [(part.change, attempt, seed) for seed in missing]
+        return wanted
+
+    def _next_seed(self, history: History, used: Sequence[int | None]) -> int | None:
+        if self.program.seed is None:
+            return None
+        base = self.campaign.ledger(history, None).incumbent
+        known = [run.seed for run in base.fair if run.seed is not None]
+        beyond = max([0, *known, *(seed for seed in used if seed is not None)]) + 1
+        return next((seed for seed in known if seed not in used), beyond)
+
+    def _spend(
+        self, history: History, wanted: list[tuple[Change, Attempt | None, int | None]], room: int
+    ) -> bool:
+        """Queue runs of the trimming, as far as there is room; none where the budget is too small for all."""
+        ledger = self.campaign.ledger(history, None)
+        if ledger.left - judge.audit_runs(ledger.budget) < len(wanted):
+            if not self._pending(history):
+                self.view.event(
+                    f"not trimmed: that takes {len(wanted)} more runs than the budget has to spare"
+                )
+            return False
+        begun: set[str] = set()
+        for change, attempt, seed in wanted:
+            if room <= 0:
+                break
+            if attempt is not None:
+                self._queued(self.campaign.replicate(attempt, seed))
+            elif change.candidate not in begun:
+                begun.add(change.candidate)
+                self._queued(self.campaign.submit(change, seed)[1])
+            else:
+                continue  # its attempt is known from the next look on
+            room -= 1
+        return bool(begun) and room > 0
+
+    def _queue(self, change: Change | None, seed: int | None, room: int) -> bool:
+        if room <= 0 or change is None:
+            return False
+        _, name = self.campaign.submit(change, seed)
+        self._queued(name)
+        self.view.event(f"queued {name}: {change.proposal.title}")
+        return True
+
+    def _shares(
+        self, history: History, whole: Attempt, parts: dict[str, Composite]
+    ) -> dict[str, judge.Comparison | None]:
+        """What each member adds to the stack (below 0 it improves it); None where a side has no runs yet."""
+        noise = judge.noise_of(self.campaign.ledger(history, None))
+        found: dict[str, judge.Comparison | None] = {}
+        for name, part in parts.items():
+            attempt = _attempt(history, part.change)
+            sides = [_values(self.campaign, item) for item in (whole, attempt) if item]
+            pending = attempt and any(not run.status.ended for run in attempt.experiments)
+            found[name] = (
+                None
+                if pending or len(sides) < 2 or not all(sides)
+                else judge.compare(sides[0], sides[1], noise)
+            )
+        return found
+
+    def _close(self, history: History, whole: Attempt) -> None:
+        """The last word on the stacks without a member, and on the members that were dropped."""
+        for composite in self._composites.values():
+            attempt = _attempt(history, composite.change)
+            if attempt and attempt is not whole and is_open(attempt, history):
+                words = f"Measured to trim {whole.name}."
+                verdict = Verdict(Decision.DISCARD, words, runs=len(attempt.experiments), label=LEFT_OUT)
+                self.campaign.record(attempt, verdict)
+        for member in self.result.dropped:
+            restack.mark(self.campaign, history, member.name, DOES_NOT_STACK)
+
+
+def _attempt(history: History, change: Change | None) -> Attempt | None:
+    if change is None:
+        return None
+    return next((item for item in history.attempts if item.candidate == change.candidate), None)
+
+
+def _values(campaign: Campaign, attempt: Attempt) -> list[Run]:
+    """Runs that count, without those made of the tree as a baseline."""
+    return [run for run in campaign.candidate(attempt).runs if judge.measured(run)]
+
+
+def additivity(campaign: Campaign, history: History, stack: Attempt) -> Additivity | None:
+    """How a measured stack compares with the sum of its members; None where a side has no run.
+
+    Raises:
+        NotFound: a member is not in this repository.
+    """
+    noise = judge.noise_of(campaign.ledger(history, None))
+    head = _incumbent(campaign, history, stack.baseline)
+    joint = [(1.0, _fair(campaign, stack)), (-1.0, head)]
+    singles = []
+    for name in stack.stack:
+        attempt, _ = reading.find(history, name)
+        base = _incumbent(campaign, history, attempt.baseline)
+        singles.append((attempt, [(1.0, _fair(campaign, attempt)), (-1.0, base)]))
+    everything = [*joint, *((-weight, runs) for _, sides in singles for weight, runs in sides)]
+    if not all(runs for _, runs in everything):
+        return None
+    orient = campaign.program.objective.orient
+    members = []
+    for attempt, sides in singles:
+        effect, error = contrast(sides, noise)
+        share = _share(campaign, history, stack, attempt.name, noise)
+        members.append(
+            Member(
+                attempt.name,
+                attempt.title,
+                orient(effect),
+                error,
+                None if share is None else orient(share.effect),
+                None if share is None else share.error,
+            )
+        )
+    total, total_error = contrast([side for _, sides in singles for side in sides], noise)
+    together, joint_error = contrast(joint, noise)
+    gap, gap_error = contrast(everything, noise)
+    df = noise.residual.df if noise.correlation > 0 else noise.plain.df
+    half = judge.unscore(1.96, df) * gap_error if df else math.inf
+    return Additivity(
+        stack.name,
+        tuple(members),
+        orient(total),
+        total_error,
+        orient(together),
+        joint_error,
+        orient(gap),
+        gap_error,
+        (orient(gap) - half, orient(gap) + half),
+    )
+
+
+def _share(
+    campaign: Campaign, history: History, stack: Attempt, name: str, noise: Noise
+) -> judge.Comparison | None:
+    """What a stack gains by one member: the stack against itself without it, where that was measured."""
+    rest = tuple(member for member in stack.stack if member != name)
+    for item in history.attempts:
+        alone = len(rest) == 1 and item.name == rest[0]
+        if item.baseline == stack.baseline and (item.stack == rest or alone) and rest:
+            sides = [_values(campaign, side) for side in (stack, item)]
+            return judge.compare(sides[0], sides[1], noise) if all(sides) else None
+    return None
+
+
+def contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> tuple[float, float]:
+    """A weighted sum of means and its standard error.
+
+    Runs that several sides share count with the sum of their weights, as do runs of one seed in what the
+    seed does to them. On seeds that all sides have, where there are any, if that is more precise.
+    """
+    found = _contrast(sides, noise)
+    seeds = set.intersection(*({run.seed for run in runs} for _, runs in sides)) - {None}
+    if seeds and noise.correlation > 0:
+        paired = [(weight, [run for run in runs if run.seed in seeds]) for weight, runs in sides]
+        found = min(found, _contrast(paired, noise), key=lambda item: item[1])
+    return found
+
+
+def _contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> tuple[float, float]:
+    total = 0.0
+    by_run: dict[Run, float] = {}
+    by_seed: dict[object, float] = {}
+    for place, (weight, runs) in enumerate(sides):
+        for run in runs:
+            part = weight / len(runs)
+            total += part * run.value
+            by_run[run] = by_run.get(run, 0.0) + part
+            key = (place, len(by_seed)) if run.seed is None else run.seed
+            by_seed[key] = by_seed.get(key, 0.0) + part
+    own = noise.residual_sigma if noise.correlation > 0 else noise.sigma
+    shared = noise.sigma**2 - own**2 if noise.correlation > 0 else 0.0
+    squares = [math.fsum(weight**2 for weight in item.values()) for item in (by_run, by_seed)]
+    return total, math.sqrt(own**2 * squares[0] + shared * squares[1])
+
+
+def _fair(campaign: Campaign, attempt: Attempt) -> Sequence[Run]:
+    """Its runs without the screening run, which was selected for its luck; with it where it is alone."""
+    runs = _values(campaign, attempt)
+    return runs[1:] or runs
+
+
+def _incumbent(campaign: Campaign, history: History, baseline: str) -> Sequence[Run]:
+    """The runs that measure a commit of the branch."""
+    for attempt in history.attempts:
+        if any(run.agent == BASELINE_AGENT and run.baseline == baseline for run in attempt.experiments):
+            return campaign.candidate(attempt).fair
+    return ()
+
+
+# -- for the commands ---------------------------------------------------------------------------------------
+
+
+def waiting(history: History) -> list[Attempt]:
+    """Winners that are not in the branch, strongest first."""
+    return strongest_first(item for item in history.attempts if item.outcome == "winner")
+
+
+def clash_words(composite: Composite) -> str:
+    """Both sides of every conflict."""
+    parts = [
+        "\n".join([f"{name} conflicts with the branch in {clash.path}:", clash.text])
+        for name, clashes in composite.clashes.items()
+        for clash in clashes
+    ]
+    return plain("\n".join(parts))
+
+
+def idea(winner: Attempt, composite: Composite) -> str:
+    """What an agent is told that shall bring a conflicting change over."""
+    first = reading.with_verdict(winner)
+    return "\n\n".join(
+        [
+            "Bring this change onto the branch as it is now: keep what both sides meant. It won on an "
+            "earlier baseline and conflicts with what was promoted since.",
+            f"{first.title}\n{first.hypothesis}",
+            clash_words(composite),
+        ]
+    )
