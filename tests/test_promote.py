@@ -115,6 +115,29 @@ def test_a_winner_of_an_earlier_baseline_is_measured_on_the_branch_as_it_is(meas
     assert "went on in" in ar(measured, "promote", flat.name, check=False).stderr
 
 
+@pytest.mark.slow
+def test_the_loop_tries_a_winner_that_was_left_behind_on_the_branch_as_it_is(measured: Path, ar: Ar) -> None:
+    near, flat = _try(measured, WIN), _try(measured, WIN, y=0.09)
+    out = ar(measured, "run", "-n", "1", "--plain").stdout
+    assert f"{flat.name} won on an earlier baseline" in out
+    merged = git(measured, "log", "--first-parent", "--merges", "--reverse", "--format=%s").splitlines()
+    assert [line.partition(":")[0] for line in merged[:2]] == ["x 1.5 → 2.9", "y 0.03 → 0.09"]
+    outcomes = {row["name"]: row["outcome"] for row in _rows(measured, ar)}
+    assert (outcomes[near.name], outcomes[flat.name]) == ("promoted", "stacked")
+
+
+@pytest.mark.slow
+def test_a_winner_whose_gain_is_gone_does_not_stack(measured: Path, ar: Ar) -> None:
+    _try(measured, WIN)
+    gone = _try(measured, WIN, y=0.029)
+    ar(measured, "run", "-n", "1", "--plain")
+    rows = {row["name"]: row for row in _rows(measured, ar)}
+    assert rows[gone.name]["outcome"] == "lapsed"
+    again = next(row for row in rows.values() if row["title"] == gone.title and row["name"] != gone.name)
+    assert again["verdict"]["label"] == "does not stack"
+    assert "an interaction of +" in again["verdict"]["reason"]
+
+
 def test_a_conflict_shows_both_sides_and_changes_nothing(measured: Path, ar: Ar) -> None:
     near, nearer = _try(measured, WIN), _try(measured, WIN, x=3.0)
     ar(measured, "promote", near.name)

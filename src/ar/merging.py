@@ -56,7 +56,7 @@ def merge(repo: Repo, program: Program, base: str, ours: str, theirs: str, name:
         old, new, here = before.get(path), wanted.get(path), mine.get(path)
         if new in (old, here) or _is_ours(path) or is_output(path, plan):
             continue
-        content: bytes | Clash | None
+        content: bytes | TreeEntry | Clash | None
         if path in program.param_files:
             content = _parameters(repo, program, path, (base, ours, theirs), name)
         elif here == old:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ar import history as reading
 from ar import judge, restack
@@ -118,7 +118,7 @@ class Stacker(Loop):
         if self.composite.change is None:
             raise CannotPromote(
                 clash_words(self.composite),
-                "let an agent bring it over: ar promote NAME --resolve agent; or write it yourself: ar next --diff FILE",
+                "let an agent bring it over: ar promote NAME --resolve agent; or yourself: ar next --diff",
             )
         ledger = campaign.ledger(history, None)
         if ledger.left - judge.audit_runs(ledger.budget) < TRIM_RUNS:
@@ -260,13 +260,17 @@ class Stacker(Loop):
         return found
 
     def _close(self, history: History, whole: Attempt) -> None:
-        """The last word on the stacks without a member, and on the members that were dropped."""
+        """The last word on the other stacks that were measured, and on the members that were dropped."""
         for composite in self._composites.values():
             attempt = _attempt(history, composite.change)
-            if attempt and attempt is not whole and is_open(attempt, history):
+            if attempt is None or attempt is whole:
+                continue
+            if is_open(attempt, history) or (attempt.stack and attempt.outcome == "winner"):
+                old = attempt.verdict or Verdict(Decision.OPEN, "", runs=len(attempt.experiments))
                 words = f"Measured to trim {whole.name}."
-                verdict = Verdict(Decision.DISCARD, words, runs=len(attempt.experiments), label=LEFT_OUT)
-                self.campaign.record(attempt, verdict)
+                self.campaign.record(
+                    attempt, replace(old, decision=Decision.DISCARD, reason=words, label=LEFT_OUT)
+                )
         for member in self.result.dropped:
             restack.mark(self.campaign, history, member.name, DOES_NOT_STACK)
 
