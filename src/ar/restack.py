@@ -20,7 +20,17 @@ from ar.merging import Clash, merge
 from ar.messages import TITLE_LIMIT
 from ar.promote import strongest_first
 from ar.proposal import Change, candidate_of
-from ar.records import CONFLICTS, DOES_NOT_STACK, SUPERSEDED, Attempt, Decision, History, Proposal, Verdict
+from ar.records import (
+    CONFLICTS,
+    DOES_NOT_STACK,
+    SCALE_BOUND,
+    SUPERSEDED,
+    Attempt,
+    Decision,
+    History,
+    Proposal,
+    Verdict,
+)
 from ar.text import signed
 
 STACK_AGENT = "stack"  # who proposes where several agents' changes are joined
@@ -50,7 +60,7 @@ def left_behind(history: History) -> list[Attempt]:
         if item.outcome == "winner"
         and item.baseline != history.head
         and item.name not in tried
-        and not (item.verdict and item.verdict.label == CONFLICTS)
+        and not (item.verdict and item.verdict.label in (CONFLICTS, SCALE_BOUND))
     )
 
 

@@ -19,7 +19,7 @@ from ar.loop import Limits, Loop
 from ar.messages import BASELINE_AGENT
 from ar.promote import strongest_first
 from ar.proposal import Change
-from ar.records import DOES_NOT_STACK, Attempt, Decision, History, Record, Run, Verdict
+from ar.records import DOES_NOT_STACK, SCALE_BOUND, Attempt, Decision, History, Record, Run, Verdict
 from ar.restack import Composite
 from ar.text import plain
 from ar.view import View
@@ -398,8 +398,9 @@ def _incumbent(campaign: Campaign, history: History, baseline: str) -> Sequence[
 
 
 def waiting(history: History) -> list[Attempt]:
-    """Winners that are not in the branch, strongest first."""
-    return strongest_first(item for item in history.attempts if item.outcome == "winner")
+    """Winners that are not in the branch, strongest first; without those that a larger scale spoke against."""
+    winners = [item for item in history.attempts if item.outcome == "winner" and item.verdict]
+    return strongest_first(item for item in winners if item.verdict and item.verdict.label != SCALE_BOUND)
 
 
 def clash_words(composite: Composite) -> str:
