@@ -398,7 +398,7 @@ def _incumbent(campaign: Campaign, history: History, baseline: str) -> Sequence[
 
 
 def waiting(history: History) -> list[Attempt]:
-    """Winners that are not in the branch, strongest first; without those that a larger scale spoke against."""
+    """Winners that are not in the branch, strongest first; those that hurt at a larger scale left out."""
     winners = [item for item in history.attempts if item.outcome == "winner" and item.verdict]
     return strongest_first(item for item in winners if item.verdict and item.verdict.label != SCALE_BOUND)
 
