@@ -203,6 +203,30 @@ def test_the_fallback_keeps_the_slots_busy(measured: Path, ar: Ar) -> None:
     assert [item["agent"] for item in shown(ar, measured)].count("optuna") == 1
 
 
+def test_experiments_run_and_are_promoted_while_claude_thinks(measured: Path, ar: Ar) -> None:
+    use_claude(measured)
+    ar(measured, "next", "--set", "x=2.0")
+    head = Repo.open(measured).head()
+
+    def think(request: Request) -> Any:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and Repo.open(measured).head() == head:
+            time.sleep(0.1)
+        return proposes()
+
+    with Server([think]) as server:
+        done = ar(measured, "run", "-n", "1", "--plain", env={**os.environ, **server.environment})
+    lines = done.stdout.splitlines()
+    promoted = next(
+        place for place, line in enumerate(lines) if "promoted x-2.0" in line or "x-1.5-2.0" in line
+    )
+    queued = next(place for place, line in enumerate(lines) if "queued x-1.5-2.5" in line)
+    assert promoted < queued
+    mine = next(item for item in shown(ar, measured) if item["agent"] == "claude")
+    assert mine["baseline"] != head  # what was paid for is tried on the branch as it is now
+    assert mine["outcome"] == "promoted"
+
+
 def test_a_spent_budget_ends_a_run_without_an_error(measured: Path, ar: Ar) -> None:
     use_claude(measured)
     text = (measured / "program.md").read_text()

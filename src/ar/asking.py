@@ -90,12 +90,9 @@ class Asking:
         """
         asked = [item.spec.name for item in self._questions]
         for spec in turns.order(self.campaign.program.agents, history, asked):
-            if self._can(spec):
-                return spec
-            if spec.fallback:
-                stand_in = AgentSpec(kind=spec.fallback, lane=spec.lane)
-                if self._can(stand_in):
-                    return stand_in
+            for candidate in _with_fallback(spec):
+                if self._can(candidate):
+                    return candidate
         return None
 
     def _can(self, spec: AgentSpec) -> bool:
@@ -105,10 +102,9 @@ class Asking:
     @property
     def hope(self) -> bool:
         """Whether anybody is being asked, or may be asked later."""
-        specs = self.campaign.program.agents
-        names = [name for spec in specs for name in (spec.name, *filter(None, [spec.fallback]))]
+        specs = [item for spec in self.campaign.program.agents for item in _with_fallback(spec)]
         return bool(self._questions) or any(
-            self._standings.get(name, _Standing()).gone is None for name in names
+            self._standings.get(spec.name, _Standing()).gone is None for spec in specs
         )
 
     @property
@@ -193,3 +189,8 @@ class Asking:
             if item.thread is not None:
                 item.thread.join(max(0.0, deadline - time.monotonic()))
         self._questions = []
+
+
+def _with_fallback(spec: AgentSpec) -> list[AgentSpec]:
+    """An agent and whoever stands in for it."""
+    return [spec, AgentSpec(kind=spec.fallback, lane=spec.lane)] if spec.fallback else [spec]

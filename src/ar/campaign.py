@@ -138,7 +138,8 @@ class Campaign:
             history = self.history()
             proposal = change.proposal
             moved = change.baseline != history.head
-            if moved and not proposal.tree and not proposal.edits:
+            # What was paid for is tried on the new head; anybody else is quickly asked again.
+            if moved and not proposal.tree and not proposal.edits and proposal.spend is None:
                 raise BadProposal("the branch moved while the proposal was made", "propose again")
             if moved and proposal.tree:
                 diff = patches.between(self.repo, change.baseline, proposal.tree)

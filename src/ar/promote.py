@@ -14,7 +14,7 @@ from ar import advance, refs
 from ar import history as reading
 from ar.errors import BadState, CannotPromote
 from ar.messages import BASELINE_AGENT
-from ar.pipeline import LOCK_FILE, Pipeline
+from ar.pipeline import ARGS_FILE, LOCK_FILE, Pipeline
 from ar.program import Program
 from ar.records import Attempt, Case, Decision, Experiment, History, Status
 from ar.repo import ZERO, Repo
@@ -221,8 +221,7 @@ def message(program: Program, history: History, ready: Plan, case: Case) -> str:
 
 
 def changed(repo: Repo, program: Program, old: str, new: str, stat: bool = False) -> str:
-    """The diff that matters between two commits: without outputs and `dvc.lock`."""
+    """The diff that matters between two commits: without outputs, `dvc.lock` and what DVC queues with it."""
     plan = reading.read_layout(repo, new)
-    return repo.diff(
-        old, new, exclude=[LOCK_FILE, *sorted(plan.outputs), *(m.file for m in program.metrics)], stat=stat
-    )
+    written = [LOCK_FILE, ARGS_FILE, *sorted(plan.outputs), *(metric.file for metric in program.metrics)]
+    return repo.diff(old, new, exclude=written, stat=stat)

@@ -27,6 +27,7 @@ from ar.records import (
     NoiseReport,
     Proposal,
     Scalar,
+    Spend,
     Status,
     Total,
 )
@@ -436,6 +437,8 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         facts.append(("took", span(note.seconds)))
     if note and note.worker:
         facts.append(("worker", note.worker))
+    if note and note.spend:
+        facts.append(("proposal", _price(note.spend)))
     facts.append(("outcome", f"{sign} {attempt.outcome}".strip()))
     if verdict:
         facts.append(("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}"))
@@ -451,6 +454,11 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
     return Group(*parts)
 
 
+def _price(spend: Spend) -> str:
+    cost = "" if spend.usd is None else f", {spend.usd:.2g} USD"
+    return f"{spend.input:,} tokens in, {spend.cached:,} of them cached, {spend.output:,} out{cost}"
+
+
 def proposal_view(proposal: Proposal, diff: str, name: str | None = None) -> RenderableType:
     """A proposal with its patch; `name` is the queued experiment's, None where nothing was queued."""
     from rich.console import Group
@@ -463,6 +471,8 @@ def proposal_view(proposal: Proposal, diff: str, name: str | None = None) -> Ren
         facts.append(("expected", proposal.expected))
     if proposal.parent:
         facts.append(("builds on", proposal.parent))
+    if proposal.spend:
+        facts.append(("cost", _price(proposal.spend)))
     facts += [(key, _scalar(value)) for key, value in proposal.params.items()]
     parts: list[RenderableType] = [head, _facts(facts)]
     if proposal.hypothesis.strip():

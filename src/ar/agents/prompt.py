@@ -146,9 +146,6 @@ def _past(program: Program, attempts: Sequence[Attempt]) -> tuple[tuple[str, ...
     )
     if not attempts:
         return (f"{head}\nNothing has been tried yet.",), 0
-    full = [
-        _block(program, attempts[start : start + BLOCK], start) for start in range(0, len(attempts), BLOCK)
-    ]
     units = len(attempts) // UNIT
     for wanted, short in _PLANS:
         detailed = min(units, wanted)
@@ -160,7 +157,10 @@ def _past(program: Program, attempts: Sequence[Attempt]) -> tuple[tuple[str, ...
                 _condensed(program, attempts[unit * UNIT : (unit + 1) * UNIT], unit * UNIT)
                 for unit in range(summed, summed + condensed)
             ),
-            *full[(summed + condensed) * UNIT // BLOCK :],
+            *(
+                _block(program, attempts[start : start + BLOCK], start)
+                for start in range((summed + condensed) * UNIT, len(attempts), BLOCK)
+            ),
         ]
         if sum(map(tokens, blocks)) <= _HISTORY_SHARE * LIMIT:
             break
