@@ -309,7 +309,8 @@ class Campaign:
             why = failed[0].note.reason if failed[0].note else ""
             if failed[0].status is Status.SUCCEEDED:
                 why = "its metrics are not in this clone; to get them: dvc fetch"
-            verdict = replace(verdict, reason=f"A run {failed[0].status}{f': {why}' if why else ''}.")
+            ended = "was cancelled" if failed[0].status is Status.CANCELLED else failed[0].status
+            verdict = replace(verdict, reason=f"A run {ended}{f': {why}' if why else ''}.")
         elif action.kind is Kind.PROMOTE and (words := self._overfitted(history, attempt)):
             verdict = replace(verdict, decision=Decision.DISCARD, reason=words, label="overfitted")
             return replace(action, kind=Kind.DISCARD, verdict=verdict)

@@ -23,6 +23,8 @@ from ar import launcher, processes
 from ar.errors import BadState
 from ar.repo import Commit, Repo, read_json
 
+_WHY = "why"  # in the claim's folder: the reason for what is asked
+
 
 class Ask(StrEnum):
     """What somebody wants of a claimed experiment. The first two are heeded only before training begins."""
@@ -74,6 +76,18 @@ class Claim:
             return what if what in (Ask.REQUEUE, Ask.CANCEL) or not self.begun else None
         return None
 
+    @property
+    def why(self) -> str:
+        """The reason that was left with what was asked; empty where none was."""
+        with contextlib.suppress(OSError):
+            return (self.folder / _WHY).read_text()
+        return ""
+
+    def begin_again(self) -> None:
+        """Forget what the launcher left of a first try."""
+        for name in (launcher.STAGE, launcher.USAGE):
+            (self.folder / name).unlink(missing_ok=True)
+
     def let_go(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         unlock(self.lock)
@@ -100,14 +114,16 @@ def is_waiting(repo: Repo, name: str) -> bool:
     return place.is_dir() and not (place / launcher.STAGE).exists()
 
 
-def ask(repo: Repo, name: str, what: Ask) -> bool:
-    """Leave word for whoever has an experiment. False where nobody here has it."""
-    return _ask(folder(repo, name), what)
+def ask(repo: Repo, name: str, what: Ask, why: str = "") -> bool:
+    """Leave word for whoever has an experiment, and why. False where nobody here has it."""
+    return _ask(folder(repo, name), what, why)
 
 
-def _ask(place: Path, what: Ask) -> bool:
+def _ask(place: Path, what: Ask, why: str) -> bool:
     fresh = place / f"{launcher.ASK}.{os.getpid()}"
     try:
+        if why:
+            (place / _WHY).write_text(why)
         fresh.write_text(what)
         fresh.replace(place / launcher.ASK)
     except OSError:

@@ -105,7 +105,7 @@ class Crew:
             number = int(key.data)
             chunk = os.read(key.fd, 65536)
             if not chunk:
-                found.append({"event": "died", "worker": number})
+                found.append({"event": "died", "worker": number, "name": self.busy.get(number, "")})
                 self._selector.unregister(key.fileobj)
                 if not self.draining:
                     self._replace(number)

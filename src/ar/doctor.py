@@ -14,7 +14,7 @@ from ar import history as reading
 from ar import recovery, sandbox
 from ar.errors import ArError
 from ar.messages import BASELINE_AGENT
-from ar.pipeline import LOCK_FILE, Pipeline
+from ar.pipeline import LOCK_FILE, PIPELINE_FILE, Layout, Pipeline
 from ar.program import AgentSpec, Program, agent_plugins
 from ar.program import load as load_program
 from ar.records import Status
@@ -67,7 +67,8 @@ def examine(folder: Path) -> list[Check]:
         return [*checks, Check("program.md", False, error.message, error.mend or "")]
     checks.append(Check("program.md", True, f"{program.objective.direction} {program.objective}"))
     agents = [_agent(program, spec) for spec in program.agents]
-    return [*checks, *_metrics(repo, program), *agents, _sandbox(program), *_campaign(repo, program)]
+    early = _early_stop(program, plan)
+    return [*checks, *_metrics(repo, program), *early, *agents, _sandbox(program), *_campaign(repo, program)]
 
 
 def _git_version() -> Check:
@@ -128,6 +129,16 @@ def _disk(repo: Repo) -> Check:
         f"{free / 1e9:.1f} GB free" if os.access(repo.git_dir, os.W_OK) else f"{repo.git_dir} is read-only",
         "" if ok else "free some space, or check permissions",
     )
+
+
+def _early_stop(program: Program, plan: Layout) -> list[Check]:
+    if program.early_stop is None:
+        return []
+    file = program.early_stop.curve.file
+    if reading.is_output(file, plan):
+        return [Check("early stop", True, f"by {program.early_stop.curve}", required=False)]
+    words = f"no stage declares {file}: no run would be ended early"
+    return [Check("early stop", False, words, f"declare it under plots: or outs: in {PIPELINE_FILE}", False)]
 
 
 def _metrics(repo: Repo, program: Program) -> list[Check]:

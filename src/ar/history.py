@@ -278,6 +278,19 @@ def _from_cache(repo: Repo, lock: bytes, files: set[str]) -> dict[str, Scalar]:
     return found
 
 
+def read_output(repo: Repo, rev: str, path: str) -> bytes | None:
+    """An output of a run, from its commit or from DVC's cache; None where neither has it."""
+    content = repo.read(rev, path)
+    if content is None:
+        with contextlib.suppress(BadParams, AttributeError, TypeError, OSError):
+            lock = params.parse(repo.read(rev, LOCK_FILE) or b"", LOCK_FILE)
+            outs = [out for stage in (lock.get("stages") or {}).values() for out in stage.get("outs") or []]
+            md5 = next((str(out.get("md5")) for out in outs if out.get("path") == path), "")
+            cached = cache_path(repo.root, md5)
+            return cached.read_bytes() if cached is not None else None
+    return content
+
+
 def cache_path(root: Path, md5: str) -> Path | None:
     """Where DVC's local cache keeps a file; None for what is not a plain hash."""
     if len(md5) != 32 or not all(digit in "0123456789abcdef" for digit in md5):

@@ -101,6 +101,7 @@ class _Stage:
         if slot is None:
             return STOPPED
         earlier = self._earlier()
+        oom_kills = _oom_kills()
         began = time.monotonic()
         reading, writing = os.pipe()
         counted, counter = os.pipe()
@@ -113,6 +114,7 @@ class _Stage:
         funnel = Funnel(reading, sys.stdout.fileno())
         deadline = began + self.timeout - earlier["seconds"] if self.timeout else None
         reason = self._attend(process, looker, funnel, deadline)
+        ended = process.returncode
         usage = self._end_all(process, at_once=bool(reason))
         usage["seconds"] = time.monotonic() - began
         self._free_slot()
@@ -121,6 +123,8 @@ class _Stage:
         if not (reason or self.timed_out or self.stopping):
             reason = looker.disk() or footprint.complaint(self.workspace, before, self.inputs, self.outputs)
         end = {"timed_out": self.timed_out, "reason": reason, "left": self.left}
+        end["code"] = ended if ended is None or ended >= 0 else 128 - ended
+        end["oom_kills"] = _oom_kills() - oom_kills
         self._write(USAGE, _together(earlier, usage) | end)
         if self.timed_out:
             print(f"ar: ended after {self.timeout:g} s, the time limit of program.md", file=sys.stderr)
@@ -282,6 +286,14 @@ def _together(earlier: dict[str, float], now: dict[str, float]) -> dict[str, flo
     """What two stages used, one after the other."""
     sums = {name: earlier[name] + now[name] for name in ("seconds", "cpu_seconds")}
     return sums | {"peak_memory_mb": max(earlier["peak_memory_mb"], now["peak_memory_mb"])}
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory since it booted; 0 if it does not say."""
+    with contextlib.suppress(OSError, ValueError):
+        words = Path("/proc/vmstat").read_text().split()
+        return int(words[words.index("oom_kill") + 1])
+    return 0
 
 
 def _signal(pid: int, number: int) -> None:

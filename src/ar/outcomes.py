@@ -49,8 +49,8 @@ def of_run(
 
 
 def of_cancelled(repo: Repo, program: Program, claim: Claim) -> tuple[str, Note]:
-    """The commit and the note of a run that the user ended, or never let begin."""
-    words = "stopped by the user" + ("" if claim.begun else " before it began")
+    """The commit and the note of a run that was ended or never let begin; by the user, if nobody says why."""
+    words = claim.why or "stopped by the user" + ("" if claim.begun else " before it began")
     note = replace(_note(claim, Meter()), status=Status.CANCELLED, reason=words)
     return crash_commit(repo, program, claim), note
 

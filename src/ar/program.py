@@ -196,6 +196,19 @@ class Rung:
 
 
 @dataclass(frozen=True)
+class EarlyStop:
+    """By which curve a hopeless run is ended before its time.
+
+    Args:
+        curve: a column of a CSV or TSV file that a stage declares and appends to while it runs.
+        x: the column that says how far the run is: what a run's length is fixed in, tokens or steps.
+    """
+
+    curve: Metric
+    x: str
+
+
+@dataclass(frozen=True)
 class Program:
     """`program.md`, checked.
 
@@ -207,6 +220,7 @@ class Program:
     objective: Metric
     guards: tuple[Metric, ...] = ()
     holdout: Metric | None = None
+    early_stop: EarlyStop | None = None
     seed: ParamKey | None = None
     scope: Scope = field(default_factory=Scope)
     search: dict[ParamKey, Range] = field(default_factory=dict)
@@ -280,6 +294,7 @@ def parse(text: str) -> Program:
         objective=top.need("objective", _metric),
         guards=top.get("guards", _list_of(_metric), ()),
         holdout=top.get("holdout", _metric, None),
+        early_stop=top.get("early_stop", _early_stop, None),
         seed=top.get("seed", _param_key, None),
         scope=top.get("scope", _scope, Scope()),
         search=top.get("search", _search, {}),
@@ -427,6 +442,21 @@ def _metric(value: Any, place: str) -> Metric:
     if direction not in ("minimize", "maximize"):
         raise _bad(f"{place}.direction", f"is {direction!r}", nearest(direction, ["minimize", "maximize"]))
     return Metric(_inside(file, place), key, "minimize" if direction == "minimize" else "maximize")
+
+
+def _early_stop(value: Any, place: str) -> EarlyStop:
+    section = _Section(value, place)
+    name = section.need("curve", _text)
+    curve = _metric({"metric": name, "direction": section.get("direction", _text, "minimize")}, place)
+    found = EarlyStop(curve=curve, x=section.need("x", _text))
+    section.finish()
+    if PurePosixPath(curve.file).suffix not in (".csv", ".tsv"):
+        raise _bad(
+            f"{place}.curve",
+            f"is in {curve.file}, not in a .csv or .tsv file",
+            "name one that grows as it runs",
+        )
+    return found
 
 
 def _param_key(value: Any, place: str) -> ParamKey:

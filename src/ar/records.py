@@ -236,6 +236,7 @@ class Note(Record):
     Args:
         status: how the run ended.
         reason: why, where it did not succeed.
+        retried: the fault of the machine's that ended a first try, where this is the second.
         log: tail of what the run printed, escapes and control characters removed.
         verdict: the judge's last word on the candidate this run belongs to.
         promoted: the merge commit that took it into the branch.
@@ -250,6 +251,7 @@ class Note(Record):
 
     status: Status
     reason: str = ""
+    retried: str = ""
     log: str = ""
     verdict: Verdict | None = None
     promoted: str = ""

@@ -430,6 +430,8 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
     facts = [("status", str(experiment.status))]
     if note and note.reason:
         facts.append(("reason", note.reason))
+    if note and note.retried:
+        facts.append(("tried again", f"after a first try in which {note.retried}"))
     facts.append(("agent", experiment.agent))
     if experiment.seed is not None:
         facts.append(("seed", str(experiment.seed)))

@@ -16,14 +16,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ar import claims, launcher, outcomes, processes, queue, sandbox
+from ar import claims, faults, launcher, outcomes, processes, queue, sandbox
 from ar.claims import Ask, Claim
 from ar.errors import ArError
 from ar.history import read_layout
+from ar.lookout import Lookout, incumbents_curve
 from ar.messages import Message
 from ar.pipeline import Failure, Pipeline, Workspace
 from ar.program import Program
@@ -46,7 +47,8 @@ class Worker:
 
     Args:
         slots: where a stage may train, whichever is free first; none where it need not wait for any.
-        report: called with an event: `{"event": "started" | "ended" | "requeued" | "withdrawn", "name": …}`.
+        report: called with an event: `{"event": …, "name": …}`: "started", "retried" after a fault of the
+            machine's, "ended", "requeued" or "withdrawn".
     """
 
     def __init__(
@@ -98,13 +100,24 @@ class Worker:
         if claimed is not None and (self.stopping.is_set() or self.finishing.is_set()):
             claims.ask(self.repo, claimed.name, Ask.REQUEUE if self.stopping.is_set() else Ask.YIELD)
 
-    def _run(self, claimed: Claim, program: Program) -> dict[str, Any]:
-        """Run and settle one claimed experiment. Returns the event that says how."""
+    def _run(self, claimed: Claim, program: Program, fault: str = "") -> dict[str, Any]:
+        """Run and settle one claimed experiment. Returns the event that says how.
+
+        Args:
+            fault: what ended its first run, where this is the second.
+        """
         with self.pipeline.workspace(claimed.name, claimed.rev, claimed.baseline) as workspace:
-            with self._metered(claimed) as meter:
+            with self._metered(claimed) as meter, self._lookout(claimed, program, workspace):
                 outcome = self._reproduce(claimed, program, workspace)
             if not isinstance(outcome, Failure) or not claimed.heeded:
-                return self._finish(claimed, outcomes.of_run(self.repo, program, claimed, outcome, meter))
+                seen = "" if fault or not isinstance(outcome, Failure) else faults.of_run(claimed)
+                if not seen:
+                    rev, note = outcomes.of_run(self.repo, program, claimed, outcome, meter)
+                    return self._finish(claimed, (rev, replace(note, retried=fault)))
+        if not claimed.heeded:
+            self.report({"event": "retried", "name": claimed.name, "reason": seen})
+            claimed.begin_again()
+            return self._run(claimed, program, seen)
         # Whoever takes it next sets up the same folder: it goes back only now that ours is gone.
         if claimed.heeded is Ask.CANCEL:
             return self._finish(claimed, outcomes.of_cancelled(self.repo, program, claimed))
@@ -129,6 +142,13 @@ class Worker:
             stage = read_json(claimed.folder / launcher.STAGE)
             processes.end_run(self.repo.root, claimed.name, stage, plan)
         return outcome
+
+    def _lookout(self, claimed: Claim, program: Program, workspace: Workspace) -> Lookout:
+        what = program.early_stop
+        known = incumbents_curve(self.repo, program, claimed.baseline, claimed.message)
+        return Lookout(
+            workspace.root, what, known, lambda why: claims.ask(self.repo, claimed.name, Ask.CANCEL, why)
+        )
 
     def _metered(self, claimed: Claim) -> contextlib.AbstractContextManager[Meter]:
         gpus = {slot.name: slot.gpu for slot in self.slots if slot.gpu}

@@ -1,0 +1,69 @@
+"""Whether a run that is under way is hopeless, by its loss curve beside the incumbent's at the same seed.
+
+Pure: points in, an answer out. The rule and what it was measured to do are in docs/judge.md. Values are
+oriented: lower is better.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+
+Point = tuple[float, float]  # where in the run (tokens, steps, seconds), and the value there
+
+LOOKS = tuple(share / 100 for share in range(50, 91, 5))  # of the run, when it is looked at
+LAG = 2 / 3  # who is not where the incumbent was in this share of the way is behind
+WINDOW = 0.1  # of the run: points that are looked at together
+LEAST = 5  # points of either side; a sparser curve is never judged
+
+
+def read(text: str, x: str, y: str, sign: float = 1.0) -> list[Point]:
+    """The points of a CSV or TSV file with a header, in order of `x`.
+
+    Lines that are not whole yet and values that are no finite numbers are left out: they are no evidence.
+    """
+    first = text.partition("\n")[0]
+    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in first else ","))
+    points = []
+    for row in rows if text.endswith("\n") else rows[:-1]:
+        try:
+            place, value = float(row[x] or "nan"), sign * float(row[y] or "nan")
+        except (KeyError, TypeError, ValueError):
+            continue
+        if math.isfinite(place) and math.isfinite(value):
+            points.append((place, value))
+    return sorted(points)
+
+
+def hopeless(curve: Sequence[Point], incumbent: Sequence[Point]) -> float | None:
+    """The share of the run at which two looks in a row found it behind; None while there is hope.
+
+    `incumbent` is a whole run's curve, `curve` what there is so far of another's at the same seed.
+    """
+    if not curve or not incumbent:
+        return None
+    end = incumbent[-1][0]
+    reached = [share for share in LOOKS if curve[-1][0] >= share * end]
+    looks = [_behind(curve, incumbent, share * end, end) for share in reached]
+    for share, before, now in zip(reached[1:], looks, looks[1:], strict=False):
+        if before and now:
+            return share
+    return None
+
+
+def _behind(curve: Sequence[Point], incumbent: Sequence[Point], place: float, end: float) -> bool:
+    """Whether every point of the last stretch before `place` is worse than every point of the incumbent's
+    from the same stretch before two thirds of `place` on."""
+    width = WINDOW * end
+    recent = _between(curve, place - width, place)
+    known = _between(incumbent, LAG * place - width, end)
+    passed = _between(incumbent, LAG * place - width, LAG * place)
+    return min(len(recent), len(passed)) >= LEAST and min(recent) > max(known)
+
+
+def _between(points: Sequence[Point], after: float, until: float) -> list[float]:
+    places = [place for place, _ in points]
+    return [value for _, value in points[bisect_right(places, after) : bisect_right(places, until)]]

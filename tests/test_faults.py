@@ -1,0 +1,79 @@
+"""A fault of the machine's costs a second try; a crash of the experiment's own costs the run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import Ar, git, run
+
+from ar import faults
+from ar.campaign import Campaign
+from ar.history import find
+from ar.program import load
+from ar.records import Experiment, Proposal, Status
+from ar.repo import Repo
+
+WORK = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("OSError: [Errno 28] No space left on device: 'x'", "the disk was full"),
+        ("torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", "the GPU"),
+        ("RuntimeError: No CUDA GPUs are available", "the GPU was not available"),
+        ("CUDA error: uncorrectable ECC error encountered", "the GPU was not available"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB", ""),
+        ("RuntimeError: CUDA error: device-side assert triggered", ""),
+        ("MemoryError", ""),
+        ("Killed", ""),
+        ("", ""),
+        ("No space left on device\n" + "and then it went on\n" * 30, ""),
+    ],
+)
+def test_what_a_log_says_of_the_machine(text: str, fault: str) -> None:
+    assert faults.said(text).startswith(fault)
+    assert bool(faults.said(text)) is bool(fault)
+
+
+def run_one(root: Path, command: str, sandbox: str = "off") -> Experiment:
+    """One candidate's run, with a command put in front of the stage's."""
+    program = (root / "program.md").read_text()
+    (root / "program.md").write_text(program.replace("budget:", f"sandbox: {{kind: {sandbox}}}\nbudget:"))
+    stage = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(stage.replace("cmd: awk", f"cmd: {command} && awk"))
+    run(root, "git", "commit", "-qam", "Another command")
+    campaign = Campaign(Repo.open(root), load(root))
+    _, name = campaign.submit(campaign.check(Proposal("Try x", "", "optuna", params={"x": 2.0})))
+    run(root, sys.executable, "-c", WORK)
+    return find(campaign.history(), name)[1]
+
+
+def test_a_run_killed_from_outside_is_tried_once_more(project: Path, tmp_path: Path, ar: Ar) -> None:
+    mark = tmp_path / "mark"
+    ended = run_one(project, f"if test ! -e {mark}; then touch {mark}; kill -9 $$; fi")
+    assert ended.status is Status.SUCCEEDED
+    assert ended.note and ended.note.retried == "it was killed from outside (SIGKILL)"
+    assert "after a first try in which it was killed" in ar(project, "log", ended.name).stdout
+    assert git(project, "for-each-ref", "refs/ar") == ""
+
+
+def test_a_fault_that_comes_again_is_a_crash(project: Path) -> None:
+    ended = run_one(project, "kill -9 $$", sandbox="auto")
+    assert ended.status is Status.CRASHED
+    assert ended.note and ended.note.retried == "it was killed from outside (SIGKILL)"
+    campaign = Campaign(Repo.open(project), load(project))
+    history = campaign.history()
+    ledger = campaign.ledger(history, find(history, ended.name)[0])
+    assert (ledger.spent, history.sigma) == (1, None)
+    assert ledger.candidate and [one.crashed for one in ledger.candidate.runs] == [True]
+
+
+def test_a_crash_of_its_own_is_not_tried_again(project: Path, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    ended = run_one(project, f"echo x >> {count} && exit 3")
+    assert ended.status is Status.CRASHED
+    assert ended.note and ended.note.retried == ""
+    assert count.read_text() == "x\n"

@@ -1,0 +1,150 @@
+"""A hopeless run is ended while it runs, by a curve that it writes itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import Ar, run
+
+from ar.campaign import Campaign
+from ar.errors import BadProgram
+from ar.history import find
+from ar.judge import Kind
+from ar.lookout import read_inside
+from ar.program import load, parse
+from ar.records import Attempt, Experiment, Proposal, Status
+from ar.repo import Repo
+
+WORK = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
+# A loss that falls to (x - 3)²; where x is 6, the second half of the run would take most of a minute.
+FIT = """\
+/^x:/ {x = $2}
+/^seed:/ {seed = $2}
+END {
+  print "tokens,loss" > "loss.csv"
+  for (i = 1; i <= 100; i++) {
+    loss = (x - 3) ^ 2 + 5 / i + 0.01 * ((i * 7919 + seed) % 11)
+    printf("%d,%.4f\\n", i, loss) > "loss.csv"
+    fflush("loss.csv")
+    if (x == 6 && i == 60) system("sleep SLOW")
+  }
+  printf("{\\"val_loss\\": %.6f}\\n", loss) > "m.json"
+  printf("cost: 1\\n") > "c.yaml"
+}
+"""
+
+
+@pytest.fixture
+def curved(project: Path) -> Path:
+    """The project with a loss curve, and its baseline measured once."""
+    (project / "fit.awk").write_text(FIT.replace("SLOW", "45"))
+    pipeline = (project / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(pipeline + "    plots:\n    - loss.csv: {cache: false}\n")
+    program = (project / "program.md").read_text()
+    (project / "program.md").write_text(
+        program.replace("seed: seed", 'early_stop: {curve: "loss.csv:loss", x: tokens}\nseed: seed')
+    )
+    run(project, "dvc", "repro", "-q")
+    run(project, "git", "add", "-A")
+    run(project, "git", "commit", "-qm", "Write a curve")
+    campaign = Campaign(Repo.open(project), load(project))
+    campaign.measure_incumbent(campaign.history(), 1)
+    run(project, sys.executable, "-c", WORK)
+    return project
+
+
+def tried(root: Path, x: float) -> tuple[Campaign, Attempt, Experiment]:
+    campaign = Campaign(Repo.open(root), load(root))
+    _, name = campaign.submit(campaign.check(Proposal(f"x {x}", "", "optuna", params={"x": x})))
+    run(root, sys.executable, "-c", WORK)
+    return campaign, *find(campaign.history(), name)
+
+
+def test_a_hopeless_run_is_cancelled_and_discarded(curved: Path, ar: Ar) -> None:
+    began = time.monotonic()
+    campaign, attempt, ended = tried(curved, 6.0)
+    assert time.monotonic() - began < 40
+    assert ended.status is Status.CANCELLED
+    words = "hopeless: at 55% of the run its loss had not come to where the incumbent was at 37%"
+    assert ended.note and words in ended.note.reason
+    action = campaign.step(campaign.history(), attempt)
+    assert action.kind is Kind.DISCARD
+    assert action.reason.startswith(f"A run was cancelled: {words}")
+    campaign.record(attempt, action.verdict)
+    attempts = json.loads(ar(curved, "show", "--json").stdout)["attempts"]
+    shown = next(one for one in attempts if one["name"] == attempt.name)
+    assert (shown["outcome"], shown["value"]) == ("cancelled", None)
+    assert "1 cancelled" in ar(curved, "show").stdout
+    assert campaign.ledger(campaign.history(), None).spent == 2
+
+
+def test_a_run_that_may_still_win_runs_to_its_end(curved: Path) -> None:
+    assert tried(curved, 2.5)[2].status is Status.SUCCEEDED
+
+
+@pytest.mark.slow
+def test_without_early_stop_nothing_is_ended(curved: Path) -> None:
+    (curved / "fit.awk").write_text(FIT.replace("SLOW", "4"))
+    program = (curved / "program.md").read_text()
+    (curved / "program.md").write_text(
+        program.replace('early_stop: {curve: "loss.csv:loss", x: tokens}\n', "")
+    )
+    run(curved, "git", "commit", "-qam", "Switch it off")
+    campaign = Campaign(Repo.open(curved), load(curved))
+    campaign.measure_incumbent(campaign.history(), 1)
+    run(curved, sys.executable, "-c", WORK)
+    assert tried(curved, 6.0)[2].status is Status.SUCCEEDED
+
+
+def test_only_a_fresh_plain_file_inside_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "workspace"
+    root.mkdir()
+    began = time.time_ns() - 10**9
+    (tmp_path / "secret").write_text("1,2\n")
+    (root / "link").symlink_to(tmp_path / "secret")
+    (root / "folder").symlink_to(tmp_path)
+    os.mkfifo(root / "pipe")
+    (root / "plain").write_text("1,2\n")
+    assert read_inside(root, "plain", began) == b"1,2\n"
+    for file in ("link", "folder/secret", "../secret", "pipe", "missing", "."):
+        assert read_inside(root, file, began) == b""
+    assert read_inside(root, "plain", time.time_ns() + 10**9) == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{curve: 'loss.csv:loss'}", "early_stop.x is missing"),
+        ("{curve: loss.csv, x: step}", "should name file and key"),
+        ("{curve: 'loss.json:loss', x: step}", "not in a .csv or .tsv file"),
+        ("{curve: 'loss.csv:loss', x: step, way: up}", "unknown key 'early_stop.way'"),
+        ("{curve: 'loss.csv:loss', x: step, direction: up}", "direction"),
+        ("{curve: '../loss.csv:loss', x: step}", "inside the project"),
+    ],
+)
+def test_what_program_md_may_not_say(text: str, words: str) -> None:
+    with pytest.raises(BadProgram, match=words):
+        parse(f"---\nobjective: m.json:loss\nearly_stop: {text}\n---\n")
+
+
+def test_what_it_may_say() -> None:
+    text = "{curve: 'a/loss.tsv:acc', x: step, direction: maximize}"
+    found = parse(f"---\nobjective: m.json:loss\nearly_stop: {text}\n---\n").early_stop
+    assert found and (str(found.curve), found.curve.direction, found.x) == (
+        "a/loss.tsv:acc",
+        "maximize",
+        "step",
+    )
+    assert parse("---\nobjective: m.json:loss\n---\n").early_stop is None
+
+
+def test_the_doctor_looks_for_the_curve(curved: Path, ar: Ar) -> None:
+    assert "by loss.csv:loss" in ar(curved, "doctor", check=False).stdout
+    program = (curved / "program.md").read_text()
+    (curved / "program.md").write_text(program.replace("loss.csv:loss", "lost.csv:loss"))
+    assert "no stage declares lost.csv" in ar(curved, "doctor", check=False).stdout
