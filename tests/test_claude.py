@@ -45,7 +45,7 @@ class Asked:
         if "budget" in kwargs:
             self.program = replace(self.program, budget=kwargs.pop("budget"))
         self.said: list[str] = []
-        self.line = Line(say=self.said.append)
+        self.line = Line(say=self.said.append, tell=self.said.append)
         self.agent = make(replace(SPEC, **kwargs), self.repo, self.line)
 
     def briefing(self, *refused: str) -> Briefing:
@@ -79,7 +79,7 @@ def test_it_looks_around_and_proposes(project: Path, monkeypatch: pytest.MonkeyP
     assert "* fit.awk" in last_result(server.requests[1])
     assert "Find the floor of the bowl." in server.requests[0]["system"][1]["text"]
     assert KEY in server.headers[0].get("x-api-key", server.headers[0].get("authorization", ""))
-    assert any("reads fit.awk" in words for words in asked.said)
+    assert "reads fit.awk" in asked.said
 
 
 def test_what_it_cost_is_on_the_account_and_on_the_proposal(

@@ -30,6 +30,7 @@ SNAPSHOT = Snapshot(
     elapsed=4000,
     hours_left=3.44,
     agent="optuna",
+    asking="claude: reads model/gpt.py",
 )
 EMPTY = Snapshot()
 
@@ -91,6 +92,18 @@ def test_plain_is_silent_after_an_event_and_when_nothing_runs() -> None:
     clock.seconds = 60.0
     view.update(EMPTY)
     assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_plain_gives_a_sign_of_life_while_an_agent_thinks() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with PlainView(stream, clock) as view:
+        clock.seconds = 11
+        view.update(Snapshot(phase="searching", asking="claude: reads model/gpt.py"))
+    assert "searching | claude: reads model/gpt.py | " in stream.getvalue()
+
+
+def test_frame_says_what_agents_do() -> None:
+    assert "claude: reads model/gpt.py" in draw(SNAPSHOT, 80)
 
 
 def test_heartbeat_says_what_runs_and_how_far_it_is() -> None:

@@ -553,7 +553,7 @@ def _line_to_user() -> Line:
     from ar.text import one_line
 
     def say(words: str) -> None:
-        click.echo(click.style(redact(one_line(words)), dim=True), err=True)
+        click.echo(click.style(f"… {redact(one_line(words))}", dim=True), err=True)
 
     return Line(say=say, tell=say)
 

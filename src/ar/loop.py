@@ -475,7 +475,7 @@ class Loop:
 
     def _snapshot(self, history: History) -> Snapshot:
         shown = snapshot(self.campaign, history, self.began, self.limits)
-        return replace(shown, agent=self.asking.words or shown.agent)
+        return replace(shown, asking=redact(self.asking.words))
 
 
 def _all(history: History) -> tuple[Attempt, ...]:

@@ -73,7 +73,8 @@ class Snapshot:
         best, baseline: level of the branch now and at first, each with its uncertainty; may be empty.
         spent, budget: runs.
         elapsed: seconds since the loop began.
-        agent: who proposes, and what it is doing if that takes long.
+        agent: who proposes.
+        asking: what agents that take their time are doing.
     """
 
     running: tuple[Running, ...] = ()
@@ -87,6 +88,7 @@ class Snapshot:
     elapsed: float = 0.0
     hours_left: float | None = None
     agent: str = ""
+    asking: str = ""
 
 
 class View(Protocol):
@@ -144,7 +146,7 @@ class PlainView:
         self._stream.flush()
 
     def update(self, snapshot: Snapshot) -> None:
-        if snapshot.running and self._now() - self._quiet_since >= HEARTBEAT:
+        if (snapshot.running or snapshot.asking) and self._now() - self._quiet_since >= HEARTBEAT:
             self.event(heartbeat(snapshot))
 
 
@@ -152,6 +154,7 @@ def heartbeat(snapshot: Snapshot) -> str:
     """One line that says what runs and how far the campaign is."""
     parts = [one_line(snapshot.phase)]
     parts += [f"{shorten_middle(one_line(run.name), 40)} {_progress(run)}" for run in snapshot.running]
+    parts.append(shorten_middle(one_line(snapshot.asking), 120))
     if snapshot.best:
         parts.append(f"now {one_line(snapshot.best)}")
     parts.append(_budget(snapshot))
@@ -200,8 +203,11 @@ def frame(snapshot: Snapshot, width: int, height: int = 24) -> RenderableType:
     from rich.text import Text
 
     parts: list[RenderableType] = [Rule(style="dim"), _headline(snapshot), _levels(snapshot), Text()]
+    height -= bool(snapshot.asking)
     jobs = max(1, height - 14)
     parts.append(_runs(snapshot, jobs, width))
+    if snapshot.asking:
+        parts.append(_line(snapshot.asking, "dim"))
     if snapshot.verdicts and height >= 16:
         shown = snapshot.verdicts[-max(1, min(VERDICTS, height - 12 - min(jobs, len(snapshot.running)))) :]
         parts += [Text(), _verdicts(shown, width)]

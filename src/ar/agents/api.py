@@ -133,7 +133,7 @@ class Api:
                 self.line.say(
                     f"{error.message}; asking again in {span(delay)} (try {attempt + 1} of {TRIES})"
                 )
-                self.line.say(f"waits before asking again: {error.message}")
+                self.line.say("waits before asking again")
                 self.line.wait(delay)
                 pause = min(2 * pause, _LONGEST_PAUSE)
         raise AssertionError("the last try returned or raised")

@@ -95,7 +95,7 @@ class _Talk:
         """Answer Claude's questions until it proposes."""
         faults = 0
         for number in range(1, MAX_ANSWERS + 1):
-            line.say(f"waiting for answer {number} of Claude ({self.api.spent.tokens:,} tokens so far)")
+            line.say(f"waits for answer {number} ({self.api.spent.tokens:,} tokens so far)")
             try:
                 answer = self.api.ask(self.system, TOOLS, self._cached())
             except Malformed as error:
@@ -106,7 +106,7 @@ class _Talk:
                 faults += 1
                 if faults == _MAX_FAULTS:
                     raise AgentFailed(f"Claude gave no usable answer {faults} times: {problem}", passing=True)
-                line.tell(problem)
+                line.tell(f"is told: {problem}")
                 self._add("user", [_text(problem)])
                 continue
             faults = 0
@@ -146,7 +146,7 @@ class _Talk:
             if name == "propose" and found is not None:
                 results.append(_result(call["id"], "One proposal at a time.", failed=True))
                 continue
-            line.say(f"Claude: {_words(name, given)}")
+            line.say(_words(name, given))
             try:
                 if name == "propose":
                     found = call["id"], self.tools.proposal(given)
@@ -211,7 +211,15 @@ def _result(call: str, text: str, failed: bool = False) -> dict[str, Any]:
 
 def _words(name: str, given: Any) -> str:
     """A tool call in a few words."""
-    verbs = {"read_file": "reads", "show_experiment": "opens", "search_code": "looks for"}
+    verbs = {
+        "read_file": "reads",
+        "show_experiment": "opens",
+        "search_code": "looks for",
+        "list_files": "lists the files",
+        "history": "goes through the history",
+        "try_edit": "tries an edit",
+        "propose": "proposes",
+    }
     keys = {"read_file": "path", "show_experiment": "name", "search_code": "text", "propose": "title"}
     what = given.get(keys.get(name, ""), "") if isinstance(given, dict) else ""
-    return shorten_middle(one_line(f"{verbs.get(name, name.replace('_', ' '))} {what}").strip(), 80)
+    return shorten_middle(one_line(f"{verbs.get(name, name)} {what}").strip(), 80)
