@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: help setup demo test test-all lint format bench clean
+.PHONY: help setup demo test test-all lint format bench docs clean
 
 help:
 	@echo "make demo      a real campaign on the nanochat lab, in a scratch clone under demo/ (about 5 minutes)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all  the tests, the long ones too"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks that README quotes"
+	@echo "make docs      docs/commands.md, from the commands"
 
 setup: $(READY)
 
@@ -47,6 +48,9 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/judge_campaigns.py
+
+docs: $(READY)
+	$(BIN)/python scripts/commands.py
 
 clean:
 	rm -rf demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -28,7 +28,7 @@ RANKS = {
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
         *("claims", "slots", "outcomes", "recovery", "stop"),
         *("crew", "promote", "spend", "turns", "integrity", "lookout", "faults", "scratch"),
-        *("merging", "advance"),
+        *("merging", "advance", "share"),
         *(f"agents.{name}" for name in ("prompt", "tools", "unseen", "api", "claude")),
         *(f"agents.{name}" for name in ("human", "command", "transcript")),
     ],

@@ -274,7 +274,10 @@ class Campaign:
         return Candidate(self._runs(own), self._runs(base), simplification=simpler)
 
     def _runs(self, experiments: Sequence[Experiment]) -> tuple[Run, ...]:
-        return tuple(self._run(item) for item in experiments if item.status.ended)
+        """The runs that ended; of one seed measured twice, in two clones, the first."""
+        ended = [item for item in experiments if item.status.ended]
+        first = {_seed_or_name(item): item for item in reversed(ended)}
+        return tuple(self._run(item) for item in ended if first[_seed_or_name(item)] is item)
 
     def _run(self, experiment: Experiment) -> Run:
         value = reading.objective(experiment, self.program)
@@ -412,6 +415,10 @@ class Campaign:
             return ""
         unseen = Campaign(self.repo, replace(self.program, objective=self.program.holdout), self.pipeline)
         return judge.overfitted(unseen.ledger(history, attempt))
+
+
+def _seed_or_name(run: Experiment) -> int | str:
+    return run.name if run.seed is None else run.seed
 
 
 def _means(

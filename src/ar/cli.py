@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ar.proposal import Change
     from ar.records import Attempt, Experiment, History, Proposal
     from ar.restack import Composite
+    from ar.share import Moved
     from ar.stack import Result
 
 SOME_REFUSED = 3  # exit code of `ar next --series` where not all of it was queued
@@ -491,6 +492,62 @@ def revert(name: str, dry_run: bool) -> None:
     _echo_change(campaign, change, queued)
     if queued:
         click.echo("To run and judge it: ar run -n 0")
+
+
+_remote = click.argument("remote", required=False)
+
+
+@cli.command()
+@_remote
+def push(remote: str | None) -> None:
+    """Share experiments, verdicts and accounts on a git remote (default: the branch's, or origin).
+
+    The branch itself goes with git push, what DVC caches with dvc push.
+    """
+    from ar import share
+
+    campaign = _campaign()
+    name = share.remote_of(campaign.repo, remote)
+    click.echo(f"Pushing to {name} …", err=True)
+    moved = share.push(campaign.repo, name)
+    click.echo(f"Pushed {_counted(moved)} to {name}.")
+    _tell_left(campaign, moved, "git push", "dvc push")
+
+
+@cli.command()
+@_remote
+def pull(remote: str | None) -> None:
+    """Bring in what others pushed there; nothing of yours is overwritten.
+
+    Winners of others can then be tried on your branch: ar stack.
+    """
+    from ar import share
+
+    campaign = _campaign()
+    name = share.remote_of(campaign.repo, remote)
+    click.echo(f"Pulling from {name} …", err=True)
+    moved = share.pull(campaign.repo, name)
+    click.echo(f"Pulled {_counted(moved)} from {name}.")
+    _tell_left(campaign, moved, "", "dvc pull")
+
+
+def _counted(moved: Moved) -> str:
+    parts = ((moved.experiments, "experiment"), (moved.notes, "note"))
+    return " and ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in parts)
+
+
+def _tell_left(campaign: Campaign, moved: Moved, branch: str, cache: str) -> None:
+    """What does not travel with a push or a pull, and what goes for it."""
+    from ar.history import read_layout
+
+    for clash in moved.clashes:
+        click.echo(f"Left alone: {clash} is another experiment there.", err=True)
+    cached = sorted(read_layout(campaign.repo, "HEAD").cached)
+    if branch:
+        click.echo(f"The branch goes with: {branch}")
+    if cached:
+        names = ", ".join(cached[:3]) + (" and more" if len(cached) > 3 else "")
+        click.echo(f"What DVC caches ({names}) goes with: {cache}")
 
 
 @cli.command()

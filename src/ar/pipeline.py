@@ -43,6 +43,7 @@ class Layout:
     Args:
         stages: names, in file order.
         outputs: every output path: outs, metrics and plots.
+        cached: outputs that DVC keeps in its cache, and git does not.
         inputs: what stages depend on and no stage makes.
         metrics, params: the files that hold them.
         plots: files and folders with curves.
@@ -51,6 +52,7 @@ class Layout:
     stages: tuple[str, ...] = ()
     outputs: frozenset[str] = frozenset()
     inputs: frozenset[str] = frozenset()
+    cached: frozenset[str] = frozenset()
     metrics: tuple[str, ...] = ()
     params: tuple[str, ...] = ()
     plots: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
     stages = declared.get("stages") or {}
     outputs, metrics, params, plots = set(), [], [], []
     inputs: set[str] = set()
+    cached: set[str] = set()
     for stage in stages.values():
         if not isinstance(stage, dict):
             continue
@@ -69,6 +72,9 @@ def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
         for kind in ("outs", "metrics", "plots"):
             paths = [_from_wdir(stage, _path_of(item)) for item in body.get(kind) or []]
             outputs.update(paths)
+            cached.update(
+                path for path, item in zip(paths, body.get(kind) or [], strict=True) if _is_cached(item)
+            )
             if kind == "metrics":
                 metrics += paths
             elif kind == "plots":
@@ -86,6 +92,7 @@ def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
         stages=tuple(str(name) for name in stages),
         outputs=frozenset(path for path in outputs if "${" not in path),
         inputs=frozenset(path for path in inputs - outputs if "${" not in path),
+        cached=frozenset(path for path in cached if "${" not in path),
         metrics=tuple(dict.fromkeys(path for path in metrics if "${" not in path)),
         params=tuple(dict.fromkeys(path for path in params if "${" not in path)),
         plots=tuple(dict.fromkeys(path for path in plots if "${" not in path)),
@@ -105,6 +112,11 @@ def _from_wdir(stage: Any, path: str) -> str:
     body = stage.get("do", stage) if isinstance(stage, dict) else {}
     folder = str(body.get("wdir") or ".") if isinstance(body, dict) else "."
     return path if folder == "." else posixpath.normpath(f"{folder}/{path}")
+
+
+def _is_cached(item: Any) -> bool:
+    options = next(iter(item.values())) if isinstance(item, dict) else None
+    return not isinstance(options, dict) or options.get("cache", True) is not False
 
 
 def _path_of(item: Any) -> str:

@@ -239,7 +239,6 @@ class Note(Record):
         retried: the fault of the machine's that ended a first try, where this is the second.
         log: tail of what the run printed, escapes and control characters removed.
         verdict: the judge's last word on the candidate this run belongs to.
-        promoted: the merge commit that took it into the branch.
         seconds: wall time of its stage commands; None where none was started.
         cpu_seconds, peak_memory_mb: of the stages' whole process trees, in s and MB (10⁶ bytes).
         gpu_memory_mb, gpu_percent: most memory in use on its GPU, and the share of time that was at work.
@@ -254,7 +253,6 @@ class Note(Record):
     retried: str = ""
     log: str = ""
     verdict: Verdict | None = None
-    promoted: str = ""
     seconds: float | None = None
     cpu_seconds: float | None = None
     peak_memory_mb: float | None = None

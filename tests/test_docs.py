@@ -1,0 +1,51 @@
+"""The documents agree with the code."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import run
+
+from ar import refs
+from ar.cli import cli
+from ar.messages import Message
+from ar.records import Note, Spend, Verdict
+
+ROOT = Path(__file__).parents[1]
+CONCEPTS = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+
+
+def test_the_command_reference_is_what_the_commands_print() -> None:
+    assert run(ROOT, sys.executable, "scripts/commands.py", "--check").returncode == 0
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## ar (\S+)$", page, re.MULTILINE) == sorted(cli.commands)
+
+
+def test_every_trailer_of_an_experiment_is_explained() -> None:
+    everything = Message(
+        *("title", "body", "claude", "abc", 1, "parent", "d8", "-0.1", True, Spend(1, 0, 1)),
+        audit=True,
+        stack=("a", "b"),
+        reverts="c",
+    )
+    written = re.findall(r"^(Ar-[A-Za-z]+):", str(everything), re.MULTILINE)
+    assert len(written) >= 10
+    assert [name for name in written if f"| `{name}` |" not in CONCEPTS] == []
+
+
+@pytest.mark.parametrize(
+    "name", [refs.NOTES, refs.SPEND, refs.PROMOTING, refs.QUEUE, refs.RUNNING, refs.EXPS]
+)
+def test_every_ref_is_explained(name: str) -> None:
+    assert f"`{name}" in CONCEPTS
+
+
+def test_every_key_of_a_note_is_explained() -> None:
+    keys = [
+        *Note.__dataclass_fields__,
+        *(set(Verdict.__dataclass_fields__) - {"sigma", "df", "paired", "needed"}),
+    ]
+    assert [key for key in keys if f"`{key}`" not in CONCEPTS] == []
