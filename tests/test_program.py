@@ -52,6 +52,9 @@ def test_a_metric_may_be_given_as_text() -> None:
         (GOOD + "scope: {params: [lr]}\nsearch: {lr: [1]}\n", "one choice only"),
         (GOOD + "scope: {params: [seed]}\nseed: seed\nsearch: {seed: [1, 2]}\n", "is the seed"),
         (GOOD + "scope: {files: [/etc/*]}\n", "inside the project"),
+        (GOOD + "sandbox: bwarp\n", "did you mean 'bwrap'"),
+        (GOOD + "sandbox: {memory: 24 gigs}\n", "should be a size such as 500MB"),
+        (GOOD + "sandbox: {memmory: 1GB}\n", "did you mean 'memory'"),
         (GOOD + "a: [\n", "not YAML: line"),
         ("- a\n", "should be a mapping"),
     ],
@@ -80,3 +83,13 @@ def test_scope_covers_groups_not_prefixes_of_words() -> None:
 )
 def test_durations(text: object, value: float) -> None:
     assert seconds(text, "x") == value
+
+
+def test_a_sandbox_is_named_or_described() -> None:
+    assert parse(_program(GOOD)).sandbox.kind == "auto"
+    assert parse(_program(GOOD + "sandbox: {env: [HF_HOME]}\n")).sandbox.kind == "auto"
+    for text, kind in (("bwrap", "bwrap"), ("off", "off"), ("{kind: off}", "off"), ('"auto"', "auto")):
+        assert parse(_program(GOOD + f"sandbox: {text}\n")).sandbox.kind == kind
+    found = parse(_program(GOOD + "sandbox: {memory: 1.5GB, disk: 2000000, processes: 8, read: [/data]}\n"))
+    assert found.sandbox.memory == 1_500_000_000
+    assert (found.sandbox.disk, found.sandbox.processes, found.sandbox.read) == (2_000_000, 8, ("/data",))

@@ -57,7 +57,7 @@ class Watch:
     def look(self) -> tuple[str, float]:
         """What is too much, in words, or nothing; and the seconds until the next look."""
         began = time.monotonic()
-        pids = descendants(os.getpid())
+        pids = descendants(os.getpid(), self.limits.processes + 1)
         reason = self._processes(pids) or self._memory(pids)
         if not reason and began >= self._disk_due:
             reason = self.disk()
@@ -100,11 +100,11 @@ class Watch:
         return held
 
 
-def descendants(pid: int) -> list[int]:
-    """Children of a process, their children, and so on."""
+def descendants(pid: int, most: int = 10**9) -> list[int]:
+    """Children of a process, their children, and so on; enough is found when there are `most`."""
     found: list[int] = []
     waiting = [pid]
-    while waiting:
+    while waiting and len(found) < most:
         children = children_of(waiting.pop())
         found += children
         waiting += children
@@ -141,6 +141,17 @@ def proportional(pids: Iterable[int]) -> tuple[int, int]:
                 elif line.startswith(b"Pss_Shmem:"):
                     shared += int(line.split()[1]) * 1024
     return private, shared
+
+
+def spent(pids: Iterable[int]) -> tuple[float, int]:
+    """Seconds of processor time of processes and their dead children, and the bytes that the largest held."""
+    ticks = peak = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            ticks += sum(map(int, _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[11:15]))
+            status = _read(f"/proc/{pid}/status").partition(b"VmHWM:")[2]
+            peak = max(peak, int(status.split()[0]) * 1024)
+    return ticks / os.sysconf("SC_CLK_TCK"), peak
 
 
 def usage(folder: Path | str) -> int:

@@ -1,0 +1,301 @@
+"""What is in force where, what bubblewrap is told, what is too much, what a stage may leave in its folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import Ar, git, run
+
+from ar import footprint, output, sandbox, watch
+from ar.program import Sandbox
+
+NEEDED = ("awk", "cat", "chmod", "cp", "dvc", "env", "git", "ls", "mkdir", "python", "rm", "sh", "uname")
+
+
+@pytest.fixture
+def without_bwrap(tmp_path: Path) -> dict[str, str]:
+    """An environment whose PATH has all that a run needs, but no bubblewrap."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in NEEDED:
+        if place := shutil.which(name):
+            (folder / name).symlink_to(place)
+    return {**os.environ, "PATH": str(folder)}
+
+
+ONE = """
+import sys
+from pathlib import Path
+from ar.repo import Repo
+from ar.worker import Worker
+Worker(Repo.open(Path(sys.argv[1]))).run_next()
+"""
+
+
+def _run_one(project: Path, ar: Ar, env: dict[str, str] | None = None) -> tuple[str, str]:
+    """Let the agent propose one experiment and a worker run it. Returns its status and log."""
+    ar(project, "next")
+    run(project, sys.executable, "-c", ONE, str(project), env=env)
+    name = git(project, "for-each-ref", "refs/exps", "--format=%(refname)").rpartition("/")[2]
+    text = ar(project, "log", name).stdout
+    return text.partition("status")[2].split()[0], text
+
+
+def _set(project: Path, kind: str) -> None:
+    program = project / "program.md"
+    program.write_text(
+        program.read_text().replace("budget: {runs: 200,", f"sandbox: {kind}\nbudget: {{runs: 1,")
+    )
+
+
+def test_asked_for_and_not_installed_is_refused(project: Path, ar: Ar, without_bwrap: dict[str, str]) -> None:
+    _set(project, "bwrap")
+    done = ar(project, "run", "-n", "0", "--plain", check=False, env=without_bwrap)
+    assert done.returncode == 2
+    assert "program.md asks for sandbox: bwrap, but bubblewrap is not installed" in done.stderr
+    assert "apt-get install bubblewrap" in done.stderr
+    examined = ar(project, "doctor", check=False, env=without_bwrap)
+    assert examined.returncode == 2
+    assert "apt-get install bubblewrap" in examined.stdout
+
+
+def test_auto_warns_once_and_goes_on(project: Path, ar: Ar, without_bwrap: dict[str, str]) -> None:
+    _set(project, "auto")
+    done = ar(project, "run", "-n", "0", "--plain", env=without_bwrap)
+    assert done.stdout.count("sandbox: off (bubblewrap is not installed)") == 1
+    assert ar(project, "doctor", env=without_bwrap).returncode == 0
+    assert _run_one(project, ar, without_bwrap)[0] == "succeeded"
+
+
+def test_bubblewrap_that_may_not_do_its_work_counts_as_none(
+    project: Path, ar: Ar, without_bwrap: dict[str, str]
+) -> None:
+    fake = Path(without_bwrap["PATH"]) / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    text = ar(project, "doctor", env=without_bwrap).stdout
+    assert "does not work here: bwrap: setting up uid map: Permission denied" in " ".join(text.split())
+
+
+@pytest.fixture
+def wall() -> sandbox.Wall:
+    found = sandbox.find(Sandbox())
+    if not found.program:
+        pytest.skip(f"no sandbox on this machine: {found.why}")
+    return found
+
+
+def test_what_is_listed_can_be_read_and_nothing_beside_it(
+    wall: sandbox.Wall, project: Path, ar: Ar, tmp_path: Path
+) -> None:
+    for name in ("listed", "beside"):
+        (tmp_path / f"{name} ü").mkdir()
+        (tmp_path / f"{name} ü" / "x").write_text(f"{name} was read")
+    listed, beside = (tmp_path / f"{name} ü" / "x" for name in ("listed", "beside"))
+    pipeline = project / "dvc.yaml"
+    command = f"cat '{beside}' || git rev-parse HEAD && cat '{listed}' && awk -f"
+    pipeline.write_text(pipeline.read_text().replace("awk -f", command))
+    run(project, "git", "commit", "-qam", "Read data")
+    _set(project, f"{{read: ['{listed.parent}']}}")
+    _, log = _run_one(project, ar)
+    assert "listed was read" in log
+    assert "beside was read" not in log
+    assert git(project, "rev-parse", "HEAD") in log
+
+
+def test_a_project_in_a_subfolder_behind_a_link(
+    wall: sandbox.Wall, template: Path, tmp_path: Path, ar: Ar
+) -> None:
+    top = tmp_path / "größe 2" / "repo"
+    top.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(top)
+    run(top, "git", "init", "-q")
+    shutil.copytree(template, top / "sub", ignore=shutil.ignore_patterns(".git", "tmp", "cache"))
+    (top / "sub" / "program.md").write_text(
+        "---\nobjective: 'm.json:val_loss'\nseed: seed\nscope: {params: [x]}\nsearch: {x: [1, 2]}\n"
+        "sandbox: bwrap\n---\n"
+    )
+    run(top, "git", "add", "-A")
+    run(top, "git", "commit", "-qm", "Start")
+    assert _run_one(tmp_path / "link" / "sub", ar)[0] == "succeeded"
+
+
+def test_what_programs_need_is_readable_and_no_home_is(
+    wall: sandbox.Wall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, root = tmp_path / "home", tmp_path / "home" / "project"
+    (home / "tools" / "bin").mkdir(parents=True)
+    (root / ".git").mkdir(parents=True)
+    (root / ".dvc").mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(home / "tools" / "bin"), str(home), "/usr/bin", "/"]))
+    limits = sandbox.limits(Sandbox(), root, 0.5)
+    argv = sandbox.command(wall, Sandbox(), root, root / ".dvc", root, "/cache", limits)
+    bound = {argv[place + 1] for place, word in enumerate(argv) if "bind" in word}
+    assert {sys.prefix, sys.base_prefix} - {"/usr"} <= bound
+    assert str(home / "tools" / "bin") in bound
+    assert not {"/", str(home), str(tmp_path)} & bound
+
+
+def test_limits_are_shares_of_the_machine(tmp_path: Path) -> None:
+    whole, half = (sandbox.limits(Sandbox(), tmp_path, share) for share in (1.0, 0.5))
+    assert half.memory == pytest.approx(whole.memory / 2, rel=0.01)
+    given = sandbox.limits(Sandbox(memory=5, processes=6, disk=7), tmp_path, 0.5)
+    assert (given.memory, given.processes, given.disk) == (5, 6, 7)
+
+
+# -- what a stage leaves -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "folder"
+    for path in (".git/HEAD", ".dvc/config", "sub/.dvc/config", "src/a.py", "src/out/old", "notes.txt"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("x")
+    (tmp_path / "secret").write_text("secret")
+    (root / "data").symlink_to(tmp_path / "secret")
+    return root
+
+
+def _leave(folder: Path, what: str) -> None:
+    secret = folder.parent / "secret"
+    match what:
+        case "outputs":
+            (folder / "src" / "out" / "old").write_text("y")
+            (folder / "new").write_text("y")
+            (folder / "inner").symlink_to("new")
+            (folder / "twice").hardlink_to(folder / "new")
+            (folder / "notes.txt").write_text("y")
+        case "link":
+            (folder / "new").symlink_to(secret)
+        case "link upwards":
+            (folder / "new").symlink_to("../secret")
+        case "link to a folder":
+            (folder / "src" / "new").symlink_to(folder.parent)
+        case "hard link":
+            (folder / "new").hardlink_to(secret)
+        case "other link":
+            (folder / "data").unlink()
+            (folder / "data").symlink_to(folder.parent)
+        case "pipe":
+            os.mkfifo(folder / "new")
+        case "input":
+            file = folder / "src" / "a.py"
+            times = file.stat()
+            file.write_text("y")
+            os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        case "no input":
+            (folder / "src" / "a.py").unlink()
+        case "other configuration":
+            (folder / "sub").rename(folder / "away")
+            (folder / "sub" / ".dvc").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("outputs", ""),
+        ("link", "a link that leads out of its folder: new"),
+        ("link upwards", "a link that leads out of its folder: new"),
+        ("link to a folder", "a link that leads out of its folder: src/new"),
+        ("other link", "a link that leads out of its folder: data"),
+        ("hard link", "a hard link to a file outside its folder: new"),
+        ("pipe", "neither file nor folder: new"),
+        ("input", "changed src/a.py"),
+        ("no input", "changed src/a.py"),
+        ("other configuration", "changed sub/.dvc"),
+    ],
+)
+def test_what_may_not_be_left_in_the_folder(folder: Path, what: str, says: str) -> None:
+    before = footprint.take(folder)
+    inputs, outputs = [str(folder / "src")], [str(folder / "src" / "out")]
+    assert footprint.complaint(folder, before, inputs, outputs) == ""
+    time.sleep(0.01)  # the clock of the file system ticks in milliseconds
+    _leave(folder, what)
+    found = footprint.complaint(folder, before, inputs, outputs)
+    assert says in found
+    assert bool(says) == bool(found)
+
+
+# -- what a stage prints -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lines", [10, 20_000])
+def test_of_long_output_beginning_and_end_are_kept(tmp_path: Path, lines: int) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    with log.open("ab") as target:
+        command = [sys.executable, "-c", f"for i in range({lines}): print('line', i)"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            funnel = output.Funnel(process.stdout.fileno(), target.fileno(), head=1000, tail=2000)
+            while funnel.pump():
+                time.sleep(0.001)
+                assert log.stat().st_size < 1000 + 3 * 2000 + 100
+    text = log.read_text()
+    assert text.startswith("before\nline 0\n")
+    assert text.endswith(f"line {lines - 1}\n")
+    assert ("left out" in text) == (lines > 1000)
+
+
+def test_bytes_left_out_are_counted(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    log = tmp_path / "log"
+    with log.open("ab") as target:
+        funnel = output.Funnel(reading, target.fileno(), head=10, tail=10)
+        for _ in range(5):
+            os.write(writing, b"0123456789")
+            funnel.pump()
+        os.close(writing)
+        funnel.drain()
+    os.close(reading)
+    assert log.read_text().startswith("0123456789\n… ar: 30 bytes are left out here …\n0123456789")
+
+
+# -- what a stage uses ---------------------------------------------------------------------------------------
+
+
+def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, time\n"
+        "held = b'x' * 60_000_000\n"
+        "for _ in range(4):\n"
+        "    if os.fork() == 0: break\n"
+        "else: print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True
+    ) as it:
+        try:
+            assert it.stdout
+            it.stdout.readline()
+            family = [it.pid, *watch.descendants(it.pid)]
+            assert len(family) == 5
+            assert watch.resident(family) > 5 * 60_000_000
+            assert 60_000_000 < watch.proportional(family)[0] < 120_000_000
+            wide, narrow = (watch.Limits(size, 1000, 10**9) for size in (200_000_000, 50_000_000))
+            assert watch.Watch(wide, tmp_path, 0)._memory(family) == ""
+            assert watch.Watch(narrow, tmp_path, 0)._memory(family) == "it used more than 50 MB of memory"
+        finally:
+            os.killpg(it.pid, 9)
+
+
+def test_empty_files_count_too(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / str(number)).touch()
+    assert watch.usage(tmp_path) >= 300_000
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(999, "999 bytes"), (300e6, "300 MB"), (24e9, "24 GB"), (1.5e12, "1.5 TB")]
+)
+def test_sizes_in_words(count: float, text: str) -> None:
+    assert watch.size(count) == text
