@@ -105,6 +105,12 @@ def test_parameters_outside_the_scope_are_named(measured: Path) -> None:
     name = plant(measured, {"params.yaml": b"x: 2\ny: 0.5\nseed: 3\n"})
     assert flaw(measured, name, narrow) == "y is 0.5, not 0.03 as in the baseline"
     assert flaw(measured, name) == ""
+    # The baseline's run that it is held against has another seed than the branch.
+    repo = Repo.open(measured)
+    runs = Campaign(repo, narrow).history().experiments
+    result = next(one for one in runs if one.name == name)
+    other = next(one for one in runs if one.seed == 2)
+    assert "y is 0.5" in integrity.changed(repo, narrow, result, other.rev)
 
 
 def test_data_that_git_does_not_hold_are_compared_by_their_hash(measured: Path) -> None:
@@ -140,6 +146,8 @@ def test_what_the_baselines_own_runs_rewrite_is_no_tampering(measured: Path) -> 
             "failed to run: train, exited with 77: train: probe failed: causality",
             "train: probe failed: causality",
         ),
+        ("ended: it changed fit.awk, which it depends on", "it changed fit.awk, which it depends on"),
+        ("ended: it used more than 8 GB of memory", ""),
         ("failed to run: train, exited with 77", "the run's own checks refused it"),
         ("failed to run: train, exited with 1: exited with 77", ""),
         ("failed to run: train, exited with 770: x", ""),

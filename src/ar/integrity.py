@@ -25,6 +25,7 @@ from ar.repo import Repo
 
 REFUSED = 77  # how a stage says that the code under test broke its rules: EX_NOPERM of sysexits(3)
 MOST_NAMED = 3  # flaws in one reason
+_LEFT = re.compile(r"ended: (it (?:changed|left) .*)")  # what `footprint` complains of
 _EXIT = re.compile(r", exited with (\d+)")
 
 
@@ -50,10 +51,14 @@ def _reference(history: History, baseline: str) -> str:
 
 
 def _refused(run: Experiment) -> str:
-    """What the run's own checks (a probe, a guard) refused it for."""
+    """What the run's own checks (a probe, a guard) or its launcher refused it for."""
     reason = run.note.reason if run.note else ""
+    if run.status is not Status.CRASHED:
+        return ""
+    if left := _LEFT.match(reason):
+        return left[1]
     code = _EXIT.search(reason)
-    if run.status is not Status.CRASHED or not code or int(code[1]) != REFUSED:
+    if not code or int(code[1]) != REFUSED:
         return ""
     return reason[code.end() :].lstrip(": ") or "the run's own checks refused it"
 
@@ -82,9 +87,9 @@ def changed(repo: Repo, program: Program, run: Experiment, reference: str) -> st
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path), new.get(path)
         written = path in (LOCK_FILE, ARGS_FILE) or PurePosixPath(path).name == ".gitignore"
-        # What a run of the baseline itself rewrites is an output that nobody declared; at a larger scale
-        # parameters always differ.
-        rewritten = usual.get(path) != before and not (run.rung and path in program.param_files)
+        # What a run of the baseline itself rewrites is an output that nobody declared. Parameters differ in
+        # any run, by its seed or scale: they are compared by key.
+        rewritten = usual.get(path) != before and path not in program.param_files
         if before == after or written or is_output(path, plan) or rewritten:
             continue
         if may_edit(path, program):
