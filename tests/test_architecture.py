@@ -31,6 +31,7 @@ RANKS = {
         *("merging", "advance", "share"),
         *(f"agents.{name}" for name in ("prompt", "tools", "unseen", "api", "claude")),
         *(f"agents.{name}" for name in ("human", "command", "transcript")),
+        "budget",
     ],
     4: ["campaign", "restack", "asking", "ladder", "climb", "loop", "stack", "view", "hand"],
     5: ["cli", "show", "plots", "init", "doctor", "__main__"],

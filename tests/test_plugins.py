@@ -8,24 +8,10 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git
 
-# Ten lines are an agent; docs/agents.md shows the same.
-AGENT = """
-from ar.records import Proposal
-
-class Doubler:
-    instant = True
-
-    def __init__(self, spec, repo, line):
-        self.key = spec.options["key"]
-
-    def propose(self, briefing):
-        old = briefing.params[f"params.yaml:{self.key}"]
-        return Proposal(f"{self.key} doubled", "Twice as much may help.", "", params={self.key: 2 * old})
-
-class Faulty(Doubler):
-    def propose(self, briefing):
-        return 1 / 0
-"""
+DOCS = (Path(__file__).parents[1] / "docs" / "agents.md").read_text(encoding="utf-8")
+# The agent of ten lines that the documentation shows, and one with a fault.
+AGENT = DOCS.partition("```python\n")[2].partition("```")[0]
+FAULTY = "\nclass Faulty(Doubler):\n    def propose(self, briefing):\n        return 1 / 0\n"
 
 
 @pytest.fixture
@@ -37,7 +23,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (site / "mine-1.0.dist-info" / "entry_points.txt").write_text(
         "[ar.agents]\ndoubler = mine:Doubler\nfaulty = mine:Faulty\n"
     )
-    (site / "mine.py").write_text(AGENT)
+    (site / "mine.py").write_text(AGENT + FAULTY)
     return {**os.environ, "PYTHONPATH": str(site)}
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from ar import claims, integrity, judge, patches, promote, queue, refs, turns
+from ar import budget, claims, integrity, judge, patches, promote, queue, refs, turns
 from ar import history as reading
 from ar.agents import Agent, Briefing, Line, human, make
-from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound
+from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound, OutOfBudget
 from ar.judge import Candidate, Kind, Ledger
 from ar.messages import BASELINE_AGENT, Message
 from ar.patches import Patch
@@ -222,7 +222,11 @@ class Campaign:
 
         Raises:
             CannotPromote: that run failed.
+            OutOfBudget: no run is left.
         """
+        reason = budget.refusals(self.repo, self.program)[1]
+        if reason:
+            raise OutOfBudget(reason)
         name = self.replicate(ready.attempt, ready.seed)
         worker = Worker(self.repo)
         while worker.run_next():
@@ -250,7 +254,8 @@ class Campaign:
         first = next((item for item in history.attempts if item.is_baseline), None)
         return Ledger(
             budget=self.program.budget.runs,
-            spent=spent(history) + sum(not run.status.ended for run in history.experiments),
+            spent=budget.ended(history.experiments)
+            + sum(not run.status.ended for run in history.experiments),
             incumbent=self.candidate(head) if head else Candidate(),
             candidate=self.candidate(attempt) if attempt else None,
             closed=closed,
@@ -434,11 +439,6 @@ def _means(
         if all(sides):
             found[str(metric)] = [fmean(side) for side in sides]
     return found
-
-
-def spent(history: History) -> int:
-    """Runs that the budget has paid for: every one that ended, crashed ones too."""
-    return sum(run.status.ended and run.agent != "dvc" for run in history.experiments)
 
 
 def is_open(attempt: Attempt, history: History) -> bool:

@@ -10,14 +10,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ar import budget, recovery, sandbox, spend
 from ar import history as reading
-from ar import recovery, sandbox
 from ar.errors import ArError
 from ar.messages import BASELINE_AGENT
 from ar.pipeline import LOCK_FILE, PIPELINE_FILE, Layout, Pipeline
 from ar.program import AgentSpec, Program, agent_plugins
 from ar.program import load as load_program
-from ar.records import Status
+from ar.records import History, Status
 from ar.repo import Repo
 
 _GIT = (2, 30)
@@ -230,12 +230,33 @@ def _sandbox(program: Program) -> Check:
     return Check("sandbox", not wall.why, wall.describe(program.sandbox), mend, required=False)
 
 
+def _budget(repo: Repo, program: Program, history: History) -> Check:
+    used, limits, account = budget.used(repo, history), program.budget, spend.total(repo)
+    parts = [
+        f"{amount:,.4g} of {limit:,g} {unit}"
+        for amount, limit, unit in (
+            (used.runs, limits.runs, "runs"),
+            (used.hours, limits.hours, "hours"),
+            (used.gpu_hours, limits.gpu_hours, "GPU hours"),
+            (account.tokens, limits.tokens, "tokens"),
+            (account.usd or 0.0, limits.usd, "US dollars"),
+        )
+        if limit is not None
+    ]
+    reason = used.refusal(limits)
+    words = f"used {', '.join(parts)}"
+    return Check("budget", not reason, words, "raise budget: in program.md" if reason else "", required=False)
+
+
 def _campaign(repo: Repo, program: Program) -> list[Check]:
     history = reading.read(repo, program)
     runs = history.experiments
     ended = sum(run.status.ended for run in runs)
     waiting = [run for run in runs if run.status is Status.QUEUED]
-    checks = [Check("history", True, f"{ended} runs ended, {len(waiting)} queued", required=False)]
+    checks = [
+        Check("history", True, f"{ended} runs ended, {len(waiting)} queued", required=False),
+        _budget(repo, program, history),
+    ]
     base = [
         run
         for run in runs

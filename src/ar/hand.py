@@ -42,6 +42,8 @@ def work(campaign: Campaign, view: View, stop: Callable[[], int]) -> int:
                     kinds.add(event["event"])
                     ended += event["event"] == "ended"
                     _tell(campaign, view, event)
+                if "refused" in kinds:
+                    break
                 idle = "idle" in kinds or (idle and "started" not in kinds)
                 if "died" in kinds:
                     if crew.draining:
@@ -55,6 +57,8 @@ def _tell(campaign: Campaign, view: View, event: dict[str, Any]) -> None:
     match event["event"]:
         case "started":
             view.event(f"took {event['name']}")
+        case "refused":
+            view.event(event["reason"])
         case "ended":
             run = reading.find(campaign.history(), event["name"])[1]
             view.event(result_line(run, campaign.program))

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from ar import claims, judge, promote, queue, recovery, restack, sandbox, slots
+from ar import budget, claims, judge, promote, queue, recovery, restack, sandbox, slots
 from ar import history as reading
 from ar.agents import is_instant
 from ar.asking import FAILURES, Asking
-from ar.campaign import Campaign, is_open, spent, waits_for_merge
+from ar.budget import Used
+from ar.campaign import Campaign, is_open, waits_for_merge
 from ar.claims import Ask
 from ar.crew import Crew
 from ar.errors import BadParams, BadProposal, BadState, CannotClimb, OutOfBudget
@@ -95,6 +96,8 @@ class Loop:
         self.decided: set[str] = set()
         self.told_noise = False
         self.fatal: Counter[str] = Counter()
+        self.over = ""  # why the time is spent
+        self.used = budget.Used()
         self.crew = Crew(self.repo, slots.share(limits.jobs), workers=limits.jobs)
         self.asking = Asking(campaign, limits.jobs)
         self.ladder: dict[str, Climb] = {}
@@ -135,7 +138,10 @@ class Loop:
         if level >= 2:
             self.done.stopped = "stopped at once; what was running is queued again"
             return False
-        finishing = bool(level) or self._out_of_time()
+        self.used = budget.used(self.repo, history)
+        spent_up = self.used.refusal(self.program.budget, ("runs",))
+        self.over = self.over or self._out_of_time() or self.used.refusal(self.program.budget, budget.TIME)
+        finishing = bool(level or self.over)
         if finishing:
             self.crew.drain()
             self.asking.drop()
@@ -143,10 +149,14 @@ class Loop:
             history = self.campaign.history()
         if self._advance(history, 0 if finishing else self._ahead() - len(self._pending(history))):
             return True  # a verdict or the head changed: look again
-        if finishing and not any(run.status is Status.RUNNING for run in history.everything):
-            self.done.stopped = "stopped; run again to carry on" if level else "the time is spent"
+        if finishing and not self.used.busy:
+            self.done.stopped = "stopped; run again to carry on" if level else self.over
             return False
-        if not self._pending(self.campaign.history()) and not self._may_propose_later(history):
+        pending = self._pending(self.campaign.history())
+        if spent_up and not self.used.busy and not any(run.rung for run in pending):
+            self.done.stopped = spent_up
+            return False
+        if not pending and not self._may_propose_later(history):
             return bool(self._pending(history))  # what was under way has ended meanwhile: look again
         self._wait(history)
         return True
@@ -388,7 +398,7 @@ class Loop:
         if self.asking.count:
             return True
         wanted = judge.next_action(self.campaign.ledger(history, None)).kind is Kind.PROPOSE
-        return wanted and self._proposals_left() != 0 and self.asking.hope and not self._out_of_time()
+        return wanted and self._proposals_left() != 0 and self.asking.hope and not self.over
 
     def _measure(self, history: History, seed: int | None) -> bool:
         """Queue an incumbent's run unless the same one is under way."""
@@ -419,9 +429,11 @@ class Loop:
         self.told.setdefault(name, str(Status.QUEUED))
         self.crew.wake()
 
-    def _out_of_time(self) -> bool:
-        hours = self.limits.hours if self.limits.hours is not None else self.program.budget.hours
-        return hours is not None and time.monotonic() - self.began > hours * 3600
+    def _out_of_time(self) -> str:
+        """Why this `ar run` is to end by the clock; empty while it is not."""
+        hours = self.limits.hours
+        over = hours is not None and time.monotonic() - self.began > hours * 3600
+        return f"the {hours:g} hours of this run are over; run again to carry on" if over else ""
 
     # -- waiting and telling ------------------------------------------------------------------------------
 
@@ -474,7 +486,7 @@ class Loop:
                 self.view.event(f"{word} {attempt.name}: {attempt.verdict.reason}")
 
     def _snapshot(self, history: History) -> Snapshot:
-        shown = snapshot(self.campaign, history, self.began, self.limits)
+        shown = snapshot(self.campaign, history, self.used, self.began, self.limits)
         return replace(shown, asking=redact(self.asking.words))
 
 
@@ -511,7 +523,7 @@ def result_line(run: Experiment, program: Program) -> str:
     return f"{run.name} {run.status}: {run.note.reason if run.note else ''}"
 
 
-def snapshot(campaign: Campaign, history: History, began: float, limits: Limits) -> Snapshot:
+def snapshot(campaign: Campaign, history: History, used: Used, began: float, limits: Limits) -> Snapshot:
     """What the view shows of this instant."""
     program = campaign.program
     durations = [run.note.seconds for run in history.experiments if run.note and run.note.seconds]
@@ -540,8 +552,12 @@ def snapshot(campaign: Campaign, history: History, began: float, limits: Limits)
         else 0
     )
     phase = f"measuring the baseline {have}/{needed}" if have < needed else "searching"
-    hours = limits.hours if limits.hours is not None else program.budget.hours
     elapsed = time.monotonic() - began
+    left = [
+        limit - past
+        for limit, past in ((limits.hours, elapsed / 3600), (program.budget.hours, used.hours))
+        if limit is not None
+    ]
     return Snapshot(
         running=running,
         queued=sum(not run.status.ended for run in history.everything) - len(running),
@@ -551,10 +567,10 @@ def snapshot(campaign: Campaign, history: History, began: float, limits: Limits)
         ),
         best=_level(head),
         baseline=_level(first),
-        spent=spent(history),
+        spent=used.runs,
         budget=program.budget.runs,
         elapsed=elapsed,
-        hours_left=None if hours is None else max(0.0, hours - elapsed / 3600),
+        hours_left=max(0.0, min(left)) if left else None,
         agent=", ".join(spec.name for spec in program.agents),
     )
 

@@ -167,13 +167,15 @@ class Budget:
 
     Args:
         runs: runs in all.
-        hours: wall time of one `ar run`; None for no limit.
-        tokens, usd: of all calls of models, over all of the campaign; None for no limit.
+        hours: in which at least one run is under way; None for no limit, here and below.
+        gpu_hours: in which a GPU has a run, summed over GPUs.
+        tokens, usd: of all calls of models.
         timeout: seconds after which one run is ended; None for no limit.
     """
 
     runs: int = 700
     hours: float | None = None
+    gpu_hours: float | None = None
     tokens: int | None = None
     usd: float | None = None
     timeout: float | None = None
@@ -638,6 +640,7 @@ def _budget(value: Any, place: str) -> Budget:
     budget = Budget(
         runs=section.get("runs", _whole, Budget.runs),
         hours=section.get("hours", _positive, None),
+        gpu_hours=section.get("gpu_hours", _positive, None),
         tokens=section.get("tokens", _whole, None),
         usd=section.get("usd", _positive, None),
         timeout=section.get("timeout", seconds, None),

@@ -48,12 +48,18 @@ def put(
     return stash
 
 
-def claim(repo: Repo, pipeline: Pipeline, only: str | None = None) -> Claim | None:
-    """Take the oldest waiting experiment (or that one); None if there is none."""
+def claim(repo: Repo, pipeline: Pipeline, only: str | None = None, base: bool = True) -> Claim | None:
+    """Take the oldest waiting experiment (or that one); None if there is none.
+
+    Args:
+        base: those at the base scale too.
+    """
     waiting = sorted(repo.commits(refs.QUEUE).items(), key=lambda item: (item[1].time, item[0]))
     for ref, commit in waiting:
         name = refs.name_of(ref)
         if not refs.is_name(name) or not commit.parents or only not in (None, name):
+            continue
+        if not base and not Message.parse(commit.message).rung:
             continue
         lock = claims.lock(repo, name)
         if lock is None:

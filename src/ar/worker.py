@@ -20,7 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ar import claims, faults, launcher, outcomes, processes, queue, sandbox
+from ar import budget, claims, faults, launcher, outcomes, processes, queue, refs, sandbox
 from ar.claims import Ask, Claim
 from ar.errors import ArError
 from ar.history import read_layout
@@ -48,7 +48,8 @@ class Worker:
     Args:
         slots: where a stage may train, whichever is free first; none where it need not wait for any.
         report: called with an event: `{"event": …, "name": …}`: "started", "retried" after a fault of the
-            machine's, "ended", "requeued" or "withdrawn".
+            machine's, "ended", "requeued" or "withdrawn"; or `{"event": "refused", "reason": …}` where the
+            budget forbids to run what waits.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class Worker:
         self._claimed: Claim | None = None
 
     def run_next(self) -> bool:
-        """Claim and run one experiment. False if none waits."""
-        claimed = queue.claim(self.repo, self.pipeline)
+        """Claim and run one experiment. False if none waits, or the budget has no run left."""
+        claimed = self._claim()
         if claimed is None:
             return False
         self._claimed = claimed
@@ -83,6 +84,14 @@ class Worker:
             self._claimed = None
             self.report({"name": claimed.name, **end})
         return True
+
+    def _claim(self) -> Claim | None:
+        with self.repo.lock("claim"):  # two workers must not both take the budget's last run
+            nothing, base = budget.refusals(self.repo, load_program(self.repo.root))
+            claimed = None if nothing else queue.claim(self.repo, self.pipeline, base=not base)
+        if claimed is None and (nothing or base) and self.repo.refs(refs.QUEUE):
+            self.report({"event": "refused", "reason": nothing or base})
+        return claimed
 
     def finish(self) -> None:
         """Make the run in hand the last; one that does not train yet goes back to the queue."""
