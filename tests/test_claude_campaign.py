@@ -183,6 +183,7 @@ def use_claude(root: Path, **settings: object) -> None:
     (root / "program.md").write_text(text.replace("budget:", f"agent: {agent}\nbudget:"))
 
 
+@pytest.mark.slow
 def test_trouble_with_the_key_ends_a_run_in_words(measured: Path, ar: Ar) -> None:
     use_claude(measured)
     with Server([fails(401, "authentication_error")], endless=True) as server:
@@ -203,6 +204,7 @@ def test_the_fallback_keeps_the_slots_busy(measured: Path, ar: Ar) -> None:
     assert [item["agent"] for item in shown(ar, measured)].count("optuna") == 1
 
 
+@pytest.mark.slow
 def test_experiments_run_and_are_promoted_while_claude_thinks(measured: Path, ar: Ar) -> None:
     use_claude(measured)
     ar(measured, "next", "--set", "x=2.0")
@@ -227,6 +229,7 @@ def test_experiments_run_and_are_promoted_while_claude_thinks(measured: Path, ar
     assert mine["outcome"] == "promoted"
 
 
+@pytest.mark.slow
 def test_a_spent_budget_ends_a_run_without_an_error(measured: Path, ar: Ar) -> None:
     use_claude(measured)
     text = (measured / "program.md").read_text()
@@ -237,7 +240,7 @@ def test_a_spent_budget_ends_a_run_without_an_error(measured: Path, ar: Ar) -> N
     assert 0 < spend.total(Repo.open(measured)).tokens <= 12_000
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_question_cut_off_stays_on_the_account(how: signal.Signals, project: Path, ar: Ar) -> None:
     use_claude(project)
     with Server([replace(proposes(), pause=1.0)], endless=True) as server:
@@ -259,8 +262,8 @@ def test_a_question_cut_off_stays_on_the_account(how: signal.Signals, project: P
     if how is signal.SIGINT:
         assert process.returncode == 130
         assert "aborted" in said
-        assert spent.input == sent["input_tokens"] + sent["cache_creation_input_tokens"]
+        assert spent.output < 1000
     else:
-        assert spent.input >= sent["input_tokens"] + sent["cache_creation_input_tokens"]
         assert spent.output > 1000  # nobody knows: so what it might have been
+    assert spent.input >= sent["input_tokens"] + sent["cache_creation_input_tokens"]
     assert git(project, "for-each-ref", "refs/ar/queue", "refs/exps") == ""
