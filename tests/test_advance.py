@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers import git, run
+from helpers import Ar, git, run
+from judged import WIN, tried
 
 from ar import advance, refs
 from ar.errors import CannotPromote
@@ -30,12 +32,13 @@ SHIM = """#!/bin/sh
 n=$(($(cat "$COUNT") + 1)); echo $n > "$COUNT"
 if [ "$WHEN" = amid ] && [ "$1" = merge ]; then
   "$GIT" show "$NEW:params.yaml" | head -c 9 > params.yaml
-  rm -f c.yaml; : > "$("$GIT" rev-parse --git-dir)/index.lock"
+  "$GIT" cat-file -e "$NEW:c.yaml" || rm c.yaml
+  : > "$("$GIT" rev-parse --git-dir)/index.lock"
   kill -9 0
 fi
-if [ "$WHEN" = before ] && [ $n = $AT ]; then kill -9 0; fi
+if [ "$WHEN" = before ] && { [ $n = "$AT" ] || [ "$1" = "$AT" ]; }; then kill -9 0; fi
 "$GIT" "$@"; code=$?
-if [ "$WHEN" = after ] && [ $n = $AT ]; then kill -9 0; fi
+if [ "$WHEN" = after ] && { [ $n = "$AT" ] || [ "$1" = "$AT" ]; }; then kill -9 0; fi
 exit $code
 """
 
@@ -52,8 +55,9 @@ def next_(repo: Repo) -> str:
     return repo.commit_tree(repo.write_tree("HEAD", changes), [repo.head()], "Next")
 
 
-def _killed(repo: Repo, new: str, when: str, at: int = 0) -> bool:
-    """Bring the checkout forward, killed at one of its git calls. False if it got through."""
+def _killed(repo: Repo, new: str, when: str, at: int | str = 0, command: Sequence[str] | None = None) -> bool:
+    """Bring the checkout forward, killed at one of its git calls: the n-th, or the first of a name. False if
+    it got through."""
     folder = repo.git_dir / "shim"
     folder.mkdir(exist_ok=True)
     (folder / "git").write_text(SHIM)
@@ -69,7 +73,7 @@ def _killed(repo: Repo, new: str, when: str, at: int = 0) -> bool:
         "NEW": new,
     }
     done = subprocess.run(
-        [sys.executable, "-c", FORWARD, str(repo.root), new, repo.head()],
+        command or [sys.executable, "-c", FORWARD, str(repo.root), new, repo.head()],
         env=env,
         cwd=repo.root,
         capture_output=True,
@@ -124,6 +128,28 @@ def test_what_the_user_wrote_since_is_left_alone(repo: Repo, next_: str) -> None
     assert "params.yaml, changed since" in str(advance.mend(repo))
     assert (repo.root / "params.yaml").read_text() == "x: 77\n"
     assert git(repo.root, "status", "--porcelain") == "M params.yaml"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before update-ref", "after update-ref", "amid merge", "after merge"])
+def test_the_next_command_mends_a_killed_promotion(measured: Path, ar: Ar, when: str) -> None:
+    attempt = tried(measured, WIN)
+    repo = Repo.open(measured)
+    old = repo.head()
+    mine = (measured / "program.md").read_text() + "\nmine\n"
+    (measured / "program.md").write_text(mine)
+    kind, _, call = when.partition(" ")
+    assert _killed(repo, attempt.experiments[0].rev, kind, call, [sys.executable, "-m", "ar", "promote"])
+    assert (repo.head() == old) == (when != "after merge")
+    done = ar(measured, "promote", attempt.name, check=False)
+    assert ("Recovered" in done.stderr) == (when != "before update-ref")
+    assert git(measured, "rev-parse", "HEAD^1", "HEAD^2").split() == [old, attempt.experiments[0].rev]
+    assert git(measured, "diff", "HEAD", "HEAD^2") == ""
+    assert git(measured, "status", "--porcelain") == "M program.md"
+    assert (measured / "program.md").read_text() == mine
+    assert not repo.has_ref(refs.PROMOTING)
+    assert "up to date" in run(measured, "dvc", "status").stdout
+    assert git(measured, "fsck", "--strict", "--no-dangling") == ""
 
 
 @pytest.mark.parametrize("file", ["params.yaml", "new/file.txt"], ids=["a changed file", "an untracked file"])

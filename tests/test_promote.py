@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import Ar, git, run
+from judged import LOSS, WIN, tried
 
-from ar.campaign import Campaign
-from ar.program import load
-from ar.proposal import prepare
-from ar.records import Attempt, Decision, Proposal, Verdict
-from ar.repo import Repo
-
-WIN = Verdict(Decision.PROMOTE, "Better by a lot.", -2.0, 0.01, 9.0, 3.5, 2, 8, 0.004, 7)
-LOSS = Verdict(Decision.DISCARD, "Worse than the incumbent.", 2.0, 0.01, -9.0, 3.5, 1, 8, 0.004, 7)
-
-
-def _try(
-    root: Path, verdict: Verdict | None, x: float = 2.9, seed: int | None = 1, y: float | None = None
-) -> Attempt:
-    """A candidate that ran once and was judged as told."""
-    repo = Repo.open(root)
-    campaign = Campaign(repo, load(root))
-    history = campaign.history()
-    title, params = (f"x 1.5 → {x}", {"x": x}) if y is None else (f"y 0.03 → {y}", {"y": y})
-    proposal = Proposal(title, "Nearer to the floor.", "human", params)
-    _, name = campaign.submit(prepare(repo, campaign.program, proposal, history), seed)
-    code = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
-    run(root, sys.executable, "-c", code)
-    attempt = next(item for item in campaign.history().attempts if item.name == name)
-    if verdict:
-        campaign.record(attempt, verdict)
-    campaign.pipeline.close()
-    return attempt
+from ar.records import Verdict
 
 
 @pytest.fixture
@@ -45,7 +19,7 @@ def head(measured: Path) -> str:
 
 
 def test_the_winner_is_merged_and_everything_is_in_order(measured: Path, ar: Ar, head: str) -> None:
-    attempt = _try(measured, WIN)
+    attempt = tried(measured, WIN)
     dry = ar(measured, "promote", "--dry-run").stdout
     assert "+x: 2.9" in dry
     assert git(measured, "rev-parse", "HEAD") == head
@@ -73,7 +47,7 @@ def test_the_winner_is_merged_and_everything_is_in_order(measured: Path, ar: Ar,
 def test_the_unjudged_and_the_losing_need_force(
     measured: Path, ar: Ar, head: str, verdict: Verdict | None, says: str
 ) -> None:
-    attempt = _try(measured, verdict)
+    attempt = tried(measured, verdict)
     done = ar(measured, "promote", attempt.name, check=False)
     assert (done.returncode, says in done.stderr) == (2, True)
     assert git(measured, "rev-parse", "HEAD") == head
@@ -88,8 +62,8 @@ def test_a_baseline_run_cannot_be_promoted(measured: Path, ar: Ar) -> None:
 
 
 def test_a_winner_of_an_earlier_baseline_is_measured_on_the_branch_as_it_is(measured: Path, ar: Ar) -> None:
-    near = _try(measured, WIN)
-    flat = _try(measured, WIN, y=0.09)
+    near = tried(measured, WIN)
+    flat = tried(measured, WIN, y=0.09)
     ar(measured, "promote", near.name)
     head = git(measured, "rev-parse", "HEAD")
 
@@ -117,7 +91,7 @@ def test_a_winner_of_an_earlier_baseline_is_measured_on_the_branch_as_it_is(meas
 
 @pytest.mark.slow
 def test_the_loop_tries_a_winner_that_was_left_behind_on_the_branch_as_it_is(measured: Path, ar: Ar) -> None:
-    near, flat = _try(measured, WIN), _try(measured, WIN, y=0.09)
+    near, flat = tried(measured, WIN), tried(measured, WIN, y=0.09)
     out = ar(measured, "run", "-n", "1", "--plain").stdout
     assert f"{flat.name} won on an earlier baseline" in out
     merged = git(measured, "log", "--first-parent", "--merges", "--reverse", "--format=%s").splitlines()
@@ -128,8 +102,8 @@ def test_the_loop_tries_a_winner_that_was_left_behind_on_the_branch_as_it_is(mea
 
 @pytest.mark.slow
 def test_a_winner_whose_gain_is_gone_does_not_stack(measured: Path, ar: Ar) -> None:
-    _try(measured, WIN)
-    gone = _try(measured, WIN, y=0.029)
+    tried(measured, WIN)
+    gone = tried(measured, WIN, y=0.029)
     ar(measured, "run", "-n", "1", "--plain")
     rows = {row["name"]: row for row in _rows(measured, ar)}
     assert rows[gone.name]["outcome"] == "lapsed"
@@ -139,7 +113,7 @@ def test_a_winner_whose_gain_is_gone_does_not_stack(measured: Path, ar: Ar) -> N
 
 
 def test_a_conflict_shows_both_sides_and_changes_nothing(measured: Path, ar: Ar) -> None:
-    near, nearer = _try(measured, WIN), _try(measured, WIN, x=3.0)
+    near, nearer = tried(measured, WIN), tried(measured, WIN, x=3.0)
     ar(measured, "promote", near.name)
     head = git(measured, "rev-parse", "HEAD")
     done = ar(measured, "promote", nearer.name, check=False)
@@ -152,7 +126,7 @@ def test_a_conflict_shows_both_sides_and_changes_nothing(measured: Path, ar: Ar)
 
 
 def test_another_branch_takes_the_merge_for_review(measured: Path, ar: Ar, head: str) -> None:
-    _try(measured, WIN)
+    tried(measured, WIN)
     (measured / "params.yaml").write_text("mine: 1\n")
     assert "is checked out" in ar(measured, "promote", "--branch", "main", check=False).stderr
     assert "is no name" in ar(measured, "promote", "--branch", "a..b", check=False).stderr
@@ -164,7 +138,7 @@ def test_another_branch_takes_the_merge_for_review(measured: Path, ar: Ar, head:
 
 
 def test_a_promoted_change_is_taken_out_again(measured: Path, ar: Ar) -> None:
-    attempt = _try(measured, WIN)
+    attempt = tried(measured, WIN)
     start = git(measured, "show", "HEAD:params.yaml")
     assert "not in the branch" in ar(measured, "revert", attempt.name, check=False).stderr
     ar(measured, "promote")
@@ -183,7 +157,7 @@ def _rows(root: Path, ar: Ar) -> list[dict[str, Any]]:
 
 
 def test_dirt_in_the_way_is_refused_and_dirt_elsewhere_stays(measured: Path, ar: Ar, head: str) -> None:
-    _try(measured, WIN)
+    tried(measured, WIN)
     mine = (measured / "params.yaml").read_text() + "# mine\n"
     (measured / "params.yaml").write_text(mine)
     done = ar(measured, "promote", check=False)
@@ -202,7 +176,7 @@ def test_dirt_in_the_way_is_refused_and_dirt_elsewhere_stays(measured: Path, ar:
 
 
 def test_a_winner_of_another_seed_first_runs_at_the_branchs_own(measured: Path, ar: Ar) -> None:
-    attempt = _try(measured, WIN, seed=5)
+    attempt = tried(measured, WIN, seed=5)
     assert "would first run" in ar(measured, "promote", "--dry-run").stdout
     ar(measured, "promote")
     assert "seed: 1" in git(measured, "show", "HEAD:params.yaml")
@@ -213,7 +187,7 @@ def test_a_winner_of_another_seed_first_runs_at_the_branchs_own(measured: Path, 
 
 
 def test_on_a_detached_head_no_branch_moves(measured: Path, ar: Ar, head: str) -> None:
-    _try(measured, WIN)
+    tried(measured, WIN)
     run(measured, "git", "checkout", "-q", "--detach")
     ar(measured, "promote")
     assert git(measured, "rev-parse", "main") == head

@@ -151,11 +151,12 @@ def close(campaign: Campaign, history: History, attempt: Attempt, verdict: Verdi
     campaign.record(attempt, verdict)
 
 
-def mark(campaign: Campaign, history: History, name: str, label: str) -> None:
-    """Label a winner that the branch cannot take as things stand."""
+def mark(campaign: Campaign, history: History, name: str, label: str, why: str = "") -> None:
+    """Label a winner that the branch cannot take as things stand, and add to its verdict why."""
     member = next((item for item in history.attempts if item.name == name), None)
     if member and member.verdict and member.verdict.decision is Decision.PROMOTE:
-        campaign.record(member, replace(member.verdict, label=label))
+        reason = " ".join(filter(None, [member.verdict.reason, why]))
+        campaign.record(member, replace(member.verdict, reason=reason, label=label))
 
 
 def revert(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Change, tuple[Clash, ...]]:

@@ -569,7 +569,7 @@ def stack_view(
             ("together", f"{signed(found.joint, found.joint_error)} {metric} measured"),
             ("interaction", f"{gap}, 95 % interval {low} to {high}"),
         ]
-    facts += [("dropped", f"{item.title} ({item.name}): adds nothing") for item in result.dropped]
+    facts += [("dropped", f"{item.title}: {result.weights[item.name]}") for item in result.dropped]
     facts += [
         (
             "left out",

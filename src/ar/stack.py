@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ar import history as reading
 from ar import judge, restack
@@ -21,7 +21,7 @@ from ar.promote import strongest_first
 from ar.proposal import Change
 from ar.records import DOES_NOT_STACK, SCALE_BOUND, Attempt, Decision, History, Record, Run, Verdict
 from ar.restack import Composite
-from ar.text import plain
+from ar.text import plain, signed
 from ar.view import View
 
 TRIM_RUNS = 4  # of the stack, and of the stack without a member, before the member may be dropped
@@ -79,6 +79,7 @@ class Result:
     Args:
         attempt: the stack as it was judged last; None where no two members could be merged.
         dropped: members that did not carry their weight, in the order in which they went.
+        weights: name of a dropped member to what it did to the stack, in words.
         clashes: as in `Composite`.
         trimmed: whether every member was tested; False where the budget did not allow it.
     """
@@ -88,6 +89,7 @@ class Result:
     dropped: tuple[Attempt, ...]
     composite: Composite
     trimmed: bool
+    weights: dict[str, str] = field(default_factory=dict)
 
 
 class Stacker(Loop):
@@ -127,6 +129,7 @@ class Stacker(Loop):
                 "raise budget.runs in program.md",
             )
         self._composites = {tuple(item.name for item in self.composite.members): self.composite}
+        self.weights: dict[str, str] = {}  # of dropped members: what they did to the stack, in words
         self.result = Result(None, self.composite.members, (), self.composite, trimmed=False)
 
     def _advance(self, history: History, room: int) -> bool:
@@ -139,7 +142,9 @@ class Stacker(Loop):
         while True:
             made = self._made(history, members)
             whole = _attempt(history, made.change)
-            self.result = Result(whole, members, tuple(dropped), self.composite, trimmed=False)
+            self.result = Result(
+                whole, members, tuple(dropped), self.composite, trimmed=False, weights=self.weights
+            )
             if whole is None:
                 return self._queue(made.change, None, room)
             if is_open(whole, history):
@@ -160,11 +165,15 @@ class Stacker(Loop):
             if any(share is None for share in shares.values()):
                 return False  # still running, or a run without a member crashed: nothing more to learn
             idle = {name: share for name, share in shares.items() if share is not None and share.z < WEIGHT}
-            self.result = Result(whole, members, tuple(dropped), self.composite, trimmed=True)
+            self.result = Result(
+                whole, members, tuple(dropped), self.composite, trimmed=True, weights=self.weights
+            )
             if not idle:
                 self._close(history, whole)
                 return False
             worst = min(idle, key=lambda name: idle[name].z)
+            share = signed(self.program.objective.orient(idle[worst].effect), idle[worst].error)
+            self.weights[worst] = f"it changes {self.program.objective.key} by {share} in {whole.name}"
             suspects = set(idle) - {worst}
             dropped += [member for member in members if member.name == worst]
             members = tuple(member for member in members if member.name != worst)
@@ -272,7 +281,8 @@ class Stacker(Loop):
                     attempt, replace(old, decision=Decision.DISCARD, reason=words, label=LEFT_OUT)
                 )
         for member in self.result.dropped:
-            restack.mark(self.campaign, history, member.name, DOES_NOT_STACK)
+            words = f"Does not stack: {self.weights[member.name]}."
+            restack.mark(self.campaign, history, member.name, DOES_NOT_STACK, words)
 
 
 def _attempt(history: History, change: Change | None) -> Attempt | None:
