@@ -19,6 +19,7 @@ from ar.program import AgentSpec, Program, agent_plugins
 from ar.program import load as load_program
 from ar.records import History, Status
 from ar.repo import Repo
+from ar.watch import size
 
 _GIT = (2, 30)
 _LOW_DISK = 1_000_000_000
@@ -68,7 +69,14 @@ def examine(folder: Path) -> list[Check]:
     checks.append(Check("program.md", True, f"{program.objective.direction} {program.objective}"))
     agents = [_agent(program, spec) for spec in program.agents]
     early = _early_stop(program, plan)
-    return [*checks, *_metrics(repo, program), *early, *agents, _sandbox(program), *_campaign(repo, program)]
+    return [
+        *checks,
+        *_metrics(repo, program),
+        *early,
+        *agents,
+        *_sandbox(repo, program),
+        *_campaign(repo, program),
+    ]
 
 
 def _git_version() -> Check:
@@ -221,13 +229,19 @@ def _command(spec: AgentSpec) -> Check:
     return Check("agent", True, f"{spec.name}: {name}, at most {spec.timeout:g} s a proposal{given}")
 
 
-def _sandbox(program: Program) -> Check:
+def _sandbox(repo: Repo, program: Program) -> list[Check]:
+    limits = sandbox.limits(program.sandbox, repo.root, share=1.0)
+    detail = (
+        f"a run may use {size(limits.memory)} of memory, {limits.processes} processes and {size(limits.disk)}"
+        " of disk; what program.md leaves open is shared between slots"
+    )
+    known = Check("limits", True, detail, required=False)
     try:
         wall = sandbox.find(program.sandbox)
     except ArError as error:
-        return Check("sandbox", False, error.message, error.mend or "")
-    mend = f"{sandbox.INSTALL}" if wall.why else ""
-    return Check("sandbox", not wall.why, wall.describe(program.sandbox), mend, required=False)
+        return [Check("sandbox", False, error.message, error.mend or ""), known]
+    mend = sandbox.INSTALL if wall.why else ""
+    return [Check("sandbox", not wall.why, wall.describe(program.sandbox), mend, required=False), known]
 
 
 def _budget(repo: Repo, program: Program, history: History) -> Check:

@@ -305,7 +305,13 @@ class Pipeline:
         return set()
 
     def remove_workspace(self, name: str) -> None:
-        shutil.rmtree(self._workspaces / name, ignore_errors=True)
+        """Remove an experiment's folder, whatever its run left: folders without end, or closed ones, too."""
+        folder = self._workspaces / name
+        with contextlib.suppress(RecursionError):
+            shutil.rmtree(folder, ignore_errors=True)
+        for tool in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            if folder.exists():
+                subprocess.run([*tool, "--", str(folder)], capture_output=True, check=False)
 
     def _set_up(self, folder: Path, name: str, stash_rev: str, baseline: str) -> Workspace:
         """A git repository that borrows the project's objects: set-up costs the same at any history."""
