@@ -125,6 +125,7 @@ def test_a_conflict_shows_both_sides_and_changes_nothing(measured: Path, ar: Ar)
     assert git(measured, "rev-parse", "HEAD") == head
 
 
+@pytest.mark.slow
 def test_another_branch_takes_the_merge_for_review(measured: Path, ar: Ar, head: str) -> None:
     tried(measured, WIN)
     (measured / "params.yaml").write_text("mine: 1\n")
@@ -137,6 +138,7 @@ def test_another_branch_takes_the_merge_for_review(measured: Path, ar: Ar, head:
     assert git(measured, "rev-parse", "first-win") == git(measured, "rev-parse", "review")
 
 
+@pytest.mark.slow
 def test_a_promoted_change_is_taken_out_again(measured: Path, ar: Ar) -> None:
     attempt = tried(measured, WIN)
     start = git(measured, "show", "HEAD:params.yaml")

@@ -703,7 +703,10 @@ def _stacked(campaign: Campaign, members: Sequence[Attempt], jobs: int, plain: b
     level = _count_interrupts()
     with open_view(plain or None) as view:
         stacker = Stacker(campaign, members, view, level, jobs, trim)
-        stacker.run()
+        stopped = stacker.run().stopped
+    if level():
+        click.echo(stopped)
+        sys.exit(130)
     return stacker.result
 
 

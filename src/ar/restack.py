@@ -176,7 +176,7 @@ def revert(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Chan
         )
     commit, parents = brought
     merged = merge(repo, campaign.program, commit, history.head, parents[0], f"before {attempt.name}")
-    said = f" It had gained: {attempt.verdict.reason}" if attempt.verdict else ""
+    said = f" Its verdict was: {attempt.verdict.reason}" if attempt.verdict else ""
     title = f"Without: {attempt.title}"
     proposal = Proposal(
         title=title if len(title) <= TITLE_LIMIT else f"{title[: TITLE_LIMIT - 1]}…",

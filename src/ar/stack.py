@@ -122,6 +122,9 @@ class Stacker(Loop):
                 clash_words(self.composite),
                 "let an agent bring it over: ar promote NAME --resolve agent; or yourself: ar next --diff",
             )
+        if self.composite.change.tree == campaign.repo.tree(history.head):
+            names = ", ".join(item.name for item in self.composite.members)
+            raise CannotPromote(f"the branch has what {names} changed already", "see: ar diff NAME")
         ledger = campaign.ledger(history, None)
         if ledger.left - judge.audit_runs(ledger.budget) < TRIM_RUNS:
             raise OutOfBudget(
@@ -260,7 +263,8 @@ class Stacker(Loop):
         for name, part in parts.items():
             attempt = _attempt(history, part.change)
             sides = [_values(self.campaign, item) for item in (whole, attempt) if item]
-            pending = attempt and any(not run.status.ended for run in attempt.experiments)
+            runs = [run for item in (whole, attempt) if item for run in item.experiments]
+            pending = any(not run.status.ended for run in runs)
             found[name] = (
                 None
                 if pending or len(sides) < 2 or not all(sides)
