@@ -16,6 +16,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "ar"
 
+_CHARTS = ("charts", *(f"charts.{name}" for name in ("base", "pareto", "ladder", "stack", "timing", "kinds")))
+
 # A module imports modules of its own rank or lower ones; what it imports at once, never in a circle.
 RANKS = {
     0: [
@@ -27,14 +29,14 @@ RANKS = {
     3: [
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
         *("claims", "slots", "outcomes", "recovery", "stop"),
-        *("crew", "promote", "spend", "turns", "integrity", "lookout", "faults", "scratch"),
+        *("crew", "promote", "curves", "spend", "turns", "integrity", "lookout", "faults", "scratch"),
         *("merging", "advance", "share"),
         *(f"agents.{name}" for name in ("prompt", "tools", "unseen", "api", "claude")),
         *(f"agents.{name}" for name in ("human", "command", "transcript")),
         "budget",
     ],
     4: ["campaign", "restack", "asking", "ladder", "climb", "loop", "stack", "view", "hand"],
-    5: ["cli", "show", "plots", "init", "doctor", "__main__"],
+    5: [*("cli", "show", "timeview", "plots", "report", "init", "doctor", "__main__"), *_CHARTS],
 }
 RANK = {module: rank for rank, modules in RANKS.items() for module in modules}
 

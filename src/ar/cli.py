@@ -232,9 +232,10 @@ def stop(name: str | None) -> None:
 @cli.command()
 @click.option("-n", "limit", type=click.IntRange(1), help="Only the newest N.")
 @click.option("--seeds", is_flag=True, help="Each attempt's runs, one by one, below it.")
+@click.option("--time-to", "time_to", is_flag=True, help="When the branch reaches the first baseline's end.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="A line an experiment, as CSV.")
-def show(limit: int | None, seeds: bool, as_json: bool, as_csv: bool) -> None:
+def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: bool) -> None:
     """Show the history: what was tried, what it gave, what the judge said."""
     from ar import recovery
     from ar import show as showing
@@ -244,7 +245,9 @@ def show(limit: int | None, seeds: bool, as_json: bool, as_csv: bool) -> None:
         for line in recovery.recover(campaign.repo, campaign.pipeline, campaign.program):
             click.echo(f"recovered: {line}", err=True)
     history = campaign.history()
-    if as_json:
+    if time_to:
+        _show_time_to(campaign, history, as_json)
+    elif as_json:
         click.echo(showing.to_json(history, campaign.program, limit, campaign.total(history)))
     elif as_csv:
         click.echo(showing.to_csv(history, campaign.program, limit), nl=False)
@@ -556,16 +559,41 @@ def _tell_left(campaign: Campaign, moved: Moved, branch: str, cache: str) -> Non
     "--output",
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("progress.png"),
-    show_default=True,
-    help="PNG, SVG or HTML by its ending.",
+    help="PNG, SVG or HTML by its ending.  [default: KIND.png]",
 )
-def plot(path: Path) -> None:
-    """Draw the progress chart."""
-    from ar import plots
+@click.option(
+    "--kind",
+    type=click.Choice(["progress", "pareto", "ladder", "stack", "time-to-target"]),
+    default="progress",
+    show_default=True,
+    help="Which chart: every attempt in order; loss against time; effects at each rung; a waterfall of "
+    "what is promoted; curves until the first baseline's level.",
+)
+def plot(path: Path | None, kind: str) -> None:
+    """Draw a chart of the campaign."""
+    from ar.charts import kinds
 
     campaign = _campaign()
-    plots.progress(campaign.history(), campaign.program, path)
+    path = path or Path(f"{kind}.png")
+    kinds.draw(kind, campaign.repo, campaign.program, campaign.history(), path)
+    click.echo(f"Wrote {path}")
+
+
+@cli.command()
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="HTML or Markdown (.md) by its ending.",
+)
+def report(path: Path) -> None:
+    """Write a report of the campaign: one file to send to colleagues."""
+    from ar import report as reporting
+
+    reporting.write(_campaign(), path)
     click.echo(f"Wrote {path}")
 
 
@@ -594,6 +622,18 @@ def _mend(campaign: Campaign) -> None:
         words = promoting.mend(campaign.repo, campaign.pipeline)
         if words:
             click.echo(f"Recovered: {words}.", err=True)
+
+
+def _show_time_to(campaign: Campaign, history: History, as_json: bool) -> None:
+    from ar.curves import all_reaches
+    from ar.show import echo
+    from ar.timeview import time_view
+
+    found = all_reaches(campaign.repo, campaign.program, history)
+    if as_json:
+        click.echo(json.dumps([reach.to_json() for reach in found], indent=2))
+    else:
+        echo(time_view(found, campaign.program))
 
 
 def _found(history: History, name: str) -> tuple[Attempt, Experiment]:

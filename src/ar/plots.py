@@ -61,7 +61,7 @@ def progress(history: History, program: Program, path: Path) -> None:
     Raises:
         ArError: the file's ending is unknown, or nothing is measured yet.
     """
-    _check_ending(path)
+    check_ending(path)
     save(progress_chart(history, program), path)
 
 
@@ -71,7 +71,7 @@ def save(spec: dict[str, Any], path: Path) -> None:
     Raises:
         ArError: the file's ending is unknown.
     """
-    ending = _check_ending(path)
+    ending = check_ending(path)
     import altair
     import vl_convert
 
@@ -80,9 +80,23 @@ def save(spec: dict[str, Any], path: Path) -> None:
     if ending == ".png":
         content = vl_convert.vegalite_to_png(spec, vl_version=version, scale=2)
     elif ending == ".svg":
-        content = vl_convert.vegalite_to_svg(spec, vl_version=version).encode()
+        content = svg(spec).encode()
     else:
         content = vl_convert.vegalite_to_html(_in_script(spec), vl_version=version, bundle=True).encode()
+    write_whole(path, content)
+
+
+def svg(spec: dict[str, Any]) -> str:
+    """A specification drawn as SVG."""
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    return str(vl_convert.vegalite_to_svg(spec, vl_version=version))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -102,7 +116,12 @@ def _in_script(value: Any) -> Any:
     return re.sub(r"<(?=[/!])", "<\u2060", value) if isinstance(value, str) else value
 
 
-def _check_ending(path: Path) -> str:
+def check_ending(path: Path) -> str:
+    """The ending of a picture file.
+
+    Raises:
+        ArError: there is no such format.
+    """
     ending = path.suffix.lower()
     if ending not in _FORMATS:
         known = ", ".join(_FORMATS)

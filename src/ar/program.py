@@ -182,6 +182,17 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class CurveFile:
+    """A CSV file in which a run tells how it went: the column of the value, and of what it is drawn against
+    (seconds, tokens), the first of which is the time that counts."""
+
+    file: str
+    value: str
+    against: tuple[str, ...]
+    direction: Literal["minimize", "maximize"] = "minimize"
+
+
+@dataclass(frozen=True)
 class Rung:
     """One scale of the ladder. The first is the project as it is.
 
@@ -217,6 +228,7 @@ class Program:
     Args:
         ladder: scales, the base first; empty where there is one only.
         promote_rung: the scale at which a change must hold, too, before it is promoted; empty for none.
+        curve: how a run tells how fast it learns; None where it does not.
     """
 
     objective: Metric
@@ -231,6 +243,7 @@ class Program:
     sandbox: Sandbox = field(default_factory=Sandbox)
     ladder: tuple[Rung, ...] = ()
     promote_rung: str = ""
+    curve: CurveFile | None = None
     prose: str = ""
 
     @property
@@ -305,6 +318,7 @@ def parse(text: str) -> Program:
         sandbox=top.get("sandbox", _sandbox, Sandbox()),
         ladder=top.get("ladder", _ladder, ()),
         promote_rung=top.get("promote", _promote, ""),
+        curve=top.get("curve", _curve, None),
         prose=match["prose"].strip(),
     )
     top.finish()
@@ -715,6 +729,20 @@ def _rung_budget(value: Any, place: str) -> Budget:
     budget = Budget(runs=section.get("runs", _whole, 0), timeout=section.get("timeout", seconds, None))
     section.finish()
     return budget
+
+
+def _curve(value: Any, place: str) -> CurveFile:
+    section = _Section(value, place)
+    against = section.get("against", _list_of(_text), ("seconds",))
+    if not against:
+        raise _bad(f"{place}.against", "is empty", "name the column of the time")
+    direction = section.get("direction", _text, "minimize")
+    if direction not in ("minimize", "maximize"):
+        raise _bad(f"{place}.direction", f"is {direction!r}", nearest(direction, ["minimize", "maximize"]))
+    file = _inside(section.need("file", _text), f"{place}.file")
+    found = CurveFile(file, section.need("value", _text), against, direction)
+    section.finish()
+    return found
 
 
 def _promote(value: Any, place: str) -> str:

@@ -117,7 +117,7 @@ def climbed(
     if not shown:
         return Text("Nothing has climbed.")
     table = _Table(tuple((attempt, None) for attempt in shown), program, time.time(), history)
-    return Group(table, Text(), Text("\n".join(_levels(history, program))))
+    return Group(table, Text(), Text("\n".join(levels(history, program))))
 
 
 def _climb(history: History, attempt: Attempt, rung: str) -> Attempt | None:
@@ -126,7 +126,7 @@ def _climb(history: History, attempt: Attempt, rung: str) -> Attempt | None:
     return found if found and any(run.agent != BASELINE_AGENT for run in found.experiments) else None
 
 
-def _levels(history: History, program: Program) -> list[str]:
+def levels(history: History, program: Program) -> list[str]:
     """How far the branch has come at each rung above the base, as far as it was measured there."""
     first = next((attempt for attempt in history.attempts if attempt.is_baseline), None)
     lines = []
@@ -166,7 +166,7 @@ def summary(history: History, program: Program, total: Total | None = None) -> T
     attempts = "1 attempt" if len(tried) == 1 else f"{len(tried)} attempts"
     text = Text(f"{attempts}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
     text.append(_total(total, program) if total else _gain(history, program), style="bold")
-    return text.append("".join(f"\n{line}" for line in _levels(history, program)))
+    return text.append("".join(f"\n{line}" for line in levels(history, program)))
 
 
 def _total(total: Total, program: Program) -> str:

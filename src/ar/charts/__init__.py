@@ -1,0 +1,1 @@
+"""Charts beside the progress chart, as Vega-Lite specifications; `plots.save` draws them."""

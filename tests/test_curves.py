@@ -1,0 +1,137 @@
+"""Time to target: where a curve first reaches the first baseline's last level, on curves of known shape."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+from helpers import Ar, git, run
+from histories import attempt
+
+from ar import curves
+from ar.curves import Curve, Track, parse, reaches, smooth
+from ar.errors import BadProgram
+from ar.program import CurveFile
+from ar.program import parse as parse_program
+
+SPEC = CurveFile("loss.csv", "bpb", ("seconds", "tokens"))
+
+
+def file(speed: float, noise: float = 0.0, seed: int = 0, rows: int = 120) -> bytes:
+    """A curve that reaches 2 + exp(-3 * speed * t) at time t in [0, 1] of 20 s and 100,000 tokens."""
+    draw = random.Random(seed)
+    lines = ["step,tokens,seconds,bpb"]
+    for row in range(rows):
+        at = row / (rows - 1)
+        value = 2 + math.exp(-3 * speed * at) + draw.gauss(0, noise)
+        lines.append(f"{row},{at * 100_000:.0f},{at * 20:.4f},{value:.5f}")
+    return "\n".join(lines).encode()
+
+
+def track(number: int, speed: float, seeds: int, noise: float = 0.02) -> Track:
+    found = {seed: parse(file(speed, noise, 100 * number + seed), SPEC) for seed in range(seeds)}
+    return Track(attempt(number, 2.2), {seed: curve for seed, curve in found.items() if curve})
+
+
+def test_what_learns_a_quarter_faster_needs_four_fifths_of_the_time() -> None:
+    first, second, third = reaches([track(1, 1.0, 8), track(2, 1.25, 4), track(3, 0.8, 4)])
+    assert first.ratio == {"seconds": 1.0, "tokens": 1.0}
+    assert first.at["seconds"] == pytest.approx(20, abs=0.01)
+    assert second.ratio["seconds"] == pytest.approx(0.8, abs=0.05)
+    assert second.ratio["tokens"] == pytest.approx(0.8, abs=0.05)
+    assert 0.0 < second.error["seconds"] < 0.1
+    assert third.at == {}  # slower: never there within its run
+    assert third.ratio == {}
+
+
+def test_the_error_holds_the_truth() -> None:
+    missed = 0
+    for place in range(20):
+        _, found = reaches([track(3 * place, 1.0, 6), track(3 * place + 1, 1.25, 4)])
+        missed += abs(found.ratio["seconds"] - 0.8) > 2.5 * found.error["seconds"]
+    assert missed <= 2
+
+
+def test_smoothing_follows_a_line_to_its_ends() -> None:
+    line = Curve(tuple(3 - 0.01 * place for place in range(100)), {})
+    assert smooth(line).values == pytest.approx(line.values)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a,b\n1,2\n",
+        b"bpb,seconds,tokens\n1,2\n",
+        b"\xff\xfe\x00",
+        b"bpb,seconds,tokens\n" + b"nan,1,1\n" * 9,
+    ],
+)
+def test_what_is_no_curve_is_none(content: bytes) -> None:
+    assert parse(content, SPEC) is None
+
+
+def test_a_metric_that_grows_is_turned() -> None:
+    grows = CurveFile("loss.csv", "bpb", ("seconds",), "maximize")
+    found = parse(file(1.0), grows)
+    assert found is not None
+    assert found.values[0] == pytest.approx(-3)
+
+
+def test_broken_lines_are_left_out() -> None:
+    content = file(1.0).replace(b"\n7,", b"\nseven,x,y,z\n7,")
+    assert parse(content, SPEC) == parse(file(1.0), SPEC)
+
+
+def test_a_curve_must_be_inside_the_project() -> None:
+    with pytest.raises(BadProgram, match="inside the project"):
+        parse_program('---\nobjective: "m.json:x"\ncurve: {file: ../x.csv, value: y}\n---\n')
+
+
+def test_the_branch_tells_its_time(project: Path, ar: Ar) -> None:
+    """The stage's curve falls faster the lower the loss it ends at; one change is promoted."""
+    stage = (project / "fit.awk").read_text()
+    lines = '  for (i = 0; i <= 50; i++) printf("%d,%.6f\\n", i, loss + 5 * exp(-i / 10)) > "curve.csv"\n}\n'
+    (project / "fit.awk").write_text(
+        stage.rstrip().removesuffix("}") + '  print "s,v" > "curve.csv"\n' + lines
+    )
+    pipeline = (project / "dvc.yaml").read_text() + "    outs:\n    - curve.csv: {cache: false}\n"
+    (project / "dvc.yaml").write_text(pipeline)
+    program = (project / "program.md").read_text()
+    program = program.replace("budget:", "curve: {file: curve.csv, value: v, against: [s]}\nbudget:")
+    (project / "program.md").write_text(program)
+    run(project, "dvc", "repro", "-q")
+    run(project, "git", "add", "-A")
+    run(project, "git", "commit", "-qm", "Tell a curve")
+    missing = ar(project, "show", "--time-to", check=False)
+    assert missing.returncode == 2
+    assert "has no curve" in missing.stderr
+    assert "ar baseline" in missing.stderr
+
+    ar(project, "next", "--set", "x=2.5", "-m", "Nearer")
+    ar(project, "run", "-n", "0", "--plain", "--jobs", "2")
+    first, last = json.loads(ar(project, "show", "--time-to", "--json").stdout)[-2:]
+    # Both fall as 5 exp(-t / 10) towards their own loss; the baseline ends at 50.
+    assert first["at"] == {"s": 50}
+    assert last["title"] == "x 1.5 → 2.5"
+    assert last["outcome"] == "promoted"
+    assert last["ratio"]["s"] < 0.5
+    table = ar(project, "show", "--time-to").stdout
+    assert "x 1.5 → 2.5" in table
+    assert "% less than the first baseline" in table
+    assert git(project, "status", "--porcelain") == ""
+    for kind in ("time-to-target", "pareto", "stack"):
+        ar(project, "plot", "--kind", kind, "-o", f"{kind}.svg")
+        assert "<svg" in (project / f"{kind}.svg").read_text()
+    assert "x 1.5" in (project / "stack.svg").read_text()
+
+
+def test_without_a_declared_curve_the_mend_is_said(measured: Path, ar: Ar) -> None:
+    done = ar(measured, "show", "--time-to", check=False)
+    assert done.returncode == 2
+    assert "names no curve" in done.stderr
+    assert "curve: {file:" in done.stderr
+    assert curves.POINTS > curves.LEAST
