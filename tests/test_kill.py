@@ -124,13 +124,16 @@ def names_of(root: Path, space: str) -> list[str]:
     return [line.rpartition("/")[2] for line in lines if "celery" not in line]
 
 
-def prepare(root: Path, seconds: str) -> None:
-    """Make runs last a little, and no change better than another."""
+def prepare(root: Path, ar: Ar) -> None:
+    """Runs that last as long as DELAY says, no change better than another, and the baseline measured."""
     stage = (root / "fit.awk").read_text().replace("loss = (x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2", "loss = 1")
     (root / "fit.awk").write_text(stage)
-    pipeline = (root / "dvc.yaml").read_text().replace("awk -f", f"sleep {seconds} && awk -f")
+    pipeline = (root / "dvc.yaml").read_text().replace("awk -f", 'sleep "$DELAY" && awk -f')
     (root / "dvc.yaml").write_text(pipeline)
+    program = root / "program.md"
+    program.write_text(program.read_text().replace("budget:", "sandbox: {env: [DELAY]}\nbudget:"))
     run(root, "git", "commit", "-qam", "Take time")
+    ar(root, "run", "-n", "0", "--plain", env={**os.environ, "DELAY": "0"})
 
 
 def check(root: Path, ar: Ar, queued: list[str]) -> None:
@@ -177,9 +180,13 @@ def storm(root: Path, ar: Ar, count: int, kills: int, pause: tuple[float, float]
     queued = names_of(root, "refs/ar/queue")
     assert len(queued) == count
     campaign = Campaign(root, jobs=2)
-    time.sleep(1.0)
     while campaign.waiting() and len(campaign.kills) < kills:
+        ended, since = len(names_of(root, "refs/exps")), time.monotonic()
         time.sleep(random.uniform(*pause))
+        # On a slow machine nothing would ever end between two kills.
+        while len(names_of(root, "refs/exps")) == ended and time.monotonic() - since < 5 * pause[1]:
+            campaign.look_after()
+            time.sleep(random.uniform(0.1, 0.4))
         campaign.kill(random.choice(VICTIMS))
         campaign.look_after()
     print("killed", campaign.kills)
@@ -189,13 +196,15 @@ def storm(root: Path, ar: Ar, count: int, kills: int, pause: tuple[float, float]
     check(root, ar, queued)
 
 
-def test_a_few_kills_lose_nothing(project: Path, ar: Ar) -> None:
-    prepare(project, "0.4")
-    storm(project, ar, count=2, kills=4, pause=(0.5, 1.5), seconds=100)
+def test_a_few_kills_lose_nothing(project: Path, ar: Ar, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(project, ar)
+    monkeypatch.setenv("DELAY", "0.4")
+    storm(project, ar, count=4, kills=4, pause=(0.5, 1.5), seconds=100)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_forty_experiments_under_fire(project: Path, ar: Ar) -> None:
-    prepare(project, "1.0")
+@pytest.mark.timeout(1800)
+def test_forty_experiments_under_fire(project: Path, ar: Ar, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(project, ar)
+    monkeypatch.setenv("DELAY", "1.0")
     storm(project, ar, count=40, kills=200, pause=(1.0, 4.0), seconds=600)

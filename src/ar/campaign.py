@@ -52,9 +52,10 @@ class Campaign:
         self.repo = repo
         self.program = program
         self.pipeline = pipeline or Pipeline(repo)
+        self.known = reading.Known()
 
     def history(self) -> History:
-        return reading.read(self.repo, self.program)
+        return reading.read(self.repo, self.program, self.known)
 
     # -- proposing ----------------------------------------------------------------------------------------
 

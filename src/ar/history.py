@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from statistics import fmean
 
@@ -35,14 +36,36 @@ from ar.records import (
 )
 from ar.repo import Commit, Repo
 
+_Mark = tuple[str, Status | None, Mapping[str, object] | None]  # commit, status of one that waits, note
 
-def read(repo: Repo, program: Program) -> History:
-    """The whole history, oldest first."""
+
+class Known:
+    """What was read before: what a commit holds never changes, and most notes are as they were."""
+
+    def __init__(self) -> None:
+        self.files: tuple[object, ...] = ()
+        self.experiments: dict[str, tuple[_Mark, Experiment]] = {}
+        self.incumbent = "", ""
+        self.history: History | None = None
+        self.order: list[Experiment] = []
+
+
+def read(repo: Repo, program: Program, known: Known | None = None) -> History:
+    """The whole history, oldest first.
+
+    Args:
+        known: from the last time, so that only what is new since then is read.
+    """
+    known = known or Known()
     head = repo.head()
+    if known.incumbent[0] != head:
+        known.incumbent = head, identity(repo, head, program)
     plan = read_layout(repo, head)
-    experiments = _experiments(repo, program, plan)
+    experiments = _experiments(repo, program, plan, known)
+    old = known.history
+    if old and old.head == head and all(a is b for a, b in zip_longest(experiments, known.order)):
+        return old
     merged = repo.merged_parents(head)
-    incumbent = identity(repo, head, program)
     scales: dict[str, list[Experiment]] = {"": []}
     for experiment in sorted(experiments, key=lambda item: (item.created, item.name)):
         scales.setdefault(experiment.rung, []).append(experiment)
@@ -55,13 +78,15 @@ def read(repo: Repo, program: Program) -> History:
         [_attempt(runs, program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
     )
     attempts.sort(key=lambda attempt: (attempt.created, attempt.name))
-    return History(
+    history = History(
         head=head,
-        incumbent=incumbent,
+        incumbent=known.incumbent[1],
         attempts=tuple(attempt for attempt in attempts if not attempt.rung),
         climbs=tuple(attempt for attempt in attempts if attempt.rung),
         sigma=sigmas[""],
     )
+    known.history, known.order = history, experiments
+    return history
 
 
 def find(history: History, name: str) -> tuple[Attempt, Experiment]:
@@ -189,60 +214,80 @@ def baseline_params(repo: Repo, program: Program) -> dict[str, Scalar]:
 # -- experiments ------------------------------------------------------------------------------------------
 
 
-def _experiments(repo: Repo, program: Program, plan: Layout) -> list[Experiment]:
-    commits = repo.commits(refs.QUEUE, refs.RUNNING, refs.EXPS)
+def _experiments(repo: Repo, program: Program, plan: Layout, known: Known) -> list[Experiment]:
+    metric_files = (*plan.metrics, *(metric.file for metric in program.metrics))
+    param_files = (*plan.params, *program.param_files)
+    old = known.experiments if known.files == (metric_files, param_files) else {}
     notes = repo.notes()
-    found: dict[str, tuple[Status | None, str, Commit]] = {}
-    for ref, commit in commits.items():
-        experiment = refs.ExperimentRef.parse(ref)
-        if experiment:
-            found[experiment.name] = (None, experiment.baseline, commit)
-    for space, waiting in ((refs.RUNNING, Status.RUNNING), (refs.QUEUE, Status.QUEUED)):
-        for ref, commit in commits.items():
-            # An ended experiment's claim may linger for an instant; the end is what counts.
-            if ref.startswith(f"{space}/") and commit.parents and refs.name_of(ref) not in found:
-                name = refs.name_of(ref)
-                idle = waiting is Status.QUEUED or claims.is_waiting(repo, name)
-                found[name] = (Status.QUEUED if idle else waiting, commit.parents[0], commit)
-    revs = [commit.rev for _, _, commit in found.values()]
-    metric_files = [*plan.metrics, *(metric.file for metric in program.metrics)]
+    places = _places(repo)
+    marks = {name: (rev, status, notes.get(rev)) for name, (status, rev, _) in places.items()}
+    fresh = [name for name, mark in marks.items() if name not in old or old[name][0] != mark]
+    revs = [places[name][1] for name in fresh]
     measured = metric_values(repo, revs, metric_files)
-    set_to = read_values(repo, revs, [*plan.params, *program.param_files])
-    experiments = []
-    for (name, (status, baseline, commit)), metrics, values in zip(
-        found.items(), measured, set_to, strict=True
-    ):
-        message = Message.parse(commit.message)
-        note = _note(notes.get(commit.rev))
-        crashed = any(key.endswith(":crashed") for key in metrics)
-        if status is not None:
-            metrics = {}  # the tree still holds the baseline's
-        end = note.status if note else Status.CRASHED if crashed else Status.SUCCEEDED
-        experiments.append(
-            Experiment(
-                name=name,
-                rev=commit.rev,
-                baseline=baseline,
-                title=message.title,
-                status=status or end,
-                hypothesis=message.body,
-                agent=message.agent or "dvc",
-                candidate=message.candidate,
-                seed=message.seed,
-                parent=message.parent,
-                rung=message.rung,
-                expected=message.expected,
-                simplification=message.simplification,
-                audit=message.audit,
-                stack=message.stack,
-                reverts=message.reverts,
-                created=commit.time,
-                metrics=metrics,
-                params=values,
-                note=note,
-            )
-        )
-    return experiments
+    set_to = read_values(repo, revs, param_files)
+    found = {name: old[name] for name in marks if name in old}
+    for name, metrics, values in zip(fresh, measured, set_to, strict=True):
+        commit, baseline = repo.commit(places[name][1]), places[name][2]
+        if baseline or commit.parents:
+            made = _experiment(commit, name, baseline or commit.parents[0], marks[name], metrics, values)
+            found[name] = marks[name], made
+    if fresh or found.keys() != old.keys():
+        # A result whose metrics DVC keeps elsewhere may be fetched yet.
+        known.experiments = {name: it for name, it in found.items() if it[1].metrics or it[0][1]}
+        known.files = metric_files, param_files
+    return [found[name][1] for name in places if name in found]
+
+
+def _places(repo: Repo) -> dict[str, tuple[Status | None, str, str]]:
+    """Name to status (None: it ended), commit and, where the ref says it, baseline of every experiment."""
+    found: dict[str, tuple[Status | None, str, str]] = {}
+    # Refs come in the order in which experiments move on: one that does so meanwhile is seen twice, not
+    # never.
+    for ref, rev in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS).items():
+        name = refs.name_of(ref)
+        if ref.startswith(f"{refs.QUEUE}/"):
+            found[name] = Status.QUEUED, rev, ""
+        elif ref.startswith(f"{refs.RUNNING}/"):
+            found[name] = Status.QUEUED if claims.is_waiting(repo, name) else Status.RUNNING, rev, ""
+        elif experiment := refs.ExperimentRef.parse(ref):
+            found[name] = None, rev, experiment.baseline
+    return found
+
+
+def _experiment(
+    commit: Commit,
+    name: str,
+    baseline: str,
+    mark: _Mark,
+    metrics: dict[str, Scalar],
+    values: dict[str, Scalar],
+) -> Experiment:
+    _, status, raw = mark
+    message, note = Message.parse(commit.message), _note(raw)
+    crashed = any(key.endswith(":crashed") for key in metrics)
+    end = note.status if note else Status.CRASHED if crashed else Status.SUCCEEDED
+    return Experiment(
+        name=name,
+        rev=commit.rev,
+        baseline=baseline,
+        title=message.title,
+        status=status or end,
+        hypothesis=message.body,
+        agent=message.agent or "dvc",
+        candidate=message.candidate,
+        seed=message.seed,
+        parent=message.parent,
+        rung=message.rung,
+        expected=message.expected,
+        simplification=message.simplification,
+        audit=message.audit,
+        stack=message.stack,
+        reverts=message.reverts,
+        created=commit.time,
+        metrics={} if status else metrics,  # the tree of a waiting one still holds the baseline's
+        params=values,
+        note=note,
+    )
 
 
 def _note(data: Mapping[str, object] | None) -> Note | None:

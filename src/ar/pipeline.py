@@ -315,7 +315,7 @@ class Pipeline:
 
     def _set_up(self, folder: Path, name: str, stash_rev: str, baseline: str) -> Workspace:
         """A git repository that borrows the project's objects: set-up costs the same at any history."""
-        _git(folder, "init", "--quiet", "--initial-branch=experiment")
+        self.repo.start(folder)
         (folder / ".git/objects/info/alternates").write_text(f"{self.repo.git_dir / 'objects'}\n")
         (folder / ".git/HEAD").write_text(f"{baseline}\n")
         for ref, rev in (("EXEC_HEAD", baseline), ("EXEC_BASELINE", baseline), ("EXEC_MERGE", stash_rev)):
@@ -383,7 +383,7 @@ class Pipeline:
                 executor.scm.close()
         if result.ref_info is None:
             return Failure("DVC made no commit of the run")
-        return _git(workspace.top, "rev-parse", str(result.ref_info))
+        return (workspace.top / ".git" / str(result.ref_info)).read_text().strip()
 
     def left_behind(self, name: str, baseline: str) -> str | None:
         """The result of a run that finished in a folder that its worker never came to collect from."""
@@ -399,13 +399,7 @@ class Pipeline:
 
     def collect(self, workspace: Workspace, rev: str) -> None:
         """Copy a commit and all it needs from the workspace into the project's object store; no ref moves."""
-        _git(
-            self.repo.top,
-            "-c", "gc.auto=0", "-c", "maintenance.auto=false",
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head",
-            "--upload-pack", "git -c uploadpack.allowAnySHA1InWant=true upload-pack",
-            str(workspace.top), rev,
-        )  # fmt: skip
+        self.repo.take_over(workspace.top, rev)
 
 
 @dataclass(frozen=True)

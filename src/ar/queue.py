@@ -37,7 +37,7 @@ def put(
     index = repo.commit_tree(repo.tree(baseline), [baseline], f"index on {baseline[:12]}\n")
     stash = repo.commit_tree(planted, [baseline, index], str(message))
     lock = claims.lock(repo, name)
-    ended = any(refs.name_of(ref) == name for ref in repo.refs(refs.EXPS))
+    ended = repo.refs(f"{refs.EXPS}/*/*/{name}")
     if lock is None or ended or repo.has_ref(refs.running(name)):
         raise Conflict(f"an experiment called '{name}' exists", "choose another name")
     try:

@@ -23,6 +23,9 @@ CONFLICTS = "conflicts with the branch"  # of a winner that cannot be merged ont
 SUPERSEDED = "superseded"  # `Verdict.label` of a candidate that the branch left behind undecided
 
 
+_KNOWN_HINTS: dict[type[Record], dict[str, Any]] = {}  # working them out takes longer than all the rest
+
+
 class Record:
     """A dataclass that goes to plain JSON types and back without losing anything."""
 
@@ -41,9 +44,15 @@ class Record:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The record that `to_json` wrote. Unknown keys are ignored: a newer `ar` may have written them."""
+        return cls(**{name: _typed(hint, data[name]) for name, hint in _hints(cls).items() if name in data})
+
+
+def _hints(cls: type[Record]) -> dict[str, Any]:
+    """Field name to its type."""
+    if cls not in _KNOWN_HINTS:
         hints = typing.get_type_hints(cls)
-        names = [spec.name for spec in dataclasses.fields(cls)]  # type: ignore[arg-type]
-        return cls(**{name: _typed(hints[name], data[name]) for name in names if name in data})
+        _KNOWN_HINTS[cls] = {spec.name: hints[spec.name] for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return _KNOWN_HINTS[cls]
 
 
 def _plain(value: Any) -> Any:

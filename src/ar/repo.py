@@ -153,9 +153,9 @@ class Repo:
             return False
         return True
 
-    def refs(self, prefix: str) -> dict[str, str]:
-        """Full ref name to object id, for every ref below `prefix`."""
-        lines = self._git.for_each_ref(prefix, format="%(refname) %(objectname)").splitlines()
+    def refs(self, *patterns: str) -> dict[str, str]:
+        """Full ref name to object id, for every ref below the patterns, in alphabetical order."""
+        lines = self._git.for_each_ref(*patterns, format="%(refname) %(objectname)").splitlines()
         return dict(line.rsplit(" ", 1) for line in lines)
 
     def commits(self, *prefixes: str) -> dict[str, Commit]:
@@ -381,6 +381,37 @@ class Repo:
             except Conflict:
                 _pause(attempt)
         raise Conflict(f"{ref} moved {_NOTE_RETRIES} times in a row", "run the command again")
+
+    def start(self, folder: Path) -> None:
+        """Make an empty repository of a folder."""
+        with _told(folder):
+            pygit2.init_repository(str(folder), initial_head="experiment")
+
+    def take_over(self, top: Path, rev: str) -> None:
+        """Copy a commit and all it needs from another repository, one that borrows our objects.
+
+        Every object is hashed anew on its way. Parts come before what they are part of, so that what is here
+        is whole, wherever a copy ends.
+        """
+        theirs = pygit2.Repository(str(top))
+
+        def copy(oid: Oid) -> None:
+            if oid in ours:
+                return
+            found = theirs[oid]
+            if found.type_str == "commit":
+                whole = found.peel(pygit2.Commit)
+                for needed in (*whole.parent_ids, whole.tree_id):
+                    copy(needed)
+            elif isinstance(found, pygit2.Tree):
+                for item in found:
+                    if item.filemode != FileMode.COMMIT:
+                        copy(item.id)
+            ours.write(found.type, found.read_raw())
+
+        with _told(self.git_dir):
+            ours = self._objects.odb
+            copy(Oid(hex=rev))
 
     # -- refs ---------------------------------------------------------------------------------------------
 
@@ -611,13 +642,13 @@ def _note(content: bytes) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _told(git_dir: Path) -> Iterator[None]:
+def _told(folder: Path) -> Iterator[None]:
     """Failures to write an object, in the user's words."""
     try:
         yield
     except (pygit2.GitError, OSError) as error:
         _raise_if_full(str(error))
-        raise BadState(f"cannot write to {git_dir}: {error}", "check permissions and disk space") from None
+        raise BadState(f"cannot write to {folder}: {error}", "check permissions and disk space") from None
 
 
 class _Git(Git):

@@ -300,4 +300,5 @@ def _quoted(path: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    os._exit(code)  # DVC and what it loaded take their time to be taken down; nothing of ours hangs on it
