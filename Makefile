@@ -48,6 +48,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/train_throughput.py
 	$(BIN)/python benchmarks/judge_campaigns.py
+	$(BIN)/python benchmarks/overhead.py
 
 docs: $(READY)
 	$(BIN)/python scripts/commands.py

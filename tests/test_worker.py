@@ -180,6 +180,24 @@ def test_what_finished_is_collected_not_run_again(project: Path, ar: Ar) -> None
     assert run(project, "git", "fsck", "--connectivity-only").returncode == 0
 
 
+def test_what_kills_its_worker_twice_does_not_come_back(project: Path, ar: Ar) -> None:
+    """It asks for it: without a sandbox a stage can reach whoever runs it."""
+    program = project / "program.md"
+    program.write_text(program.read_text().replace("budget:", "sandbox: off\nbudget:"))
+    stage = "kill -9 $(ps -o ppid= -p $PPID)"
+    (project / "dvc.yaml").write_text(
+        (project / "dvc.yaml").read_text().replace("awk -f", f"{stage}; awk -f")
+    )
+    run(project, "git", "commit", "-qam", "Kill the worker")
+    ar(project, "next")
+    (name,) = _waiting(project)
+    out = ar(project, "worker").stdout
+    assert "recorded as cancelled" in out
+    assert _runs(project, ar)[name]["status"] == "cancelled"
+    assert "its worker died twice" in ar(project, "log", name).stdout
+    assert git(project, "for-each-ref", "refs/ar") == ""
+
+
 def test_half_a_message_in_dvcs_queue_is_cleared(project: Path, ar: Ar) -> None:
     ar(project, "next")
     (name,) = _waiting(project)
@@ -271,3 +289,52 @@ def test_a_stage_is_pinned_and_the_note_says_what_it_used(
     assert 0 < note["seconds"] < 30
     assert 0 < note["cpu_seconds"] < 10
     assert note["peak_memory_mb"] > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_hundred_proposals_by_four_processes_while_workers_consume(project: Path, ar: Ar) -> None:
+    program = project / "program.md"
+    program.write_text(program.read_text().replace("runs: 200", "runs: 1000"))
+    run(project, "git", "commit", "-qam", "Room for more")
+    proposers = [_start(project, "next", "-n", "25") for _ in range(4)]
+    _until(lambda: _waiting(project))
+    workers = [_start(project, "worker") for _ in range(2)]
+    for process in proposers:
+        out, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, out
+    for process in workers:
+        out, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, out
+    ar(project, "worker")
+    runs = _runs(project, ar)
+    assert len(runs) == 100
+    assert {item["status"] for item in runs.values()} == {"succeeded"}
+    revs = git(project, "for-each-ref", "refs/exps", "--format=%(objectname)").split()
+    assert len({git(project, "show", f"{rev}:params.yaml") for rev in revs}) == 100
+    assert git(project, "for-each-ref", "refs/ar") == ""
+    assert "Queued" not in run(project, "dvc", "queue", "status").stdout
+
+
+@pytest.mark.slow
+def test_dvcs_workers_drain_the_same_queue_at_the_same_time(project: Path, ar: Ar) -> None:
+    ar(project, "next", "-n", "8")
+    names = set(_waiting(project))
+    worker = _start(project, "worker")
+    _until(lambda: len(_waiting(project)) < 8)
+    run(project, "dvc", "queue", "start")
+    out, _ = worker.communicate(timeout=200)
+    assert worker.returncode == 0, out
+
+    def ended() -> list[str]:
+        refs = git(project, "for-each-ref", "refs/exps", "--format=%(refname)").split()
+        return [ref.rpartition("/")[2] for ref in refs if "celery" not in ref]
+
+    _until(lambda: names <= set(ended()), 200)
+    assert sorted(ended()) == sorted(names)  # none ran to two refs
+    assert "took" in out  # ours had some of them
+    status = run(project, "dvc", "queue", "status").stdout
+    assert "Success" in status  # DVC's had others
+    _until(lambda: "recovered" in ar(project, "doctor").stdout or not _waiting(project))
+    assert git(project, "for-each-ref", "refs/ar") == ""
+    assert {item["status"] for item in _runs(project, ar).values()} == {"succeeded"}

@@ -11,10 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from ar import claims
+from ar.claims import Ask
 from ar.errors import BadState
 from ar.repo import Repo
 from ar.slots import Slot
@@ -37,6 +40,7 @@ class Crew:
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.busy: dict[int, str] = {}
         self.deaths = 0
+        self.fatal: Counter[str] = Counter()
         self.draining = False
         self._crowded: float | None = None
         self._selector = selectors.DefaultSelector()
@@ -84,6 +88,12 @@ class Crew:
                 with contextlib.suppress(OSError):
                     process.stdin.write(FINISH)
                     process.stdin.flush()
+
+    def blame(self, name: str) -> None:
+        """A worker died: the second time over the same experiment, that one does not come back."""
+        self.fatal[name] += 1
+        if name and self.fatal[name] > 1:
+            claims.ask(self.repo, name, Ask.CANCEL, "its worker died twice while it ran")
 
     def reinforce(self, waiting: int) -> None:
         """Start one more worker where experiments keep waiting while every worker has one, up to two a slot:

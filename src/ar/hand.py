@@ -41,6 +41,8 @@ def work(campaign: Campaign, view: View, stop: Callable[[], int]) -> int:
                 for event in crew.events(_LOOK):
                     kinds.add(event["event"])
                     ended += event["event"] == "ended"
+                    if event["event"] == "died":
+                        crew.blame(str(event.get("name", "")))
                     _tell(campaign, view, event)
                 if "refused" in kinds:
                     break

@@ -8,18 +8,16 @@ on where the refs say it was.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from ar import budget, claims, judge, promote, queue, recovery, restack, sandbox, slots
+from ar import budget, judge, promote, queue, recovery, restack, sandbox, slots
 from ar import history as reading
 from ar.agents import is_instant
 from ar.asking import FAILURES, Asking
 from ar.budget import Used
 from ar.campaign import Campaign, is_open, waits_for_merge
-from ar.claims import Ask
 from ar.crew import Crew
 from ar.errors import BadParams, BadProposal, BadState, CannotClimb, OutOfBudget
 from ar.judge import Kind
@@ -95,7 +93,6 @@ class Loop:
         self.told: dict[str, str] = {}
         self.decided: set[str] = set()
         self.told_noise = False
-        self.fatal: Counter[str] = Counter()
         self.over = ""  # why the time is spent
         self.used = budget.Used()
         self.crew = Crew(self.repo, slots.share(limits.jobs), workers=limits.jobs)
@@ -450,7 +447,7 @@ class Loop:
                 if event["event"] == "retried":
                     self.view.event(f"{event['name']}: {event['reason']}; it is tried once more")
                 if event["event"] == "died":
-                    self._blame(str(event.get("name", "")))
+                    self.crew.blame(str(event.get("name", "")))
                     self._recover()
                     self.crew.wake()
             self._tell_events()
@@ -458,12 +455,6 @@ class Loop:
                 return
             if any(event["event"] == "started" for event in events):
                 history = self.campaign.history()
-
-    def _blame(self, name: str) -> None:
-        """A worker died: the second time over the same experiment, that one does not come back."""
-        self.fatal[name] += 1
-        if name and self.fatal[name] > 1:
-            claims.ask(self.repo, name, Ask.CANCEL, "its worker died twice while it ran")
 
     def _waiting(self, history: History) -> int:
         """How many experiments no worker of ours has taken yet."""

@@ -25,6 +25,7 @@ from ar.records import (
     Experiment,
     History,
     NoiseReport,
+    Note,
     Proposal,
     Scalar,
     Spend,
@@ -417,6 +418,18 @@ def diff_view(diff: str) -> Text:
     return text
 
 
+def _used(note: Note) -> str:
+    """What a run took of the machine."""
+    parts = [f"{note.cpu_seconds or 0:.3g} s of processor time"]
+    if note.peak_memory_mb is not None:
+        parts.append(f"{note.peak_memory_mb:.0f} MB of memory")
+    if note.gpu_memory_mb is not None:
+        parts.append(
+            f"{note.gpu_memory_mb:.0f} MB of its GPU, at work {note.gpu_percent or 0:.0f} % of the time"
+        )
+    return ", ".join(parts) + (f" on {note.slot}" if note.slot else "")
+
+
 def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") -> RenderableType:
     """One experiment: what it is, why it was tried, how it ended, what it printed."""
     from rich.console import Group
@@ -437,6 +450,8 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         facts.append(("seed", str(experiment.seed)))
     if note and note.seconds is not None:
         facts.append(("took", span(note.seconds)))
+    if note and note.cpu_seconds is not None:
+        facts.append(("used", _used(note)))
     if note and note.worker:
         facts.append(("worker", note.worker))
     if note and note.spend:
