@@ -110,6 +110,18 @@ def pipe() -> None:
     os.mkfifo("out/x")
 
 
+def nest_folders() -> None:
+    for _ in range(3_000):
+        Path("deep").mkdir()
+        os.chdir("deep")
+
+
+def wait_with_a_pipe() -> None:
+    """Whoever reads the metrics would wait for ever."""
+    os.mkfifo("m.json")
+    ignore_sigterm()
+
+
 def change_the_measure() -> None:
     Path("attempt.py").write_text("print('always best')\n")
 
@@ -169,7 +181,9 @@ def print_escapes() -> None:
 
 if __name__ == "__main__":
     text = Path("params.yaml").read_text()
+    top = Path.cwd()
     globals()[text.partition("attempt: ")[2].split()[0]]()
+    os.chdir(top)
     Path("out").mkdir(exist_ok=True)
     Path("m.json").write_text('{"val_loss": 1.0}\n')
     sys.exit(0)

@@ -50,8 +50,8 @@ sandbox: {{kind: {kind}, memory: 400MB, processes: 200, disk: 100MB}}
 ALL = (
     "read_home_key", "read_parent_key", "read_environment", "read_other_process", "connect", "resolve",
     "write_repo", "write_git", "write_usr", "write_cache", "write_sysctl", "symbolic_link", "hard_link",
-    "pipe", "change_the_measure", "fork", "allocate", "allocate_in_files", "ignore_sigterm", "daemonise",
-    "fill_disk", "print_much", "print_escapes", "nothing",
+    "pipe", "wait_with_a_pipe", "nest_folders", "change_the_measure", "fork", "allocate",
+    "allocate_in_files", "ignore_sigterm", "daemonise", "fill_disk", "print_much", "print_escapes", "nothing",
 )  # fmt: skip
 WITHOUT_WALLS = (
     "read_environment", "symbolic_link", "hard_link", "pipe", "change_the_measure", "fork", "allocate",
@@ -75,7 +75,7 @@ worker = Worker(repo)
 patient = program.read_text()
 impatient = patient.replace("timeout: 60s", "timeout: 3s")
 for number, attempt in enumerate(attempts):
-    program.write_text(impatient if attempt == "ignore_sigterm" else patient)
+    program.write_text(impatient if attempt in ("ignore_sigterm", "wait_with_a_pipe") else patient)
     tree = repo.write_tree("HEAD", {"params.yaml": f"attempt: {attempt}\\nseed: 1\\n".encode()})
     message = Message(attempt, agent="human", candidate=f"{number:016x}", seed=1)
     name = f"{attempt.replace('_', '-')}-{number}"
@@ -255,6 +255,14 @@ def test_a_hard_link_cannot_be_made(scene: Scene) -> None:
 
 def test_a_pipe_is_not_waited_for(scene: Scene) -> None:
     scene.contained("pipe", "ended: it left something that is neither file nor folder: out/x")
+
+
+def test_a_pipe_in_place_of_the_metrics_is_not_waited_for(scene: Scene) -> None:
+    scene.contained("wait_with_a_pipe", "ended after the time limit of 3 s", "timed out")
+
+
+def test_folders_without_end_are_refused_and_removed(scene: Scene) -> None:
+    scene.contained("nest_folders", "ended: its folder cannot be read: File name too long")
 
 
 def test_the_measure_stays_as_it_was(scene: Scene) -> None:

@@ -224,6 +224,24 @@ def test_what_may_not_be_left_in_the_folder(folder: Path, what: str, says: str) 
     assert bool(says) == bool(found)
 
 
+def test_what_a_refused_run_made_is_removed_and_nothing_else(folder: Path) -> None:
+    before = footprint.take(folder)
+    away = folder.parent / "away"
+    (away / "out").mkdir(parents=True)
+    (away / "out" / "precious").write_text("x")
+    (folder / "new").mkdir()
+    (folder / "new" / "x").touch(mode=0o000)
+    os.mkfifo(folder / "pipe")
+    (folder / "notes.txt").unlink()
+    os.mkfifo(folder / "notes.txt")
+    shutil.rmtree(folder / "src")
+    (folder / "src").symlink_to(away)  # src/out was a folder: it must not be taken for the one there
+    footprint.clear(folder, before)
+    assert {path.name for path in folder.iterdir()} == {".git", ".dvc", "sub", "data"}
+    assert (away / "out" / "precious").exists()
+    assert (folder.parent / "secret").exists()
+
+
 # -- what a stage prints -------------------------------------------------------------------------------------
 
 

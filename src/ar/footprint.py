@@ -7,8 +7,10 @@ later stage would be another than the one that is judged. Standard library only:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -66,6 +68,28 @@ def complaint(folder: Path, before: Footprint, inputs: Iterable[str], outputs: I
         if (fixed or os.path.basename(path) in _KEPT_OUT) and after.get(path) != old:
             return f"it changed {os.path.relpath(path, folder)}, which it depends on"
     return ""
+
+
+def clear(folder: Path, before: Footprint) -> None:
+    """Remove what a refused run made: DVC looks through the folder once more, and would wait at a pipe."""
+    top = os.path.realpath(folder)
+    folders = [path for path, mark in before.items() if mark.kind == stat.S_IFDIR]
+    for place in (str(folder), *folders):
+        inside = os.path.join(top, os.path.relpath(place, folder)) if place != str(folder) else top
+        if os.path.basename(place) in _KEPT_OUT or os.path.realpath(place) != inside:
+            continue  # where a folder was, a link may lead anywhere now
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                old = before.get(entry.path)
+                if old is None or old.kind != stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode):
+                    remove(entry.path)
+
+
+def remove(path: str) -> None:
+    """Remove a file, a link or a folder, also one that is closed, or nested deeper than Python can follow."""
+    for tool in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+        if os.path.lexists(path) and not (tool[0] == "chmod" and os.path.islink(path)):
+            subprocess.run([*tool, "--", path], capture_output=True, check=False)
 
 
 def leads_to(marks: Footprint, folder: str) -> bool:

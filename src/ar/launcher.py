@@ -131,6 +131,8 @@ class _Stage:
         self._count(counted)
         if not (reason or self.timed_out or self.stopping):
             reason = looker.disk() or footprint.complaint(self.workspace, before, self.inputs, self.outputs)
+        if reason or self.timed_out or self.stopping:
+            footprint.clear(self.workspace, before)
         end = {"timed_out": self.timed_out, "reason": reason, "left": self.left}
         end["code"] = ended if ended is None or ended >= 0 else 128 - ended
         end["oom_kills"] = _oom_kills() - oom_kills

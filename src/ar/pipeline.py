@@ -14,7 +14,6 @@ import os
 import pickle
 import posixpath
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from ar import refs
+from ar import footprint, refs
 from ar.errors import ArError, BadState
 from ar.repo import Repo
 
@@ -306,12 +305,7 @@ class Pipeline:
 
     def remove_workspace(self, name: str) -> None:
         """Remove an experiment's folder, whatever its run left: folders without end, or closed ones, too."""
-        folder = self._workspaces / name
-        with contextlib.suppress(RecursionError):
-            shutil.rmtree(folder, ignore_errors=True)
-        for tool in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            if folder.exists():
-                subprocess.run([*tool, "--", str(folder)], capture_output=True, check=False)
+        footprint.remove(str(self._workspaces / name))
 
     def _set_up(self, folder: Path, name: str, stash_rev: str, baseline: str) -> Workspace:
         """A git repository that borrows the project's objects: set-up costs the same at any history."""
