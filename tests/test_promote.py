@@ -112,7 +112,7 @@ def test_a_winner_whose_gain_is_gone_does_not_stack(measured: Path, ar: Ar) -> N
     assert "an interaction of +" in again["verdict"]["reason"]
 
 
-def test_a_conflict_shows_both_sides_and_changes_nothing(measured: Path, ar: Ar) -> None:
+def test_a_conflict_shows_both_sides_and_changes_nothing(measured: Path, tmp_path: Path, ar: Ar) -> None:
     near, nearer = tried(measured, WIN), tried(measured, WIN, x=3.0)
     ar(measured, "promote", near.name)
     head = git(measured, "rev-parse", "HEAD")
@@ -123,6 +123,22 @@ def test_a_conflict_shows_both_sides_and_changes_nothing(measured: Path, ar: Ar)
     done = ar(measured, "promote", nearer.name, "--resolve", "agent", check=False)
     assert "name one that edits files" in done.stderr
     assert git(measured, "rev-parse", "HEAD") == head
+
+    # An agent is told what clashes; what it makes of it is a proposal like any other.
+    script = tmp_path / "agent.sh"
+    script.write_text(
+        f"#!/bin/sh\ncat > {tmp_path}/told\nsed -i 's/x: 2.9/x: 2.95/' params.yaml\necho '# Between'\n"
+    )
+    script.chmod(0o755)
+    program = measured / "program.md"
+    agent = json.dumps({"kind": "command", "command": [str(script)]})
+    program.write_text(program.read_text().replace("budget:", f"agent: {agent}\nbudget:"))
+    out = ar(measured, "promote", nearer.name, "--resolve", "agent").stdout
+    assert "+x: 2.95" in out
+    told = (tmp_path / "told").read_text()
+    assert "keep what both sides meant" in told
+    assert f"x: 2.9 in the branch, 3.0 in {nearer.name}" in told
+    assert "Between" in git(measured, "for-each-ref", "refs/ar/queue", "--format=%(subject)")
 
 
 @pytest.mark.slow
