@@ -107,6 +107,9 @@ def test_a_stack_is_what_adds_up(additive: Path, ar: Ar) -> None:
         for member in found.members:
             assert member.effect == pytest.approx(TRUTH[member.title[0]], abs=3 * member.standard_error)
 
+    name = git(additive, "show", "-s", "--format=%(trailers:key=Ar-Experiment,valueonly)")
+    assert "interaction" in ar(additive, "judge", name).stdout
+    assert json.loads(ar(additive, "judge", name, "--json").stdout)["stack"]["members"][0]["name"]
     assert "up to date" in run(additive, "dvc", "status").stdout
     assert "didn't change" in run(additive, "dvc", "repro").stdout
     assert run(additive, "git", "fsck", "--strict").returncode == 0

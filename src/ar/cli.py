@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ar.records import Attempt, Experiment, History, Proposal
     from ar.restack import Composite
     from ar.share import Moved
-    from ar.stack import Result
+    from ar.stack import Additivity, Result
 
 SOME_REFUSED = 3  # exit code of `ar next --series` where not all of it was queued
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -297,12 +297,18 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
 
     campaign = _campaign()
     history = campaign.history()
-    case, climbs = cases(campaign, history, _found(history, name)[0])
+    attempt = _found(history, name)[0]
+    case, climbs = cases(campaign, history, attempt)
+    stacked = _additivity(campaign, history, attempt)
     if as_json:
-        found = {rung: climb.to_json() for rung, climb in climbs.items()}
-        click.echo(json.dumps(case.to_json() | ({"rungs": found} if found else {}), indent=2))
+        found: dict[str, Any] = {"rungs": {rung: climb.to_json() for rung, climb in climbs.items()}}
+        found["stack"] = stacked.to_json() if stacked else None
+        more = {key: value for key, value in found.items() if value}
+        click.echo(json.dumps(case.to_json() | more, indent=2))
     else:
         showing.echo(showing.case_view(case, campaign.program, climbs))
+        if stacked:
+            showing.echo(showing.additivity_view(stacked, campaign.program))
 
 
 @cli.command()
@@ -460,7 +466,7 @@ def stack(
     if result.attempt is None:
         raise ArError("stopped before the stack was measured", "carry on: ar stack")
     attempt = _found(history, result.attempt.name)[0]
-    found = stacking.additivity(campaign, history, attempt) if len(attempt.stack) > 1 else None
+    found = _additivity(campaign, history, attempt)
     if as_json:
         click.echo(json.dumps(found.to_json() if found else None, indent=2))
     else:
@@ -733,6 +739,15 @@ def _judge_lines() -> None:
                 f"line {number} is not a question of the protocol: {error}", "see docs/judge.md"
             ) from None
         click.echo(json.dumps(reply))
+
+
+def _additivity(campaign: Campaign, history: History, attempt: Attempt) -> Additivity | None:
+    """Whether a stack's members add up; None for what is no stack of several."""
+    if len(attempt.stack) < 2:
+        return None
+    from ar.stack import additivity
+
+    return additivity(campaign, history, attempt)
 
 
 def _stacked(campaign: Campaign, members: Sequence[Attempt], jobs: int, plain: bool, trim: bool) -> Result:

@@ -561,40 +561,40 @@ def _case_facts(case: Case, program: Program) -> list[tuple[str, str]]:
 def stack_view(
     result: Result, attempt: Attempt, found: Additivity | None, program: Program
 ) -> RenderableType:
-    """A stack's verdict, and how its effect compares with the sum of its members'."""
+    """What came of stacking: the verdict, how the effects add up, and who is not in it."""
+    from rich.console import Group
+
+    verdict = attempt.verdict
+    facts = [("stack", attempt.name), ("verdict", verdict.reason if verdict else "not judged yet")]
+    facts += [("dropped", f"{item.title}: {result.weights[item.name]}") for item in result.dropped]
+    for name, clashes in result.composite.clashes.items():
+        paths = ", ".join(clash.path for clash in clashes)
+        facts.append(("left out", f"{name} conflicts in {paths}; see: ar promote {name}"))
+    if len(result.members) > 1 and not result.trimmed:
+        facts.append(("not trimmed", "whether each member carries its weight was not measured"))
+    return Group(*([additivity_view(found, program)] if found else []), _facts(facts))
+
+
+def additivity_view(found: Additivity, program: Program) -> RenderableType:
+    """How a stack's effect compares with the sum of its members'."""
     from rich.console import Group
     from rich.text import Text
 
     metric = program.objective.key
-    verdict = attempt.verdict
-    facts = [("stack", attempt.name), ("verdict", verdict.reason if verdict else "not judged yet")]
-    parts: list[RenderableType] = []
-    if found:
-        width = max(len(one_line(member.title)) for member in found.members)
-        rows = [f"{'':{width}}  {'alone':>18}  {'in the stack':>18}"]
-        for member in found.members:
-            alone = signed(member.effect, member.standard_error)
-            share = "" if member.share is None else signed(member.share, member.share_error)
-            rows.append(f"{one_line(member.title):{width}}  {alone:>18}  {share:>18}")
-        parts += [Text("\n".join(rows)), Text()]
-        low, high = (signed(end, found.interaction_error).partition(" ")[0] for end in found.interval)
-        gap = signed(found.interaction, found.interaction_error)
-        facts += [
-            ("sum", f"{signed(found.sum, found.sum_error)} {metric} of the single effects"),
-            ("together", f"{signed(found.joint, found.joint_error)} {metric} measured"),
-            ("interaction", f"{gap}, 95 % interval {low} to {high}"),
-        ]
-    facts += [("dropped", f"{item.title}: {result.weights[item.name]}") for item in result.dropped]
-    facts += [
-        (
-            "left out",
-            f"{name} conflicts in {', '.join(clash.path for clash in clashes)}; see: ar promote {name}",
-        )
-        for name, clashes in result.composite.clashes.items()
+    width = max(len(one_line(member.title)) for member in found.members)
+    rows = [f"{'':{width}}  {'alone':>18}  {'in the stack':>18}"]
+    for member in found.members:
+        alone = signed(member.effect, member.standard_error)
+        share = "" if member.share is None else signed(member.share, member.share_error)
+        rows.append(f"{one_line(member.title):{width}}  {alone:>18}  {share:>18}".rstrip())
+    low, high = (signed(end, found.interaction_error).partition(" ")[0] for end in found.interval)
+    gap = signed(found.interaction, found.interaction_error)
+    facts = [
+        ("sum", f"{signed(found.sum, found.sum_error)} {metric} of the single effects"),
+        ("together", f"{signed(found.joint, found.joint_error)} {metric} measured"),
+        ("interaction", f"{gap}, 95 % interval {low} to {high}"),
     ]
-    if len(result.members) > 1 and not result.trimmed:
-        facts.append(("not trimmed", "whether each member carries its weight was not measured"))
-    return Group(*parts, _facts(facts))
+    return Group(Text("\n".join(rows)), _facts(facts), Text())
 
 
 def _listed(seeds: Sequence[int]) -> str:
