@@ -24,7 +24,7 @@ from pathlib import Path
 from ar import advance
 from ar.repo import Repo
 repo = Repo.open(Path(sys.argv[1]))
-advance.forward(repo, repo.branch(), sys.argv[2], sys.argv[3])
+advance.forward(repo, repo.branch(), sys.argv[2], sys.argv[3], "refs/tags/mine")
 advance.done(repo)
 """
 # In git's place: counts the calls, and kills the whole process group before, after or amid one of them.
@@ -93,6 +93,7 @@ def _is_whole(repo: Repo, old: str, new: str) -> str:
     assert (repo.root / "program.md").read_text() == MINE
     assert (repo.root / "new" / "file.txt").exists() == (head == new)
     assert not repo.has_ref(refs.PROMOTING)
+    assert (git(repo.root, "tag") == "mine") == (head == new)
     assert git(repo.root, "fsck", "--strict", "--no-dangling") == ""
     return head
 
@@ -108,6 +109,7 @@ def test_killed_at_any_git_call_it_is_before_or_after(repo: Repo, next_: str, wh
             advance.done(repo)
         if _is_whole(repo, old, next_) == next_:
             run(repo.root, "git", "reset", "-q", "--keep", old)
+            run(repo.root, "git", "tag", "-d", "mine")
     assert at > 5
     assert _is_whole(repo, old, next_) == next_
 
@@ -117,6 +119,7 @@ def test_killed_amid_writing_files_it_is_undone(repo: Repo, next_: str) -> None:
     (repo.root / "program.md").write_text(MINE)
     assert _killed(repo, next_, "amid")
     assert (repo.root / "params.yaml").read_text() == "x: 9\ny: 0"
+    assert git(repo.root, "tag") == "mine"
     assert "undone" in str(advance.mend(repo))
     assert _is_whole(repo, old, next_) == old
     assert advance.mend(repo) is None

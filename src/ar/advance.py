@@ -17,11 +17,14 @@ from ar.repo import ZERO, Repo
 BUSY = "ar is at work in this repository (process {pid})"
 
 
-def forward(repo: Repo, branch: str | None, new: str, old: str) -> None:
+def forward(repo: Repo, branch: str | None, new: str, old: str, tag: str | None = None) -> None:
     """Move the checked-out branch and its checkout from `old` to `new`, a descendant.
 
     Unrelated uncommitted changes stay; where they overlap, nothing at all changes. The caller says `done`
     once everything that belongs to the move is in place.
+
+    Args:
+        tag: ref that is to name `new`, too; it is there from the start, and goes with a move that is undone.
 
     Raises:
         CannotPromote: uncommitted changes are in the way.
@@ -32,17 +35,24 @@ def forward(repo: Repo, branch: str | None, new: str, old: str) -> None:
     blocked = _in_the_way(repo, old, new)
     if blocked:
         raise _blocked(", ".join(blocked[:5]) + (" and more" if len(blocked) > 5 else ""))
-    repo.update_refs((refs.PROMOTING, new, None))
+    marks = [(tag, new, ZERO)] if tag else []
+    repo.update_refs((refs.PROMOTING, new, None), *marks)
     try:
         repo.run("merge", "--ff-only", "--no-autostash", "--quiet", new)
     except BadState as error:
-        done(repo)
+        _undone(repo, new)
         raise _blocked(error.message) from None
 
 
 def done(repo: Repo) -> None:
-    """The move is complete, or undone."""
+    """The move is complete."""
     repo.update_refs((refs.PROMOTING, ZERO, None))
+
+
+def _undone(repo: Repo, new: str) -> None:
+    """Nothing names a merge that the branch did not take."""
+    tags = repo.run("for-each-ref", "--points-at", new, "--format=%(refname)", "refs/tags").split()
+    repo.update_refs((refs.PROMOTING, ZERO, None), *((tag, ZERO, new) for tag in tags))
 
 
 def mend(repo: Repo) -> str | None:
@@ -62,7 +72,7 @@ def mend(repo: Repo) -> str | None:
         return f"the promotion {new[:9]} was cut off after the branch had moved; it is complete now"
     _clear_stale_lock(repo)
     left = _roll_back(repo, old, new)
-    done(repo)
+    _undone(repo, new)
     words = f"the promotion {new[:9]} was cut off before the branch moved; it is undone"
     return f"{words}, save {', '.join(left)}, changed since" if left else words
 

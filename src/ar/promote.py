@@ -140,20 +140,21 @@ def merge(
     """
     experiment = ready.experiment
     assert experiment is not None
-    marks = [(f"refs/tags/{tag}", _free(repo, f"refs/tags/{tag}", None))] if tag else []
-    if branch:
-        ref = f"refs/heads/{branch}"
-        if ref == repo.branch():
-            raise CannotPromote(f"{branch} is checked out", "leave --branch out to promote to it")
-        marks.append((ref, _free(repo, ref, history.head)))
+    mark = f"refs/tags/{tag}" if tag else None
+    if mark:
+        _free(repo, mark, None)
+    ref = f"refs/heads/{branch}"
+    if branch and ref == repo.branch():
+        raise CannotPromote(f"{branch} is checked out", "leave --branch out to promote to it")
+    old = _free(repo, ref, history.head) if branch else history.head
     commit = repo.commit_tree(repo.tree(experiment.rev), [history.head, experiment.rev], text)
-    if not branch:
-        advance.forward(repo, repo.branch(), commit, history.head)
-        pipeline.checkout()
-    if marks:
-        repo.update_refs(*((ref, commit, old) for ref, old in marks), reason="ar: promote")
-    if not branch:
-        advance.done(repo)
+    if branch:
+        marks = [(mark, commit, ZERO)] if mark else []
+        repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
+        return commit
+    advance.forward(repo, repo.branch(), commit, old, mark)
+    pipeline.checkout()
+    advance.done(repo)
     return commit
 
 
