@@ -89,7 +89,8 @@ def test_a_campaign_is_told_in_one_file(told: Path, ar: Ar) -> None:
     headings = [tag for tag, _ in page.tags if tag in ("h1", "h2", "h3")]
     assert headings.count("h2") >= 7
     for words in (
-        *("Find the floor of the bowl.", "x 1.5 → 2.5", "Nearer to the floor.", "95 % interval", "-x: 1.5"),
+        *("Find the floor of the bowl.", "x 1.5 → 2.5", "Nearer to the floor.", "-x: 1.5"),
+        *("95 % interval of the change in val_loss: −", "No closing audit"),
         *("What did not", f"git checkout {before}", "dvc repro", "What was spent", "1 promoted"),
     ):
         assert words in page.words, words

@@ -14,7 +14,7 @@ from ar.errors import CannotClimb, NotFound
 from ar.ladder import ETA, Climb, Step, above, decided_at, default_contenders, tournament, upto
 from ar.loop import Limits, Loop
 from ar.records import Attempt, History
-from ar.view import View
+from ar.view import Snapshot, View
 
 # The rung that is played now and who plays there; None when all is decided. The names of those who cannot
 # climb are left out.
@@ -63,6 +63,9 @@ class ClimbLoop(Loop):
             if step in (Step.QUEUED, Step.DECIDED):
                 return True
         return False
+
+    def _snapshot(self, history: History) -> Snapshot:
+        return replace(super()._snapshot(history), phase=f"climbing to {self.played}")
 
     def _close_stale(self, history: History) -> None:
         """Contenders are judged against their own baselines: none of them goes stale."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ar import curves, plots, promote, spend
-from ar.campaign import Campaign
+from ar import curves, judge, plots, promote, spend
+from ar.campaign import NORMAL_95, Campaign
 from ar.charts import kinds
 from ar.errors import ArError
 from ar.ladder import cases
@@ -176,6 +177,8 @@ def _result(campaign: Campaign, history: History) -> Section:
     base = next((item for item in history.attempts if item.is_baseline), None)
     now = history.now
     if base is not None and now is not None and base is not now:
+        if campaign.total(history) is None and (words := _unaudited(campaign, history, base, now)):
+            blocks.append(Text(words))
         for name in base.guards.keys() & now.guards.keys():
             change = (now.guards[name] / base.guards[name] - 1) if base.guards[name] else 0.0
             rows.append(
@@ -200,6 +203,23 @@ def _result(campaign: Campaign, history: History) -> Section:
                 Text(f"Time to the first baseline's last {program.curve.value}{where}. {gain(here, program)}")
             )
     return Section("The result", tuple(blocks))
+
+
+def _unaudited(campaign: Campaign, history: History, base: Attempt, now: Attempt) -> str:
+    """The interval of the gain so far, where the closing audit has not been made; empty if unknown."""
+    df = judge.noise_of(campaign.ledger(history, None)).plain.df
+    if base.value is None or now.value is None or not df:
+        return ""
+    if base.standard_error is None or now.standard_error is None:
+        return ""
+    change, error = now.value - base.value, math.hypot(base.standard_error, now.standard_error)
+    half = judge.unscore(NORMAL_95, df) * error
+    low, high = (signed(end, error).partition(" ")[0] for end in (change - half, change + half))
+    return (
+        f"95 % interval of the change in {campaign.program.objective.key}: {low} to {high}, from all runs of "
+        "either side. No closing audit was made: runs that decided are among them, so that it is a little "
+        "too good."
+    )
 
 
 def _promoted(campaign: Campaign, history: History, promoted: Sequence[Attempt]) -> list[Section]:

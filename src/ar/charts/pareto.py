@@ -115,7 +115,7 @@ def pareto(history: History, program: Program) -> dict[str, Any]:
             }
         )
     outside = len(dots) - len(shown)
-    words = "shaded: better or equal in both than the branch, which is what may be promoted\n"
+    words = "shaded: better or equal in both than the branch; what lies there beyond noise may be promoted\n"
     words += "dashed: the frontier of what was confirmed"
     words += f"; {outside} lie outside the picture" if outside else ""
     title = f"{one_line(metric.key)} against {one_line(cost.key)}, {len(dots)} attempts"
