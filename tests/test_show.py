@@ -289,7 +289,7 @@ def test_log_of_a_crash_and_of_a_run_under_way() -> None:
 def test_proposal_says_whether_it_was_queued() -> None:
     why = f"It helps. {WEIRD}"
     edits = (Edit("a", "b", "c"),)
-    proposal = Proposal("Raise it", why, "optuna", {"optim.lr": 0.1}, edits, "-0.01", parent="p-1")
+    proposal = Proposal("Raise it", why, "optuna", {"optim.lr": 0.1}, edits, expected="-0.01", parent="p-1")
     queued = draw(show.proposal_view(proposal, DIFF, "raise-it-1"))
     dry = draw(show.proposal_view(proposal, DIFF))
     assert "Queued raise-it-1: Raise it" in queued and "Would queue: Raise it" in dry
@@ -316,7 +316,8 @@ def test_json_shape() -> None:
     assert [item["name"] for item in data["attempts"]] == [item.name for item in reversed(HISTORY.attempts)]
     first = data["attempts"][-1]
     assert first["outcome"] == "baseline" and len(first["experiments"]) == 8
-    assert set(first["experiments"][0]) == {"name", "rev", "status", "seed", "created", "metrics", "params"}
+    keys = {"name", "rev", "status", "reason", "seed", "created", "metrics", "params"}
+    assert set(first["experiments"][0]) == keys
     assert first["experiments"][0]["metrics"]["metrics.json:val_bpb"] == 2.231
 
 
