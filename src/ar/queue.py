@@ -37,8 +37,7 @@ def put(
     index = repo.commit_tree(repo.tree(baseline), [baseline], f"index on {baseline[:12]}\n")
     stash = repo.commit_tree(planted, [baseline, index], str(message))
     lock = claims.lock(repo, name)
-    ended = repo.refs(f"{refs.EXPS}/*/*/{name}")
-    if lock is None or ended or repo.has_ref(refs.running(name)):
+    if lock is None or _ended(repo, name) or repo.has_ref(refs.running(name)):
         raise Conflict(f"an experiment called '{name}' exists", "choose another name")
     try:
         repo.update_refs((refs.queued(name), stash, ZERO), reason="ar: queue")
@@ -72,11 +71,16 @@ def claim(repo: Repo, pipeline: Pipeline, only: str | None = None, base: bool = 
         except Conflict:
             claimed.let_go()
             continue
-        if not pipeline.take(commit.rev) and commit.rev in pipeline.active():
-            # `dvc queue start` was faster; `recover` clears the ref once its result is there.
-            repo.update_refs((refs.queued(name), commit.rev, ZERO), (refs.running(name), ZERO, commit.rev))
-            claimed.let_go()
-            continue
+        if not pipeline.take(commit.rev):
+            if commit.rev in pipeline.active():
+                # `dvc queue start` was faster; `recover` clears the ref once its result is there.
+                back = (refs.queued(name), commit.rev, ZERO)
+                repo.update_refs(back, (refs.running(name), ZERO, commit.rev))
+                claimed.let_go()
+                continue
+            if _ended(repo, name):
+                drop(repo, claimed)  # it was done with it already
+                continue
         return claimed
     return None
 
@@ -89,9 +93,13 @@ def finish(repo: Repo, claimed: Claim, rev: str, note: Note) -> None:
     """
     repo.update_note(rev, lambda old: {**old, **note.to_json()})
     ref = str(refs.ExperimentRef(claimed.baseline, claimed.name))
-    repo.update_refs(
-        (ref, rev, ZERO), (refs.running(claimed.name), ZERO, claimed.rev), reason=f"ar: {note.status}"
-    )
+    claim_ref = (refs.running(claimed.name), ZERO, claimed.rev)
+    try:
+        repo.update_refs((ref, rev, ZERO), claim_ref, reason=f"ar: {note.status}")
+    except Conflict:
+        if not _ended(repo, claimed.name):
+            raise
+        repo.update_refs(claim_ref, reason="ar: ended elsewhere")  # DVC's worker had it too: the first counts
     claimed.let_go()
 
 
@@ -120,8 +128,12 @@ def withdraw(repo: Repo, pipeline: Pipeline, name: str, rev: str) -> bool:
     return True
 
 
+def _ended(repo: Repo, name: str) -> bool:
+    return bool(repo.refs(f"{refs.EXPS}/*/*/{name}"))
+
+
 def drop(repo: Repo, claimed: Claim) -> None:
-    """Withdraw a claimed experiment that never began."""
+    """Let a claimed experiment that never began go, for good."""
     repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: withdraw")
     claimed.let_go()
 
