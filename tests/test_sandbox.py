@@ -263,6 +263,17 @@ def test_of_long_output_beginning_and_end_are_kept(tmp_path: Path, lines: int) -
     assert ("left out" in text) == (lines > 1000)
 
 
+def test_the_beginning_is_kept_however_much_comes_at_once(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    log = tmp_path / "log"
+    with log.open("ab") as target:
+        funnel = output.Funnel(reading, target.fileno(), head=10, tail=10)
+        os.write(writing, b"0123456789" * 10)
+        os.close(writing)
+        funnel.drain()
+    assert log.read_text() == "0123456789\n… ar: 80 bytes are left out here …\n0123456789"
+
+
 def test_bytes_left_out_are_counted(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     log = tmp_path / "log"

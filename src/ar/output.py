@@ -49,6 +49,7 @@ class Funnel:
         self.printed += len(chunk)
         self._remember(chunk)
         if self._written + len(chunk) > self.head + 2 * self.tail:
+            self._write(chunk[: max(0, self.head - self._written)])
             self._cut()
         else:
             self._write(chunk)
