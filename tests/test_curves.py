@@ -91,6 +91,7 @@ def test_a_curve_must_be_inside_the_project() -> None:
         parse_program('---\nobjective: "m.json:x"\ncurve: {file: ../x.csv, value: y}\n---\n')
 
 
+@pytest.mark.slow
 def test_the_branch_tells_its_time(project: Path, ar: Ar) -> None:
     """The stage's curve falls faster the lower the loss it ends at; one change is promoted."""
     stage = (project / "fit.awk").read_text()

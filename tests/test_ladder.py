@@ -141,6 +141,7 @@ def test_a_rung_runs_the_change_and_its_baseline_with_the_rungs_parameters_only(
     assert "size: 2" in ar(climbed, "diff", first["name"]).stdout
 
 
+@pytest.mark.slow
 def test_runs_of_different_rungs_never_meet(climbed: Path, ar: Ar) -> None:
     text = PROGRAM.replace("promote: {rung: s2}\n", "").replace("good: [0, 1]", "good: {low: 1, high: 9}")
     (climbed / "program.md").write_text(text)

@@ -234,7 +234,7 @@ def test_interrupted_twice_it_stops_at_once_and_loses_nothing(project: Path, ar:
     )
 
 
-@pytest.mark.parametrize("victim", ["loop", "worker", "stage"])
+@pytest.mark.parametrize("victim", ["loop", "worker", pytest.param("stage", marks=pytest.mark.slow)])
 def test_killed_at_any_time_the_next_run_carries_on(project: Path, ar: Ar, victim: str) -> None:
     _slow(project, 0.8)
     loop = _start(project, "-n", "0")

@@ -122,6 +122,7 @@ def test_four_processes_queue_at_once_and_nothing_is_lost(project: Path) -> None
     assert len(queued) == 16
 
 
+@pytest.mark.slow
 def test_dvcs_worker_and_ours_share_one_queue(measured: Path, ar: Ar) -> None:
     ar(measured, "next", "-n", "3")
     names = {

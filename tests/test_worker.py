@@ -198,6 +198,7 @@ def test_what_kills_its_worker_twice_does_not_come_back(project: Path, ar: Ar) -
     assert git(project, "for-each-ref", "refs/ar") == ""
 
 
+@pytest.mark.slow
 def test_half_a_message_in_dvcs_queue_is_cleared(project: Path, ar: Ar) -> None:
     ar(project, "next")
     (name,) = _waiting(project)
