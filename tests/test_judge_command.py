@@ -71,7 +71,7 @@ def test_the_protocol_answers_line_by_line(tmp_path: Path) -> None:
     assert answer["effect"] < -0.8
     out, error = judge.communicate("not json\n", timeout=30)
     assert (out, judge.returncode) == ("", 2)
-    assert "docs/judge.md" in error
+    assert "docs/judge-reference.md" in error
 
 
 def test_the_baseline_says_what_can_be_told_from_noise(measured: Path, ar: Ar) -> None:

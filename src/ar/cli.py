@@ -722,7 +722,7 @@ def _loop(campaign: Campaign, limits: Limits, plain: bool, players: Players | No
 
 
 def _judge_lines() -> None:
-    """The protocol of docs/judge.md on standard input and output."""
+    """The protocol of docs/judge-reference.md on standard input and output."""
     from ar.judge import Memory, answer
 
     memory = Memory()
@@ -736,7 +736,7 @@ def _judge_lines() -> None:
             reply = answer(message, memory)
         except ValueError as error:
             raise ArError(
-                f"line {number} is not a question of the protocol: {error}", "see docs/judge.md"
+                f"line {number} is not a question of the protocol: {error}", "see docs/judge-reference.md"
             ) from None
         click.echo(json.dumps(reply))
 

@@ -560,7 +560,7 @@ def answer(message: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
     """One line of `ar judge --stdio`: the answer to a message, with `memory` brought up to date.
 
     Raises:
-        ValueError: the message is not one of the protocol's (docs/judge.md).
+        ValueError: the message is not one of the protocol's (docs/judge-reference.md).
     """
     if message.get("reset"):
         _whole(message, "budget")
