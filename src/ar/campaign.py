@@ -41,7 +41,6 @@ from ar.text import signed
 from ar.worker import Worker
 
 MAX_REFUSALS = 3
-NORMAL_95 = 1.96  # normal deviate that leaves 2.5 % on either side
 MAX_RACES = 10  # how often others may queue the very same change between our proposing and queueing it
 
 
@@ -173,19 +172,7 @@ class Campaign:
     def replicate(self, attempt: Attempt, seed: int | None) -> str:
         """Queue another run of a candidate, with another seed."""
         first = reading.with_verdict(attempt)
-        message = Message(
-            title=first.title,
-            body=first.hypothesis,
-            agent=first.agent,
-            candidate=attempt.candidate,
-            seed=seed,
-            parent=first.parent,
-            expected=first.expected,
-            simplification=first.simplification,
-            rung=first.rung,
-            stack=first.stack,
-            reverts=first.reverts,
-        )
+        message = Message.again(first, attempt.candidate, seed)
         name = refs.new_name(f"{first.rung} {first.title}", seed)
         # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
         queue.put(self.repo, self.pipeline, self.program, first.rev, attempt.baseline, message, name)
@@ -350,7 +337,7 @@ class Campaign:
         if verdict.effect is not None:
             effect = self.program.objective.orient(verdict.effect)
             if verdict.standard_error is not None and verdict.df:
-                half = judge.unscore(NORMAL_95, verdict.df) * verdict.standard_error
+                half = judge.half_width(verdict.standard_error, verdict.df)
                 interval = (effect - half, effect + half)
         return Case(
             name=attempt.name,
@@ -393,7 +380,7 @@ class Campaign:
         if not math.isfinite(error):
             return None
         orient = self.program.objective.orient
-        change, half = orient(-gain), judge.unscore(NORMAL_95, len(old) + len(new) - 2) * error
+        change, half = orient(-gain), judge.half_width(error, len(old) + len(new) - 2)
         return Total(
             change=change,
             standard_error=error,

@@ -35,6 +35,7 @@ from ar.records import (
     Verdict,
 )
 from ar.repo import Commit, Repo
+from ar.text import signed
 
 _Mark = tuple[str, Status | None, Mapping[str, object] | None]  # commit, status of one that waits, note
 
@@ -358,6 +359,14 @@ def objective(experiment: Experiment, program: Program) -> float | None:
     if experiment.status is not Status.SUCCEEDED:
         return None
     return number(experiment.metrics.get(str(program.objective)))
+
+
+def effect(attempt: Attempt, program: Program) -> str:
+    """The verdict's effect with its error, in the metric's own direction; empty without one."""
+    verdict = attempt.verdict
+    if verdict is None or verdict.effect is None:
+        return ""
+    return signed(program.objective.orient(verdict.effect), verdict.standard_error)
 
 
 def _noise(experiments: Iterable[Experiment], program: Program) -> float | None:

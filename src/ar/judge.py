@@ -17,6 +17,7 @@ from typing import Any
 
 from ar.records import Decision, Run, Verdict
 
+NORMAL_95 = 1.96  # normal deviate that leaves 2.5 % on either side
 MOST_RUNS = 8  # no candidate gets more; the first incumbent has as many before the rule may begin
 LEAST_BASE = 2  # runs of a later incumbent before anything is screened against it
 GUARD_ERRORS = 2.0  # standard errors worse on a guard, and the change is discarded
@@ -64,6 +65,11 @@ def unscore(z: float, df: int) -> float:
     """The t whose `score` is z, for z of at least 0."""
     root = z * (8 * df + 3) / (8 * df + 1)
     return math.sqrt(df * math.expm1(min(700.0, root * root / df)))
+
+
+def half_width(error: float, df: int) -> float:
+    """Half of the 95 % interval of an effect with this standard error; df of 0 stands for a known sigma."""
+    return (unscore(NORMAL_95, df) if df else NORMAL_95) * error
 
 
 def measured(run: Run) -> bool:

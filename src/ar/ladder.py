@@ -144,17 +144,8 @@ class Climb:
 
     def _begin(self, attempt: Attempt, seed: int | None) -> str:
         first = reading.with_verdict(attempt)
-        message = Message(
-            title=first.title,
-            body=first.hypothesis,
-            agent=first.agent,
-            candidate=attempt.candidate,
-            seed=seed,
-            parent=first.parent,
-            expected=first.expected,
-            simplification=first.simplification,
-            rung=self.rung.name,
-        )
+        message = Message.again(first, attempt.candidate, seed)
+        message = replace(message, rung=self.rung.name, stack=(), reverts="")
         return self._queue(self._tree(attempt), attempt.baseline, message)
 
     def _measure_incumbent(self, history: History, view: History, alone: bool) -> Moved:

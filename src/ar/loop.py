@@ -38,7 +38,7 @@ from ar.records import (
     Verdict,
 )
 from ar.redaction import redact
-from ar.text import quantity, signed
+from ar.text import quantity
 from ar.view import Running, Snapshot, View
 
 BUSY = "another ar run is at work in this repository (process {pid}); stop that one first with Ctrl-C"
@@ -554,7 +554,7 @@ def snapshot(campaign: Campaign, history: History, used: Used, began: float, lim
         queued=sum(not run.status.ended for run in history.everything) - len(running),
         phase=phase,
         verdicts=tuple(
-            (item.name, item.title, item.outcome, _effect(item, program)) for item in decided[-6:]
+            (item.name, item.title, item.outcome, reading.effect(item, program)) for item in decided[-6:]
         ),
         best=_level(head),
         baseline=_level(first),
@@ -570,10 +570,3 @@ def _level(attempt: Attempt | None) -> str:
     if attempt is None or attempt.value is None:
         return ""
     return quantity(attempt.value, attempt.standard_error)
-
-
-def _effect(attempt: Attempt, program: Program) -> str:
-    verdict = attempt.verdict
-    if verdict is None or verdict.effect is None:
-        return ""
-    return signed(program.objective.orient(verdict.effect), verdict.standard_error)

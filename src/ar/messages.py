@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ar.records import Proposal, Spend
+from ar.records import Experiment, Proposal, Spend
 from ar.redaction import redact
 from ar.refs import is_name
 
@@ -70,6 +70,23 @@ class Message:
             spend=proposal.spend,
             stack=proposal.stack,
             reverts=proposal.reverts,
+        )
+
+    @classmethod
+    def again(cls, first: Experiment, candidate: str, seed: int | None) -> Message:
+        """For another run of what `first` tried; what it cost to propose stays with `first`."""
+        return cls(
+            title=first.title,
+            body=first.hypothesis,
+            agent=first.agent,
+            candidate=candidate,
+            seed=seed,
+            parent=first.parent,
+            rung=first.rung,
+            expected=first.expected,
+            simplification=first.simplification,
+            stack=first.stack,
+            reverts=first.reverts,
         )
 
     @classmethod

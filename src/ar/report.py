@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ar import curves, judge, plots, promote, spend
-from ar.campaign import NORMAL_95, Campaign
+from ar.campaign import Campaign
 from ar.charts import kinds
 from ar.errors import ArError
 from ar.ladder import cases
@@ -213,7 +213,7 @@ def _unaudited(campaign: Campaign, history: History, base: Attempt, now: Attempt
     if base.standard_error is None or now.standard_error is None:
         return ""
     change, error = now.value - base.value, math.hypot(base.standard_error, now.standard_error)
-    half = judge.unscore(NORMAL_95, df) * error
+    half = judge.half_width(error, df)
     low, high = (signed(end, error).partition(" ")[0] for end in (change - half, change + half))
     return (
         f"95 % interval of the change in {campaign.program.objective.key}: {low} to {high}, from all runs of "

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ar.history import effect
 from ar.ladder import hurts
 from ar.messages import BASELINE_AGENT
 from ar.records import (
@@ -303,7 +304,7 @@ class _Table:
                 "agent": Text(one_line(attempt.agent)),
                 "seeds": Text(_seeds(attempt)),
                 "objective": Text(_objective(attempt)),
-                "effect": Text(_effect(attempt, self.program)),
+                "effect": Text(effect(attempt, self.program)),
                 **{_at(rung): self._climbed(attempt, rung) for rung in self.rungs},
                 **{name: Text(f"{value:.4g}") for name, value in attempt.guards.items()},
                 "verdict": _verdict(attempt),
@@ -331,7 +332,7 @@ class _Table:
         sign, style = MARKS.get(climb.outcome, ("", ""))
         if climb.verdict and hurts(climb.verdict):
             sign, style = "✗", "red"
-        return Text(f"{_effect(climb, self.program)} {sign}".strip(), style=style)
+        return Text(f"{effect(climb, self.program)} {sign}".strip(), style=style)
 
     def _fit(self, columns: dict[str, _Column], width: int) -> tuple[list[str], int]:
         """Which columns are shown, and how many places name and title share.
@@ -372,13 +373,6 @@ def _seeds(attempt: Attempt) -> str:
 
 def _objective(attempt: Attempt) -> str:
     return "" if attempt.value is None else quantity(attempt.value, attempt.standard_error)
-
-
-def _effect(attempt: Attempt, program: Program) -> str:
-    verdict = attempt.verdict
-    if verdict is None or verdict.effect is None:
-        return ""
-    return signed(program.objective.orient(verdict.effect), verdict.standard_error)
 
 
 def _verdict(attempt: Attempt) -> Text:

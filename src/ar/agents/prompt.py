@@ -16,12 +16,12 @@ from statistics import fmean
 
 from ar.agents.base import Briefing
 from ar.agents.unseen import without_holdout
-from ar.history import number
+from ar.history import effect, number
 from ar.messages import BASELINE_AGENT
 from ar.program import Program, Range
 from ar.records import Attempt, Experiment, History, Status
 from ar.redaction import redact
-from ar.text import one_line, plain, quantity, shorten_middle, signed
+from ar.text import one_line, plain, quantity, shorten_middle
 
 LIMIT = 60_000  # tokens that a briefing may take
 BYTES_PER_TOKEN = 3  # UTF-8 bytes; prose has 4 to 5, tables of names and numbers 2.5 to 3.5
@@ -182,7 +182,7 @@ def line(program: Program, attempt: Attempt) -> str:
     cells = [
         attempt.name,
         attempt.title,
-        effect(program, attempt),
+        effect(attempt, program),
         *guards,
         _verdict(attempt),
         reason(program, attempt),
@@ -193,13 +193,6 @@ def line(program: Program, attempt: Attempt) -> str:
 def _measured(attempt: Attempt, metric: str) -> list[float]:
     runs = [run for run in _own(attempt) if run.status is Status.SUCCEEDED]
     return [value for run in runs if (value := number(run.metrics.get(metric))) is not None]
-
-
-def effect(program: Program, attempt: Attempt) -> str:
-    verdict = attempt.verdict
-    if verdict is None or verdict.effect is None:
-        return ""
-    return signed(program.objective.orient(verdict.effect), verdict.standard_error)
 
 
 def _verdict(attempt: Attempt) -> str:
@@ -221,7 +214,7 @@ def _condensed(program: Program, attempts: Sequence[Attempt], start: int) -> str
             (
                 one_line(attempt.name),
                 shorten_middle(one_line(attempt.title), _SHORT_TITLE),
-                effect(program, attempt).partition(" ")[0],
+                effect(attempt, program).partition(" ")[0],
                 attempt.outcome,
             )
         )
@@ -256,7 +249,7 @@ def _summary(program: Program, attempts: Sequence[Attempt], start: int) -> str:
 
 def _brief(program: Program, attempt: Attempt) -> str:
     title = shorten_middle(one_line(attempt.title), _SHORT_TITLE)
-    return f"{one_line(attempt.name)} | {title} | {effect(program, attempt)} | {attempt.outcome}"
+    return f"{one_line(attempt.name)} | {title} | {effect(attempt, program)} | {attempt.outcome}"
 
 
 def best(attempts: Iterable[Attempt], count: int) -> list[Attempt]:

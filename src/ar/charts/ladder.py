@@ -21,13 +21,12 @@ from ar.charts.base import (
     scale_of,
 )
 from ar.errors import ArError
-from ar.judge import unscore
+from ar.judge import half_width
 from ar.messages import BASELINE_AGENT
 from ar.program import Program
 from ar.records import SCALE_BOUND, Attempt, Decision, History
 from ar.text import one_line, signed
 
-_NORMAL_95 = 1.96
 _MOST_ROWS = 40
 
 
@@ -140,7 +139,7 @@ def _effect_row(item: Attempt, rung: str, program: Program) -> dict[str, Any] | 
     if verdict is None or verdict.effect is None or verdict.standard_error is None:
         return None
     effect = program.objective.orient(verdict.effect)
-    half = (unscore(_NORMAL_95, verdict.df) if verdict.df else _NORMAL_95) * verdict.standard_error
+    half = half_width(verdict.standard_error, verdict.df)
     said = {Decision.PROMOTE: "better", Decision.DISCARD: "not better", Decision.OPEN: "open"}
     return {
         "rung": rung,
