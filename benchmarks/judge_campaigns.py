@@ -23,6 +23,8 @@ from typing import Any
 
 from ar.judge import Memory, answer, audit_runs
 
+Correlation = float | tuple[float, ...]  # between runs of one seed; of several, each change has one
+
 
 @dataclass(frozen=True)
 class World:
@@ -67,7 +69,9 @@ VARIANTS = {
 class Campaign:
     """One campaign's truth and luck, its budget, and the score of what was promoted."""
 
-    def __init__(self, world: World, number: int, runs: int, correlation: float | None = 0.0) -> None:
+    def __init__(
+        self, world: World, number: int, runs: int, correlation: float | tuple[float, ...] = 0.0
+    ) -> None:
         self.world, self.number, self.left, self.correlation = world, number, runs, correlation
         self.level = 0.0  # true value of the incumbent
         self.true_gain = self.reported = 0.0
@@ -83,8 +87,8 @@ class Campaign:
         """One run of the code of proposal `code` (-1: the baseline); costs one run."""
         self.left -= 1
         rho = self.correlation
-        if rho is None:  # changes differ in how far they decorrelate from the incumbent
-            rho = random.Random(f"{self.number} rho {code}").choice((0.5, 0.98))
+        if isinstance(rho, tuple):  # changes differ in how far they decorrelate from the incumbent
+            rho = random.Random(f"{self.number} rho {code}").choice(rho)
         noise = math.sqrt(1 - rho) * self.luck(code, seed)
         if rho:
             noise += math.sqrt(rho) * self.luck("seed", seed)
@@ -234,7 +238,7 @@ def ours(world: Campaign, paired: bool) -> None:
     world.reported = (first or 0.0) - statistics.fmean(audit) if audit else 0.0
 
 
-RULES: dict[str, tuple[Callable[[Campaign], None], float | None]] = {
+RULES: dict[str, tuple[Callable[[Campaign], None], Correlation]] = {
     "oracle": (oracle, 0.0),
     "greedy": (greedy, 0.0),
     "MAD ≥ 2": (mad, 0.0),
@@ -244,7 +248,8 @@ RULES: dict[str, tuple[Callable[[Campaign], None], float | None]] = {
     "ours, paired, ρ = 0": (partial(ours, paired=True), 0.0),
     "ours, paired, ρ = 0.5": (partial(ours, paired=True), 0.5),
     "ours, paired, ρ = 0.9": (partial(ours, paired=True), 0.9),
-    "ours, paired, ρ 0.5 or 0.98": (partial(ours, paired=True), None),
+    "ours, paired, ρ 0.5 or 0.98": (partial(ours, paired=True), (0.5, 0.98)),
+    "ours, paired, ρ 0.98, 1 of 4: 0": (partial(ours, paired=True), (0.98, 0.98, 0.98, 0.0)),
 }
 
 

@@ -408,6 +408,60 @@ def test_a_change_that_changes_nothing_is_no_evidence_of_pairing() -> None:
     assert Noise.of([incumbent, same, same]).residual.df == 0
 
 
+def close_and_wild(rng: random.Random) -> tuple[list[float], Candidate, list[Candidate]]:
+    """An incumbent, a dozen changes that follow it closely and do little, and two that go paths of their own."""
+    effects = [rng.gauss(0, 1.0) for _ in range(8)]
+
+    def make(n: int, level: float, residual: float) -> tuple[Run, ...]:
+        return tuple(Run(k, level + effects[k] + rng.gauss(0, residual)) for k in range(n))
+
+    close = [Candidate(make(1, rng.gauss(0, 0.1), 0.05)) for _ in range(12)]
+    wild = [Candidate(tuple(Run(k, rng.gauss(0, 1.4)) for k in range(6))) for _ in range(2)]
+    return effects, Candidate(base=make(8, 0.0, 0.05)), [*close, *wild]
+
+
+def test_what_is_typical_shows_where_a_few_wild_changes_hide_it() -> None:
+    _, incumbent, closed = close_and_wild(random.Random(6))
+    noise = Noise.of([incumbent, *closed])
+    assert noise.correlation == 0  # the pool of all knows nothing of pairing
+    assert noise.typical == pytest.approx(judge.LEAST_RESIDUAL * noise.sigma)
+    few = Noise.of([incumbent, *closed[: judge.SCREENED - 1], *closed[-2:]][:-3])
+    assert few.typical is None
+    assert Noise.of([incumbent, *[Candidate(incumbent.base[:1])] * 20]).typical is None  # exact repeats
+
+
+def test_a_small_gain_of_a_change_that_follows_closely_is_found() -> None:
+    rng = random.Random(7)
+    effects, incumbent, closed = close_and_wild(rng)
+    noise = Noise.of([incumbent, *closed])
+    small = tuple(Run(k, effects[k] - 0.8 + rng.gauss(0, 0.05)) for k in range(8))
+    decisions = [judge.judge(Candidate(small[:n]), incumbent.base, noise) for n in range(1, 9)]
+    assert all(verdict.decision is Decision.OPEN for verdict in decisions[:2])
+    found = next(verdict for verdict in decisions if verdict.decision is not Decision.OPEN)
+    assert found.decision is Decision.PROMOTE
+    assert found.paired
+    assert abs(found.effect + 0.8) < 0.25
+    unpaired = judge.compare(small[: found.runs], incumbent.base, Noise(noise.plain))
+    assert unpaired.z < found.bar  # without pairing by seed it would have been lost
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_wild_change_is_not_judged_by_the_calm_of_others(hidden: bool) -> None:
+    """Changes of no effect that go paths of their own, judged with the noise of changes that do not."""
+    false = 0
+    for number in range(400):
+        rng = random.Random(f"wild {number}")
+        _, incumbent, closed = close_and_wild(rng)
+        if not hidden:  # the pool itself says that pairing helps
+            _, incumbent, closed = two_way(1.0, 0.2, [5, 5, 5, 5], rng)
+        noise = Noise.of([incumbent, *closed])
+        for n in range(2, 9):
+            wild = tuple(Run(k, rng.gauss(0, 1.0)) for k in range(n))
+            verdict = judge.judge(Candidate(wild), incumbent.base, noise)
+            false += verdict.decision is Decision.PROMOTE
+    assert false / (400 * 7) < (0.01 if hidden else 0.05)
+
+
 @pytest.mark.parametrize(("rho", "n", "m"), [(0.9, 1, 8), (0.9, 4, 8), (0.5, 2, 8), (0.5, 1, 2), (0.9, 3, 3)])
 def test_the_paired_standard_error_is_the_true_one(rho: float, n: int, m: int) -> None:
     noise = Noise(judge.Pool(1000, 1000), judge.Residual(1000 * (1 - rho), 1000))

@@ -363,7 +363,7 @@ class Campaign:
         return NoiseReport(
             runs=runs,
             sigma=noise.sigma,
-            paired_sigma=noise.residual_sigma if noise.correlation > 0 else None,
+            paired_sigma=noise.typical or (noise.residual_sigma if noise.correlation > 0 else None),
             smallest={str(n): judge.resolution(noise, n, runs) for n in (2, 4, 8)},
         )
 

@@ -8,6 +8,7 @@ books and refusing tampered runs is left to the callers.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -32,6 +33,8 @@ PAIRING_DF = 6  # degrees of freedom from which the campaign knows how alike run
 PAIRING_BUDGET = 200  # runs of a campaign from which it is worth the eight or so that this costs
 PAIRING_RUNS = 5  # what a change gets to measure that, where its first run beats the incumbent's
 LEAST_RESIDUAL = 0.25  # of sigma: how far pairing is trusted. Large changes decorrelate more than small ones
+SCREENED = 8  # first runs from which the campaign knows how closely most changes follow the incumbent
+CLOSE = 0.7  # most changes follow it closely if they differ by less than this share of what the pool says
 HUGE = 1e140  # a value beyond this is no measurement; below it no sum of squares overflows
 
 
@@ -180,6 +183,12 @@ def spread(values: Sequence[float]) -> float:
     return math.fsum((value - centre) ** 2 for value in values)
 
 
+def spread_of_most(values: Sequence[float]) -> float:
+    """Standard deviation by the median absolute deviation, which a few wild values cannot move far."""
+    middle = statistics.median(values)
+    return 1.4826 * statistics.median(abs(value - middle) for value in values)
+
+
 def guard_means(runs: Iterable[Run]) -> tuple[float, ...]:
     """Mean of each guard over the runs that gave a value."""
     rows = [run.guards for run in runs if measured(run)]
@@ -245,6 +254,9 @@ class Noise:
 
     plain: Pool = field(default_factory=Pool)
     residual: Residual = field(default_factory=Residual)
+    _screens: list[Run] = field(default_factory=list)
+    _incumbents: list[tuple[Run, ...]] = field(default_factory=list)
+    _typical: tuple[tuple[int, ...], float | None] = ((), None)
 
     @classmethod
     def of(cls, changes: Iterable[Candidate]) -> Noise:
@@ -258,6 +270,8 @@ class Noise:
         # Changes are screened on their incumbent's first fresh seed: without it, their seeds begin alike.
         self.residual.add([run for run in change.runs[1:] if measured(run)])
         self.residual.add(change.fresh[1:])
+        self._screens += [run for run in change.runs[:1] if measured(run)]
+        self._incumbents += [change.fresh] if change.fresh else []
 
     @property
     def sigma(self) -> float:
@@ -274,6 +288,40 @@ class Noise:
         if found * math.sqrt(df / chi_square(0.05, df)) >= self.sigma:
             return self.sigma
         return max(found, LEAST_RESIDUAL * self.sigma)
+
+    @property
+    def typical(self) -> float | None:
+        """Residual standard deviation of most changes, where a few wild ones hide it in the pool; else None.
+
+        From the spread of first runs about the incumbent's of the same seed (median absolute deviation): an
+        upper bound, as the changes' effects are part of it.
+        """
+        state = self.plain.df, self.residual.df, len(self._screens), len(self._incumbents)
+        if self._typical[0] != state:
+            at_seed = {run.seed: run.value for base in self._incumbents for run in base}
+            steps = [run.value - at_seed[run.seed] for run in self._screens if run.seed in at_seed]
+            steps = [step for step in steps if step]  # an exact repeat is no evidence
+            found = spread_of_most(steps) / math.sqrt(2) if len(steps) >= SCREENED else math.inf
+            found = max(found, LEAST_RESIDUAL * self.sigma)
+            self._typical = state, found if found < CLOSE * self.residual_sigma else None
+        return self._typical[1]
+
+    def residual_of(self, own: Pool, hopeful: bool = False) -> tuple[float, int]:
+        """Residual standard deviation of a change, and the degrees of freedom behind it.
+
+        Some changes follow the incumbent closely, others send training down another path. The change's own
+        runs say which kind it is; what the campaign knows counts beside them as one more degree of freedom
+        (after Smyth 2004). Pooled knowledge is only ever corrected upwards.
+
+        Args:
+            own: what the change's confirming runs say of it.
+            hopeful: take it to be like most, as far as its own runs do not speak against that.
+        """
+        known = self.typical or self.residual_sigma
+        found = math.sqrt((known**2 + own.squares) / (1 + own.df))
+        if self.typical is None:
+            return (max(known, found) if known < self.sigma else known), self.residual.df
+        return max(found, LEAST_RESIDUAL * self.sigma), own.df + (len(self._screens) if hopeful else 1)
 
     @property
     def correlation(self) -> float:
@@ -350,8 +398,9 @@ def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool 
     With `calibrate`, a promising change may go on just to measure how well pairing works.
     """
     n, bar = len(change.runs), promote_bar(len(change.runs))
-    whole = compare(change.runs, base, noise)
-    shown = compare(change.runs[1:], base, noise) if n > 1 else whole
+    own = own_residual(change.runs, base)
+    whole = compare(change.runs, base, noise, own)
+    shown = compare(change.runs[1:], base, noise, own) if n > 1 else whole
     z = whole.z
     verdict = Verdict(
         Decision.OPEN,
@@ -378,6 +427,7 @@ def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool 
             return _say(replace(verdict, label=SIMPLER), Decision.PROMOTE, words)
     if n >= MOST_RUNS:
         return _say(verdict, Decision.DISCARD, f"z = {z:.2f} is short of {bar:.2f} after all {n} runs")
+    z = max(z, compare(change.runs, base, noise, own, hopeful=True).z)
     if z >= discard_bar(n):
         return _say(verdict, Decision.OPEN, f"z = {z:.2f} is worth another seed but short of {bar:.2f}")
     if calibrate and n < PAIRING_RUNS and noise.residual.df < PAIRING_DF and _first_beats(change, base):
@@ -416,19 +466,38 @@ class Comparison:
         return replace(self, effect=self.effect - credit)
 
 
-def compare(runs: Sequence[Run], base: Sequence[Run], noise: Noise) -> Comparison:
+def own_residual(runs: Sequence[Run], base: Sequence[Run]) -> Pool:
+    """Residual variance of a change from its confirming runs: how its differences from the incumbent, seed
+    by seed, differ from each other. Half of that is the incumbent's share."""
+    at_seed: dict[int | None, float] = {run.seed: run.value for run in base if run.seed is not None}
+    pool = Pool()
+    steps = [run.value - at_seed[run.seed] for run in runs[1:] if run.seed in at_seed and measured(run)]
+    pool.add([step / math.sqrt(2) for step in steps])
+    return pool
+
+
+def compare(
+    runs: Sequence[Run], base: Sequence[Run], noise: Noise, own: Pool | None = None, hopeful: bool = False
+) -> Comparison:
     """The change's mean minus the incumbent's, less what is known of the luck of the change's seeds.
 
     The incumbent's own runs show that luck: their mean on the shared seeds against their mean on all. Of
-    it the fraction `correlation` is taken off, the best linear predictor (a control variate). The error
-    is that of the resulting weighted sum of runs, whose weights add up to 1 and -1.
+    it the fraction `rho` is taken off, the best linear predictor (a control variate). The error is that of
+    the resulting weighted sum of runs, whose weights add up to 1 and -1. Where changes are unlike each other,
+    the form with the narrower interval counts.
+
+    Args:
+        own, hopeful: as in `Noise.residual_of`.
     """
-    n, m, rho = len(runs), len(base), noise.correlation
+    n, m = len(runs), len(base)
+    sigma, df = noise.residual_of(own or Pool(), hopeful)
+    rho = 1 - (sigma / noise.sigma) ** 2 if noise.sigma > 0 else 0.0
     effect = mean([run.value for run in runs]) - mean([run.value for run in base])
     seeds = {run.seed for run in runs} - {None}
     shared = [run.value for run in base if run.seed in seeds]
+    plain = Comparison(effect, noise.plain.error(n, m), noise.sigma, noise.plain.df)
     if rho <= 0 or not shared:
-        return Comparison(effect, noise.plain.error(n, m), noise.sigma, noise.plain.df)
+        return plain
     share = len(shared) / n
     effect -= rho * share * (mean(shared) - mean([run.value for run in base]))
     at_seed = {run.seed: 1 / n for run in runs}
@@ -438,9 +507,10 @@ def compare(runs: Sequence[Run], base: Sequence[Run], noise: Noise) -> Compariso
         residual += weight * weight
         at_seed[run.seed] = at_seed.get(run.seed, 0.0) + weight
     by_seed = math.fsum(weight * weight for weight in at_seed.values())
-    sigma = noise.residual_sigma
     error = math.sqrt(sigma**2 * residual + (noise.sigma**2 - sigma**2) * by_seed)
-    return Comparison(effect, error, sigma, noise.residual.df, paired=True)
+    if noise.typical is not None and half_width(error, df) >= half_width(plain.error, plain.df):
+        return plain
+    return Comparison(effect, error, sigma, df, paired=True)
 
 
 def resolution(noise: Noise, n: int, m: int) -> float:
@@ -546,8 +616,7 @@ class Memory:
     promotions: int = 0
 
     def close(self, change: Candidate) -> None:
-        if len(change.runs) > 2 or change.base:  # fewer tell nothing of the noise
-            self.closed.append(change)
+        self.closed.append(change)
 
     def follow(self, change: int, runs: Candidate, incumbent: Candidate, promotions: int) -> None:
         """Take in what happened since the last question: a change dropped, an incumbent replaced."""
