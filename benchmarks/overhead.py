@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUNS = 20
+BASELINE = 8  # runs of the incumbent with which a campaign begins
 STAGE = """\
 began=$(date +%s.%N)
 sleep ${1:-0}
@@ -143,9 +144,10 @@ def compare(scratch: Path, rounds: int) -> dict[str, list[Cost]]:
 
 
 def idle_gaps(root: Path, seconds: float, count: int) -> list[float]:
-    """Seconds between the end of one training and the beginning of the next, on one slot."""
-    project(root, seconds, budget=count)
-    call(root, sys.executable, "-m", "ar", "run", "--plain")
+    """Seconds between the end of one training and the beginning of the next, on one slot, far from the end
+    of the budget: what closes a campaign waits for the last verdict."""
+    project(root, seconds, budget=1000)
+    call(root, sys.executable, "-m", "ar", "run", "--plain", "-n", str(count - BASELINE))
     attempts = json.loads(call(root, sys.executable, "-m", "ar", "show", "--json"))["attempts"]
     times = sorted(
         (run["metrics"]["m.json:began"], run["metrics"]["m.json:ended"])

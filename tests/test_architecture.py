@@ -24,7 +24,7 @@ RANKS = {
         *("__init__", "errors", "text", "archiver", "redaction"),
         *("watch", "footprint", "output", "processes", "launcher"),
     ],
-    1: ["records", "refs", "judge", "early", "params", "messages"],
+    1: ["records", "refs", "judge", "early", "params", "messages", "layout"],
     2: ["program", "repo", "pipeline", "patches", "checkouts"],
     3: [
         *("history", "agents", "agents.base", "agents.optuna", "proposal", "queue", "worker", "sandbox"),
@@ -43,10 +43,12 @@ RANK = {module: rank for rank, modules in RANKS.items() for module in modules}
 # One seam per third party: nothing but this module may import it.
 SEAMS = {
     "git": "repo",
+    "pygit2": "repo",
     "dvc": "pipeline",
     "dvc_data": "pipeline",
     "dvc_objects": "pipeline",
     "dvc_task": "pipeline",
+    "diskcache": "pipeline",
     "scmrepo": "pipeline",
     "celery": "pipeline",
     "altair": "plots",

@@ -15,8 +15,8 @@ from helpers import Ar, git, run
 
 from ar import queue, refs
 from ar.campaign import Campaign
+from ar.layout import layout
 from ar.messages import Message
-from ar.pipeline import layout
 from ar.program import load
 from ar.repo import Repo
 

@@ -95,11 +95,10 @@ def used(repo: Repo, history: History) -> Used:
 def refusals(repo: Repo, program: Program) -> tuple[str, str]:
     """Why no run may begin any more, and why none at the base scale may; empty where one may."""
     budget = program.budget
-    if budget.hours is None and budget.gpu_hours is None:
-        # The history takes a while to read, and mostly there is no need. What ends meanwhile counts twice.
-        claimed = len(repo.refs(refs.RUNNING))
-        if claimed + len(repo.refs(refs.EXPS)) < budget.runs:
-            return "", ""
+    timed = budget.hours is not None or budget.gpu_hours is not None
+    # The history takes a while to read, and mostly there is no need. What ends meanwhile counts twice.
+    if not timed and repo.count_refs(refs.RUNNING, refs.EXPS) < budget.runs:
+        return "", ""
     found = used(repo, reading.read(repo, program))
     return found.refusal(budget, TIME), found.refusal(budget)
 

@@ -30,7 +30,8 @@ _PATIENCE = 1.0  # seconds for which experiments wait before another worker is w
 class Crew:
     """Worker processes that feed slots: one for each, and a second one where experiments wait to be set up.
 
-    A worker that dies is replaced; if they keep dying, `events` raises `BadState`.
+    They get ready on their own and claim nothing before the first `wake`. A worker that dies is replaced; if
+    they keep dying, `events` raises `BadState`.
     """
 
     def __init__(self, repo: Repo, slots: Sequence[Slot], workers: int = 1) -> None:
@@ -42,6 +43,7 @@ class Crew:
         self.deaths = 0
         self.fatal: Counter[str] = Counter()
         self.draining = False
+        self._awake = False
         self._crowded: float | None = None
         self._selector = selectors.DefaultSelector()
         self._buffers: dict[int, bytes] = {}
@@ -72,21 +74,21 @@ class Crew:
 
     def wake(self) -> None:
         """Tell idle workers that something may wait for them."""
-        for process in self.workers.values():
-            if process.stdin:
-                with contextlib.suppress(OSError):
-                    process.stdin.write(WAKE)
-                    process.stdin.flush()
+        self._awake = True
+        self._tell_all(WAKE)
 
     def drain(self) -> None:
         """Let the workers finish what they run, and claim nothing more."""
         if self.draining:
             return
         self.draining = True
+        self._tell_all(FINISH)
+
+    def _tell_all(self, word: bytes) -> None:
         for process in self.workers.values():
             if process.stdin:
                 with contextlib.suppress(OSError):
-                    process.stdin.write(FINISH)
+                    process.stdin.write(word)
                     process.stdin.flush()
 
     def blame(self, name: str) -> None:
@@ -148,6 +150,8 @@ class Crew:
         self.workers[number] = process
         self._buffers[number] = b""
         self._selector.register(process.stdout, selectors.EVENT_READ, number)
+        if self._awake:
+            self._tell_all(WAKE)
 
     def _replace(self, number: int) -> None:
         dead = self.workers[number]

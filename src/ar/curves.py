@@ -18,8 +18,8 @@ from functools import lru_cache
 from ar import params
 from ar.errors import ArError, BadParams
 from ar.history import cache_path, number
+from ar.layout import LOCK_FILE
 from ar.messages import BASELINE_AGENT
-from ar.pipeline import LOCK_FILE
 from ar.program import FILE, CurveFile, Program
 from ar.records import Attempt, Experiment, History, Record, Status
 from ar.repo import Repo

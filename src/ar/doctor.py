@@ -13,8 +13,9 @@ from pathlib import Path
 from ar import budget, recovery, sandbox, spend
 from ar import history as reading
 from ar.errors import ArError
+from ar.layout import LOCK_FILE, PIPELINE_FILE, Layout
 from ar.messages import BASELINE_AGENT
-from ar.pipeline import LOCK_FILE, PIPELINE_FILE, Layout, Pipeline
+from ar.pipeline import Pipeline
 from ar.program import AgentSpec, Program, agent_plugins
 from ar.program import load as load_program
 from ar.records import History, Status

@@ -13,14 +13,15 @@ import stat
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _KEPT_OUT = {".git", ".dvc"}
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """One file, link or folder. What was written to has another mark, whatever its times were set to."""
 
     kind: int
@@ -42,12 +43,12 @@ class Mark:
 Footprint = dict[str, Mark]
 
 
-def take(folder: Path) -> Footprint:
+def take(folder: Path | str) -> Footprint:
     """Everything in a folder, by path; git's and DVC's own folders are single entries."""
     return {path: Mark.of(path, found) for path, found in _walk(folder)}
 
 
-def complaint(folder: Path, before: Footprint, inputs: Iterable[str], outputs: Iterable[str]) -> str:
+def complaint(folder: Path | str, before: Footprint, inputs: Iterable[str], outputs: Iterable[str]) -> str:
     """What a stage did that it may not do, in words; empty if nothing.
 
     Args:
@@ -70,7 +71,7 @@ def complaint(folder: Path, before: Footprint, inputs: Iterable[str], outputs: I
     return ""
 
 
-def clear(folder: Path, before: Footprint) -> None:
+def clear(folder: Path | str, before: Footprint) -> None:
     """Remove what a refused run made: DVC looks through the folder once more, and would wait at a pipe."""
     top = os.path.realpath(folder)
     folders = [path for path, mark in before.items() if mark.kind == stat.S_IFDIR]
@@ -98,7 +99,7 @@ def leads_to(marks: Footprint, folder: str) -> bool:
     return any(_inside(os.path.realpath(path), (os.path.realpath(folder),)) for path in links)
 
 
-def _flaw(folder: Path, path: str, mark: Mark, old: Mark | None, names: Counter[int]) -> str:
+def _flaw(folder: Path | str, path: str, mark: Mark, old: Mark | None, names: Counter[int]) -> str:
     if mark.kind == stat.S_IFLNK:
         known = old is not None and old.target == mark.target
         if not known and not _inside(os.path.realpath(path), (os.path.realpath(folder),)):
@@ -111,7 +112,7 @@ def _flaw(folder: Path, path: str, mark: Mark, old: Mark | None, names: Counter[
     return ""
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+def _walk(folder: Path | str) -> Iterator[tuple[str, os.stat_result]]:
     waiting = [str(folder)]
     while waiting:
         with os.scandir(waiting.pop()) as entries:

@@ -24,34 +24,34 @@ def work(campaign: Campaign, view: View, stop: Callable[[], int]) -> int:
         stop: asked again and again: 0 go on, 1 finish what runs and end, 2 end at once.
     """
     repo, ended = campaign.repo, 0
-    with repo.lock(f"{HAND}-{os.getpid()}", keep=False):
+    with repo.lock(f"{HAND}-{os.getpid()}", keep=False), Crew(repo, slots.by_hand()) as crew:
         for line in recovery.recover(repo, campaign.pipeline, campaign.program):
             view.event(f"recovered: {line}")
-        with Crew(repo, slots.by_hand()) as crew:
-            idle = False
-            while stop() < 2:
-                if stop():
-                    crew.drain()
-                elif idle and repo.refs(refs.QUEUE):
-                    idle = False
-                    crew.wake()
-                elif idle and not repo.lock_holder("run"):
+        crew.wake()
+        idle = False
+        while stop() < 2:
+            if stop():
+                crew.drain()
+            elif idle and repo.refs(refs.QUEUE):
+                idle = False
+                crew.wake()
+            elif idle and not repo.lock_holder("run"):
+                break
+            kinds = set()
+            for event in crew.events(_LOOK):
+                kinds.add(event["event"])
+                ended += event["event"] == "ended"
+                if event["event"] == "died":
+                    crew.blame(str(event.get("name", "")))
+                _tell(campaign, view, event)
+            if "refused" in kinds:
+                break
+            idle = "idle" in kinds or (idle and "started" not in kinds)
+            if "died" in kinds:
+                if crew.draining:
                     break
-                kinds = set()
-                for event in crew.events(_LOOK):
-                    kinds.add(event["event"])
-                    ended += event["event"] == "ended"
-                    if event["event"] == "died":
-                        crew.blame(str(event.get("name", "")))
-                    _tell(campaign, view, event)
-                if "refused" in kinds:
-                    break
-                idle = "idle" in kinds or (idle and "started" not in kinds)
-                if "died" in kinds:
-                    if crew.draining:
-                        break
-                    for line in recovery.recover(repo, campaign.pipeline, campaign.program):
-                        view.event(f"recovered: {line}")
+                for line in recovery.recover(repo, campaign.pipeline, campaign.program):
+                    view.event(f"recovered: {line}")
     return ended
 
 

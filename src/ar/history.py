@@ -18,8 +18,9 @@ from statistics import fmean
 
 from ar import claims, params, refs
 from ar.errors import BadParams, NotFound, nearest
+from ar.layout import LOCK_FILE, PIPELINE_FILE, Layout, layout
 from ar.messages import BASELINE_AGENT, Message
-from ar.pipeline import ARGS_FILE, LOCK_FILE, PIPELINE_FILE, Layout, layout
+from ar.pipeline import ARGS_FILE
 from ar.program import FILE as PROGRAM_FILE
 from ar.program import ParamKey, Program
 from ar.records import (

@@ -13,7 +13,7 @@ import yaml
 from ar import params
 from ar.errors import ArError, BadParams
 from ar.history import is_output, number, read_layout
-from ar.pipeline import PIPELINE_FILE, Layout
+from ar.layout import PIPELINE_FILE, Layout
 from ar.program import FILE, PARAMS_FILE
 from ar.records import Scalar
 from ar.repo import Repo

@@ -16,8 +16,9 @@ from typing import Any
 from ar import params
 from ar.errors import BadParams
 from ar.history import is_output, number, read_layout
+from ar.layout import LOCK_FILE
 from ar.messages import BASELINE_AGENT
-from ar.pipeline import ARGS_FILE, LOCK_FILE
+from ar.pipeline import ARGS_FILE
 from ar.program import ParamKey, Program
 from ar.proposal import in_scope, influenced_stages, may_edit
 from ar.records import Attempt, Experiment, History, Status

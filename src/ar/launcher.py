@@ -3,7 +3,8 @@
 DVC starts a stage as `[$SHELL, "-c", command]`. A worker points `$SHELL` here and so gets, without touching
 DVC: a slot of the machine to itself, an environment made of allowed names only, the sandbox, limits of time,
 memory, processes and disk after which all that the command started is gone, a log of bounded size, and what
-it used. Standard library only, and of ours only what is so too: it starts once per stage.
+it used. Standard library only, of ours only what is so too, and of both as little as will do: it starts once
+per stage, and the slot waits.
 
 What it is to do stands in the file that `AR_LAUNCH` names; what happened is written beside it.
 """
@@ -21,13 +22,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ar import footprint, watch
 from ar.output import Funnel
 from ar.processes import born
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 TIMED_OUT = 124
 REFUSED = 125
@@ -63,11 +65,11 @@ def main(argv: list[str]) -> int:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what daemonises inside the run still has us as its parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the worker's to interpret
-    plan_file = Path(os.environ["AR_LAUNCH"])
-    plan: dict[str, Any] = json.loads(plan_file.read_text())
+    plan_file = os.environ["AR_LAUNCH"]
+    plan: dict[str, Any] = json.loads(_read(plan_file))
     if os.getppid() != plan["worker"]:
         return STOPPED  # it died before the kernel was told to tell us
-    return _Stage(argv[2], plan, plan_file.parent).run()
+    return _Stage(argv[2], plan, os.path.dirname(plan_file)).run()
 
 
 class _Stage:
@@ -81,14 +83,14 @@ class _Stage:
         folder: the claim's.
     """
 
-    def __init__(self, command: str, plan: dict[str, Any], folder: Path) -> None:
+    def __init__(self, command: str, plan: dict[str, Any], folder: str) -> None:
         self.command = command
         self.env = plan["env"] | {name: os.environ[name] for name in _DVC_NAMES if name in os.environ}
         self.slots: list[dict[str, Any]] = plan["slots"]
         self.folder = folder
         self.timeout: float | None = plan.get("timeout")
         self.wall: list[str] = plan["wall"]
-        self.workspace = Path(plan["workspace"])
+        self.workspace: str = plan["workspace"]
         self.inputs: list[str] = plan["inputs"]
         self.outputs: list[str] = plan["outputs"]
         self.cache: str = plan["cache"]
@@ -151,7 +153,7 @@ class _Stage:
     def _take_slot(self) -> dict[str, Any] | None:
         """Wait for a slot and hold its token. None if we are told to stop before."""
         self.tokens = [os.open(slot["token"], os.O_RDWR | os.O_CREAT, 0o600) for slot in self.slots]
-        begun = (self.folder / STAGE).exists()
+        begun = os.path.exists(self._file(STAGE))
         while not self._asked("cancel", "requeue", *([] if begun else ["yield", "withdraw"])):
             if not self.slots:
                 return {"name": "", "env": {}}
@@ -169,13 +171,13 @@ class _Stage:
     def _asked(self, *what: str) -> bool:
         """Whether this is to end: by a signal, or by a word left in the claim's folder."""
         with contextlib.suppress(OSError):
-            self.stopping = self.stopping or (self.folder / ASK).read_text() in what
+            self.stopping = self.stopping or _read(self._file(ASK)) in what
         return self.stopping
 
     def _earlier(self) -> dict[str, float]:
         """What the experiment's earlier stages used."""
         with contextlib.suppress(OSError, ValueError):
-            used: dict[str, float] = json.loads((self.folder / USAGE).read_text())
+            used: dict[str, float] = json.loads(_read(self._file(USAGE)))
             return used
         return {"seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_mb": 0.0}
 
@@ -206,8 +208,8 @@ class _Stage:
             os._exit(STOPPED)  # it died before the kernel was told to tell us
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, self.nice)
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("1000")
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
+            stream.write("1000")
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.limits.disk, self.limits.disk))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -279,10 +281,14 @@ class _Stage:
 
     def _write(self, name: str, data: dict[str, Any]) -> None:
         """Whole or not at all: others read it at any time."""
-        fresh = self.folder / f"{name}.new"
+        fresh = self._file(f"{name}.new")
         with contextlib.suppress(OSError):
-            fresh.write_text(json.dumps(data))
-            fresh.replace(self.folder / name)
+            with open(fresh, "w") as stream:
+                stream.write(json.dumps(data))
+            os.replace(fresh, self._file(name))
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.folder, name)
 
 
 def left_words(count: int) -> str:
@@ -303,9 +309,14 @@ def _together(earlier: dict[str, float], now: dict[str, float]) -> dict[str, flo
 def _oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since it booted; 0 if it does not say."""
     with contextlib.suppress(OSError, ValueError):
-        words = Path("/proc/vmstat").read_text().split()
+        words = _read("/proc/vmstat").split()
         return int(words[words.index("oom_kill") + 1])
     return 0
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as stream:
+        return stream.read()
 
 
 def _signal(pid: int, number: int) -> None:

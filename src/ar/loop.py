@@ -108,13 +108,9 @@ class Loop:
         """
         with self.repo.lock("run", busy=BUSY):
             self.view.event(f"sandbox: {sandbox.find(self.program.sandbox).describe(self.program.sandbox)}")
-            self._recover()
-            history = self.campaign.history()
-            self._close_stale(history)
-            self.told = {run.name: str(run.status) for run in history.everything if run.status.ended}
-            self.decided = {item.name for item in _all(history) if item.is_decided}
             try:
                 with self.crew:
+                    self._begin()
                     while self._round():
                         pass
             finally:
@@ -126,6 +122,14 @@ class Loop:
                 raise reason
             self.done.stopped = str(reason)
         return self.done
+
+    def _begin(self) -> None:
+        self._recover()
+        history = self.campaign.history()
+        self._close_stale(history)
+        self.told = {run.name: str(run.status) for run in history.everything if run.status.ended}
+        self.decided = {item.name for item in _all(history) if item.is_decided}
+        self.crew.wake()
 
     def _round(self) -> bool:
         """Look, act, wait. False when it is time to end."""
@@ -275,10 +279,11 @@ class Loop:
     def _fill(self, history: History, room: int) -> bool:
         """Keep the workers busy: measure the incumbent while the rule asks for it, then propose."""
         ledger = self.campaign.ledger(history, None)
-        may_begin = judge.next_action(ledger).kind is Kind.PROPOSE
-        if may_begin and not self.told_noise:
+        if judge.next_action(ledger).kind is Kind.PROPOSE and not self.told_noise:
             self.told_noise = True
             self.view.event(noise_line(self.campaign.noise(history), self.program))
+        # While the last of the incumbent's runs are under way there is time to think of the next change.
+        begun = any(map(judge.measured, ledger.incumbent.base))
         open_ones = sum(is_open(attempt, history) for attempt in history.attempts)
         pending = self._pending(history)
         # The incumbent's runs under way count as measured: enough of them are queued already.
@@ -307,12 +312,12 @@ class Loop:
                 ledger = replace(ledger, incumbent=incumbent, spent=ledger.spent + 1)
                 room -= 1
                 continue
-            if action.kind is Kind.PROPOSE and may_begin and left_behind:
+            if action.kind is Kind.PROPOSE and begun and left_behind:
                 if self._restack(history, left_behind.pop(0)):
                     ledger = replace(ledger, spent=ledger.spent + 1)
                     room -= 1
                 continue
-            if action.kind is Kind.PROPOSE and may_begin and self._proposals_left() != 0:
+            if action.kind is Kind.PROPOSE and begun and self._proposals_left() != 0:
                 if not self._propose(history):
                     break
                 ledger = replace(ledger, spent=ledger.spent + 1)

@@ -12,7 +12,8 @@ from pathlib import PurePosixPath
 from ar import params
 from ar.errors import BadParams
 from ar.history import is_output, read_layout
-from ar.pipeline import ARGS_FILE, LOCK_FILE
+from ar.layout import LOCK_FILE
+from ar.pipeline import ARGS_FILE
 from ar.program import FILE as PROGRAM_FILE
 from ar.program import Program
 from ar.repo import Repo, TreeEntry

@@ -1,4 +1,4 @@
-"""DVC, and nothing but DVC: what the pipeline is, its experiment queue, and one run of it.
+"""DVC, and nothing but DVC: its experiment queue, and one run of the pipeline.
 
 The only module that imports DVC. What it uses of DVC's internals is pinned by contract tests
 (`tests/test_pipeline.py`), so that an upgrade that changes them is noticed.
@@ -21,105 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ar import footprint, refs
 from ar.errors import ArError, BadState
+from ar.layout import LOCK_FILE
 from ar.repo import Repo
 
-PIPELINE_FILE = "dvc.yaml"
-LOCK_FILE = "dvc.lock"
 ARGS_FILE = ".dvc/tmp/repro.dat"
 _REV = re.compile(r"[0-9a-f]{40}")
 _LOCK_WAIT = 30.0
 _HALF_WRITTEN = 2.0  # seconds after which a file that is no JSON will not become any
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What `dvc.yaml` and `dvc.lock` declare, read without DVC.
-
-    Args:
-        stages: names, in file order.
-        outputs: every output path: outs, metrics and plots.
-        cached: outputs that DVC keeps in its cache, and git does not.
-        inputs: what stages depend on and no stage makes.
-        metrics, params: the files that hold them.
-        plots: files and folders with curves.
-    """
-
-    stages: tuple[str, ...] = ()
-    outputs: frozenset[str] = frozenset()
-    inputs: frozenset[str] = frozenset()
-    cached: frozenset[str] = frozenset()
-    metrics: tuple[str, ...] = ()
-    params: tuple[str, ...] = ()
-    plots: tuple[str, ...] = ()
-
-
-def layout(pipeline: bytes | None, lock: bytes | None) -> Layout:
-    """The layout of a pipeline. Templated paths are known once `dvc.lock` has them resolved."""
-    declared = _mapping(pipeline)
-    stages = declared.get("stages") or {}
-    outputs, metrics, params, plots = set(), [], [], []
-    inputs: set[str] = set()
-    cached: set[str] = set()
-    for stage in stages.values():
-        if not isinstance(stage, dict):
-            continue
-        body = stage.get("do", stage)  # a foreach stage keeps its body under `do`
-        for kind in ("outs", "metrics", "plots"):
-            paths = [_from_wdir(stage, _path_of(item)) for item in body.get(kind) or []]
-            outputs.update(paths)
-            cached.update(
-                path for path, item in zip(paths, body.get(kind) or [], strict=True) if _is_cached(item)
-            )
-            if kind == "metrics":
-                metrics += paths
-            elif kind == "plots":
-                plots += paths
-        inputs.update(_from_wdir(stage, _path_of(item)) for item in body.get("deps") or [])
-        params += [
-            next(iter(item)) if isinstance(item, dict) else "params.yaml" for item in body.get("params") or []
-        ]
-    for name, stage in (_mapping(lock).get("stages") or {}).items():
-        outs = [out for out in stage.get("outs") or [] if isinstance(out, dict) and "path" in out]
-        outputs.update(_from_wdir(stages.get(str(name).partition("@")[0]), str(out["path"])) for out in outs)
-    top = declared.get("metrics") or []
-    metrics += [_path_of(item) for item in top]
-    return Layout(
-        stages=tuple(str(name) for name in stages),
-        outputs=frozenset(path for path in outputs if "${" not in path),
-        inputs=frozenset(path for path in inputs - outputs if "${" not in path),
-        cached=frozenset(path for path in cached if "${" not in path),
-        metrics=tuple(dict.fromkeys(path for path in metrics if "${" not in path)),
-        params=tuple(dict.fromkeys(path for path in params if "${" not in path)),
-        plots=tuple(dict.fromkeys(path for path in plots if "${" not in path)),
-    )
-
-
-def _mapping(content: bytes | None) -> dict[str, Any]:
-    with contextlib.suppress(yaml.YAMLError):
-        data = yaml.load(content or b"", Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-        if isinstance(data, dict):
-            return data
-    return {}
-
-
-def _from_wdir(stage: Any, path: str) -> str:
-    """A path of a stage, seen from the folder of `dvc.yaml`."""
-    body = stage.get("do", stage) if isinstance(stage, dict) else {}
-    folder = str(body.get("wdir") or ".") if isinstance(body, dict) else "."
-    return path if folder == "." else posixpath.normpath(f"{folder}/{path}")
-
-
-def _is_cached(item: Any) -> bool:
-    options = next(iter(item.values())) if isinstance(item, dict) else None
-    return not isinstance(options, dict) or options.get("cache", True) is not False
-
-
-def _path_of(item: Any) -> str:
-    return str(next(iter(item)) if isinstance(item, dict) else item)
 
 
 @dataclass(frozen=True)
@@ -153,6 +63,10 @@ class Pipeline:
                 raise ArError(f"DVC cannot open {self.repo.root}: {error}", "run: dvc doctor") from None
         return self._dvc_repo
 
+    def load(self) -> None:
+        """Import DVC and open the project, now rather than at first use."""
+        _ = self._celery
+
     def close(self) -> None:
         if self._dvc_repo is not None:
             self._dvc_repo.close()
@@ -166,8 +80,12 @@ class Pipeline:
         It is always written by us. `run_cache` is off, since an experiment is a measurement: an answer from
         the cache would repeat an old one.
         """
-        run_env = {"DVC_EXP_BASELINE_REV": baseline, "DVC_EXP_NAME": name, "DVC_ROOT": str(self.repo.root)}
+        run_env = self._run_env(name, baseline)
         return pickle.dumps({"args": (), "kwargs": {"run_env": run_env, "run_cache": False}})
+
+    def _run_env(self, name: str, baseline: str) -> dict[str, str]:
+        """What DVC tells a stage of the experiment that it is part of."""
+        return {"DVC_EXP_BASELINE_REV": baseline, "DVC_EXP_NAME": name, "DVC_ROOT": str(self.repo.root)}
 
     def enqueue(self, name: str, stash_rev: str, baseline: str, message: str) -> None:
         """Hand a stash-shaped commit to DVC's queue; `dvc queue` and `dvc exp show` then know it."""
@@ -353,31 +271,36 @@ class Pipeline:
         from dvc.exceptions import DvcException
         from dvc.repo.experiments.executor.local import TempDirExecutor
 
-        executor = TempDirExecutor(
-            root_dir=str(workspace.top),
-            dvc_dir=str(Path(workspace.prefix) / ".dvc"),
-            baseline_rev=workspace.baseline,
-            status=0,
-            wdir=workspace.prefix or ".",
-            name=workspace.name,
-            location="ar",
-        )
+        (workspace.root / ARGS_FILE).unlink(missing_ok=True)  # for DVC's own workers
         try:
-            result = TempDirExecutor.reproduce(
-                executor.info, rev=workspace.name, log_errors=False, message=message
-            )
+            with self._opened(workspace) as dvc:
+                top_level = TempDirExecutor._get_top_level_paths(dvc)
+                if cached := [out.fs_path for out in dvc.index.outs if out.use_cache]:
+                    dvc.checkout(cached, force=True, allow_missing=True)
+                env = self._run_env(workspace.name, workspace.baseline)
+                stages = dvc.reproduce(run_env=env, run_cache=False)
+            paths = {posixpath.join(workspace.prefix, path) for path in (*top_level, *_files(stages))}
+            ref = str(refs.ExperimentRef(workspace.baseline, workspace.name))
+            return self.repo.commit_in(workspace.top, ref, workspace.baseline, message, sorted(paths))
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
             # DVC reads a tree that a proposal wrote: whatever it trips over is this run's failure, not ours.
             cause = error.__cause__ or error
             return Failure(_shorten(str(cause) if isinstance(cause, DvcException) else f"{error}: {cause!r}"))
-        finally:
-            with contextlib.suppress(Exception):
-                executor.scm.close()
-        if result.ref_info is None:
-            return Failure("DVC made no commit of the run")
-        return (workspace.top / ".git" / str(result.ref_info)).read_text().strip()
+
+    @contextlib.contextmanager
+    def _opened(self, workspace: Workspace) -> Iterator[Any]:
+        """DVC in the workspace, and we too: it takes paths from the working directory."""
+        from dvc.repo import Repo as DvcRepo
+        from dvc.repo import lock_repo
+
+        state = _state_in(workspace.root / ".dvc" / "tmp" / "site")
+        with contextlib.chdir(workspace.root), state, DvcRepo(str(workspace.root)) as dvc, lock_repo(dvc):
+            dvc.scm_context.quiet = True
+            # Every experiment really runs, so that an answer kept for later would never be asked for.
+            dvc.stage_cache.save = lambda stage: None
+            yield dvc
 
     def left_behind(self, name: str, baseline: str) -> str | None:
         """The result of a run that finished in a folder that its worker never came to collect from."""
@@ -411,6 +334,31 @@ class Workspace:
     top: Path
     root: Path
     prefix: str
+
+
+def _files(stages: list[Any]) -> list[str]:
+    """What DVC wrote of the stages it ran, and what they read and wrote that is git's to keep."""
+    found = [str(Path(stage.path).with_name(LOCK_FILE)) for stage in stages]
+    items = [item for stage in stages for item in (*stage.deps, *stage.outs)]
+    found += [str(item.fs_path) for item in items if not item.use_scm_ignore and item.is_in_repo]
+    return [os.path.relpath(path, stages[0].repo.root_dir) for path in found]
+
+
+@contextlib.contextmanager
+def _state_in(folder: Path) -> Iterator[None]:
+    """DVC's database of what files hash to, in a folder that goes with the workspace: so that SQLite need
+    not wait for the disk."""
+    from diskcache.core import DEFAULT_SETTINGS
+
+    quick = {"sqlite_auto_vacuum": 0, "sqlite_journal_mode": "memory", "sqlite_synchronous": 0}
+    usual, place = {key: DEFAULT_SETTINGS[key] for key in quick}, os.environ["DVC_SITE_CACHE_DIR"]
+    os.environ["DVC_SITE_CACHE_DIR"] = str(folder)
+    DEFAULT_SETTINGS.update(quick)
+    try:
+        yield
+    finally:
+        DEFAULT_SETTINGS.update(usual)
+        os.environ["DVC_SITE_CACHE_DIR"] = place
 
 
 def _git(folder: Path, *args: str) -> str:

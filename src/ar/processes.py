@@ -11,8 +11,10 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PATIENCE = 10.0
 
@@ -20,11 +22,16 @@ _PATIENCE = 10.0
 def born(pid: int) -> str:
     """What tells a living process from any other that ever had its id: boot and start time; else empty."""
     with contextlib.suppress(OSError, IndexError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = _read("/proc/sys/kernel/random/boot_id").strip()
         # Fields of proc(5) after the second, the command's name, which may hold anything.
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
         return "" if state in "ZX" else f"{boot}/{fields[18]}"
     return ""
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.read()
 
 
 def is_alive(facts: Mapping[str, Any]) -> bool:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from ar import advance, refs
 from ar import history as reading
 from ar.errors import BadState, CannotPromote
+from ar.layout import LOCK_FILE
 from ar.messages import BASELINE_AGENT
-from ar.pipeline import ARGS_FILE, LOCK_FILE, Pipeline
+from ar.pipeline import ARGS_FILE, Pipeline
 from ar.program import Program
 from ar.records import Attempt, Case, Decision, Experiment, History, Status
 from ar.repo import ZERO, Repo

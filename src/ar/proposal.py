@@ -16,8 +16,8 @@ import yaml
 from ar import params
 from ar.errors import BadProposal, nearest
 from ar.history import identity, is_output, read_layout
+from ar.layout import LOCK_FILE, PIPELINE_FILE
 from ar.messages import TITLE_LIMIT
-from ar.pipeline import LOCK_FILE, PIPELINE_FILE
 from ar.program import FILE as PROGRAM_FILE
 from ar.program import ParamKey, Program
 from ar.records import Edit, History, Proposal

@@ -158,6 +158,10 @@ class Repo:
         lines = self._git.for_each_ref(*patterns, format="%(refname) %(objectname)").splitlines()
         return dict(line.rsplit(" ", 1) for line in lines)
 
+    def count_refs(self, *patterns: str) -> int:
+        """How many refs there are below the patterns: git looks into none of them."""
+        return len(self.run("for-each-ref", "--format=x", *patterns).split())
+
     def commits(self, *prefixes: str) -> dict[str, Commit]:
         """Full ref name to its commit, for every ref below the prefixes, in one git process.
 
@@ -386,6 +390,22 @@ class Repo:
         """Make an empty repository of a folder."""
         with _told(folder):
             pygit2.init_repository(str(folder), initial_head="experiment")
+
+    def commit_in(self, top: Path, ref: str, parent: str, message: str, paths: Sequence[str]) -> str:
+        """Point a new ref of another repository at a commit of its folder, by whoever commits here.
+
+        Args:
+            paths: what goes in besides the tracked files, from `top`; ignored and missing ones are left out.
+        """
+        theirs, git = pygit2.Repository(str(top)), _Git(str(top))
+        new = [path for path in paths if os.path.lexists(top / path) and not theirs.path_is_ignored(path)]
+        git.add("--update")
+        if new:
+            git.add("--", *new)
+        tree = Oid(hex=git.write_tree())
+        author, committer = (self._signature(role) for role in ("AUTHOR", "COMMITTER"))
+        with _told(top):
+            return str(theirs.create_commit(ref, author, committer, message, tree, [Oid(hex=parent)]))
 
     def take_over(self, top: Path, rev: str) -> None:
         """Copy a commit and all it needs from another repository, one that borrows our objects.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 INTERVAL = 0.1  # s, between two looks
 _DISK_INTERVAL = 0.5
@@ -22,8 +23,7 @@ _ENTRY = 1024  # bytes that any file or folder counts for, so that empty ones co
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a stage may use. Sizes in bytes.
 
     Args:
@@ -46,13 +46,13 @@ class Watch:
         bwrap: bubblewrap's process, whose sandbox's `/tmp` and `/dev/shm` count as memory; None without one.
     """
 
-    def __init__(self, limits: Limits, folder: Path, used: int, bwrap: int | None = None) -> None:
+    def __init__(self, limits: Limits, folder: Path | str, used: int, bwrap: int | None = None) -> None:
         self.limits = limits
         self.folder = folder
         self.used = used
         self.bwrap = bwrap
         self._disk_due = time.monotonic() + _DISK_INTERVAL
-        self._floor = min(_FLOOR, shutil.disk_usage(folder).free // 2)
+        self._floor = min(_FLOOR, free(folder) // 2)
 
     def look(self) -> tuple[str, float]:
         """What is too much, in words, or nothing; and the seconds until the next look."""
@@ -70,8 +70,8 @@ class Watch:
         """Whether the folder has grown too much, or the disk is nearly full."""
         if usage(self.folder) - self.used >= self.limits.disk:
             return f"it wrote more than {size(self.limits.disk)} to disk"
-        free = shutil.disk_usage(self.folder).free
-        return f"it left {size(free)} free on the disk" if free < self._floor else ""
+        left = free(self.folder)
+        return f"it left {size(left)} free on the disk" if left < self._floor else ""
 
     def _processes(self, pids: list[int]) -> str:
         if len(pids) <= self.limits.processes:
@@ -166,6 +166,12 @@ def usage(folder: Path | str) -> int:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
     return total
+
+
+def free(folder: Path | str) -> int:
+    """Bytes that a user may still write to the disk that a folder is on."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def size(count: float) -> str:

@@ -1,9 +1,9 @@
 """A worker: claims a waiting experiment, runs it in a folder of its own, records how it ended, and again.
 
-A worker is a process that imported DVC once. Its parent writes `WAKE` to its stdin when there may be work,
-`FINISH` when the run in hand is to be the last, and reads one JSON event per line from its stdout; when stdin
-closes, the run in hand goes back to the queue and the worker ends. Everything that matters is in refs and
-notes, so that a worker may be killed at will.
+A worker is a process that imported DVC once. Its parent writes `WAKE` to its stdin when there may be work
+(it waits for the first), `FINISH` when the run in hand is to be the last, and reads one JSON event per line
+from its stdout; when stdin closes, the run in hand goes back to the queue and the worker ends. Everything
+that matters is in refs and notes, so that a worker may be killed at will.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,7 @@ class Worker:
             "inputs": [str(workspace.root / path) for path in sorted(declared.inputs)],
             "outputs": [str(workspace.root / path) for path in sorted(declared.outputs)],
             "cache": self.pipeline.cache,
-            "limits": asdict(limits),
+            "limits": limits._asdict(),
         }
 
     def _stage_env(self, program: Program) -> dict[str, str]:
@@ -216,8 +216,10 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     wake = threading.Event()
     threading.Thread(target=_listen, args=(worker, wake), daemon=True).start()
-    print(json.dumps({"event": "ready"}), file=events)
     try:
+        worker.pipeline.load()
+        print(json.dumps({"event": "ready"}), file=events)
+        wake.wait()
         while not worker.stopping.is_set() and not worker.finishing.is_set():
             if worker.run_next():
                 continue
@@ -282,8 +284,10 @@ def _environment(**values: str) -> Iterator[None]:
 def _launcher_script(repo: Repo) -> Path:
     """An executable that DVC can use as a shell: our launcher, in an interpreter that loads nothing else."""
     script = repo.git_dir / "ar" / "launcher"
-    source = f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); import ar.launcher as it; "
-    program = f"{source}sys.exit(it.main(sys.argv))"
+    source = (
+        f"import os, sys; sys.path.append({str(Path(__file__).parents[1])!r}); import ar.launcher as it; "
+    )
+    program = f"{source}code = it.main(sys.argv); sys.stderr.flush(); os._exit(code)"
     content = f'#!/bin/sh\nexec {_quoted(sys.executable)} -I -S -c {_quoted(program)} "$@"\n'
     if not script.exists() or script.read_text() != content:
         fresh = script.with_name(f"launcher.{os.getpid()}")
