@@ -409,7 +409,7 @@ def test_a_change_that_changes_nothing_is_no_evidence_of_pairing() -> None:
 
 
 def close_and_wild(rng: random.Random) -> tuple[list[float], Candidate, list[Candidate]]:
-    """An incumbent, a dozen changes that follow it closely and do little, and two that go paths of their own."""
+    """An incumbent, a dozen changes that follow it closely and do little, and two that go their own way."""
     effects = [rng.gauss(0, 1.0) for _ in range(8)]
 
     def make(n: int, level: float, residual: float) -> tuple[Run, ...]:

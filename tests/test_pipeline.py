@@ -64,7 +64,9 @@ def test_dvc_reads_the_reflog_message_that_we_write() -> None:
 
 
 def test_signatures_that_we_call() -> None:
-    from dvc.repo.experiments.executor.base import BaseExecutor
+    from diskcache.core import DEFAULT_SETTINGS
+    from dvc.repo import lock_repo
+    from dvc.repo.experiments.executor.local import TempDirExecutor
     from dvc.repo.experiments.queue.base import QueueEntry
     from dvc.repo.experiments.queue.celery import LocalCeleryQueue
     from dvc.repo.experiments.queue.tasks import run_exp
@@ -74,11 +76,44 @@ def test_signatures_that_we_call() -> None:
         "dvc_root", "scm_root", "stash_ref", "stash_rev", "baseline_rev", "branch", "name", "head_rev",
     ]  # fmt: skip
     assert list(inspect.signature(run_exp).parameters) == ["entry_dict", "copy_paths", "message"]
-    assert {"info", "rev", "log_errors", "message"} <= set(
-        inspect.signature(BaseExecutor.reproduce).parameters
-    )
+    assert list(inspect.signature(TempDirExecutor._get_top_level_paths).parameters) == ["repo"]
+    assert list(inspect.signature(lock_repo).parameters) == ["repo"]
+    assert DEFAULT_SETTINGS.keys() >= {"sqlite_auto_vacuum", "sqlite_journal_mode", "sqlite_synchronous"}
     assert "writes" in inspect.signature(get_exp_rwlock).parameters
     assert {"_iter_queued", "iter_active", "stash"} <= set(dir(LocalCeleryQueue))
+
+
+def test_a_run_leaves_nothing_but_its_commit(measured: Path, project: Path) -> None:
+    """Neither a folder, nor DVC's state of it, nor a copy in its run cache, which nobody would ask."""
+    tmp = measured / ".dvc" / "tmp" / "ar"
+    assert not list(tmp.glob("exps/*"))
+    states = [path for path in tmp.glob("site/repo/*") if path.is_dir()]
+    assert len(states) <= 1  # the project's own
+    assert git(measured, "for-each-ref", "refs/exps")
+    kept, before = (sorted((root / ".dvc" / "cache" / "runs").rglob("*")) for root in (measured, project))
+    assert len(kept) == len(before)  # what `dvc repro` left when the project was made
+
+
+def test_what_git_ignores_stays_out_of_an_experiments_commit(project: Path, ar: Ar) -> None:
+    """And what a stage writes that git does not know yet is in it."""
+    stage = (project / "dvc.yaml").read_text()
+    assert "metrics:" in stage
+    (project / "dvc.yaml").write_text(
+        stage.replace(
+            "    metrics:",
+            "    outs:\n    - seen.txt: {cache: false}\n    - hidden.txt: {cache: false}\n    metrics:",
+        ).replace("awk -f", "echo 1 > seen.txt && echo 1 > hidden.txt && echo 1 > stray.txt && awk -f")
+    )
+    (project / ".gitignore").write_text("/hidden.txt\n")
+    run(project, "git", "add", "dvc.yaml", ".gitignore")
+    run(project, "git", "commit", "-qm", "More outputs")
+    ar(project, "next")
+    ar(project, "worker")
+    ref = git(project, "for-each-ref", "refs/exps", "--format=%(refname)").split()
+    made = next(item for item in ref if "celery" not in item)
+    files = git(project, "ls-tree", "-r", "--name-only", made).split()
+    assert "seen.txt" in files
+    assert not {"hidden.txt", "stray.txt", ".dvc/tmp/repro.dat"} & set(files)
 
 
 def test_stages_run_through_the_shell_of_the_environment(bare: Path, tmp_path: Path) -> None:
