@@ -80,7 +80,7 @@ def test_signatures_that_we_call() -> None:
     assert list(inspect.signature(lock_repo).parameters) == ["repo"]
     assert DEFAULT_SETTINGS.keys() >= {"sqlite_auto_vacuum", "sqlite_journal_mode", "sqlite_synchronous"}
     assert "writes" in inspect.signature(get_exp_rwlock).parameters
-    assert {"_iter_queued", "iter_active", "stash"} <= set(dir(LocalCeleryQueue))
+    assert {"_iter_queued", "_iter_processed", "iter_active", "stash"} <= set(dir(LocalCeleryQueue))
 
 
 def test_a_run_leaves_nothing_but_its_commit(measured: Path, project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers import Ar, git, run
 
@@ -341,3 +343,35 @@ def test_dvcs_workers_drain_the_same_queue_at_the_same_time(project: Path, ar: A
     _until(lambda: "recovered" in ar(project, "doctor").stdout or not _waiting(project))
     assert git(project, "for-each-ref", "refs/ar") == ""
     assert {item["status"] for item in _runs(project, ar).values()} == {"succeeded"}
+
+
+@pytest.mark.slow
+def test_what_dvcs_worker_had_when_it_was_killed_is_taken_back(project: Path, ar: Ar) -> None:
+    _slow(project, 30)
+    ar(project, "next")
+    subprocess.run(["dvc", "queue", "start"], cwd=project, stdout=subprocess.DEVNULL, check=True)
+    _until(lambda: "Running" in run(project, "dvc", "queue", "status").stdout, 120)
+    assert "put back" not in ar(project, "doctor").stdout  # it is alive
+
+    def dvcs() -> list[psutil.Process]:
+        here = [it for it in psutil.process_iter() if it.pid != os.getpid()]
+        return [it for it in here if any("queue-worker" in word or "exec-run" in word for word in _words(it))]
+
+    for process in dvcs():
+        for one in (*process.children(recursive=True), process):
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+    _until(lambda: not dvcs())
+    assert "put back" in ar(project, "doctor").stdout
+    worker = _start(project, "worker")
+    _until(lambda: _training(project) != [])
+    assert len(_training(project)) == 1
+    ar(project, "stop")
+    worker.communicate(timeout=60)
+    assert len(_waiting(project)) == 1
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return list(process.cmdline())
+    return []

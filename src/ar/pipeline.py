@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -135,6 +136,28 @@ class Pipeline:
     def active(self) -> set[str]:
         """Stash commits that DVC's own workers run now (or that a killed one left behind)."""
         return {entry.stash_rev for entry in self._queue.iter_active()}
+
+    def reclaim(self) -> None:
+        """Take back what DVC's own workers had when they were killed: to DVC it is active for ever."""
+        left = [
+            message for message, entry in self._queue._iter_processed() if entry.stash_rev in self.active()
+        ]
+        if left and not self._dvc_works():
+            for message in left:
+                with contextlib.suppress(ValueError, FileNotFoundError):  # somebody else took it back
+                    self._celery.purge(message.delivery_tag)
+
+    def _dvc_works(self) -> bool:
+        """Whether a worker of DVC's is alive for this project, or a run that one started."""
+        import psutil
+
+        node = hashlib.sha256(self._queue.wdir.encode()).hexdigest()[:6]  # as DVC names its workers
+        signs = (f"dvc-exp-{node}-", str(self.repo.root / ".dvc" / "tmp" / "exps" / "run"))
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if any(sign in word for word in process.cmdline() for sign in signs):
+                    return True
+        return False
 
     @property
     def _queue(self) -> Any:

@@ -75,6 +75,7 @@ def _check_queue(repo: Repo, pipeline: Pipeline, ended: set[str]) -> list[str]:
     if not waiting:
         return []
     done = []
+    pipeline.reclaim()
     known = pipeline.queued() | pipeline.active()
     for ref, rev in waiting.items():
         name = refs.name_of(ref)
