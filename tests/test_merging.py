@@ -93,6 +93,28 @@ def test_a_contrast_over_shared_runs_has_the_error_of_its_weights() -> None:
         [Run(None, value, when=10.0 * place)] for place, value in ((2, 5.0), (3, 7.0), (4, 11.0))
     )
     noise = Noise.of([Candidate(base=tuple(base))])
-    gap, error = contrast([(1, both), (-1, base), (-1, one), (1, base), (-1, two), (1, base)], noise)
-    assert gap == pytest.approx(11 - 5 - 7 + sum(values) / 6)
-    assert error == pytest.approx(noise.sigma * (3 + 1 / 6) ** 0.5)
+    gap = contrast([(1, both), (-1, base), (-1, one), (1, base), (-1, two), (1, base)], noise)
+    assert gap.effect == pytest.approx(11 - 5 - 7 + sum(values) / 6)
+    assert gap.error == pytest.approx(noise.sigma * (3 + 1 / 6) ** 0.5)
+
+
+def test_a_contrast_of_changes_that_are_not_alike_is_as_precise_as_its_seeds_say() -> None:
+    luck = [1.0, -2.0, 0.5, 3.0, -1.5, 2.5, -3.0, 0.2]
+
+    def runs(level: float, wild: float = 0.0, count: int = 4) -> list[Run]:
+        return [Run(k, level + luck[k] + wild * (-1) ** k, when=level + k) for k in range(count)]
+
+    base = runs(0.0, count=8)
+    screens = [Candidate((Run(0, luck[0] + 0.1 * (k % 3)),)) for k in range(9)]
+    wild = [
+        Candidate(tuple(Run(k, 3.0 * (-1) ** (k * place), when=-k) for k in range(5))) for place in (1, 2)
+    ]
+    noise = Noise.of([Candidate(base=tuple(base)), *screens, *wild])
+    assert noise.typical is not None
+    one, two, both = runs(-5.0), runs(-7.0), runs(-11.0)
+    found = contrast([(1, both), (-1, base), (-1, one), (1, base), (-1, two), (1, base)], noise)
+    assert found.effect == pytest.approx(-11 + 5 + 7)  # the seeds' luck is gone
+    assert found.paired
+    calm = found.error
+    unlike = contrast([(1, runs(-11.0, wild=2.0)), (-1, one), (-1, two), (1, base)], noise)
+    assert unlike.error > 2 * calm

@@ -266,9 +266,7 @@ class Stacker(Loop):
             runs = [run for item in (whole, attempt) if item for run in item.experiments]
             pending = any(not run.status.ended for run in runs)
             found[name] = (
-                None
-                if pending or len(sides) < 2 or not all(sides)
-                else judge.compare(sides[0], sides[1], noise)
+                None if pending or len(sides) < 2 or not all(sides) else _compare(sides[0], sides[1], noise)
             )
         return found
 
@@ -320,33 +318,31 @@ def additivity(campaign: Campaign, history: History, stack: Attempt) -> Additivi
     orient = campaign.program.objective.orient
     members = []
     for attempt, sides in singles:
-        effect, error = contrast(sides, noise)
+        single = contrast(sides, noise)
         share = _share(campaign, history, stack, attempt.name, noise)
         members.append(
             Member(
                 attempt.name,
                 attempt.title,
-                orient(effect),
-                error,
+                orient(single.effect),
+                single.error,
                 None if share is None else orient(share.effect),
                 None if share is None else share.error,
             )
         )
-    total, total_error = contrast([side for _, sides in singles for side in sides], noise)
-    together, joint_error = contrast(joint, noise)
-    gap, gap_error = contrast(everything, noise)
-    df = noise.residual.df if noise.correlation > 0 else noise.plain.df
-    half = judge.unscore(1.96, df) * gap_error if df else math.inf
+    total = contrast([side for _, sides in singles for side in sides], noise)
+    together, gap = contrast(joint, noise), contrast(everything, noise)
+    half = judge.half_width(gap.error, gap.df) if gap.df else math.inf
     return Additivity(
         stack.name,
         tuple(members),
-        orient(total),
-        total_error,
-        orient(together),
-        joint_error,
-        orient(gap),
-        gap_error,
-        (orient(gap) - half, orient(gap) + half),
+        orient(total.effect),
+        total.error,
+        orient(together.effect),
+        together.error,
+        orient(gap.effect),
+        gap.error,
+        (orient(gap.effect) - half, orient(gap.effect) + half),
     )
 
 
@@ -359,25 +355,58 @@ def _share(
         alone = len(rest) == 1 and item.name == rest[0]
         if item.baseline == stack.baseline and (item.stack == rest or alone) and rest:
             sides = [_values(campaign, side) for side in (stack, item)]
-            return judge.compare(sides[0], sides[1], noise) if all(sides) else None
+            return _compare(sides[0], sides[1], noise) if all(sides) else None
     return None
 
 
-def contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> tuple[float, float]:
+def _compare(runs: Sequence[Run], base: Sequence[Run], noise: Noise) -> judge.Comparison:
+    return judge.compare(runs, base, noise, judge.own_residual(runs, base))
+
+
+def contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> judge.Comparison:
     """A weighted sum of means and its standard error.
 
     Runs that several sides share count with the sum of their weights, as do runs of one seed in what the
-    seed does to them. On seeds that all sides have, where there are any, if that is more precise.
+    seed does to them. On seeds that all sides have, where there are any, if that is more precise; where
+    changes are not alike, the sums of these seeds say themselves how precise.
     """
     found = _contrast(sides, noise)
     seeds = set.intersection(*({run.seed for run in runs} for _, runs in sides)) - {None}
-    if seeds and noise.correlation > 0:
-        paired = [(weight, [run for run in runs if run.seed in seeds]) for weight, runs in sides]
-        found = min(found, _contrast(paired, noise), key=lambda item: item[1])
-    return found
+    if not seeds or (noise.correlation <= 0 and noise.typical is None):
+        return found
+    shared = [(weight, [run for run in runs if run.seed in seeds]) for weight, runs in sides]
+    paired = _contrast(shared, noise)
+    if noise.typical is not None:
+        paired = _by_seed(shared, len(seeds), noise.typical)
+    return min(found, paired, key=lambda item: judge.half_width(item.error, item.df))
 
 
-def _contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> tuple[float, float]:
+def _contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> judge.Comparison:
+    total, by_run, by_seed = _weights(sides)
+    helps = noise.correlation > 0
+    own = noise.residual_sigma if helps else noise.sigma
+    squares = [math.fsum(weight**2 for weight in item.values()) for item in (by_run, by_seed)]
+    error = math.sqrt(own**2 * squares[0] + (noise.sigma**2 - own**2) * squares[1])
+    return judge.Comparison(total, error, own, noise.residual.df if helps else noise.plain.df, helps)
+
+
+def _by_seed(sides: Sequence[tuple[float, Sequence[Run]]], count: int, typical: float) -> judge.Comparison:
+    """The contrast from its values on each of `count` seeds; what is typical counts as one more."""
+    total, by_run, _ = _weights(sides)
+    values: dict[object, float] = {}
+    for run, weight in by_run.items():
+        values[run.seed] = values.get(run.seed, 0.0) + weight * run.value * count
+    pool = judge.Pool()
+    pool.add(list(values.values()))
+    expected = typical**2 * count * math.fsum(weight**2 for weight in by_run.values())
+    error = math.sqrt((expected + pool.squares) / (1 + pool.df) / count)
+    return judge.Comparison(total, error, typical, 1 + pool.df, paired=True)
+
+
+def _weights(
+    sides: Sequence[tuple[float, Sequence[Run]]],
+) -> tuple[float, dict[Run, float], dict[object, float]]:
+    """The weighted sum of means, and the weight in it of every run and of every seed."""
     total = 0.0
     by_run: dict[Run, float] = {}
     by_seed: dict[object, float] = {}
@@ -388,10 +417,7 @@ def _contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> tup
             by_run[run] = by_run.get(run, 0.0) + part
             key = (place, len(by_seed)) if run.seed is None else run.seed
             by_seed[key] = by_seed.get(key, 0.0) + part
-    own = noise.residual_sigma if noise.correlation > 0 else noise.sigma
-    shared = noise.sigma**2 - own**2 if noise.correlation > 0 else 0.0
-    squares = [math.fsum(weight**2 for weight in item.values()) for item in (by_run, by_seed)]
-    return total, math.sqrt(own**2 * squares[0] + shared * squares[1])
+    return total, by_run, by_seed
 
 
 def _fair(campaign: Campaign, attempt: Attempt) -> Sequence[Run]:
