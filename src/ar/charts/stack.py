@@ -26,13 +26,15 @@ from ar.text import one_line, quantity, signed
 
 
 def stack(history: History, program: Program) -> dict[str, Any]:
-    """A waterfall from the first baseline over the promoted changes' single effects to what is measured.
+    """A waterfall from the first baseline over the promoted changes' single effects to what is measured; of a
+    stack, those of its members.
 
     Raises:
         ArError: nothing is promoted yet.
     """
     first = next((item for item in history.attempts if item.is_baseline), None)
-    merged = [item for item in history.attempts if item.outcome == "promoted"]
+    promoted = [item for item in history.attempts if item.outcome == "promoted"]
+    merged = [single for item in promoted for single in _singles(history, item)]
     now = history.now
     if first is None or first.value is None or not merged or now is None or now.value is None:
         raise ArError("there is nothing to draw: nothing is promoted yet", "run: ar run")
@@ -119,6 +121,12 @@ def stack(history: History, program: Program) -> dict[str, Any]:
     total = f"{quantity(first.value, first.standard_error)} → {quantity(now.value, now.standard_error)}"
     title = f"From the first baseline to the branch: {key} {total}"
     return picture(title, words, width=WIDTH - 260, height={"step": 24}, data=data(rows), layer=layers)
+
+
+def _singles(history: History, item: Attempt) -> list[Attempt]:
+    """The members of a stack, strongest first; what is no stack is its own."""
+    found = [other for name in item.stack for other in history.attempts if other.name == name]
+    return found if len(found) == len(item.stack) > 0 else [item]
 
 
 def _total_row(label: str, item: Attempt) -> dict[str, Any]:
