@@ -12,7 +12,7 @@ from ar.merging import Merged, merge
 from ar.program import Program, load
 from ar.records import Run
 from ar.repo import Repo
-from ar.stack import contrast
+from ar.stack import best_seeds, contrast
 
 CODE = b"one\ntwo\nthree\nfour\nfive\n"
 
@@ -112,9 +112,10 @@ def test_a_contrast_of_changes_that_are_not_alike_is_as_precise_as_its_seeds_say
     noise = Noise.of([Candidate(base=tuple(base)), *screens, *wild])
     assert noise.typical is not None
     one, two, both = runs(-5.0), runs(-7.0), runs(-11.0)
-    found = contrast([(1, both), (-1, base), (-1, one), (1, base), (-1, two), (1, base)], noise)
+    sides = [(1, both), (-1, base), (-1, one), (1, base), (-1, two), (1, base)]
+    seeds = best_seeds(sides, noise)
+    assert seeds == {0, 1, 2, 3}
+    found = contrast(sides, noise, seeds)
     assert found.effect == pytest.approx(-11 + 5 + 7)  # the seeds' luck is gone
-    assert found.paired
-    calm = found.error
-    unlike = contrast([(1, runs(-11.0, wild=2.0)), (-1, one), (-1, two), (1, base)], noise)
-    assert unlike.error > 2 * calm
+    unlike = contrast([(1, runs(-11.0, wild=2.0)), (-1, one), (-1, two), (1, base)], noise, seeds)
+    assert unlike.error > 2 * found.error

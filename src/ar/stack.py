@@ -316,9 +316,10 @@ def additivity(campaign: Campaign, history: History, stack: Attempt) -> Additivi
     if not all(runs for _, runs in everything):
         return None
     orient = campaign.program.objective.orient
+    seeds = best_seeds(everything, noise)  # one form for all, so that the sum is that of the lines above it
     members = []
     for attempt, sides in singles:
-        single = contrast(sides, noise)
+        single = contrast(sides, noise, seeds)
         share = _share(campaign, history, stack, attempt.name, noise)
         members.append(
             Member(
@@ -330,8 +331,8 @@ def additivity(campaign: Campaign, history: History, stack: Attempt) -> Additivi
                 None if share is None else share.error,
             )
         )
-    total = contrast([side for _, sides in singles for side in sides], noise)
-    together, gap = contrast(joint, noise), contrast(everything, noise)
+    total = contrast([side for _, sides in singles for side in sides], noise, seeds)
+    together, gap = contrast(joint, noise, seeds), contrast(everything, noise, seeds)
     half = judge.half_width(gap.error, gap.df) if gap.df else math.inf
     return Additivity(
         stack.name,
@@ -363,22 +364,30 @@ def _compare(runs: Sequence[Run], base: Sequence[Run], noise: Noise) -> judge.Co
     return judge.compare(runs, base, noise, judge.own_residual(runs, base))
 
 
-def contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> judge.Comparison:
-    """A weighted sum of means and its standard error.
+def best_seeds(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> frozenset[int | None]:
+    """The seeds that all sides have, if their runs alone tell a contrast more precisely; else none."""
+    seeds = frozenset.intersection(*(frozenset(run.seed for run in runs) for _, runs in sides)) - {None}
+    if not seeds or (noise.correlation <= 0 and noise.typical is None):
+        return frozenset()
+    paired, all_runs = contrast(sides, noise, seeds), contrast(sides, noise)
+    narrower = judge.half_width(paired.error, paired.df) < judge.half_width(all_runs.error, all_runs.df)
+    return seeds if narrower else frozenset()
+
+
+def contrast(
+    sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise, seeds: frozenset[int | None] = frozenset()
+) -> judge.Comparison:
+    """A weighted sum of means and its standard error, on some seeds only if any are given.
 
     Runs that several sides share count with the sum of their weights, as do runs of one seed in what the
-    seed does to them. On seeds that all sides have, where there are any, if that is more precise; where
-    changes are not alike, the sums of these seeds say themselves how precise.
+    seed does to them. Where changes are not alike, the sums of the given seeds say themselves how precise.
     """
-    found = _contrast(sides, noise)
-    seeds = set.intersection(*({run.seed for run in runs} for _, runs in sides)) - {None}
-    if not seeds or (noise.correlation <= 0 and noise.typical is None):
-        return found
+    if not seeds:
+        return _contrast(sides, noise)
     shared = [(weight, [run for run in runs if run.seed in seeds]) for weight, runs in sides]
-    paired = _contrast(shared, noise)
-    if noise.typical is not None:
-        paired = _by_seed(shared, len(seeds), noise.typical)
-    return min(found, paired, key=lambda item: judge.half_width(item.error, item.df))
+    if noise.typical is None:
+        return _contrast(shared, noise)
+    return _by_seed(shared, len(seeds), noise.typical)
 
 
 def _contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> judge.Comparison:
