@@ -425,9 +425,13 @@ def test_what_is_typical_shows_where_a_few_wild_changes_hide_it() -> None:
     noise = Noise.of([incumbent, *closed])
     assert noise.correlation == 0  # the pool of all knows nothing of pairing
     assert noise.typical == pytest.approx(judge.LEAST_RESIDUAL * noise.sigma)
-    few = Noise.of([incumbent, *closed[: judge.SCREENED - 1], *closed[-2:]][:-3])
-    assert few.typical is None
-    assert Noise.of([incumbent, *[Candidate(incumbent.base[:1])] * 20]).typical is None  # exact repeats
+    assert Noise.of([incumbent, *closed[: judge.SCREENED - 3], *closed[-2:]]).typical is None  # too few
+    assert Noise.of([incumbent, *[closed[0]] * 20, *closed[-2:]]).typical is None  # all the same computation
+    # After a promotion changes are screened on another seed, at another level.
+    later = [
+        Candidate(tuple(replace(run, seed=9, value=run.value - 5) for run in it.runs)) for it in closed[:9]
+    ]
+    assert Noise.of([incumbent, *closed, *later]).typical == pytest.approx(noise.typical, rel=0.3)
 
 
 def test_a_small_gain_of_a_change_that_follows_closely_is_found() -> None:

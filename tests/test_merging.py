@@ -105,7 +105,7 @@ def test_a_contrast_of_changes_that_are_not_alike_is_as_precise_as_its_seeds_say
         return [Run(k, level + luck[k] + wild * (-1) ** k, when=level + k) for k in range(count)]
 
     base = runs(0.0, count=8)
-    screens = [Candidate((Run(0, luck[0] + 0.1 * (k % 3)),)) for k in range(9)]
+    screens = [Candidate((Run(0, luck[0] + 0.03 * k),)) for k in range(9)]
     wild = [
         Candidate(tuple(Run(k, 3.0 * (-1) ** (k * place), when=-k) for k in range(5))) for place in (1, 2)
     ]

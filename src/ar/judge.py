@@ -254,8 +254,7 @@ class Noise:
 
     plain: Pool = field(default_factory=Pool)
     residual: Residual = field(default_factory=Residual)
-    _screens: list[Run] = field(default_factory=list)
-    _incumbents: list[tuple[Run, ...]] = field(default_factory=list)
+    screens: dict[int, set[float]] = field(default_factory=dict)
     _typical: tuple[tuple[int, ...], float | None] = ((), None)
 
     @classmethod
@@ -270,8 +269,9 @@ class Noise:
         # Changes are screened on their incumbent's first fresh seed: without it, their seeds begin alike.
         self.residual.add([run for run in change.runs[1:] if measured(run)])
         self.residual.add(change.fresh[1:])
-        self._screens += [run for run in change.runs[:1] if measured(run)]
-        self._incumbents += [change.fresh] if change.fresh else []
+        for run in change.runs[:1]:
+            if run.seed is not None and measured(run):
+                self.screens.setdefault(run.seed, set()).add(run.value)
 
     @property
     def sigma(self) -> float:
@@ -293,15 +293,14 @@ class Noise:
     def typical(self) -> float | None:
         """Residual standard deviation of most changes, where a few wild ones hide it in the pool; else None.
 
-        From the spread of first runs about the incumbent's of the same seed (median absolute deviation): an
+        From the spread of first runs of one seed (median absolute deviation), equal values counted once: an
         upper bound, as the changes' effects are part of it.
         """
-        state = self.plain.df, self.residual.df, len(self._screens), len(self._incumbents)
+        screened = [values for values in self.screens.values() if len(values) >= SCREENED]
+        state = self.plain.df, self.residual.df, sum(map(len, screened))
         if self._typical[0] != state:
-            at_seed = {run.seed: run.value for base in self._incumbents for run in base}
-            steps = [run.value - at_seed[run.seed] for run in self._screens if run.seed in at_seed]
-            steps = [step for step in steps if step]  # an exact repeat is no evidence
-            found = spread_of_most(steps) / math.sqrt(2) if len(steps) >= SCREENED else math.inf
+            steps = [value - statistics.median(values) for values in screened for value in values]
+            found = spread_of_most(steps) if steps else math.inf
             found = max(found, LEAST_RESIDUAL * self.sigma)
             self._typical = state, found if found < CLOSE * self.residual_sigma else None
         return self._typical[1]
@@ -321,7 +320,7 @@ class Noise:
         found = math.sqrt((known**2 + own.squares) / (1 + own.df))
         if self.typical is None:
             return (max(known, found) if known < self.sigma else known), self.residual.df
-        return max(found, LEAST_RESIDUAL * self.sigma), own.df + (len(self._screens) if hopeful else 1)
+        return max(found, LEAST_RESIDUAL * self.sigma), own.df + (SCREENED - 1 if hopeful else 1)
 
     @property
     def correlation(self) -> float:
