@@ -110,6 +110,12 @@ def test_a_stack_is_what_adds_up(additive: Path, ar: Ar) -> None:
     name = git(additive, "show", "-s", "--format=%(trailers:key=Ar-Experiment,valueonly)")
     assert "interaction" in ar(additive, "judge", name).stdout
     assert json.loads(ar(additive, "judge", name, "--json").stdout)["stack"]["members"][0]["name"]
+    ar(additive, "report", "-o", "told.md")
+    text = (additive / "told.md").read_text()
+    assert ": 3 of " in text.split("\n")[0]
+    assert "measured together" in text
+    assert "a 0 → 1" not in text[text.index("## What did not") : text.index("## Pictures")]
+    (additive / "told.md").unlink()
     assert "up to date" in run(additive, "dvc", "status").stdout
     assert "didn't change" in run(additive, "dvc", "repro").stdout
     assert run(additive, "git", "fsck", "--strict").returncode == 0

@@ -26,6 +26,7 @@ from ar.program import Metric
 from ar.records import SCALE_BOUND, SUPERSEDED, Attempt, Case, History, Status
 from ar.redaction import redact
 from ar.show import summary
+from ar.stack import Additivity, additivity
 from ar.text import one_line, plain, quantity, signed, span
 from ar.timeview import gain
 
@@ -131,10 +132,11 @@ def gather(campaign: Campaign) -> Report:
     when = max(run.created for run in history.everything)
     day = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d")
     branch = (campaign.repo.branch() or "a detached head").removeprefix("refs/heads/")
-    tried = sum(not item.is_baseline for item in history.attempts)
+    tried = sum(not item.is_baseline and not item.stack for item in history.attempts)
     promoted = [item for item in history.attempts if item.outcome == "promoted"]
+    held = sum(len(item.stack) or 1 for item in promoted)
     return Report(
-        title=f"{key}: {len(promoted)} of {tried} changes held",
+        title=f"{key}: {held} of {tried} changes held",
         subtitle=f"{campaign.repo.root.name}, {branch} at {history.head[:9]}, last run on {day}",
         sections=(
             _question(campaign),
@@ -247,7 +249,7 @@ def _promoted(campaign: Campaign, history: History, promoted: Sequence[Attempt])
                 *cells,
             )
         )
-        details.append(_evidence(campaign, item, case, climbs))
+        details.append(_evidence(campaign, history, item, case, climbs))
     words = f"Effects on {program.objective.key} against the branch as it was then, from confirming runs."
     return [Section("What held", (Text(words), Table(header, tuple(rows)))), *details]
 
@@ -261,7 +263,9 @@ def _interval(case: Case) -> str:
     return " to ".join(end.partition(" ")[0] for end in ends)
 
 
-def _evidence(campaign: Campaign, item: Attempt, case: Case, climbs: dict[str, Case]) -> Section:
+def _evidence(
+    campaign: Campaign, history: History, item: Attempt, case: Case, climbs: dict[str, Case]
+) -> Section:
     own = [run for run in item.experiments if run.agent != BASELINE_AGENT] or list(item.experiments)
     facts = [f"Verdict: {case.verdict.reason}"]
     facts += [f"At {rung}: {climb.verdict.reason}" for rung, climb in climbs.items()]
@@ -276,14 +280,39 @@ def _evidence(campaign: Campaign, item: Attempt, case: Case, climbs: dict[str, C
     more = (
         f"\n… {len(diff) - MOST_DIFF} more characters: ar diff {item.name}" if len(diff) > MOST_DIFF else ""
     )
-    blocks: tuple[Block, ...] = (Text(plain(own[0].hypothesis)), Items(tuple(facts)))
+    added = additivity(campaign, history, item) if len(item.stack) > 1 else None
+    words = plain(own[0].hypothesis) if added is None else "Each of these won alone; this is their sum."
+    blocks: tuple[Block, ...] = (Text(words), *([_members(added)] if added else []), Items(tuple(facts)))
     return Section(one_line(item.title), (*blocks, Code(diff[:MOST_DIFF] + more, "diff")), level=3)
+
+
+def _members(found: Additivity) -> Table:
+    """Whether a stack's members add up."""
+    rows = [
+        (
+            one_line(member.title),
+            signed(member.effect, member.standard_error),
+            "" if member.share is None else signed(member.share, member.share_error),
+        )
+        for member in found.members
+    ]
+    low, high = (signed(end, found.interaction_error).partition(" ")[0] for end in found.interval)
+    rows += [
+        ("sum of the single effects", signed(found.sum, found.sum_error), ""),
+        ("measured together", signed(found.joint, found.joint_error), ""),
+        (
+            f"interaction, 95 % from {low} to {high}",
+            signed(found.interaction, found.interaction_error),
+            "",
+        ),
+    ]
+    return Table(("member", "alone", "in the stack"), tuple(rows))
 
 
 def _failed(campaign: Campaign, history: History) -> Section:
     groups: dict[str, list[str]] = {}
     for item in history.attempts:
-        if item.is_baseline or item.outcome == "promoted":
+        if item.is_baseline or item.outcome in ("promoted", "stacked"):
             continue
         verdict = item.verdict
         effect = ""
