@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from helpers import Ar, git, run
 
 from ar import claims, slots
 from ar import history as reading
+from ar.pipeline import Pipeline
 from ar.processes import born
 from ar.program import load
 from ar.repo import Repo
@@ -353,9 +355,15 @@ def test_what_dvcs_worker_had_when_it_was_killed_is_taken_back(project: Path, ar
     _until(lambda: "Running" in run(project, "dvc", "queue", "status").stdout, 120)
     assert "put back" not in ar(project, "doctor").stdout  # it is alive
 
+    wdir = Pipeline(Repo.open(project))._queue.wdir
+    node = f"dvc-exp-{hashlib.sha256(wdir.encode()).hexdigest()[:6]}-"
+
     def dvcs() -> list[psutil.Process]:
-        here = [it for it in psutil.process_iter() if it.pid != os.getpid()]
-        return [it for it in here if any("queue-worker" in word or "exec-run" in word for word in _words(it))]
+        signs = (node, str(project / ".dvc" / "tmp" / "exps" / "run"))
+        every = list(psutil.process_iter())
+        return [it for it in every if any(sign in word for word in _words(it) for sign in signs)]
+
+    assert dvcs()
 
     for process in dvcs():
         for one in (*process.children(recursive=True), process):
