@@ -255,7 +255,8 @@ class Noise:
     plain: Pool = field(default_factory=Pool)
     residual: Residual = field(default_factory=Residual)
     screens: dict[int, set[float]] = field(default_factory=dict)
-    _typical: tuple[tuple[int, ...], float | None] = ((), None)
+    _screened: int = 0
+    _spread: tuple[int, float] = (0, math.inf)
 
     @classmethod
     def of(cls, changes: Iterable[Candidate]) -> Noise:
@@ -265,13 +266,16 @@ class Noise:
         return noise
 
     def add(self, change: Candidate) -> None:
+        for run in change.runs[:1]:
+            if run.seed is not None and measured(run):
+                self.screens.setdefault(run.seed, set()).add(run.value)
+                self._screened += 1
+        if len(change.runs) < 2 and not change.base:
+            return  # one run tells nothing else; most changes have one
         self.plain.add([run.value for run in change.fair])
         # Changes are screened on their incumbent's first fresh seed: without it, their seeds begin alike.
         self.residual.add([run for run in change.runs[1:] if measured(run)])
         self.residual.add(change.fresh[1:])
-        for run in change.runs[:1]:
-            if run.seed is not None and measured(run):
-                self.screens.setdefault(run.seed, set()).add(run.value)
 
     @property
     def sigma(self) -> float:
@@ -296,14 +300,13 @@ class Noise:
         From the spread of first runs of one seed (median absolute deviation), equal values counted once: an
         upper bound, as the changes' effects are part of it.
         """
-        screened = [values for values in self.screens.values() if len(values) >= SCREENED]
-        state = self.plain.df, self.residual.df, sum(map(len, screened))
-        if self._typical[0] != state:
-            steps = [value - statistics.median(values) for values in screened for value in values]
-            found = spread_of_most(steps) if steps else math.inf
-            found = max(found, LEAST_RESIDUAL * self.sigma)
-            self._typical = state, found if found < CLOSE * self.residual_sigma else None
-        return self._typical[1]
+        if self._spread[0] != self._screened:
+            groups = [values for values in self.screens.values() if len(values) >= SCREENED]
+            middles = ((values, statistics.median(values)) for values in groups)
+            steps = [value - middle for values, middle in middles for value in values]
+            self._spread = self._screened, spread_of_most(steps) if steps else math.inf
+        found = max(self._spread[1], LEAST_RESIDUAL * self.sigma)
+        return found if found < CLOSE * self.residual_sigma else None
 
     def residual_of(self, own: Pool, hopeful: bool = False) -> tuple[float, int]:
         """Residual standard deviation of a change, and the degrees of freedom behind it.
@@ -316,9 +319,10 @@ class Noise:
             own: what the change's confirming runs say of it.
             hopeful: take it to be like most, as far as its own runs do not speak against that.
         """
-        known = self.typical or self.residual_sigma
+        typical = self.typical
+        known = typical or self.residual_sigma
         found = math.sqrt((known**2 + own.squares) / (1 + own.df))
-        if self.typical is None:
+        if typical is None:
             return (max(known, found) if known < self.sigma else known), self.residual.df
         return max(found, LEAST_RESIDUAL * self.sigma), own.df + (SCREENED - 1 if hopeful else 1)
 
