@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from ar.early import LOOKS, hopeless, read
+from ar.judge.early import LOOKS, hopeless, read
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = {"tokens": 98_304, "eval_tokens": 16_384}

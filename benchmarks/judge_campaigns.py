@@ -21,7 +21,7 @@ from functools import cache, partial
 from multiprocessing import Pool
 from typing import Any
 
-from ar.judge import Memory, answer, audit_runs
+from ar.judge.rule import Memory, answer, audit_runs
 
 Correlation = float | tuple[float, ...]  # between runs of one seed; of several, each change has one
 

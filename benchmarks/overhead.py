@@ -207,10 +207,10 @@ def feed(root: Path, stream: list[bytes]) -> None:
 
 def by_history(root: Path, repeats: int) -> dict[str, float]:
     """Median seconds of the steps of one experiment, in this process."""
-    from ar.campaign import Campaign
-    from ar.program import load
-    from ar.repo import Repo
-    from ar.worker import Worker
+    from ar.campaign.campaign import Campaign
+    from ar.git.repo import Repo
+    from ar.project.program import load
+    from ar.runs.worker import Worker
 
     repo = Repo.open(root)
     campaign, worker = Campaign(repo, load(root)), Worker(repo)

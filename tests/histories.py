@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from ar.program import Metric, Program
-from ar.records import Attempt, Decision, Experiment, History, Note, Status, Verdict
+from ar.history.records import Attempt, Decision, Experiment, History, Note, Status, Verdict
+from ar.project.program import Metric, Program
 
 NOW = 1_800_000_000.0
 OBJECTIVE = Metric("metrics.json", "val_bpb")

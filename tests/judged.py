@@ -7,11 +7,11 @@ from pathlib import Path
 
 from helpers import run
 
-from ar.campaign import Campaign
-from ar.program import load
-from ar.proposal import prepare
-from ar.records import Attempt, Decision, Proposal, Verdict
-from ar.repo import Repo
+from ar.campaign.campaign import Campaign
+from ar.changes.proposal import prepare
+from ar.git.repo import Repo
+from ar.history.records import Attempt, Decision, Proposal, Verdict
+from ar.project.program import load
 
 WIN = Verdict(Decision.PROMOTE, "Better by a lot.", -2.0, 0.01, 9.0, 3.5, 2, 8, 0.004, 7)
 LOSS = Verdict(Decision.DISCARD, "Worse than the incumbent.", 2.0, 0.01, -9.0, 3.5, 1, 8, 0.004, 7)
@@ -27,7 +27,7 @@ def tried(
     title, params = (f"x 1.5 → {x}", {"x": x}) if y is None else (f"y 0.03 → {y}", {"y": y})
     proposal = Proposal(title, "Nearer to the floor.", "human", params)
     _, name = campaign.submit(prepare(repo, campaign.program, proposal, history), seed)
-    code = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
+    code = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
     run(root, sys.executable, "-c", code)
     attempt = next(item for item in campaign.history().attempts if item.name == name)
     if verdict:

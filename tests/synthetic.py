@@ -7,18 +7,18 @@ import random
 import subprocess
 from pathlib import Path
 
-from ar import history as reading
-from ar import refs
-from ar.messages import Message
-from ar.program import load
-from ar.repo import Repo
+from ar.git import refs
+from ar.git.repo import Repo
+from ar.history.messages import Message
+from ar.project.identity import identity
+from ar.project.program import load
 
 
 def fill(root: Path, count: int) -> list[str]:
     """Add `count` ended experiments to a project, by one `git fast-import`. Returns their names."""
     repo = Repo.open(root)
     head = repo.head()
-    incumbent = reading.identity(repo, head, load(root))
+    incumbent = identity(repo, head, load(root))
     randomly = random.Random(1)
     stream: list[bytes] = []
     notes: list[bytes] = []

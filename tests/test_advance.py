@@ -13,16 +13,16 @@ import pytest
 from helpers import Ar, git, run
 from judged import WIN, tried
 
-from ar import advance, refs
 from ar.errors import CannotPromote
-from ar.repo import Repo
+from ar.git import advance, refs
+from ar.git.repo import Repo
 
 MINE = "# mine\n"
 FORWARD = """
 import sys
 from pathlib import Path
-from ar import advance
-from ar.repo import Repo
+from ar.git import advance
+from ar.git.repo import Repo
 repo = Repo.open(Path(sys.argv[1]))
 advance.forward(repo, repo.branch(), sys.argv[2], sys.argv[3], "refs/tags/mine")
 advance.done(repo)

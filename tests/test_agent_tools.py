@@ -11,19 +11,19 @@ import pytest
 from helpers import run
 from synthetic import fill
 
-from ar import history as reading
 from ar.agents import Briefing, prompt
+from ar.agents.holdout import HIDDEN, without_holdout
 from ar.agents.tools import MAX_REPAIRS, SCHEMAS, BadInput, Tools
-from ar.agents.unseen import HIDDEN, without_holdout
 from ar.errors import BadProposal, NotFound
-from ar.program import Program, load, parse
-from ar.records import Attempt, Decision, Experiment, History, Note, Status, Verdict
-from ar.repo import Repo
+from ar.git.repo import Repo
+from ar.history import reader
+from ar.history.records import Attempt, Decision, Experiment, History, Note, Status, Verdict
+from ar.project.program import Program, load, parse
 
 
 def tools(root: Path, program: Program | None = None) -> Tools:
     repo, program = Repo.open(root), program or load(root)
-    return Tools(repo, Briefing(program, reading.read(repo, program)))
+    return Tools(repo, Briefing(program, reader.read(repo, program)))
 
 
 def read(given: Tools, path: str, start: int = 1, lines: int = 400) -> str:

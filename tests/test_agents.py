@@ -9,18 +9,9 @@ import pytest
 from ar.agents import Briefing
 from ar.agents.optuna import OptunaAgent
 from ar.errors import BadProgram
-from ar.program import Program, parse
-from ar.records import (
-    SUPERSEDED,
-    Attempt,
-    Decision,
-    Experiment,
-    History,
-    Proposal,
-    Scalar,
-    Status,
-    Verdict,
-)
+from ar.history.records import SUPERSEDED, Attempt, Decision, Experiment, History, Proposal, Status, Verdict
+from ar.project.program import Program, parse
+from ar.project.values import Scalar
 
 TEXT = """---
 objective: {metric: "m.json:loss", direction: %s}
@@ -107,7 +98,7 @@ def test_the_least_tried_parameter_comes_next() -> None:
 def test_gains_are_chained_over_baselines() -> None:
     """A value measured against an earlier baseline counts from what that baseline's own value was worth."""
     from ar.agents.optuna import Move, _potential
-    from ar.program import ParamKey
+    from ar.project.program import ParamKey
 
     key = ParamKey("params.yaml", "x")
     moves = [

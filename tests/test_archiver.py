@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ar.archiver import NoArchiver, exec_archiver, is_archiver_call
+from ar.cli.archiver import NoArchiver, exec_archiver, is_archiver_call
 
 COMMANDS = [
     *("init", "doctor", "next", "run", "show", "diff", "log", "promote", "plot", "judge", "baseline", "push"),
@@ -155,9 +155,9 @@ def console_script(folder: Path) -> Path:
         f"#!{sys.executable}\n"
         + textwrap.dedent(
             """
-            # stands for: from ar.cli import main
+            # stands for: from ar.cli.commands import main
             import sys
-            from ar.archiver import exec_archiver, is_archiver_call
+            from ar.cli.archiver import exec_archiver, is_archiver_call
             from ar.errors import ArError
             if not is_archiver_call(sys.argv[1:], ["next", "show"]):
                 sys.exit(print("ours"))

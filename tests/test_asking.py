@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from ar import asking
 from ar.agents import Dropped, Line
-from ar.asking import Asking
+from ar.campaign import asking
+from ar.campaign.asking import Asking
+from ar.changes.proposal import Change
 from ar.errors import AgentFailed, BadProposal, BadState, OutOfBudget
-from ar.program import AgentSpec, Program, parse
-from ar.proposal import Change
-from ar.records import History, Proposal
+from ar.history.records import History, Proposal
+from ar.project.program import AgentSpec, Program, parse
 
 CLAUDE, OPTUNA = AgentSpec("claude"), AgentSpec("optuna")
 CHANGE = Change(Proposal("t", "h", "claude"), "b", "tree", "c")

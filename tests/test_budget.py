@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git
 
-from ar import budget
-from ar.program import Budget
-from ar.records import Attempt, Experiment, History, Note, Status
-from ar.repo import Repo
+from ar.git.repo import Repo
+from ar.history.records import Attempt, Experiment, History, Note, Status
+from ar.project.program import Budget
+from ar.runs import budget
 
 HOUR = 3600.0
 

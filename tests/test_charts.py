@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from histories import GUARD, OBJECTIVE, PROGRAM, campaign, renamed
 
-from ar import plots
-from ar.charts.ladder import ladder
-from ar.charts.pareto import pareto
-from ar.charts.stack import stack
 from ar.errors import ArError
-from ar.program import Metric, ParamKey, Program, Rung
-from ar.records import Decision, History, Verdict
+from ar.history.records import Decision, History, Verdict
+from ar.project.program import Metric, ParamKey, Program, Rung
+from ar.views import plots
+from ar.views.charts.ladder import ladder
+from ar.views.charts.pareto import pareto
+from ar.views.charts.stack import stack
 
 SCALES = replace(
     PROGRAM,

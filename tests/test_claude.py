@@ -15,13 +15,12 @@ import pytest
 from messages_api import KEY, Reply, Server, calls, fails, proposes, says
 from synthetic import fill
 
-from ar import history as reading
-from ar import spend
-from ar.agents import Briefing, Dropped, Line, api, make, prompt
+from ar.agents import Briefing, Dropped, Line, account, api, make, prompt
 from ar.errors import AgentFailed, OutOfBudget
-from ar.program import AgentSpec, Budget, Prices, Program, load
-from ar.records import Proposal, Spend
-from ar.repo import Repo
+from ar.git.repo import Repo
+from ar.history import reader
+from ar.history.records import Proposal, Spend
+from ar.project.program import AgentSpec, Budget, Prices, Program, load
 
 SPEC = AgentSpec("claude", prices=Prices(4.0, 0.4, 20.0))
 
@@ -56,8 +55,8 @@ class Asked:
 
 
 def brief(repo: Repo, program: Program, *refused: str) -> Briefing:
-    history = reading.read(repo, program)
-    return Briefing(program, history, reading.baseline_params(repo, program), refused)
+    history = reader.read(repo, program)
+    return Briefing(program, history, reader.baseline_params(repo, program), refused)
 
 
 def last_result(request: wire.Request) -> str:
@@ -88,7 +87,7 @@ def test_what_it_cost_is_on_the_account_and_on_the_proposal(
     with Server([says("Hm."), proposes()]) as server:
         asked = Asked(project, server, monkeypatch)
         proposal = asked.propose()
-    assert proposal.spend == spend.total(asked.repo)
+    assert proposal.spend == account.total(asked.repo)
     first, second = server.usages
     assert second["cache_read_input_tokens"] > 0.9 * first["cache_creation_input_tokens"]
     sums = {key: first[key] + second[key] for key in first}
@@ -149,7 +148,7 @@ def test_a_slow_answer_is_given_up(
         asked = Asked(project, server, monkeypatch, timeout=0.8)
         assert asked.propose().params == {"x": 2.5}
     assert any("too slow" in words for words in asked.said)
-    assert spend.total(asked.repo).tokens > server.usages[-1]["input_tokens"]  # it may have been charged
+    assert account.total(asked.repo).tokens > server.usages[-1]["input_tokens"]  # it may have been charged
 
 
 def test_trouble_that_stays_is_reported_as_passing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +159,7 @@ def test_trouble_that_stays_is_reported_as_passing(project: Path, monkeypatch: p
             asked.propose()
     assert failure.value.passing
     assert len(server.requests) == 3
-    assert spend.total(asked.repo) == Spend(usd=0.0)
+    assert account.total(asked.repo) == Spend(usd=0.0)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +199,7 @@ def test_nobody_listens(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AgentFailed, match=r"connection to http://127\.0\.0\.1") as failure:
         asked.propose()
     assert failure.value.passing
-    assert spend.total(asked.repo) == Spend(usd=0.0)
+    assert account.total(asked.repo) == Spend(usd=0.0)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +235,7 @@ def test_an_answer_that_stays_odd_ends_the_question(
         asked = Asked(project, server, monkeypatch)
         with pytest.raises(AgentFailed, match="no usable answer 3 times"):
             asked.propose()
-    assert spend.total(asked.repo).output > 0
+    assert account.total(asked.repo).output > 0
 
 
 def test_endless_talk_ends(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +273,7 @@ def test_a_budget_is_never_exceeded(project: Path, monkeypatch: pytest.MonkeyPat
         asked = Asked(project, server, monkeypatch, budget=Budget(tokens=limit))
         with pytest.raises(OutOfBudget, match=r"budget.tokens is 30,000"):
             asked.propose()
-        spent = spend.total(asked.repo).tokens
+        spent = account.total(asked.repo).tokens
         assert 0.5 * limit < spent <= limit
         # Neither does a new question of a new process, and none is asked where nothing is left.
         for _ in range(2):
@@ -282,7 +281,7 @@ def test_a_budget_is_never_exceeded(project: Path, monkeypatch: pytest.MonkeyPat
             with pytest.raises(OutOfBudget):
                 make(SPEC, asked.repo).propose(asked.briefing())
         assert len(server.requests) == asked_so_far
-    assert spend.total(asked.repo).tokens <= limit
+    assert account.total(asked.repo).tokens <= limit
     assert min(request["max_tokens"] for request in server.requests) < api.MAX_TOKENS
 
 
@@ -291,7 +290,7 @@ def test_a_budget_in_dollars(project: Path, monkeypatch: pytest.MonkeyPatch) -> 
         asked = Asked(project, server, monkeypatch, budget=Budget(usd=0.2))
         with pytest.raises(OutOfBudget, match=r"budget.usd is 0.2"):
             asked.propose()
-        assert 0.1 < (spend.total(asked.repo).usd or 0.0) <= 0.2
+        assert 0.1 < (account.total(asked.repo).usd or 0.0) <= 0.2
     with pytest.raises(AgentFailed, match="prices"):
         Asked(project, server, monkeypatch, budget=Budget(usd=0.2), prices=None).propose()
 
@@ -304,7 +303,7 @@ def test_a_question_is_dropped_at_once(project: Path, monkeypatch: pytest.Monkey
         with pytest.raises(Dropped):
             asked.propose()
     assert time.monotonic() - began < 5
-    assert spend.total(asked.repo).input > 0
+    assert account.total(asked.repo).input > 0
 
 
 # -- the layout -------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ import pytest
 from helpers import Ar, git, run
 from messages_api import KEY, Request, Server, calls, fails, proposes, says
 
-from ar import spend
-from ar.records import Spend
-from ar.repo import Repo
+from ar.agents import account
+from ar.git.repo import Repo
+from ar.history.records import Spend
 
 OTHER = "zq8Xk2Lm9Pv4Rt7Yw1"  # a secret that no environment knows, in a file of the project
 GPT = "# The model: one constant.\nSHIFT = 0.0\n"
@@ -140,7 +140,7 @@ def test_from_question_to_verdict_without_a_leak(bowl: Path, ar: Ar) -> None:
     assert mine["title"] == "Shift the model to the right"
     assert mine["outcome"] == "promoted"
     assert "SHIFT = 1.25" in git(bowl, "show", "HEAD:model/gpt.py")
-    total = spend.total(Repo.open(bowl))
+    total = account.total(Repo.open(bowl))
     assert total.tokens == sum(sum(usage.values()) for usage in used)
     first = mine["experiments"][0]["rev"]
     note = Repo.open(bowl).note(first)
@@ -237,7 +237,7 @@ def test_a_spent_budget_ends_a_run_without_an_error(measured: Path, ar: Ar) -> N
     with Server([says("Hm.", output_tokens=500)], endless=True) as server:
         done = ar(measured, "run", "--plain", env={**os.environ, **server.environment})
     assert "budget.tokens is 12,000" in done.stdout
-    assert 0 < spend.total(Repo.open(measured)).tokens <= 12_000
+    assert 0 < account.total(Repo.open(measured)).tokens <= 12_000
 
 
 @pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
@@ -258,7 +258,7 @@ def test_a_question_cut_off_stays_on_the_account(how: signal.Signals, project: P
         process.send_signal(how)
         _, said = process.communicate(timeout=30)
     sent = server.usages[0]
-    spent = spend.total(Repo.open(project))
+    spent = account.total(Repo.open(project))
     if how is signal.SIGINT:
         assert process.returncode == 130
         assert "aborted" in said

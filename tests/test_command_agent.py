@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git, run, snapshot
 
-from ar import sandbox, spend
-from ar.agents import Briefing, Line
+from ar.agents import Briefing, Line, account
 from ar.agents.base import Dropped
 from ar.agents.command import CommandAgent
 from ar.agents.transcript import proposal, read
-from ar.campaign import Campaign
+from ar.campaign.campaign import Campaign
+from ar.changes.proposal import Change
 from ar.errors import AgentFailed, ArError, BadProposal, OutOfBudget
-from ar.program import Sandbox, load
-from ar.proposal import Change
-from ar.records import Spend
-from ar.repo import Repo
+from ar.git.repo import Repo
+from ar.history.records import Spend
+from ar.project.program import Sandbox, load
+from ar.runs import sandbox
 
 Script = Callable[[str], Campaign]
 
@@ -295,7 +295,7 @@ def test_what_it_cost_is_counted_and_bounded(script: Script, root: Path) -> None
     campaign = Campaign(campaign.repo, load(root))
     change = campaign.propose()
     assert change.proposal.title == "Eight"
-    assert change.proposal.spend == spend.total(campaign.repo) == Spend(1000, 900, 50, 0.25)
+    assert change.proposal.spend == account.total(campaign.repo) == Spend(1000, 900, 50, 0.25)
     with pytest.raises(OutOfBudget, match=r"budget\.usd is 0\.2"):
         campaign.propose()
 

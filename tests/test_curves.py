@@ -11,11 +11,11 @@ import pytest
 from helpers import Ar, git, run
 from histories import attempt
 
-from ar import curves
-from ar.curves import Curve, Track, parse, reaches, smooth
 from ar.errors import BadProgram
-from ar.program import CurveFile
-from ar.program import parse as parse_program
+from ar.project.program import CurveFile
+from ar.project.program import parse as parse_program
+from ar.views import curves
+from ar.views.curves import Curve, Track, reaches, read_curve, smooth
 
 SPEC = CurveFile("loss.csv", "bpb", ("seconds", "tokens"))
 
@@ -32,7 +32,7 @@ def file(speed: float, noise: float = 0.0, seed: int = 0, rows: int = 120) -> by
 
 
 def track(number: int, speed: float, seeds: int, noise: float = 0.02) -> Track:
-    found = {seed: parse(file(speed, noise, 100 * number + seed), SPEC) for seed in range(seeds)}
+    found = {seed: read_curve(file(speed, noise, 100 * number + seed), SPEC) for seed in range(seeds)}
     return Track(attempt(number, 2.2), {seed: curve for seed, curve in found.items() if curve})
 
 
@@ -71,19 +71,19 @@ def test_smoothing_follows_a_line_to_its_ends() -> None:
     ],
 )
 def test_what_is_no_curve_is_none(content: bytes) -> None:
-    assert parse(content, SPEC) is None
+    assert read_curve(content, SPEC) is None
 
 
 def test_a_metric_that_grows_is_turned() -> None:
     grows = CurveFile("loss.csv", "bpb", ("seconds",), "maximize")
-    found = parse(file(1.0), grows)
+    found = read_curve(file(1.0), grows)
     assert found is not None
     assert found.values[0] == pytest.approx(-3)
 
 
 def test_broken_lines_are_left_out() -> None:
     content = file(1.0).replace(b"\n7,", b"\nseven,x,y,z\n7,")
-    assert parse(content, SPEC) == parse(file(1.0), SPEC)
+    assert read_curve(content, SPEC) == read_curve(file(1.0), SPEC)
 
 
 def test_a_curve_must_be_inside_the_project() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from helpers import run
 
-from ar import refs
-from ar.cli import cli
-from ar.messages import Message
-from ar.records import Note, Spend, Verdict
+from ar.cli.commands import cli
+from ar.git import refs
+from ar.history.messages import Message
+from ar.history.records import Note, Spend, Verdict
 
 ROOT = Path(__file__).parents[1]
 CONCEPTS = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")

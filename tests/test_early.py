@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from ar import early
-from ar.early import Point, hopeless, read
+from ar.judge import early
+from ar.judge.early import Point, hopeless, read
 
 END = 100_000.0
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git, run
 
-from ar import faults
-from ar.campaign import Campaign
-from ar.history import find
-from ar.program import load
-from ar.records import Experiment, Proposal, Status
-from ar.repo import Repo
+from ar.campaign.campaign import Campaign
+from ar.git.repo import Repo
+from ar.history.reader import find
+from ar.history.records import Experiment, Proposal, Status
+from ar.project.program import load
+from ar.runs import faults
 
-WORK = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
+WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 
 
 @pytest.mark.parametrize(

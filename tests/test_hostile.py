@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from helpers import Ar, git, run
 
-from ar import sandbox
-from ar.program import Sandbox
+from ar.project.program import Sandbox
+from ar.runs import sandbox
 
 KEY = "planted-marmalade-4711"
 PIPELINE = """\
@@ -60,12 +60,12 @@ WITHOUT_WALLS = (
 WORK = """
 import sys
 from pathlib import Path
-from ar import queue
-from ar.campaign import Campaign
-from ar.messages import Message
-from ar.program import load
-from ar.repo import Repo
-from ar.worker import Worker
+from ar.runs import queue
+from ar.campaign.campaign import Campaign
+from ar.history.messages import Message
+from ar.project.program import load
+from ar.git.repo import Repo
+from ar.runs.worker import Worker
 
 root, *attempts = sys.argv[1:]
 repo = Repo.open(Path(root))

@@ -12,17 +12,18 @@ import pytest
 import yaml
 from helpers import Ar, git, run
 
-from ar import integrity, refs
-from ar.campaign import Campaign
-from ar.history import find
-from ar.judge import Kind
-from ar.messages import Message
-from ar.program import ParamKey, Program, Scope, load
-from ar.proposal import prepare
-from ar.records import TAMPERED, Edit, Proposal, Status
-from ar.repo import Repo
+from ar.campaign.campaign import Campaign
+from ar.changes import integrity
+from ar.changes.proposal import prepare
+from ar.git import refs
+from ar.git.repo import Repo
+from ar.history.messages import Message
+from ar.history.reader import find
+from ar.history.records import TAMPERED, Edit, Proposal, Status
+from ar.judge.rule import Kind
+from ar.project.program import ParamKey, Program, Scope, load
 
-WORK = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
+WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 
 Changes = dict[str, bytes | None]
 

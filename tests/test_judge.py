@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ar import judge
-from ar.judge import Action, Candidate, Kind, Ledger, Memory, Noise, answer, next_action
-from ar.records import Decision, Run
+from ar.history.records import Decision, Run
+from ar.judge import rule
+from ar.judge.rule import Action, Candidate, Kind, Ledger, Memory, Noise, answer, next_action
 
 # Eight runs with mean 0 and variance 1: sigma is 1 on 7 degrees of freedom.
 UNIT = [value / math.sqrt(6 / 7) for value in (-1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 0.0, 0.0)]
@@ -31,7 +31,7 @@ def ledger(*values: float, base: tuple[Run, ...] = runs(*UNIT), left: int = 500,
 
 def values_at(z: float, n: int, base: int = 8, df: int = 7) -> list[float]:
     """n equal values, better than a mean of 0 by just that score when sigma is 1."""
-    return [-judge.unscore(z, df) * math.sqrt(1 / n + 1 / base)] * n
+    return [-rule.unscore(z, df) * math.sqrt(1 / n + 1 / base)] * n
 
 
 # -- constants of the rule ---------------------------------------------------------------------------------
@@ -41,8 +41,8 @@ def values_at(z: float, n: int, base: int = 8, df: int = 7) -> list[float]:
     ("n", "promote", "discard"), [(1, 4.5, 1.25), (2, 3.5, 1.4), (4, 3.0, 1.7), (8, 2.75, 2.3)]
 )
 def test_bars(n: int, promote: float, discard: float) -> None:
-    assert judge.promote_bar(n) == pytest.approx(promote)
-    assert judge.discard_bar(n) == pytest.approx(discard)
+    assert rule.promote_bar(n) == pytest.approx(promote)
+    assert rule.discard_bar(n) == pytest.approx(discard)
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_bars(n: int, promote: float, discard: float) -> None:
     [(0, 0, 8), (8, 0, 8), (0, 1, 2), (1, 1, 2), (2, 1, 2), (3, 2, 3), (8, 1, 8), (9, 1, 8)],
 )
 def test_base_runs_needed(n: int, promotions: int, needed: int) -> None:
-    assert judge.base_runs_needed(n, promotions) == needed
+    assert rule.base_runs_needed(n, promotions) == needed
 
 
 @pytest.mark.parametrize(
     ("budget", "kept"), [(0, 4), (100, 4), (499, 4), (500, 5), (700, 7), (800, 8), (9999, 8)]
 )
 def test_audit_runs(budget: int, kept: int) -> None:
-    assert judge.audit_runs(budget) == kept
+    assert rule.audit_runs(budget) == kept
 
 
 @pytest.mark.parametrize(
@@ -73,20 +73,20 @@ def test_audit_runs(budget: int, kept: int) -> None:
     ],
 )
 def test_score_is_the_equal_tail_normal_deviate(t: float, df: int, z: float) -> None:
-    assert judge.score(t, df) == pytest.approx(z, abs=0.01)
+    assert rule.score(t, df) == pytest.approx(z, abs=0.01)
 
 
 def test_score_is_clipped_and_inverted() -> None:
-    assert judge.score(math.inf, 3) == judge.CERTAIN == -judge.score(-math.inf, 3)
-    assert judge.score(1e200, 3) <= judge.CERTAIN
+    assert rule.score(math.inf, 3) == rule.CERTAIN == -rule.score(-math.inf, 3)
+    assert rule.score(1e200, 3) <= rule.CERTAIN
     for z in (0.0, 1.25, 3.5, 6.0):
         for df in (1, 7, 100):
-            assert judge.score(judge.unscore(z, df), df) == pytest.approx(z)
+            assert rule.score(rule.unscore(z, df), df) == pytest.approx(z)
 
 
 @pytest.mark.parametrize(("p", "df", "quantile"), [(0.05, 5, 1.145), (0.05, 10, 3.940), (0.05, 30, 18.493)])
 def test_chi_square(p: float, df: int, quantile: float) -> None:
-    assert judge.chi_square(p, df) == pytest.approx(quantile, rel=0.02)
+    assert rule.chi_square(p, df) == pytest.approx(quantile, rel=0.02)
 
 
 # -- the rule ----------------------------------------------------------------------------------------------
@@ -116,10 +116,10 @@ def test_score_against_bars(n: int, z: float, kind: Kind) -> None:
     action = next_action(ledger(*values_at(z, n)))
     assert action.kind is kind
     assert action.verdict.z == pytest.approx(z)
-    assert action.verdict.bar == pytest.approx(judge.promote_bar(n))
+    assert action.verdict.bar == pytest.approx(rule.promote_bar(n))
     assert (action.verdict.runs, action.verdict.base_runs, action.verdict.df) == (n, 8, 7)
     assert action.verdict.sigma == pytest.approx(1)
-    assert action.verdict.needed == pytest.approx(values_at(judge.promote_bar(n), n)[0])
+    assert action.verdict.needed == pytest.approx(values_at(rule.promote_bar(n), n)[0])
     assert action.verdict.decision == {Kind.RUN_CANDIDATE: Decision.OPEN}.get(kind, action.verdict.decision)
 
 
@@ -207,7 +207,7 @@ def test_sigma_is_pooled_without_screening_runs() -> None:
         Candidate(runs(-50.0, math.nan, 5.0)),
         Candidate(runs(-50.0, 1.0, 1.0), runs(4.0)),  # an earlier incumbent: 2 df, squares 6
     )
-    noise = judge.noise_of(ledger(incumbent=Candidate(base=runs(1.0, 3.0)), closed=closed))
+    noise = rule.noise_of(ledger(incumbent=Candidate(base=runs(1.0, 3.0)), closed=closed))
     assert noise.plain.df == 4
     assert noise.plain.squares == pytest.approx(2 + 6 + 2)
 
@@ -235,7 +235,7 @@ def test_the_effect_is_that_of_the_confirming_runs() -> None:
 def test_a_metric_without_noise(values: tuple[float, ...], kind: Kind) -> None:
     action = next_action(ledger(*values, base=runs(*ZERO)))
     assert action.kind is kind
-    assert abs(action.verdict.z or 0.0) in (0.0, judge.CERTAIN)
+    assert abs(action.verdict.z or 0.0) in (0.0, rule.CERTAIN)
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 2.19, -1e10])
@@ -256,7 +256,7 @@ def test_a_crash_discards_and_never_enters_sigma(bad: Run) -> None:
         assert action.kind is Kind.DISCARD and "crashed" in action.reason
     short = ledger(base=(bad, *runs(*UNIT[:7])), candidate=None)
     assert next_action(short).kind is Kind.RUN_INCUMBENT
-    assert judge.noise_of(ledger(base=(bad, *runs(*UNIT)))).plain.df == 7
+    assert rule.noise_of(ledger(base=(bad, *runs(*UNIT)))).plain.df == 7
 
 
 # -- simplifications and guards ----------------------------------------------------------------------------
@@ -270,9 +270,9 @@ def test_a_crash_discards_and_never_enters_sigma(bad: Run) -> None:
         (3, 2.50, Kind.RUN_CANDIDATE, ""),  # too few runs
         (4, 1.69, Kind.DISCARD, ""),
         (4, 1.99, Kind.RUN_CANDIDATE, ""),
-        (4, 2.01, Kind.PROMOTE, judge.SIMPLER),
+        (4, 2.01, Kind.PROMOTE, rule.SIMPLER),
         (8, 1.99, Kind.DISCARD, ""),
-        (8, 2.01, Kind.PROMOTE, judge.SIMPLER),
+        (8, 2.01, Kind.PROMOTE, rule.SIMPLER),
     ],
 )
 def test_a_declared_simplification_is_granted_one_sigma(n: int, z: float, kind: Kind, label: str) -> None:
@@ -280,7 +280,7 @@ def test_a_declared_simplification_is_granted_one_sigma(n: int, z: float, kind: 
     action = next_action(ledger(*values, simplification=True))
     assert (action.kind, action.verdict.label) == (kind, label)
     assert action.verdict.z == pytest.approx(z)
-    assert action.verdict.needed == pytest.approx(values_at(judge.SIMPLER_BAR, n)[0] + 1)
+    assert action.verdict.needed == pytest.approx(values_at(rule.SIMPLER_BAR, n)[0] + 1)
     assert next_action(ledger(*values)).kind is not Kind.PROMOTE  # undeclared
 
 
@@ -322,8 +322,8 @@ def test_guards(action: Action, kind: Kind) -> None:
 
 def test_without_a_first_baseline_given_the_first_incumbent_anchors_the_guards() -> None:
     base = tuple(Run(None, value, (10 + value,)) for value in UNIT)
-    assert judge.guard_means(base) == pytest.approx((10,))
-    assert judge.guard_means(()) == ()
+    assert rule.guard_means(base) == pytest.approx((10,))
+    assert rule.guard_means(()) == ()
 
 
 def timed(change: float, *beside: float, n: int = 2) -> Action:
@@ -399,7 +399,7 @@ def test_pairing_is_used_once_it_is_known_to_help() -> None:
 def test_pairing_is_trusted_to_a_quarter_of_sigma_at_most() -> None:
     _, incumbent, closed = two_way(1.0, 1e-4, [5, 5, 5], random.Random(4))
     noise = Noise.of([incumbent, *closed])
-    assert noise.residual_sigma == pytest.approx(judge.LEAST_RESIDUAL * noise.sigma)
+    assert noise.residual_sigma == pytest.approx(rule.LEAST_RESIDUAL * noise.sigma)
 
 
 def test_a_change_that_changes_nothing_is_no_evidence_of_pairing() -> None:
@@ -424,8 +424,8 @@ def test_what_is_typical_shows_where_a_few_wild_changes_hide_it() -> None:
     _, incumbent, closed = close_and_wild(random.Random(6))
     noise = Noise.of([incumbent, *closed])
     assert noise.correlation == 0  # the pool of all knows nothing of pairing
-    assert noise.typical == pytest.approx(judge.LEAST_RESIDUAL * noise.sigma)
-    assert Noise.of([incumbent, *closed[: judge.SCREENED - 3], *closed[-2:]]).typical is None  # too few
+    assert noise.typical == pytest.approx(rule.LEAST_RESIDUAL * noise.sigma)
+    assert Noise.of([incumbent, *closed[: rule.SCREENED - 3], *closed[-2:]]).typical is None  # too few
     assert Noise.of([incumbent, *[closed[0]] * 20, *closed[-2:]]).typical is None  # all the same computation
     # After a promotion changes are screened on another seed, at another level.
     later = [
@@ -439,13 +439,13 @@ def test_a_small_gain_of_a_change_that_follows_closely_is_found() -> None:
     effects, incumbent, closed = close_and_wild(rng)
     noise = Noise.of([incumbent, *closed])
     small = tuple(Run(k, effects[k] - 0.8 + rng.gauss(0, 0.05)) for k in range(8))
-    decisions = [judge.judge(Candidate(small[:n]), incumbent.base, noise) for n in range(1, 9)]
+    decisions = [rule.judge(Candidate(small[:n]), incumbent.base, noise) for n in range(1, 9)]
     assert all(verdict.decision is Decision.OPEN for verdict in decisions[:2])
     found = next(verdict for verdict in decisions if verdict.decision is not Decision.OPEN)
     assert found.decision is Decision.PROMOTE
     assert found.paired
     assert abs(found.effect + 0.8) < 0.25
-    unpaired = judge.compare(small[: found.runs], incumbent.base, Noise(noise.plain))
+    unpaired = rule.compare(small[: found.runs], incumbent.base, Noise(noise.plain))
     assert unpaired.z < found.bar  # without pairing by seed it would have been lost
 
 
@@ -461,21 +461,21 @@ def test_a_wild_change_is_not_judged_by_the_calm_of_others(hidden: bool) -> None
         noise = Noise.of([incumbent, *closed])
         for n in range(2, 9):
             wild = tuple(Run(k, rng.gauss(0, 1.0)) for k in range(n))
-            verdict = judge.judge(Candidate(wild), incumbent.base, noise)
+            verdict = rule.judge(Candidate(wild), incumbent.base, noise)
             false += verdict.decision is Decision.PROMOTE
     assert false / (400 * 7) < (0.01 if hidden else 0.05)
 
 
 @pytest.mark.parametrize(("rho", "n", "m"), [(0.9, 1, 8), (0.9, 4, 8), (0.5, 2, 8), (0.5, 1, 2), (0.9, 3, 3)])
 def test_the_paired_standard_error_is_the_true_one(rho: float, n: int, m: int) -> None:
-    noise = Noise(judge.Pool(1000, 1000), judge.Residual(1000 * (1 - rho), 1000))
+    noise = Noise(rule.Pool(1000, 1000), rule.Residual(1000 * (1 - rho), 1000))
     rng, draws = random.Random(6), []
     for _ in range(4000):
         luck = [math.sqrt(rho) * rng.gauss(0, 1) for _ in range(m)]
         change, base = (
             [Run(k, luck[k] + math.sqrt(1 - rho) * rng.gauss(0, 1)) for k in range(count)] for count in (n, m)
         )
-        found = judge.compare(change, base, noise)
+        found = rule.compare(change, base, noise)
         assert found.paired
         draws.append(found.effect)
     spread = math.sqrt(sum(draw**2 for draw in draws) / len(draws))
@@ -484,13 +484,13 @@ def test_the_paired_standard_error_is_the_true_one(rho: float, n: int, m: int) -
 
 
 def test_runs_on_other_seeds_are_compared_unpaired() -> None:
-    noise = Noise(judge.Pool(100, 100), judge.Residual(10, 100))
+    noise = Noise(rule.Pool(100, 100), rule.Residual(10, 100))
     base = runs(*UNIT, start=0)
-    assert judge.compare(runs(-1, start=3), base, noise).paired
-    assert not judge.compare(runs(-1, start=50), base, noise).paired
-    assert not judge.compare(runs(-1), base, noise).paired
-    half = judge.compare(runs(-1, -1, start=7), base, noise)
-    whole = judge.compare(runs(-1, -1, start=6), base, noise)
+    assert rule.compare(runs(-1, start=3), base, noise).paired
+    assert not rule.compare(runs(-1, start=50), base, noise).paired
+    assert not rule.compare(runs(-1), base, noise).paired
+    half = rule.compare(runs(-1, -1, start=7), base, noise)
+    whole = rule.compare(runs(-1, -1, start=6), base, noise)
     assert whole.error < half.error < noise.plain.error(2, 8)
 
 
@@ -574,12 +574,12 @@ def test_reasons_are_sentences_with_numbers() -> None:
 
 def test_resolution_is_what_the_rule_would_promote() -> None:
     noise = Noise.of([Candidate(base=runs(*UNIT))])
-    least = judge.resolution(noise, 2, 8)
+    least = rule.resolution(noise, 2, 8)
     assert next_action(ledger(*[-least * 1.001] * 2)).kind is Kind.PROMOTE
     assert next_action(ledger(*[-least * 0.999] * 2)).kind is Kind.RUN_CANDIDATE
-    assert math.isnan(judge.resolution(Noise(), 2, 8))
-    paired = Noise(judge.Pool(100, 100), judge.Residual(10, 100))
-    assert judge.resolution(paired, 2, 8) < judge.resolution(Noise(judge.Pool(100, 100)), 2, 8)
+    assert math.isnan(rule.resolution(Noise(), 2, 8))
+    paired = Noise(rule.Pool(100, 100), rule.Residual(10, 100))
+    assert rule.resolution(paired, 2, 8) < rule.resolution(Noise(rule.Pool(100, 100)), 2, 8)
 
 
 @pytest.mark.parametrize(
@@ -587,22 +587,22 @@ def test_resolution_is_what_the_rule_would_promote() -> None:
     [((0.0, 0.0), False), ((-1.0, -1.0), False), ((1.7, 1.7), False), ((3.0, 3.0), True)],
 )
 def test_overfitted(values: tuple[float, ...], refused: bool) -> None:
-    assert bool(judge.overfitted(ledger(*values))) is refused
+    assert bool(rule.overfitted(ledger(*values))) is refused
 
 
 def test_overfitting_cannot_be_told_without_values() -> None:
-    assert judge.overfitted(ledger()) == ""
-    assert judge.overfitted(ledger(math.nan)) == ""
-    assert judge.overfitted(ledger(5.0, base=())) == ""
-    assert judge.overfitted(ledger(candidate=None)) == ""
+    assert rule.overfitted(ledger()) == ""
+    assert rule.overfitted(ledger(math.nan)) == ""
+    assert rule.overfitted(ledger(5.0, base=())) == ""
+    assert rule.overfitted(ledger(candidate=None)) == ""
 
 
 def test_total_gain() -> None:
-    gain, error = judge.total_gain(runs(*UNIT), runs(*(value - 3 for value in UNIT[:4]), math.nan))
+    gain, error = rule.total_gain(runs(*UNIT), runs(*(value - 3 for value in UNIT[:4]), math.nan))
     assert gain == pytest.approx(3)
     assert error == pytest.approx(math.sqrt((7 + 4.0 / (6 / 7)) / 10) * math.sqrt(1 / 8 + 1 / 4))
-    assert all(math.isnan(part) for part in judge.total_gain((), runs(1.0)))
-    gain, error = judge.total_gain(runs(2.0), runs(1.0))
+    assert all(math.isnan(part) for part in rule.total_gain((), runs(1.0)))
+    gain, error = rule.total_gain(runs(2.0), runs(1.0))
     assert gain == 1 and math.isnan(error)
 
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ar import judge
-from ar.judge import Action, Candidate, Kind, Ledger, Memory, answer, next_action
-from ar.records import Run
+from ar.history.records import Run
+from ar.judge import rule
+from ar.judge.rule import Action, Candidate, Kind, Ledger, Memory, answer, next_action
 
 FAST = settings(max_examples=60, deadline=None)
 RANK = {Kind.DISCARD: 0, Kind.RUN_CANDIDATE: 1, Kind.PROMOTE: 2}
@@ -64,9 +64,9 @@ def mapped(case: Ledger, run: Callable[[Run], Run]) -> Ledger:
 def clear_cut(action: Action, case: Ledger) -> bool:
     """Not within rounding of a bar, where the order of additions may decide."""
     z, n = action.verdict.z, action.verdict.runs
-    bars = (judge.promote_bar(n), judge.discard_bar(n), judge.SIMPLER_BAR) if n else ()
-    noise = judge.noise_of(case)
-    edge = noise.residual.df and not 0 < noise.correlation < 1 - judge.LEAST_RESIDUAL**2
+    bars = (rule.promote_bar(n), rule.discard_bar(n), rule.SIMPLER_BAR) if n else ()
+    noise = rule.noise_of(case)
+    edge = noise.residual.df and not 0 < noise.correlation < 1 - rule.LEAST_RESIDUAL**2
     return z is None or (all(abs(z - bar) > 1e-6 for bar in bars) and not edge)
 
 
@@ -191,8 +191,8 @@ def test_no_ledger_crashes_it(case: Ledger) -> None:
     action = next_action(case)
     assert action.kind in Kind and action.reason
     json.dumps(action.verdict.to_json(), allow_nan=False)
-    judge.overfitted(case)
-    judge.total_gain(case.incumbent.runs, case.incumbent.base)
+    rule.overfitted(case)
+    rule.total_gain(case.incumbent.runs, case.incumbent.base)
 
 
 any_json = st.recursive(

@@ -83,10 +83,10 @@ def processes_of(root: Path, victim: str, loop: int) -> Iterator[psutil.Process]
         try:
             command = process.cmdline()
             if (victim == "loop" and process.pid == loop) or (
-                victim == "worker" and "ar.worker" in command and str(root) in command
+                victim == "worker" and "ar.runs.worker" in command and str(root) in command
             ):
                 yield process
-            elif victim == "launcher" and any("ar.launcher" in word for word in command):
+            elif victim == "launcher" and any("ar.stage.launcher" in word for word in command):
                 if str(root) in process.environ().get("AR_LAUNCH", ""):
                     yield process
             elif victim == "training" and command[:1] == ["sleep"] and is_below(process, root):

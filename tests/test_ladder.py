@@ -18,10 +18,10 @@ import pytest
 from helpers import Ar, git, run
 from histories import attempt
 
-from ar import ladder
+from ar.campaign import ladder
 from ar.errors import BadProgram
-from ar.program import Program, load, parse
-from ar.records import Attempt, Decision, History, Verdict
+from ar.history.records import Attempt, Decision, History, Verdict
+from ar.project.program import Program, load, parse
 
 # Known effects: `good` gains 0.2 at every size; `small` gains 0.3 at size 1 and loses 0.3 beyond. The noise
 # between seeds is 0.03 wide at size 1, and grows with it.

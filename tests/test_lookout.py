@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from helpers import Ar, run
 
-from ar.campaign import Campaign
+from ar.campaign.campaign import Campaign
 from ar.errors import BadProgram
-from ar.history import find
-from ar.judge import Kind
-from ar.lookout import read_inside
-from ar.program import load, parse
-from ar.records import Attempt, Experiment, Proposal, Status
-from ar.repo import Repo
+from ar.git.repo import Repo
+from ar.history.reader import find
+from ar.history.records import Attempt, Experiment, Proposal, Status
+from ar.judge.rule import Kind
+from ar.project.program import load, parse
+from ar.runs.early_stop import read_inside
 
-WORK = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
+WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 # A loss that falls to (x - 3)²; where x is 6, the second half of the run would take most of a minute.
 FIT = """\
 /^x:/ {x = $2}

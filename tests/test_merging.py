@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from helpers import git
 
-from ar.judge import Candidate, Noise
-from ar.merging import Merged, merge
-from ar.program import Program, load
-from ar.records import Run
-from ar.repo import Repo
-from ar.stack import best_seeds, contrast
+from ar.campaign.stack import best_seeds, contrast
+from ar.changes.merging import Merged, merge
+from ar.git.repo import Repo
+from ar.history.records import Run
+from ar.judge.rule import Candidate, Noise
+from ar.project.program import Program, load
 
 CODE = b"one\ntwo\nthree\nfour\nfive\n"
 

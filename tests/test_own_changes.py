@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git, run, snapshot
 
-from ar import patches
-from ar.agents import human
-from ar.campaign import Campaign
+from ar.campaign.campaign import Campaign
+from ar.changes import own, patches
+from ar.changes.proposal import Change
 from ar.errors import ArError, BadProposal, NotFound
-from ar.program import load
-from ar.proposal import Change
-from ar.records import Scalar
-from ar.repo import Repo
+from ar.git.repo import Repo
+from ar.project.program import load
+from ar.project.values import Scalar
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def _diff(root: Path, *args: str) -> bytes:
 
 def _patched(campaign: Campaign, content: bytes, message: str = "", **values: Scalar) -> Change:
     patch = patches.parse(campaign.repo, content)
-    return campaign.check(human.from_patch(campaign.repo, campaign.program, patch, values, message))
+    return campaign.check(own.from_patch(campaign.repo, campaign.program, patch, values, message))
 
 
 def _tree(root: Path, rev: str) -> dict[str, str]:
@@ -200,7 +199,7 @@ def test_patches_work_below_the_top_of_the_repository(root: Path, tmp_path: Path
     _edit(top / "sub", "src/a.py", "v3 = 3", "v3 = 33")
     whole = run(top, "git", "diff").stdout.encode()
     relative = run(top / "sub", "git", "diff", "--relative").stdout.encode()
-    snap = human.from_checkout(repo, campaign.program, {}, "")[0].tree
+    snap = own.from_checkout(repo, campaign.program, {}, "")[0].tree
     run(top, "git", "reset", "-q", "--hard")
     trees = {_patched(campaign, patch).tree for patch in (whole, relative)}
     assert trees == {snap}
@@ -214,10 +213,10 @@ def test_patches_work_below_the_top_of_the_repository(root: Path, tmp_path: Path
 
 def test_values_are_yaml() -> None:
     texts = ["a=1", "b.c=0.5", "d=1e-4", "e=text", "f=true", "g=a=b"]
-    assert human.parse_values(texts) == {"a": 1, "b.c": 0.5, "d": 1e-4, "e": "text", "f": True, "g": "a=b"}
+    assert own.parse_values(texts) == {"a": 1, "b.c": 0.5, "d": 1e-4, "e": "text", "f": True, "g": "a=b"}
     for text in ("a", "=1", "a=["):
         with pytest.raises(BadProposal, match="does not set a parameter"):
-            human.parse_values([text])
+            own.parse_values([text])
 
 
 # -- the checkout -----------------------------------------------------------------------------------------
@@ -261,19 +260,19 @@ def test_the_checkout_is_proposed_and_stays_as_it_was(root: Path, ar: Ar) -> Non
 def test_nothing_to_propose_in_the_checkout(root: Path, campaign: Campaign) -> None:
     (root / "notes.txt").write_text("mine\n")
     with pytest.raises(BadProposal, match=r"outside it: notes.txt"):
-        human.from_checkout(campaign.repo, campaign.program, {}, "")
+        own.from_checkout(campaign.repo, campaign.program, {}, "")
 
 
 def test_links_and_huge_files_in_the_checkout_are_refused(root: Path, campaign: Campaign) -> None:
     (root / "src" / "link.py").symlink_to("/etc/passwd")
-    proposal, _ = human.from_checkout(campaign.repo, campaign.program, {}, "")
+    proposal, _ = own.from_checkout(campaign.repo, campaign.program, {}, "")
     with pytest.raises(BadProposal, match="is a link"):
         campaign.check(proposal)
     (root / "src" / "link.py").unlink()
     with (root / "src" / "huge.bin").open("wb") as stream:
         stream.truncate(3_000_000_000)
     with pytest.raises(BadProposal, match="is longer than"):
-        human.from_checkout(campaign.repo, campaign.program, {}, "")
+        own.from_checkout(campaign.repo, campaign.program, {}, "")
 
 
 # -- series -----------------------------------------------------------------------------------------------

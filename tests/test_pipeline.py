@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git, run
 
-from ar import queue, refs
-from ar.campaign import Campaign
-from ar.layout import layout
-from ar.messages import Message
-from ar.program import load
-from ar.repo import Repo
+from ar.campaign.campaign import Campaign
+from ar.git import refs
+from ar.git.repo import Repo
+from ar.history.messages import Message
+from ar.project.pipeline_file import layout
+from ar.project.program import load
+from ar.runs import queue
 
 
 def test_layout_is_read_from_pipeline_and_lock() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from histories import OBJECTIVE, PROGRAM, attempt, campaign, renamed
 
-from ar import plots
 from ar.errors import ArError
-from ar.program import Metric, Program
-from ar.records import Attempt, History
+from ar.history.records import Attempt, History
+from ar.project.program import Metric, Program
+from ar.views import plots
 
 WEIRD = "[bold]</script><script>alert(1)</script> \x1b[31mred \ud800 日本語 \u202eback\nnext" + "x" * 300
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ar.errors import BadProgram
-from ar.program import ParamKey, parse, seconds
+from ar.project.program import ParamKey, parse, seconds
 
 GOOD = 'objective: {metric: "m.json:loss"}\n'
 

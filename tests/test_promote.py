@@ -10,7 +10,7 @@ import pytest
 from helpers import Ar, git, run
 from judged import LOSS, WIN, tried
 
-from ar.records import Verdict
+from ar.history.records import Verdict
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from helpers import git, run
 
-from ar import history as reading
+from ar.changes.proposal import Change, in_scope, prepare, seeded_tree
 from ar.errors import BadParams, BadProposal
-from ar.history import identity
-from ar.program import Program, load
-from ar.proposal import Change, in_scope, prepare, seeded_tree
-from ar.records import Edit, Proposal
-from ar.repo import Repo
+from ar.git.repo import Repo
+from ar.history import reader
+from ar.history.records import Edit, Proposal
+from ar.project.identity import identity
+from ar.project.program import Program, load
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def repo(project: Path) -> Repo:
 def _prepare(repo: Repo, **what: object) -> Change:
     program: Program = load(repo.root)
     proposal = Proposal(title="Try", hypothesis="Why not", agent="human", **what)  # type: ignore[arg-type]
-    return prepare(repo, program, proposal, reading.read(repo, program))
+    return prepare(repo, program, proposal, reader.read(repo, program))
 
 
 def test_parameters_and_edits_together(repo: Repo) -> None:
@@ -82,7 +82,7 @@ def test_refusals_say_what_would_do(repo: Repo, what: dict[str, object], says: s
 
 
 def test_the_same_change_is_refused_by_the_name_of_the_first(repo: Repo) -> None:
-    from ar.campaign import Campaign
+    from ar.campaign.campaign import Campaign
 
     campaign = Campaign(repo, load(repo.root))
     _, name = campaign.submit(_prepare(repo, params={"x": 2.5}))

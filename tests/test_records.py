@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from ar import params, refs
 from ar.errors import BadParams
-from ar.messages import Message
-from ar.records import (
+from ar.git import refs
+from ar.history.messages import Message
+from ar.history.records import (
     Attempt,
     Decision,
     Edit,
@@ -22,6 +22,8 @@ from ar.records import (
     Status,
     Verdict,
 )
+from ar.project import params
+from ar.project.values import flat
 
 VERDICT = Verdict(
     Decision.PROMOTE,
@@ -110,11 +112,11 @@ def test_setting_a_parameter_keeps_the_rest_of_the_text() -> None:
     new = params.update(YAML, "params.yaml", {"a.lr": 0.06})
     old_lines, new_lines = YAML.decode().splitlines(), new.decode().splitlines()
     assert [i for i, (a, b) in enumerate(zip(old_lines, new_lines, strict=True)) if a != b] == [2]
-    assert params.flat(new, "params.yaml")["a.lr"] == 0.06
+    assert flat(new, "params.yaml")["a.lr"] == 0.06
 
 
 def test_setting_json_and_floats_that_are_whole() -> None:
-    assert params.flat(params.update(b'{"a": {"lr": 0.5}}', "p.json", {"a.lr": 1}), "p.json")["a.lr"] == 1.0
+    assert flat(params.update(b'{"a": {"lr": 0.5}}', "p.json", {"a.lr": 1}), "p.json")["a.lr"] == 1.0
     assert b"lr: 1.0" in params.update(b"lr: 0.5\n", "p.yaml", {"lr": 1})
 
 

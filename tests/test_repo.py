@@ -10,7 +10,7 @@ import pytest
 from helpers import git, run
 
 from ar.errors import Conflict, NotARepo
-from ar.repo import ZERO, Repo
+from ar.git.repo import ZERO, Repo
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_update_refs_is_all_or_nothing(repo: Repo) -> None:
 def test_no_note_is_lost_when_many_write_at_once(repo: Repo) -> None:
     revs = [repo.commit_tree(repo.tree("HEAD"), [], f"commit {index}") for index in range(24)]
     script = (
-        "import sys; from ar.repo import Repo\n"
+        "import sys; from ar.git.repo import Repo\n"
         "repo = Repo.open()\n"
         "for rev in sys.argv[1:]: repo.update_note(rev, lambda old: {**old, 'n': old.get('n', 0) + 1})\n"
     )

@@ -10,8 +10,8 @@ import pytest
 import synthetic
 from helpers import Ar, git, run
 
-from ar import report
-from ar.report import Code, Items, Picture, Report, Section, Table, Text
+from ar.views import report
+from ar.views.report import Code, Items, Picture, Report, Section, Table, Text
 
 EVIL = '<script>alert(1)</script> ](javascript:x) `code` |cell| <!-- "quote" \x1b[31m'
 BLOCKS = (

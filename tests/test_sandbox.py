@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git, run
 
-from ar import footprint, output, sandbox, watch
-from ar.program import Sandbox
+from ar.project.program import Sandbox
+from ar.runs import sandbox
+from ar.stage import limits, snapshot
 
 NEEDED = ("awk", "cat", "chmod", "cp", "dvc", "env", "git", "ls", "mkdir", "python", "rm", "sh", "uname")
 
@@ -32,8 +33,8 @@ def without_bwrap(tmp_path: Path) -> dict[str, str]:
 ONE = """
 import sys
 from pathlib import Path
-from ar.repo import Repo
-from ar.worker import Worker
+from ar.git.repo import Repo
+from ar.runs.worker import Worker
 Worker(Repo.open(Path(sys.argv[1]))).run_next()
 """
 
@@ -214,18 +215,18 @@ def _leave(folder: Path, what: str) -> None:
     ],
 )
 def test_what_may_not_be_left_in_the_folder(folder: Path, what: str, says: str) -> None:
-    before = footprint.take(folder)
+    before = snapshot.take(folder)
     inputs, outputs = [str(folder / "src")], [str(folder / "src" / "out")]
-    assert footprint.complaint(folder, before, inputs, outputs) == ""
+    assert snapshot.complaint(folder, before, inputs, outputs) == ""
     time.sleep(0.01)  # the clock of the file system ticks in milliseconds
     _leave(folder, what)
-    found = footprint.complaint(folder, before, inputs, outputs)
+    found = snapshot.complaint(folder, before, inputs, outputs)
     assert says in found
     assert bool(says) == bool(found)
 
 
 def test_what_a_refused_run_made_is_removed_and_nothing_else(folder: Path) -> None:
-    before = footprint.take(folder)
+    before = snapshot.take(folder)
     away = folder.parent / "away"
     (away / "out").mkdir(parents=True)
     (away / "out" / "precious").write_text("x")
@@ -236,7 +237,7 @@ def test_what_a_refused_run_made_is_removed_and_nothing_else(folder: Path) -> No
     os.mkfifo(folder / "notes.txt")
     shutil.rmtree(folder / "src")
     (folder / "src").symlink_to(away)  # src/out was a folder: it must not be taken for the one there
-    footprint.clear(folder, before)
+    snapshot.clear(folder, before)
     assert {path.name for path in folder.iterdir()} == {".git", ".dvc", "sub", "data"}
     assert (away / "out" / "precious").exists()
     assert (folder.parent / "secret").exists()
@@ -253,7 +254,7 @@ def test_of_long_output_beginning_and_end_are_kept(tmp_path: Path, lines: int) -
         command = [sys.executable, "-c", f"for i in range({lines}): print('line', i)"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout
-            funnel = output.Funnel(process.stdout.fileno(), target.fileno(), head=1000, tail=2000)
+            funnel = log.Funnel(process.stdout.fileno(), target.fileno(), head=1000, tail=2000)
             while funnel.pump():
                 time.sleep(0.001)
                 assert log.stat().st_size < 1000 + 3 * 2000 + 100
@@ -267,7 +268,7 @@ def test_the_beginning_is_kept_however_much_comes_at_once(tmp_path: Path) -> Non
     reading, writing = os.pipe()
     log = tmp_path / "log"
     with log.open("ab") as target:
-        funnel = output.Funnel(reading, target.fileno(), head=10, tail=10)
+        funnel = log.Funnel(reading, target.fileno(), head=10, tail=10)
         os.write(writing, b"0123456789" * 10)
         os.close(writing)
         funnel.drain()
@@ -278,7 +279,7 @@ def test_bytes_left_out_are_counted(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     log = tmp_path / "log"
     with log.open("ab") as target:
-        funnel = output.Funnel(reading, target.fileno(), head=10, tail=10)
+        funnel = log.Funnel(reading, target.fileno(), head=10, tail=10)
         for _ in range(5):
             os.write(writing, b"0123456789")
             funnel.pump()
@@ -306,13 +307,13 @@ def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
         try:
             assert it.stdout
             it.stdout.readline()
-            family = [it.pid, *watch.descendants(it.pid)]
+            family = [it.pid, *limits.descendants(it.pid)]
             assert len(family) == 5
-            assert watch.resident(family) > 5 * 60_000_000
-            assert 60_000_000 < watch.proportional(family)[0] < 120_000_000
-            wide, narrow = (watch.Limits(size, 1000, 10**9) for size in (200_000_000, 50_000_000))
-            assert watch.Watch(wide, tmp_path, 0)._memory(family) == ""
-            assert watch.Watch(narrow, tmp_path, 0)._memory(family) == "it used more than 50 MB of memory"
+            assert limits.resident(family) > 5 * 60_000_000
+            assert 60_000_000 < limits.proportional(family)[0] < 120_000_000
+            wide, narrow = (limits.Limits(size, 1000, 10**9) for size in (200_000_000, 50_000_000))
+            assert limits.Watch(wide, tmp_path, 0)._memory(family) == ""
+            assert limits.Watch(narrow, tmp_path, 0)._memory(family) == "it used more than 50 MB of memory"
         finally:
             os.killpg(it.pid, 9)
 
@@ -320,11 +321,11 @@ def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
 def test_empty_files_count_too(tmp_path: Path) -> None:
     for number in range(300):
         (tmp_path / str(number)).touch()
-    assert watch.usage(tmp_path) >= 300_000
+    assert limits.usage(tmp_path) >= 300_000
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(999, "999 bytes"), (300e6, "300 MB"), (24e9, "24 GB"), (1.5e12, "1.5 TB")]
 )
 def test_sizes_in_words(count: float, text: str) -> None:
-    assert watch.size(count) == text
+    assert limits.size(count) == text

@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 from helpers import Ar, git, run
 
-from ar import refs, share, spend
+from ar.agents import account
 from ar.errors import NotFound
-from ar.records import Spend
-from ar.repo import ZERO, Repo
+from ar.git import refs
+from ar.git.repo import ZERO, Repo
+from ar.history import share
+from ar.history.records import Spend
 
 CAMPAIGN = """
 import sys
 from pathlib import Path
-from ar import refs, share
-from ar.repo import ZERO, Repo
+from ar.git import refs
+from ar.history import share
+from ar.git.repo import ZERO, Repo
 repo, who = Repo.open(Path(sys.argv[1])), sys.argv[2]
 head = repo.head()
 for turn in range(int(sys.argv[3])):
@@ -91,8 +94,8 @@ def test_experiments_appear_with_their_notes_and_nothing_is_overwritten(remote: 
     same, other = _add(one, "same", status="succeeded", log="one"), _add(two, "same", status="crashed")
     _add(one, "fresh", status="succeeded")
     one.update_refs((refs.queued("waits"), one.head(), ZERO))
-    spend.record(one, "claude", Spend(100, 0, 10))
-    spend.record(two, "claude", Spend(5, 0, 1))
+    account.record(one, "claude", Spend(100, 0, 10))
+    account.record(two, "claude", Spend(5, 0, 1))
     pushed = share.push(one, "origin")
     assert (pushed.experiments, pushed.notes) == (2, 2)
 
@@ -105,11 +108,11 @@ def test_experiments_appear_with_their_notes_and_nothing_is_overwritten(remote: 
         two.note(two.refs(refs.EXPS)[str(refs.ExperimentRef(two.head(), "fresh"))])["status"] == "succeeded"
     )
     assert not two.refs(refs.QUEUE)
-    assert spend.total(two) == Spend(105, 0, 11)
+    assert account.total(two) == Spend(105, 0, 11)
     assert share.pull(two, "origin") == share.Moved("origin", 0, 0, pulled.clashes)
     share.push(two, "origin")
     share.pull(one, "origin")
-    assert spend.total(one) == Spend(105, 0, 11)
+    assert account.total(one) == Spend(105, 0, 11)
     assert one.notes() == two.notes()
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from helpers import git
 
-from ar import refs, spend
+from ar.agents import account
 from ar.errors import OutOfBudget
-from ar.records import Spend
-from ar.repo import Repo
+from ar.git import refs
+from ar.git.repo import Repo
+from ar.history.records import Spend
 
 
 @pytest.fixture
@@ -21,61 +22,62 @@ def repo(bare: Path) -> Repo:
 
 
 def test_nothing_is_spent_at_first(repo: Repo) -> None:
-    assert spend.total(repo) == Spend()
+    assert account.total(repo) == Spend()
 
 
 def test_a_call_counts_with_the_most_it_may_cost_until_it_is_closed(repo: Repo) -> None:
-    call = spend.open_call(repo, "claude", Spend(1000, 0, 500, 0.5))
-    assert spend.total(repo) == Spend(1000, 0, 500, 0.5)
-    spend.close_call(repo, "claude", call, Spend(900, 800, 10, 0.01))
-    assert spend.total(repo) == Spend(900, 800, 10, 0.01)
-    spend.record(repo, "command", Spend(1, 0, 1))
-    assert spend.total(repo) == Spend(901, 800, 11, 0.01)
+    call = account.open_call(repo, "claude", Spend(1000, 0, 500, 0.5))
+    assert account.total(repo) == Spend(1000, 0, 500, 0.5)
+    account.close_call(repo, "claude", call, Spend(900, 800, 10, 0.01))
+    assert account.total(repo) == Spend(900, 800, 10, 0.01)
+    account.record(repo, "command", Spend(1, 0, 1))
+    assert account.total(repo) == Spend(901, 800, 11, 0.01)
 
 
 def test_it_reads_in_git_log_and_survives_collection(repo: Repo) -> None:
-    spend.close_call(repo, "claude", spend.open_call(repo, "claude", Spend(9)), Spend(5300, 48, 12))
+    account.close_call(repo, "claude", account.open_call(repo, "claude", Spend(9)), Spend(5300, 48, 12))
     git(repo.root, "gc", "--quiet", "--prune=now")
     assert git(repo.root, "log", "--format=%s", refs.SPEND).splitlines() == [
         "claude spent in 5300, cached 48, out 12",
         "claude may spend in 9, cached 0, out 0",
     ]
-    assert spend.total(repo).input == 5300
+    assert account.total(repo).input == 5300
 
 
 def test_two_accounts_join_by_a_merge(repo: Repo) -> None:
-    spend.record(repo, "claude", Spend(1))
+    account.record(repo, "claude", Spend(1))
     fork = repo.resolve(refs.SPEND)
-    spend.record(repo, "claude", Spend(10))
+    account.record(repo, "claude", Spend(10))
     ours = repo.resolve(refs.SPEND)
     assert fork and ours
     repo.update_refs((refs.SPEND, fork, ours))
-    spend.record(repo, "claude", Spend(100))
+    account.record(repo, "claude", Spend(100))
     theirs = repo.resolve(refs.SPEND)
     assert theirs
     merge = repo.commit_tree(repo.tree(theirs), [ours, theirs], "Join\n")
     repo.update_refs((refs.SPEND, merge, theirs))
-    assert spend.total(repo) == Spend(111)
+    assert account.total(repo) == Spend(111)
 
 
 def test_nothing_is_lost_when_many_write_at_once(repo: Repo) -> None:
     code = (
-        "import sys; from pathlib import Path; from ar import spend; from ar.records import Spend;"
-        "from ar.repo import Repo; r = Repo.open(Path(sys.argv[1]));"
-        "[spend.close_call(r, 'a', spend.open_call(r, 'a', Spend(100)), Spend(3, 2, 1)) for _ in range(8)]"
+        "import sys; from pathlib import Path; from ar.git.repo import Repo; from ar.agents import account;"
+        "from ar.history.records import Spend; r = Repo.open(Path(sys.argv[1]));"
+        "f = lambda: account.close_call(r, 'a', account.open_call(r, 'a', Spend(100)), Spend(3, 2, 1));"
+        "[f() for _ in range(8)]"
     )
     crowd = [subprocess.Popen([sys.executable, "-c", code, str(repo.root)]) for _ in range(3)]
     assert [process.wait(120) for process in crowd] == [0, 0, 0]
-    assert spend.total(repo) == Spend(72, 48, 24)
+    assert account.total(repo) == Spend(72, 48, 24)
 
 
 def test_a_limit_is_named_with_the_way_to_raise_it() -> None:
-    spend.refuse_beyond(Spend(600, 0, 400, 2.0), 1000, 2.0)
-    spend.refuse_beyond(Spend(600, 0, 400), None, 1.0)
+    account.refuse_beyond(Spend(600, 0, 400, 2.0), 1000, 2.0)
+    account.refuse_beyond(Spend(600, 0, 400), None, 1.0)
     with pytest.raises(OutOfBudget, match=r"budget.tokens is 999 and 1,000 would be spent"):
-        spend.refuse_beyond(Spend(600, 0, 400, 2.0), 999, None)
+        account.refuse_beyond(Spend(600, 0, 400, 2.0), 999, None)
     with pytest.raises(OutOfBudget, match=r"raise budget.usd"):
-        spend.refuse_beyond(Spend(0, 0, 0, 2.01), None, 2.0)
+        account.refuse_beyond(Spend(0, 0, 0, 2.01), None, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from helpers import Ar, git, run
 
-from ar import stack
-from ar.campaign import Campaign
-from ar.program import load
-from ar.proposal import prepare
-from ar.records import Proposal
-from ar.repo import Repo
+from ar.campaign import stack
+from ar.campaign.campaign import Campaign
+from ar.changes.proposal import prepare
+from ar.git.repo import Repo
+from ar.history.records import Proposal
+from ar.project.program import load
 
 # A loss with known effects: a, c and p add up; p and q each help alone and together undo more than q gives.
 STAGE = """\

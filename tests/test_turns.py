@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ar import turns
-from ar.program import AgentSpec
-from ar.records import Attempt, History
+from ar.agents import turns
+from ar.history.records import Attempt, History
+from ar.project.program import AgentSpec
 
 THREE = (AgentSpec("optuna"), AgentSpec("claude", "optimizer", 2.0), AgentSpec("claude", "data order"))
 

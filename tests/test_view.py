@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ar.view import HEARTBEAT, LiveView, PlainView, Running, Snapshot, frame, heartbeat, open_view
+from ar.campaign.progress import Running, Snapshot
+from ar.views.live import HEARTBEAT, LiveView, PlainView, frame, heartbeat, open_view
 
 WEIRD = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07\x1b[2J \ud800 日本語 \u202eback\nnext\tline\r"
 SNAPSHOT = Snapshot(

@@ -16,13 +16,14 @@ import psutil
 import pytest
 from helpers import Ar, git, run
 
-from ar import claims, slots
-from ar import history as reading
-from ar.pipeline import Pipeline
-from ar.processes import born
-from ar.program import load
-from ar.repo import Repo
-from ar.slots import Slot
+from ar.git.repo import Repo
+from ar.history import reader
+from ar.local import claims
+from ar.project.program import load
+from ar.runs import slots
+from ar.runs.pipeline import Pipeline
+from ar.runs.slots import Slot
+from ar.stage.processes import born
 
 
 def _slow(root: Path, seconds: float) -> None:
@@ -116,7 +117,7 @@ def test_the_next_experiment_is_set_up_while_one_trains(project: Path, ar: Ar) -
     ar(project, "next", "-n", "3")
     loop = _start(project, "run", "--plain", "-n", "0")
     _until(lambda: len(_waiting(project, "running")) == 2)
-    history = reading.read(Repo.open(project), load(project))
+    history = reader.read(Repo.open(project), load(project))
     (training,) = _training(project)
     (prepared,) = set(_waiting(project, "running")) - {training}
     status = {item.name: str(item.status) for item in history.experiments}
@@ -167,9 +168,9 @@ def test_what_finished_is_collected_not_run_again(project: Path, ar: Ar) -> None
     (name,) = _waiting(project)
     code = (
         "import os, signal\n"
-        "from ar.pipeline import Pipeline\n"
-        "from ar.repo import Repo\n"
-        "from ar.worker import Worker\n"
+        "from ar.runs.pipeline import Pipeline\n"
+        "from ar.git.repo import Repo\n"
+        "from ar.runs.worker import Worker\n"
         "Pipeline.collect = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "Worker(Repo.open()).run_next()\n"
     )

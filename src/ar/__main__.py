@@ -1,6 +1,6 @@
 """`python -m ar`."""
 
-from ar.cli import main
+from ar.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from helpers import Ar, run
 
-from ar.campaign import Campaign
+from ar.campaign.campaign import Campaign
+from ar.changes.proposal import prepare
 from ar.errors import BadProposal
-from ar.history import find
-from ar.judge import Kind
-from ar.program import load
-from ar.proposal import prepare
-from ar.records import TAMPERED, Edit, Proposal, Status
-from ar.repo import Repo
+from ar.git.repo import Repo
+from ar.history.reader import find
+from ar.history.records import TAMPERED, Edit, Proposal, Status
+from ar.judge.rule import Kind
+from ar.project.program import load
 from tests.lab.conftest import ROOT, Lab
 
-WORK = "from ar.repo import Repo; from ar.worker import Worker; Worker(Repo.open()).run_next()"
+WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 TRAINED = "    return model\n"  # the end of the tiny model's training
 FORWARD = "        return self.table(tokens)\n"
 

@@ -18,14 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ar import spend
-from ar.agents import prompt
+from ar.agents import account, prompt
 from ar.agents.base import Dropped, Line
 from ar.errors import AgentFailed, ArError, OutOfBudget
-from ar.program import AgentSpec, Budget, Prices
-from ar.records import Spend
+from ar.git.repo import Repo
+from ar.history.records import Spend
+from ar.project.program import AgentSpec, Budget, Prices
 from ar.redaction import redact
-from ar.repo import Repo
 from ar.text import one_line, shorten_middle, span
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class Api:
         estimate = prompt.tokens(json.dumps(request, ensure_ascii=False))
         at_most = self._affordable(estimate)
         name = self.spec.name
-        call = spend.open_call(self.repo, name, at_most)
+        call = account.open_call(self.repo, name, at_most)
         meter = _Meter(estimate)
         sent = True
         try:
@@ -155,7 +154,7 @@ class Api:
         finally:
             spent = meter.spent(self.spec.prices, sent)
             self.spent += spent
-            spend.close_call(self.repo, name, call, spent)
+            account.close_call(self.repo, name, call, spent)
         return Answer([block.to_dict() for block in message.content], message.stop_reason or "")
 
     def _affordable(self, estimate: int) -> Spend:
@@ -164,7 +163,7 @@ class Api:
         Raises:
             OutOfBudget: that leaves no room for an answer.
         """
-        prices, spent = self.spec.prices, spend.total(self.repo)
+        prices, spent = self.spec.prices, account.total(self.repo)
         output = MAX_TOKENS
         if self.budget.tokens is not None:
             output = min(output, self.budget.tokens - spent.tokens - estimate)
@@ -175,7 +174,7 @@ class Api:
                 output = 0
         if output < LEAST_TOKENS:
             at_most = spent + _priced(Spend(estimate, 0, LEAST_TOKENS), prices, long=estimate)
-            spend.refuse_beyond(at_most, self.budget.tokens, self.budget.usd)
+            account.refuse_beyond(at_most, self.budget.tokens, self.budget.usd)
             raise OutOfBudget("the budget has no room for another answer", "raise it in program.md")
         return _priced(Spend(estimate, 0, output), prices, long=estimate)
 

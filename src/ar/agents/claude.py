@@ -15,10 +15,10 @@ from ar.agents.api import Answer, Api, Malformed
 from ar.agents.base import Briefing, Line
 from ar.agents.tools import SCHEMAS, Tools
 from ar.errors import AgentFailed, ArError
-from ar.program import AgentSpec
-from ar.records import Proposal
+from ar.git.repo import Repo
+from ar.history.records import Proposal
+from ar.project.program import AgentSpec
 from ar.redaction import redact
-from ar.repo import Repo
 from ar.text import one_line, plain, shorten_middle
 
 MAX_ANSWERS = 30  # for one proposal

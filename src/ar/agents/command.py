@@ -18,18 +18,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ar import sandbox, spend
-from ar.agents import prompt, transcript
+from ar.agents import account, prompt, transcript
 from ar.agents.base import Briefing, Line
+from ar.agents.checkout import BRIEFING, Scratch
+from ar.changes.proposal import MAX_FILE_BYTES, checked_path
 from ar.errors import AgentFailed, BadProgram, BadProposal
-from ar.history import is_generated, is_output, read_layout
-from ar.program import AgentSpec, Budget
-from ar.proposal import MAX_FILE_BYTES, checked_path
-from ar.records import Proposal, Spend
+from ar.git.repo import Repo
+from ar.history.records import Proposal, Spend
+from ar.project.pipeline_file import is_generated, is_output, read_layout
+from ar.project.program import AgentSpec, Budget
 from ar.redaction import redact
-from ar.repo import Repo
-from ar.sandbox import Wall
-from ar.scratch import BRIEFING, Scratch
+from ar.runs import sandbox
+from ar.runs.sandbox import Wall
 from ar.text import clock, one_line, plain, shorten_middle
 
 # What a coding agent needs to find its programs, its login and the network. Keys are for `agent.env` to name.
@@ -96,7 +96,7 @@ class CommandAgent:
             Dropped: nobody wants the answer any more.
         """
         budget, head = briefing.program.budget, briefing.history.head
-        spend.refuse_beyond(spend.total(self.repo), budget.tokens, budget.usd)
+        account.refuse_beyond(account.total(self.repo), budget.tokens, budget.usd)
         if self._scratch is None or not briefing.refused or self._scratch.base != head:
             self._scratch = self._checkout(briefing)
         wall = sandbox.find(briefing.program.sandbox)
@@ -178,7 +178,7 @@ class CommandAgent:
             parts = (spent.input - spent.cached, prices.input), (spent.cached, prices.cached)
             usd = sum(count * price for count, price in (*parts, (spent.output, prices.output))) / 1e6
             spent = replace(spent, usd=usd)
-        spend.record(self.repo, self.spec.name, spent)
+        account.record(self.repo, self.spec.name, spent)
         self.spent = spent + (self.spent or Spend())
 
     def _refuse_uncounted(self, budget: Budget) -> None:

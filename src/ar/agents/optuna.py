@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ar.agents.base import Briefing
 from ar.errors import BadProgram
-from ar.messages import BASELINE_AGENT
-from ar.program import FILE, ParamKey, Program, Range
-from ar.records import SUPERSEDED, Attempt, Proposal, Scalar
+from ar.history.messages import BASELINE_AGENT
+from ar.history.records import SUPERSEDED, Attempt, Proposal
+from ar.project.program import FILE, ParamKey, Program, Range
+from ar.project.values import Scalar
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ar.agents.base import Briefing
-from ar.agents.unseen import without_holdout
-from ar.history import effect, number
-from ar.messages import BASELINE_AGENT
-from ar.program import Program, Range
-from ar.records import Attempt, Experiment, History, Status
+from ar.agents.holdout import without_holdout
+from ar.history.messages import BASELINE_AGENT
+from ar.history.reader import effect
+from ar.history.records import Attempt, Experiment, History, Status
+from ar.project.program import Program, Range
+from ar.project.values import number
 from ar.redaction import redact
 from ar.text import one_line, plain, quantity, shorten_middle
 

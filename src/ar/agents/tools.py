@@ -14,17 +14,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ar import history as reading
-from ar import promote
 from ar.agents import prompt
 from ar.agents.base import Briefing
-from ar.agents.unseen import mentions, without_holdout
+from ar.agents.holdout import mentions, without_holdout
+from ar.changes.proposal import in_scope, prepare
 from ar.errors import ArError, NotFound, nearest
-from ar.program import Program
-from ar.proposal import in_scope, prepare
-from ar.records import Attempt, Edit, Experiment, Proposal
+from ar.git.repo import Repo
+from ar.history import reader
+from ar.history.diffs import changed
+from ar.history.records import Attempt, Edit, Experiment, Proposal
+from ar.project.pipeline_file import is_output, read_layout
+from ar.project.program import Program
+from ar.project.values import number
 from ar.redaction import redact
-from ar.repo import Repo
 from ar.text import one_line, plain, quantity, shorten_middle
 
 MAX_REPAIRS = 2  # of one crashed experiment
@@ -141,7 +143,7 @@ class Tools:
         self.history = briefing.history
         self.head = briefing.history.head
         self.files = repo.files(self.head)
-        self.layout = reading.read_layout(repo, self.head)
+        self.layout = read_layout(repo, self.head)
 
     def answer(self, name: str, given: Mapping[str, Any]) -> str:
         """What a tool says.
@@ -164,7 +166,7 @@ class Tools:
         check(given, SCHEMAS["propose"][1], "propose")
         for name in [*given["evidence"], *filter(None, [given["builds_on"]])]:
             try:
-                reading.find(self.history, name)
+                reader.find(self.history, name)
             except NotFound as error:
                 raise BadInput(error.message, f"cite experiments by their names. {error.mend}") from None
         self._refuse_third_repair(given["builds_on"])
@@ -186,7 +188,7 @@ class Tools:
     def _refuse_third_repair(self, name: str) -> None:
         if not name:
             return
-        broken, _ = reading.find(self.history, name)
+        broken, _ = reader.find(self.history, name)
         tries = [item for item in self.history.attempts if item.experiments[0].parent == broken.name]
         if broken.outcome == "crashed" and len(tries) >= MAX_REPAIRS:
             raise BadInput(
@@ -243,7 +245,7 @@ class Tools:
     def _is_result(self, path: str) -> bool:
         """Whether runs write this file."""
         metric_files = (*self.layout.metrics, *(metric.file for metric in self.program.metrics))
-        return reading.is_output(path, self.layout) or path in metric_files
+        return is_output(path, self.layout) or path in metric_files
 
     # -- experiments --------------------------------------------------------------------------------------
 
@@ -266,7 +268,7 @@ class Tools:
         return prompt.fence(lines or "none", f"{len(part)} of {len(found)} experiments, {sort} first")
 
     def _show_experiment(self, name: str) -> str:
-        attempt, run = reading.find(self.history, name)
+        attempt, run = reader.find(self.history, name)
         facts = [prompt.line(self.program, attempt), *self._values(attempt)]
         if attempt.verdict and not mentions(attempt.verdict.reason, self.program):
             facts.append(f"judge: {attempt.verdict.reason}")
@@ -291,14 +293,14 @@ class Tools:
             shown = [
                 f"{metric.key} {quantity(value)}"
                 for metric in (self.program.objective, *self.program.guards)
-                if (value := reading.number(run.metrics.get(str(metric)))) is not None
+                if (value := number(run.metrics.get(str(metric)))) is not None
             ]
             seed = "" if run.seed is None else f", seed {run.seed}"
             lines.append(f"run {run.name}{seed}: {run.status}{', ' if shown else ''}{', '.join(shown)}")
         return lines
 
     def _diff(self, run: Experiment) -> str:
-        patch = promote.changed(self.repo, self.program, run.baseline, run.rev)
+        patch = changed(self.repo, self.program, run.baseline, run.rev)
         return patch or "nothing besides outputs"
 
     def _curves(self, run: Experiment) -> list[str]:
@@ -368,7 +370,7 @@ def _fits(path: str, pattern: str) -> bool:
 
 
 def _searched(attempt: Attempt) -> str:
-    first = reading.with_verdict(attempt)
+    first = reader.with_verdict(attempt)
     return "\n".join((attempt.name, attempt.title, attempt.agent, first.hypothesis)).lower()
 
 

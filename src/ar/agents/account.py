@@ -1,0 +1,65 @@
+"""What the agents have spent, on `refs/ar/spend`: a commit before each call of a model and one after it.
+
+The commit before says what the call may cost at most, the one after what it did cost. A process killed in
+between leaves the first alone, and its amount stands: so a limit holds whatever happens. Commits have no
+files; the amounts are JSON in their messages, and two clones' accounts join by a merge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+from ar.errors import OutOfBudget
+from ar.git import refs
+from ar.git.repo import Repo
+from ar.history.records import Spend
+
+
+def total(repo: Repo) -> Spend:
+    """Everything spent so far; calls under way, or cut off by a kill, count with what they may have cost."""
+    spent = Spend()
+    under_way: dict[str, Spend] = {}
+    for commit in repo.log(refs.SPEND):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            data = json.loads(commit.message.partition("\n\n")[2])
+            amount = Spend.from_json(data["spend"])
+            if data.get("open"):
+                under_way[commit.rev] = amount
+            else:
+                under_way.pop(data.get("of", ""), None)
+                spent += amount
+    return sum(under_way.values(), spent)
+
+
+def open_call(repo: Repo, agent: str, at_most: Spend) -> str:
+    """Write down that a call is about to be made. Returns what `close_call` wants."""
+    return _append(repo, f"{agent} may spend {at_most.words}", {"spend": at_most.to_json(), "open": True})
+
+
+def close_call(repo: Repo, agent: str, call: str, spent: Spend) -> None:
+    """Write down what an opened call did cost."""
+    _append(repo, f"{agent} spent {spent.words}", {"spend": spent.to_json(), "of": call})
+
+
+def record(repo: Repo, agent: str, spent: Spend) -> None:
+    """Write down a call that was made, where nothing could be said before it."""
+    _append(repo, f"{agent} spent {spent.words}", {"spend": spent.to_json()})
+
+
+def refuse_beyond(spent: Spend, tokens: float | None, usd: float | None) -> None:
+    """Refuse to go on where an amount reaches beyond a limit; a limit of None is none.
+
+    Raises:
+        OutOfBudget: which of the two limits it is.
+    """
+    for name, limit, amount in (("tokens", tokens, float(spent.tokens)), ("usd", usd, spent.usd or 0.0)):
+        if limit is not None and amount > limit:
+            raise OutOfBudget(
+                f"budget.{name} is {limit:,g} and {amount:,.6g} would be spent",
+                f"raise budget.{name} in program.md, or let an agent without a price propose",
+            )
+
+
+def _append(repo: Repo, title: str, data: dict[str, object]) -> str:
+    return repo.append(refs.SPEND, f"{title}\n\n{json.dumps(data)}\n")

@@ -1,0 +1,197 @@
+"""A folder with the baseline's files for a program to change as it likes, and what it changed there.
+
+The folder lies outside of the project and has a small git repository of its own, for the program's
+convenience only: what was changed is found by comparing the files themselves with the baseline's tree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ar.errors import BadProposal
+from ar.git.repo import GitFailed, Repo, TreeEntry
+
+BRIEFING = ".ar-briefing.md"
+MAX_FILES = 200_000
+_LINK, _SUBMODULE = "120000", "160000"
+_BATCH = 500  # files read from git at a time
+_NOT_OURS = {".git", "__pycache__"}
+
+
+class Scratch:
+    """A checkout that belongs to nobody; it disappears with this object.
+
+    Args:
+        leave_out: files of the baseline that the program is not to see.
+    """
+
+    def __init__(self, repo: Repo, base: str, leave_out: Callable[[str], bool]) -> None:
+        self.repo = repo
+        self.base = base
+        self._home = tempfile.TemporaryDirectory(prefix="ar-agent-", ignore_cleanup_errors=True)
+        self.home = Path(self._home.name).resolve()
+        self.folder = self.home / "checkout"
+        files = repo.files(base)
+        self.files = {
+            path: entry for path, entry in files.items() if entry.mode != _SUBMODULE and not leave_out(path)
+        }
+        self._unpack()
+        self._start_repository()
+
+    def _unpack(self) -> None:
+        self.folder.mkdir(mode=0o700)
+        paths = list(self.files)
+        for start in range(0, len(paths), _BATCH):
+            batch = paths[start : start + _BATCH]
+            contents = self.repo.read_many([(self.base, path) for path in batch])
+            for path, content in zip(batch, contents, strict=True):
+                target = self.folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if self.files[path].mode == _LINK:
+                    target.symlink_to(os.fsdecode(content or b""))
+                else:
+                    target.write_bytes(content or b"")
+                    target.chmod(0o755 if self.files[path].mode == "100755" else 0o644)
+
+    def _start_repository(self) -> None:
+        def git(*args: str) -> None:
+            quiet = (
+                "-c",
+                "core.hooksPath=/dev/null",
+                "-c",
+                "core.autocrlf=false",
+                "-c",
+                "commit.gpgsign=false",
+            )
+            who = ("-c", "user.name=ar", "-c", "user.email=ar@localhost")
+            self.repo.run("-C", str(self.folder), *quiet, *who, *args)
+
+        git("init", "-q", "--template=")
+        git("add", "--all", "--force", ".")
+        git("commit", "-q", "--allow-empty", "-m", "Baseline")
+        (self.folder / ".git" / "info").mkdir(exist_ok=True)
+        (self.folder / ".git" / "info" / "exclude").write_text(f"/{BRIEFING}\n")
+
+    def tree(self, check: Callable[[str], None], drop: Callable[[str], bool], limit: int) -> str:
+        """The baseline's tree with the files as they are now. What git ignores counts only where the baseline
+        has it.
+
+        Args:
+            check: called with every path that differs, before its content is looked at; may raise.
+            drop: paths whose changes do not count.
+            limit: bytes of a file.
+
+        Raises:
+            BadProposal: a file is too long, or no regular file.
+        """
+        gone = dict.fromkeys(path for path in self.files if not drop(path))
+        found: dict[str, os.stat_result] = {}
+        fresh: list[str] = []
+        for path, info in self._walk():
+            if drop(path):
+                continue
+            known = self.files.get(path)
+            if known is None:
+                fresh.append(path)
+                found[path] = info
+            else:
+                gone.pop(path)
+                if not self._is_same(path, info, known):
+                    found[path] = info
+        for path in self._ignored(fresh):
+            del found[path]
+        for path in (*gone, *found):
+            check(path)
+        changes = {path: self._entry(path, info, limit) for path, info in found.items()}
+        return self.repo.write_tree(self.base, {**gone, **changes})
+
+    def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Path and `lstat` of everything that is not a folder. Links are not followed."""
+        folders, count = [""], 0
+        while folders:
+            folder = folders.pop()
+            with os.scandir(self.folder / folder) as entries:
+                for entry in entries:
+                    path = f"{folder}{entry.name}"
+                    if entry.name in _NOT_OURS or path == BRIEFING:
+                        continue
+                    count += 1
+                    if count > MAX_FILES:
+                        raise BadProposal(f"there are more than {MAX_FILES} files", "make a smaller change")
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{path}/")
+                    else:
+                        yield path, entry.stat(follow_symlinks=False)
+
+    def _is_same(self, path: str, info: os.stat_result, known: TreeEntry) -> bool:
+        if _mode(info) != known.mode:
+            return False
+        if stat.S_ISLNK(info.st_mode):
+            target = self._target(path)
+            return _hash(known.blob, len(target), [target]) == known.blob
+        descriptor = self._open(path)
+        with os.fdopen(descriptor, "rb") as stream:
+            return _hash(known.blob, info.st_size, iter(lambda: stream.read(1 << 20), b"")) == known.blob
+
+    def _entry(self, path: str, info: os.stat_result, limit: int) -> TreeEntry:
+        """What is in a file now, in git."""
+        mode = _mode(info)
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise BadProposal(f"the file name {path!r} is not UTF-8", "choose a plain name") from None
+        if mode == _LINK:
+            return TreeEntry(mode, self.repo.write_blob(self._target(path)))
+        if not mode:
+            raise BadProposal(f"{path} is no regular file", "change regular files only")
+        with os.fdopen(self._open(path), "rb") as stream:
+            content = stream.read(limit + 1)
+        if len(content) > limit:
+            raise BadProposal(f"{path} is longer than {limit} bytes", "make a smaller change")
+        return TreeEntry(mode, self.repo.write_blob(content))
+
+    def _target(self, path: str) -> bytes:
+        return os.fsencode(os.readlink(self.folder / path))  # noqa: PTH115 - a Path would tidy it up
+
+    def _open(self, path: str) -> int:
+        try:
+            return os.open(self.folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise BadProposal(f"{path} cannot be read: {error.strerror}", "leave it readable") from None
+
+    def _ignored(self, paths: list[str]) -> list[str]:
+        """Those of the paths that git is told to ignore, by the folder's rules and the user's own."""
+        if not paths:
+            return []
+        where = ("-C", str(self.folder), f"--git-dir={self.repo.git_dir}", "--work-tree=.")
+        names = "".join(f"{path}\0" for path in paths).encode(errors="surrogateescape")
+        try:
+            text = self.repo.run(*where, "check-ignore", "-z", "--stdin", "--no-index", stdin=names)
+        except GitFailed as error:
+            if error.said:
+                raise
+            return []  # it exits with 1 where there is none
+        return [name for name in text.split("\0") if name]
+
+
+def _mode(info: os.stat_result) -> str:
+    """As git has it; empty for what git cannot hold."""
+    if stat.S_ISLNK(info.st_mode):
+        return _LINK
+    if not stat.S_ISREG(info.st_mode):
+        return ""
+    return "100755" if info.st_mode & stat.S_IXUSR else "100644"
+
+
+def _hash(like: str, size: int, chunks: Iterator[bytes] | list[bytes]) -> str:
+    """The blob id of a content, by the algorithm of another id."""
+    digest = hashlib.new("sha1" if len(like) == 40 else "sha256", usedforsecurity=False)
+    digest.update(f"blob {size}\0".encode())
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()

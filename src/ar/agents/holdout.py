@@ -1,0 +1,56 @@
+"""What no agent may see: the holdout's values, and what tells them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from ar.history.records import Experiment
+from ar.project.program import Metric, Program
+from ar.project.values import number
+
+HIDDEN = "[a line about the holdout removed]"
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.\d+(?:[eE][-+]?\d+)?(?![\w.])")
+_DIGITS = 4  # a number with fewer significant digits is too often some other one
+
+
+def mentions(text: str, program: Program) -> bool:
+    """Whether a text names the holdout."""
+    pattern = _pattern(program)
+    return pattern is not None and pattern.search(text) is not None
+
+
+def without_holdout(text: str, program: Program, runs: Iterable[Experiment] = ()) -> str:
+    """The text without lines that name the holdout, and without the values that these runs have on it."""
+    pattern = _pattern(program)
+    if pattern is None or program.holdout is None:
+        return text
+    text = "\n".join(HIDDEN if pattern.search(line) else line for line in text.split("\n"))
+    known = [number(run.metrics.get(str(program.holdout))) for run in runs]
+    values = [value for value in known if value is not None]
+    return _NUMBER.sub(lambda match: "[holdout]" if _tells(match[0], values) else match[0], text)
+
+
+def _pattern(program: Program) -> re.Pattern[str] | None:
+    """Matches the words of the holdout's name that other metrics' names do not have: `test_bpb`, or `test`
+    of `eval/test.json:loss` beside `eval/val.json:loss`."""
+    if program.holdout is None:
+        return None
+    others = {word for metric in (program.objective, *program.guards) for word in _words(metric)}
+    own = _words(program.holdout)
+    words = [word for word in own if word not in others] or own[-1:]
+    return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, words))})(?![A-Za-z0-9])", re.IGNORECASE)
+
+
+def _words(metric: Metric) -> list[str]:
+    return [*PurePosixPath(metric.file).with_suffix("").parts, *re.split(r"[./]", metric.key)]
+
+
+def _tells(text: str, values: Iterable[float]) -> bool:
+    """Whether a printed number is one of the values, rounded to as many places as it shows."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(mantissa.replace(".", "").lstrip("+-0")) < _DIGITS:
+        return False
+    step = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+    return any(abs(float(text) - value) <= 0.5000001 * step for value in values)

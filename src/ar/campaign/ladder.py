@@ -1,0 +1,334 @@
+"""The ladder: a change and its baseline, run again at a larger scale and judged there.
+
+A rung is a campaign of its own around one baseline commit: its own noise, its own incumbent, its own
+verdicts. Runs of different rungs never meet. What is climbed keeps the `candidate` it has at the base, so
+that the two can be told of each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cache
+from typing import TypeVar
+
+from ar.campaign.campaign import Campaign
+from ar.errors import BadState, CannotClimb
+from ar.git import refs
+from ar.git.repo import Repo
+from ar.history import reader
+from ar.history.messages import BASELINE_AGENT, Message
+from ar.history.records import SCALE_BOUND, Attempt, Case, Decision, History, Run, Status, Verdict
+from ar.judge import rule
+from ar.judge.rule import Kind
+from ar.project import params
+from ar.project.identity import identity
+from ar.project.program import Program, Rung
+from ar.runs import queue
+
+HURTS = 2.0  # the score of worsening from which a change counts as one that hurts at a rung
+ETA = 3  # of so many contenders one climbs on
+MAX_BASELINE_CRASHES = 2
+_NO_AUDIT = 1_000_000  # runs; a rung's own limit is kept here, not by the judge's closing audit
+_T = TypeVar("_T")
+
+
+class Step(StrEnum):
+    """What came of looking at one contender: a run was queued, one is under way, the judge said its last word
+    (now, or long ago), or the rung's budget is spent."""
+
+    QUEUED = "queued"
+    WAITING = "waiting"
+    DECIDED = "decided"
+    DONE = "done"
+    SPENT = "spent"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A step and the name of the run that it queued."""
+
+    step: Step
+    name: str = ""
+
+
+class Climb:
+    """One rung, and the steps that a contender takes on it. All state is in refs and notes."""
+
+    def __init__(self, campaign: Campaign, rung: Rung) -> None:
+        self.campaign = campaign
+        self.repo = campaign.repo
+        self.program = campaign.program
+        self.rung = rung
+        budget = replace(self.program.budget, runs=_NO_AUDIT)
+        self.court = Campaign(self.repo, replace(self.program, budget=budget), campaign.pipeline)
+        self.checked: set[str] = set()
+        self.identity: Callable[[str], str] = cache(lambda tree: identity(self.repo, tree, self.program))
+
+    def view(self, history: History, baseline: str) -> History:
+        """The rung as a campaign of its own, whose head is `baseline`."""
+        here = [attempt for attempt in history.climbs if attempt.rung == self.rung.name]
+        first = next((attempt for attempt in here if attempt.is_baseline), None)
+        # Whatever was measured as an incumbent was one, but for the first: the rule asks for fewer runs then.
+        attempts = tuple(
+            replace(item, outcome="promoted") if item is not first and _was_incumbent(item) else item
+            for item in here
+        )
+        return History(head=baseline, incumbent=self.identity(baseline), attempts=attempts)
+
+    def check(self, attempt: Attempt) -> None:
+        """Refuse what cannot be measured at this rung.
+
+        Raises:
+            CannotClimb: with the reason.
+            BadParams: the rung sets a key that the tree does not have.
+        """
+        name, rung = attempt.name, self.rung.name
+        if name in self.checked:
+            return
+        if all(run.agent == BASELINE_AGENT for run in attempt.experiments):
+            raise CannotClimb(
+                f"{name} is the baseline: it climbs with every change", "name a change: ar show"
+            )
+        if not any(run.status is Status.SUCCEEDED for run in attempt.experiments):
+            raise CannotClimb(f"{name} never ran to its end ({attempt.outcome})", f"see: ar log {name}")
+        trees = [tree_at(self.repo, self.rung, rev) for rev in (attempt.baseline, self._tree(attempt))]
+        if self.identity(trees[0]) == self.identity(trees[1]):
+            keys = ", ".join(str(key) for key in self.rung.params)
+            raise CannotClimb(f"{name} changes nothing at {rung}: the rung itself sets {keys}", "try another")
+        self.checked.add(name)
+
+    def step(self, history: History, attempt: Attempt) -> Moved:
+        """Take the next step of one contender, the base attempt of which is given.
+
+        Raises:
+            CannotClimb: it cannot be measured here.
+            BadState: its baseline does not run here.
+        """
+        view = self.view(history, attempt.baseline)
+        mine = history.climb(attempt.candidate, self.rung.name)
+        own = [run for run in mine.experiments if run.agent != BASELINE_AGENT] if mine else []
+        if mine and own and mine.verdict and mine.is_decided:
+            return Moved(Step.DECIDED if self._follow(attempt, mine.verdict) else Step.DONE)
+        if any(not run.status.ended for run in own):
+            return Moved(Step.WAITING)
+        if mine and own:
+            action = self.court.step(view, mine)
+            if action.kind in (Kind.PROMOTE, Kind.DISCARD):
+                self.court.record(mine, action.verdict)
+                self._follow(attempt, action.verdict)
+                return Moved(Step.DECIDED)
+        else:
+            self.check(attempt)
+            # It may have been measured here as an incumbent: those seeds are not run again.
+            action = rule.next_action(self.court.ledger(view, mine))
+        if action.kind is Kind.RUN_INCUMBENT:
+            return self._measure_incumbent(history, view, alone=bool(own))
+        if self._is_spent(history):
+            return Moved(Step.SPENT)
+        if mine and own:
+            self.court.record(mine, action.verdict)
+            return Moved(Step.QUEUED, self.court.replicate(mine, action.seed))
+        return Moved(Step.QUEUED, self._begin(attempt, action.seed))
+
+    def case(self, history: History, attempt: Attempt) -> Case:
+        """What the verdict on an attempt at this rung rests on.
+
+        Raises:
+            NotFound: none of its runs has ended.
+        """
+        return self.court.case(self.view(history, attempt.baseline), attempt)
+
+    def _tree(self, attempt: Attempt) -> str:
+        return reader.with_verdict(attempt).rev
+
+    def _begin(self, attempt: Attempt, seed: int | None) -> str:
+        first = reader.with_verdict(attempt)
+        message = Message.again(first, attempt.candidate, seed)
+        message = replace(message, rung=self.rung.name, stack=(), reverts="")
+        return self._queue(self._tree(attempt), attempt.baseline, message)
+
+    def _measure_incumbent(self, history: History, view: History, alone: bool) -> Moved:
+        """Queue the incumbent's next run; with `alone`, only when none is under way."""
+        now = view.now
+        under_way = [
+            run
+            for run in (now.experiments if now else ())
+            if run.agent == BASELINE_AGENT and not run.status.ended
+        ]
+        if under_way and alone:
+            return Moved(Step.WAITING)
+        ledger = self.court.ledger(view, None)
+        # Those under way count as measured: enough of them may be queued already.
+        placeholders = tuple(Run(run.seed, 0.0) for run in under_way)
+        base = ledger.incumbent.base + placeholders
+        ledger = replace(ledger, incumbent=replace(ledger.incumbent, base=base))
+        action = rule.next_action(ledger)
+        if action.kind is not Kind.RUN_INCUMBENT and not alone:
+            return Moved(Step.WAITING)
+        if self._is_spent(history):
+            return Moved(Step.SPENT)
+        self._refuse_hopeless(now)
+        seed = action.seed if action.kind is Kind.RUN_INCUMBENT else rule.next_base_seed(ledger)
+        message = Message(
+            title=f"baseline at {self.rung.name}{'' if seed is None else f', seed {seed}'}",
+            body="Measures a baseline at a larger scale, so that changes can be judged there.",
+            agent=BASELINE_AGENT,
+            candidate=view.incumbent,
+            seed=seed,
+            rung=self.rung.name,
+        )
+        return Moved(Step.QUEUED, self._queue(view.head, view.head, message))
+
+    def _refuse_hopeless(self, now: Attempt | None) -> None:
+        runs = now.experiments if now else ()
+        failed = [run for run in runs if run.status.ended and run.status is not Status.SUCCEEDED]
+        if len(failed) >= MAX_BASELINE_CRASHES:
+            reason = failed[-1].note.reason if failed[-1].note else str(failed[-1].status)
+            raise BadState(
+                f"the baseline does not run at {self.rung.name}: {reason}", f"see: ar log {failed[-1].name}"
+            )
+
+    def _is_spent(self, history: History) -> bool:
+        used = sum(len(item.experiments) for item in history.climbs if item.rung == self.rung.name)
+        return self.rung.runs is not None and used >= self.rung.runs
+
+    def _queue(self, tree: str, baseline: str, message: Message) -> str:
+        title = "baseline" if message.agent == BASELINE_AGENT else message.title
+        name = refs.new_name(f"{self.rung.name} {title}", message.seed)
+        planted = tree_at(self.repo, self.rung, tree)
+        queue.put(self.repo, self.campaign.pipeline, self.program, planted, baseline, message, name)
+        return name
+
+    def _follow(self, attempt: Attempt, verdict: Verdict) -> bool:
+        """Tell the change's own verdict what its verdict at this rung was, where the two disagree. False if
+        nothing had to be told."""
+        old = attempt.verdict
+        if old is None or old.decision is not Decision.PROMOTE or verdict.decision is Decision.PROMOTE:
+            return False
+        label = SCALE_BOUND if hurts(verdict) else old.label
+        new = replace(old, label=label)
+        if self.program.promote_rung == self.rung.name and attempt.outcome != "promoted":
+            words = f"Good at the base, but not at {self.rung.name}. There: {verdict.reason}"
+            new = replace(new, decision=Decision.DISCARD, reason=words, label=label or _lost_at(self.rung))
+        if new == old:
+            return False
+        self.campaign.record(attempt, new)
+        return True
+
+
+def tree_at(repo: Repo, rung: Rung, rev: str) -> str:
+    """The tree of a commit or tree with the rung's parameters written in place.
+
+    Raises:
+        BadParams: it has no such key.
+    """
+    files: dict[str, dict[str, object]] = {}
+    for key, value in rung.params.items():
+        files.setdefault(key.file, {})[key.key] = value
+    contents = repo.read_many([(rev, file) for file in files])
+    changes: dict[str, bytes | None] = {
+        file: params.update(content or b"", file, values)
+        for (file, values), content in zip(files.items(), contents, strict=True)
+    }
+    return repo.write_tree(rev, changes)
+
+
+def hurts(verdict: Verdict) -> bool:
+    """Whether a verdict says that the change is worse, beyond noise."""
+    return verdict.z is not None and verdict.z <= -HURTS
+
+
+def above(program: Program, rung: str | None) -> Rung:
+    """The rung of that name; the lowest one above the base for None.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return program.rung(rung or (program.ladder[1].name if len(program.ladder) > 1 else ""))
+
+
+def upto(program: Program, rung: str | None) -> list[Rung]:
+    """The rungs above the base, up to the one of that name; all of them for None.
+
+    Raises:
+        NotFound: there is none.
+    """
+    last = above(program, rung or (program.ladder[-1].name if program.ladder else None))
+    return list(program.ladder[1 : program.ladder.index(last) + 1])
+
+
+def cases(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Case, dict[str, Case]]:
+    """What the verdict on an attempt rests on, and the same for every rung that it was measured at.
+
+    Raises:
+        NotFound: as `Campaign.case` does.
+    """
+    if attempt.rung:
+        return Climb(campaign, campaign.program.rung(attempt.rung)).case(history, attempt), {}
+    found = {}
+    for rung in campaign.program.ladder[1:]:
+        climb = history.climb(attempt.candidate, rung.name)
+        if climb and any(run.status.ended and run.agent != BASELINE_AGENT for run in climb.experiments):
+            found[rung.name] = Climb(campaign, rung).case(history, climb)
+    return campaign.case(history, attempt), found
+
+
+def default_contenders(history: History, rung: str) -> list[Attempt]:
+    """What `ar climb` takes without a name: promoted changes, oldest first, and winners that wait, where
+    they have no verdict at the rung yet."""
+    good = [item for item in history.attempts if item.outcome == "promoted"]
+    good += [item for item in history.attempts if item.outcome == "winner"]
+    return [item for item in good if not decided_at(history, item, rung)]
+
+
+def tournament(
+    history: History, rungs: Sequence[str], eta: int = ETA, refused: Container[str] = ()
+) -> tuple[str, list[Attempt]] | None:
+    """The rung that is played now, and who plays: successive halving (Jamieson and Talwalkar 2016; with any
+    eta, Li et al. 2018). Of the n ideas measured against the head, the best n / eta climb to the first rung,
+    the best n / eta^2 of all to the second, and so on. None when the last rung is decided.
+
+    Ideas are ranked by their score at the rung below; whoever looks worse than the incumbent there is out,
+    wherever it ranks.
+    """
+    ideas = [
+        item
+        for item in history.attempts
+        if item.baseline == history.head and item.value is not None and not _was_incumbent(item)
+    ]
+    scored = [(_score(item.verdict), item) for item in ideas]
+    for level, rung in enumerate(rungs, 1):
+        able = [(score, item) for score, item in scored if item.name not in refused]
+        players = halve(able, math.ceil(len(ideas) / eta**level))
+        if any(not decided_at(history, item, rung) for item in players):
+            return rung, players
+        results = [(item, history.climb(item.candidate, rung)) for item in players]
+        scored = [(_score(found.verdict if found else None), item) for item, found in results]
+    return None
+
+
+def halve(scored: Sequence[tuple[float, _T]], keep: int) -> list[_T]:
+    """The best `keep` of those that score above 0, best first; equals in the order given."""
+    ranked = sorted(scored, key=lambda pair: -pair[0])
+    return [item for score, item in ranked[:keep] if score > 0]
+
+
+def _score(verdict: Verdict | None) -> float:
+    return -math.inf if verdict is None or verdict.z is None else verdict.z
+
+
+def decided_at(history: History, attempt: Attempt, rung: str) -> bool:
+    """Whether the judge has said its last word on a change at a rung."""
+    found = history.climb(attempt.candidate, rung)
+    return found is not None and found.is_decided
+
+
+def _was_incumbent(attempt: Attempt) -> bool:
+    return any(run.agent == BASELINE_AGENT for run in attempt.experiments)
+
+
+def _lost_at(rung: Rung) -> str:
+    return f"no gain at {rung.name}"

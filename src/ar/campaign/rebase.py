@@ -1,0 +1,190 @@
+"""Winners carried onto a branch that moved on without them, as candidates of their own.
+
+A winner's gain was measured against its own baseline. On the branch as it is now, the change is a new one:
+its tree never ran, and its gain may be gone beside what was promoted since. So it is merged in git objects,
+queued, run and judged like any other; `Ar-Stack` names the attempts that it joins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ar.campaign.campaign import Campaign
+from ar.campaign.promote import strongest_first
+from ar.changes.merging import Clash, merge
+from ar.changes.proposal import Change, candidate_of
+from ar.errors import NotFound
+from ar.history import reader
+from ar.history.messages import TITLE_LIMIT
+from ar.history.records import (
+    CONFLICTS,
+    DOES_NOT_STACK,
+    SCALE_BOUND,
+    SUPERSEDED,
+    Attempt,
+    Decision,
+    History,
+    Proposal,
+    Verdict,
+)
+from ar.judge import rule
+from ar.judge.rule import Kind
+from ar.text import signed
+
+STACK_AGENT = "stack"  # who proposes where several agents' changes are joined
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Winners merged onto the branch, in order.
+
+    Args:
+        members: those in the tree.
+        change: None where no member could be merged.
+        clashes: member that could not be merged to where it clashes.
+    """
+
+    members: tuple[Attempt, ...]
+    change: Change | None
+    clashes: dict[str, tuple[Clash, ...]]
+
+
+def left_behind(history: History) -> list[Attempt]:
+    """Winners against an earlier baseline, not yet tried on the branch as it is, strongest first."""
+    tried = {item.stack[0] for item in history.attempts if len(item.stack) == 1 and _tells(item)}
+    return strongest_first(
+        item
+        for item in history.attempts
+        if item.outcome == "winner"
+        and item.baseline != history.head
+        and item.name not in tried
+        and not (item.verdict and item.verdict.label in (CONFLICTS, SCALE_BOUND))
+    )
+
+
+def _tells(attempt: Attempt) -> bool:
+    """Whether a merged winner was judged, or still will be."""
+    return attempt.verdict is None or attempt.verdict.label != SUPERSEDED
+
+
+def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) -> Composite:
+    """Merge winners onto the branch one after the other, in git objects only; who clashes is left out."""
+    repo, program = campaign.repo, campaign.program
+    tree, taken, clashes = repo.tree(history.head), [], {}
+    for member in members:
+        first = reader.with_verdict(member)
+        merged = merge(repo, program, member.baseline, tree, first.rev, member.name)
+        if merged.clashes:
+            clashes[member.name] = merged.clashes
+        else:
+            tree = merged.tree
+            taken.append(member)
+    if not taken:
+        return Composite((), None, clashes)
+    change = _change(campaign, history, _proposal(taken, tree))
+    return Composite(tuple(taken), change, clashes)
+
+
+def _change(campaign: Campaign, history: History, proposal: Proposal) -> Change:
+    """A tree of ours as a change; its scope is checked when it is submitted."""
+    candidate = candidate_of(campaign.repo, campaign.program, proposal, proposal.tree, history)
+    return Change(proposal, history.head, proposal.tree, candidate)
+
+
+def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
+    names = tuple(member.name for member in members)
+    first = reader.with_verdict(members[0])
+    if len(members) == 1:
+        said = members[0].verdict.reason if members[0].verdict else ""
+        words = f"{first.hypothesis.strip()}\n\nIt won on an earlier baseline. {said}".strip()
+        return Proposal(
+            title=first.title,
+            hypothesis=words,
+            agent=first.agent,
+            tree=tree,
+            expected=first.expected,
+            simplification=first.simplification,
+            parent=members[0].name,
+            stack=names,
+        )
+    title = f"Stack of {len(members)}: {' + '.join(member.title for member in members)}"
+    lines = [f"- {member.title} ({member.name})" for member in members]
+    return Proposal(
+        title=title if len(title) <= TITLE_LIMIT else f"{title[: TITLE_LIMIT - 1]}…",
+        hypothesis="\n".join(["Each won alone; together they should add up:", *lines]),
+        agent=STACK_AGENT,
+        tree=tree,
+        simplification=all(reader.with_verdict(member).simplification for member in members),
+        stack=names,
+    )
+
+
+def explain(campaign: Campaign, history: History, attempt: Attempt, action: rule.Action) -> Verdict:
+    """The verdict on a candidate; on a merged winner that is discarded, with the measured interaction."""
+    verdict = action.verdict
+    if action.kind is not Kind.DISCARD or len(attempt.stack) != 1:
+        return verdict
+    member = next((item for item in history.attempts if item.name == attempt.stack[0]), None)
+    alone = member.verdict if member else None
+    if alone is None or alone.effect is None or verdict.effect is None:
+        return replace(verdict, label=DOES_NOT_STACK)
+    orient = campaign.program.objective.orient
+    errors = [alone.standard_error or 0.0, verdict.standard_error or 0.0]
+    gap = signed(orient(verdict.effect - alone.effect), math.hypot(*errors))
+    effects = (
+        f"{signed(orient(alone.effect), errors[0])} alone, {signed(orient(verdict.effect), errors[1])} here"
+    )
+    words = f"Does not stack: {effects}, an interaction of {gap}. {verdict.reason}"
+    return replace(verdict, reason=words, label=DOES_NOT_STACK)
+
+
+def close(campaign: Campaign, history: History, attempt: Attempt, verdict: Verdict) -> None:
+    """Record the last word on a candidate, and on the winner that it carries.
+
+    The winner's comes first: after a kill in between, the candidate is judged once more and nothing is lost.
+    """
+    if verdict.label == DOES_NOT_STACK:
+        for name in attempt.stack:
+            mark(campaign, history, name, DOES_NOT_STACK)
+    campaign.record(attempt, verdict)
+
+
+def mark(campaign: Campaign, history: History, name: str, label: str, why: str = "") -> None:
+    """Label a winner that the branch cannot take as things stand, and add to its verdict why."""
+    member = next((item for item in history.attempts if item.name == name), None)
+    if member and member.verdict and member.verdict.decision is Decision.PROMOTE:
+        reason = " ".join(filter(None, [member.verdict.reason, why]))
+        campaign.record(member, replace(member.verdict, reason=reason, label=label))
+
+
+def revert(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Change, tuple[Clash, ...]]:
+    """Take a promoted change out of the branch again, as a change to try.
+
+    Raises:
+        NotFound: no merge in the branch brought it in.
+    """
+    revs = {run.rev for run in attempt.experiments}
+    repo = campaign.repo
+    brought = next(
+        ((merge_, parents) for merge_, parents in repo.merges(history.head) if revs & set(parents[1:])), None
+    )
+    if brought is None:
+        raise NotFound(
+            f"{attempt.name} is not in the branch ({attempt.outcome})", "see: git log --first-parent"
+        )
+    commit, parents = brought
+    merged = merge(repo, campaign.program, commit, history.head, parents[0], f"before {attempt.name}")
+    said = f" Its verdict was: {attempt.verdict.reason}" if attempt.verdict else ""
+    title = f"Without: {attempt.title}"
+    proposal = Proposal(
+        title=title if len(title) <= TITLE_LIMIT else f"{title[: TITLE_LIMIT - 1]}…",
+        hypothesis=f"Takes {attempt.name} out again: what came after it may do without.{said}",
+        agent="human",
+        tree=merged.tree,
+        simplification=True,
+        parent=attempt.name,
+        reverts=attempt.name,
+    )
+    return _change(campaign, history, proposal), merged.clashes

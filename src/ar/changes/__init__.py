@@ -1,0 +1,1 @@
+"""A change that somebody proposes, checked and made into a tree."""

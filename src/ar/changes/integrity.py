@@ -1,0 +1,153 @@
+"""Whether an experiment's result may count: only what its scope allows differs from the baseline.
+
+The scope is checked when a proposal is made, too; here it is the *result* that is looked at, whoever ran it:
+also what its run rewrote, and what arrived from `dvc exp run` or from another clone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from ar.changes.proposal import in_scope, influenced_stages, may_edit
+from ar.errors import BadParams
+from ar.git.repo import Repo
+from ar.history.messages import BASELINE_AGENT
+from ar.history.records import Attempt, Experiment, History, Status
+from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, is_output, read_layout
+from ar.project.program import ParamKey, Program
+from ar.project.values import flat, number, parse
+
+REFUSED = 77  # how a stage says that the code under test broke its rules: EX_NOPERM of sysexits(3)
+MOST_NAMED = 3  # flaws in one reason
+_LEFT = re.compile(r"ended: (it (?:changed|left) .*)")  # what `footprint` complains of
+_EXIT = re.compile(r", exited with (\d+)")
+
+
+def flaw(repo: Repo, program: Program, history: History, attempt: Attempt) -> str:
+    """Why an attempt's numbers may not count, naming what is wrong; empty if nothing is."""
+    for run in attempt.experiments:
+        if run.agent == BASELINE_AGENT or not run.status.ended:
+            continue
+        found = _refused(run) or _unfit_metrics(repo, program, run)
+        if not found and run.status is Status.SUCCEEDED:
+            found = changed(repo, program, run, _reference(history, run.baseline))
+        if found:
+            return found
+    return ""
+
+
+def _reference(history: History, baseline: str) -> str:
+    """What a result is held against: a run of the baseline itself, which shows what any run changes."""
+    for run in history.experiments:
+        if run.agent == BASELINE_AGENT and run.baseline == baseline and run.status is Status.SUCCEEDED:
+            return run.rev
+    return baseline
+
+
+def _refused(run: Experiment) -> str:
+    """What the run's own checks (a probe, a guard) or its launcher refused it for."""
+    reason = run.note.reason if run.note else ""
+    if run.status is not Status.CRASHED:
+        return ""
+    if left := _LEFT.match(reason):
+        return left[1]
+    code = _EXIT.search(reason)
+    if not code or int(code[1]) != REFUSED:
+        return ""
+    return reason[code.end() :].lstrip(": ") or "the run's own checks refused it"
+
+
+def _unfit_metrics(repo: Repo, program: Program, run: Experiment) -> str:
+    """What the declared metrics lack. Files that only DVC's cache holds may simply not be here."""
+    if run.status is Status.CRASHED and run.note and run.note.reason.startswith("the run ended, but "):
+        return run.note.reason.removeprefix("the run ended, but ")
+    if run.status is not Status.SUCCEEDED:
+        return ""
+    for metric in program.metrics:
+        value = run.metrics.get(str(metric))
+        if value is None and repo.read(run.rev, metric.file) is not None:
+            return f"{metric.file} has no '{metric.key}'"
+        if value is not None and number(value) is None:
+            return f"{metric} is not a finite number"
+    return ""
+
+
+def changed(repo: Repo, program: Program, run: Experiment, reference: str) -> str:
+    """How a result's tree differs from its baseline's outside the scope, in words; empty if it does not."""
+    plan = read_layout(repo, run.baseline)
+    old, new = repo.files(run.baseline), repo.files(run.rev)
+    usual = repo.files(reference)
+    flaws = []
+    for path in sorted(old.keys() | new.keys()):
+        before, after = old.get(path), new.get(path)
+        written = path in (LOCK_FILE, ARGS_FILE) or PurePosixPath(path).name == ".gitignore"
+        # What a run of the baseline itself rewrites is an output that nobody declared. Parameters differ in
+        # any run, by its seed or scale: they are compared by key.
+        rewritten = usual.get(path) != before and path not in program.param_files
+        if before == after or written or is_output(path, plan) or rewritten:
+            continue
+        if may_edit(path, program):
+            flaws += [f"{path} is a link"] if after and not after.is_file else []
+        elif path in program.param_files and before and after:
+            flaws += _foreign_params(repo, program, run, path)
+        else:
+            flaws.append(f"{path} {'differs from' if before and after else 'is not as in'} the baseline")
+    flaws += _foreign_data(repo, program, run, reference)
+    more = f" and {len(flaws) - MOST_NAMED} more" if len(flaws) > MOST_NAMED else ""
+    return ", ".join(flaws[:MOST_NAMED]) + more
+
+
+def _foreign_params(repo: Repo, program: Program, run: Experiment, file: str) -> list[str]:
+    before, after = (repo.read(rev, file) or b"" for rev in (run.baseline, run.rev))
+    try:
+        old, new = flat(before, file), flat(after, file)
+    except BadParams:
+        return [f"{file} cannot be read"]
+    scale = next((rung.params for rung in program.ladder if rung.name == run.rung), {})
+    flaws = []
+    for key in (ParamKey(file, name) for name in sorted(old.keys() | new.keys())):
+        was, now = (repr(values.get(key.key)) for values in (old, new))
+        if now == repr(scale.get(key, was)) or key == program.seed:
+            continue
+        if was != now and not program.scope.allows_param(key):
+            flaws.append(f"{key} is {now}, not {was} as in the baseline")
+    return flaws
+
+
+def _foreign_data(repo: Repo, program: Program, run: Experiment, reference: str) -> list[str]:
+    """What `dvc.lock` says of data that git does not hold, and of the metrics that the run left."""
+    theirs, ours = (_stages(repo, rev) for rev in (run.rev, reference))
+    made = {
+        out.get("path") for name in influenced_stages(ours, program) for out in ours[name].get("outs") or []
+    }
+    flaws = []
+    for name, stage in theirs.items():
+        known = {dep.get("path"): dep.get("md5") for dep in (ours.get(name) or {}).get("deps") or []}
+        for dep in stage.get("deps") or []:
+            path = str(dep.get("path"))
+            own = path in made or in_scope(path, program) or in_scope(f"{path}/x", program)
+            if path in known and not own and dep.get("md5") != known[path]:
+                flaws.append(f"{path} is not what the baseline was measured with")
+        for out in stage.get("outs") or []:
+            metric = any(out.get("path") == metric.file for metric in program.metrics)
+            content = repo.read(run.rev, str(out.get("path"))) if metric else None
+            if content is not None and out.get("hash") == "md5" and out.get("md5") != _md5(content):
+                flaws.append(f"{out['path']} is not what the run wrote")
+    return flaws
+
+
+def _stages(repo: Repo, rev: str) -> Mapping[str, Any]:
+    with contextlib.suppress(BadParams):
+        stages = parse(repo.read(rev, LOCK_FILE) or b"", LOCK_FILE).get("stages")
+        if isinstance(stages, dict):
+            return {name: stage for name, stage in stages.items() if isinstance(stage, dict)}
+    return {}
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

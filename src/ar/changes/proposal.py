@@ -1,0 +1,350 @@
+"""From a `Proposal` to a tree: scope checked, edits applied, parameters set, earlier attempts named."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from ar.errors import BadProposal, nearest
+from ar.git.repo import Repo
+from ar.history.messages import TITLE_LIMIT
+from ar.history.records import Edit, History, Proposal
+from ar.project import params
+from ar.project.identity import identity
+from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, is_output, read_layout
+from ar.project.program import FILE as PROGRAM_FILE
+from ar.project.program import ParamKey, Program
+from ar.project.values import flat, flatten, parse
+from ar.redaction import MARK, redact
+
+MAX_FILE_BYTES = 1_000_000
+MAX_EDITS = 200
+_NEVER = (".dvc", ".git")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A proposal that passed every check.
+
+    Args:
+        tree: the baseline's tree with the change in it, at the baseline's own seed.
+        candidate: identity of that tree.
+    """
+
+    proposal: Proposal
+    baseline: str
+    tree: str
+    candidate: str
+
+
+def prepare(repo: Repo, program: Program, proposal: Proposal, history: History) -> Change:
+    """Check a proposal against the scope and apply it to the head.
+
+    Raises:
+        BadProposal: with everything that the proposer needs to do better.
+    """
+    if not proposal.title.strip() or "\n" in proposal.title:
+        raise BadProposal("the title must be one line", f"at most {TITLE_LIMIT} characters")
+    base = history.head
+    if proposal.tree:
+        _check_tree(repo, program, history.head, proposal.tree)
+        base = proposal.tree
+    contents = _edited(repo, program, proposal, base)
+    for file, values in _by_file(program, proposal.params).items():
+        old = contents.get(file, repo.read(base, file))
+        if old is None:
+            raise BadProposal(f"there is no {file} at the baseline", "set parameters of files that exist")
+        contents[file] = params.update(old, file, _checked(old, file, values))
+    if not contents and base in (history.head, repo.tree(history.head)):
+        raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
+    tree = repo.write_tree(base, contents)
+    _refuse_secrets(repo, history.head, tree)
+    candidate = candidate_of(repo, program, proposal, tree, history)
+    _refuse_repeats(candidate, history)
+    return Change(proposal=proposal, baseline=history.head, tree=tree, candidate=candidate)
+
+
+def seeded_tree(repo: Repo, program: Program, tree: str, seed: int | None) -> str:
+    """The tree to run for one seed: seed set, and the stages an experiment may influence taken out of
+    `dvc.lock`, so that they run whatever DVC remembers. A replicate without a seed key runs just as well.
+    """
+    changes: dict[str, bytes | None] = {}
+    if program.seed is not None and seed is not None:
+        content = repo.read(tree, program.seed.file)
+        if content is not None and flat(content, program.seed.file).get(program.seed.key) != seed:
+            changes[program.seed.file] = params.update(content, program.seed.file, {program.seed.key: seed})
+    lock = repo.read(tree, LOCK_FILE)
+    if lock is not None:
+        changes[LOCK_FILE] = _unlocked(lock, program)
+    return repo.write_tree(tree, changes) if changes else tree
+
+
+def _unlocked(lock: bytes, program: Program) -> bytes:
+    """`dvc.lock` without the stages that an experiment may influence."""
+    data = parse(lock, LOCK_FILE)
+    stages: dict[str, Any] = data.get("stages") or {}
+    touched = influenced_stages(stages, program)
+    data["stages"] = {name: stage for name, stage in stages.items() if name not in touched}
+    return yaml.safe_dump(data, sort_keys=False).encode()
+
+
+def influenced_stages(stages: Mapping[str, Any], program: Program) -> set[str]:
+    """Names of the stages of a `dvc.lock` that an experiment may influence: they measure, depend on the scope
+    or the seed, or follow from those."""
+    touched: set[str] = set()
+    written = {metric.file for metric in program.metrics}
+    while True:
+        more = {
+            name
+            for name, stage in stages.items()
+            if name not in touched and (_influenced(stage, program) or _uses(stage, written, touched, stages))
+        }
+        if not more:
+            return touched
+        touched |= more
+
+
+def _influenced(stage: Mapping[str, Any], program: Program) -> bool:
+    keys = [*program.scope.params, *([program.seed] if program.seed else [])]
+    for file, values in (stage.get("params") or {}).items():
+        names = flatten(values or {}) | dict(values or {})
+        if any(
+            ParamKey(file, name).is_under(key) or key.is_under(ParamKey(file, name))
+            for name in names
+            for key in keys
+        ):
+            return True
+    paths = [dep.get("path", "") for dep in stage.get("deps") or []]
+    return any(in_scope(path, program) or in_scope(f"{path}/x", program) for path in paths)
+
+
+def _uses(stage: Mapping[str, Any], written: set[str], touched: set[str], stages: Mapping[str, Any]) -> bool:
+    outs = {out.get("path") for out in stage.get("outs") or []}
+    if outs & written:
+        return True
+    upstream = {out.get("path") for name in touched for out in stages[name].get("outs") or []}
+    return any(dep.get("path") in upstream for dep in stage.get("deps") or [])
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+
+def in_scope(path: str, program: Program) -> bool:
+    return any(_matches(path, pattern) for pattern in program.scope.files)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Glob match where `**` crosses folders and `*` does not."""
+    parts = []
+    for piece in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern):
+        if piece == "**/":
+            parts.append("(?:.*/)?")
+        elif piece == "**":
+            parts.append(".*")
+        elif piece == "*":
+            parts.append("[^/]*")
+        elif piece == "?":
+            parts.append("[^/]")
+        elif piece.startswith("["):
+            parts.append(fnmatch.translate(piece)[4:-3])
+        else:
+            parts.append(re.escape(piece))
+    return re.fullmatch("".join(parts), path) is not None
+
+
+def may_edit(path: str, program: Program) -> bool:
+    """Whether a proposal may edit this file: it lies in the scope and is no part of the fixed frame."""
+    fixed = path.split("/")[0] in _NEVER or path in (PIPELINE_FILE, LOCK_FILE, PROGRAM_FILE)
+    return in_scope(path, program) and not fixed
+
+
+def _check_tree(repo: Repo, program: Program, head: str, tree: str) -> None:
+    """Hold every file that differs from the head to what an edit of it would be held to."""
+    changed = repo.changed(head, tree)
+    if len(changed) > MAX_EDITS:
+        raise BadProposal(f"{len(changed)} changed files are too many", f"at most {MAX_EDITS}")
+    plan = read_layout(repo, head)
+    before = repo.files(head)
+    files: dict[str, str] = {}
+    for path, entry in changed.items():
+        if path not in program.param_files or in_scope(path, program):
+            checked_path(path, program)
+        if is_output(path, plan):
+            raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
+        if any(found is not None and not found.is_file for found in (entry, before.get(path))):
+            raise BadProposal(f"{path} is a link or a submodule", "change regular files only")
+        if entry is not None:
+            files[path] = entry.blob
+    for path, size in zip(files, repo.sizes(list(files.values())), strict=True):
+        if size > MAX_FILE_BYTES:
+            raise BadProposal(f"{path} grows beyond {MAX_FILE_BYTES} bytes", "make a smaller change")
+    for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
+        if path.endswith(".py"):
+            _check_text(path, _text(path, content or b""))
+    for path in changed:
+        if path in program.param_files:
+            _check_values(program, path, repo.read(head, path), repo.read(tree, path))
+
+
+def _refuse_secrets(repo: Repo, head: str, tree: str) -> None:
+    """What is in a tree is in a ref for ever: no proposal may bring a key there."""
+    paths = [path for path, entry in repo.changed(head, tree).items() if entry is not None]
+    before = repo.read_many([(head, path) for path in paths])
+    after = repo.read_many([(tree, path) for path in paths])
+    for path, old, new in zip(paths, before, after, strict=True):
+        found = [redact((text or b"").decode(errors="replace")).count(MARK) for text in (old, new)]
+        if found[1] > found[0]:
+            raise BadProposal(f"{path} would hold a secret, such as a key", "read it from the environment")
+
+
+def _check_values(program: Program, path: str, old: bytes | None, new: bytes | None) -> None:
+    """Hold a rewritten parameters file to what setting its keys would be held to; keys may come and go."""
+    if old is None or new is None:
+        raise BadProposal(f"{path} may be neither added nor deleted", "set parameters in files that exist")
+    before, after = flat(old, path), flat(new, path)
+    differ = [
+        key for key in [*before, *after] if (key in before, before.get(key)) != (key in after, after.get(key))
+    ]
+    _by_file(program, {str(ParamKey(path, key)): after.get(key) for key in differ})
+    _checked(old, path, {key: after[key] for key in differ if key in before and key in after})
+
+
+def _text(path: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise BadProposal(f"{path} is not UTF-8 text", "edit text files only") from None
+
+
+def _edited(repo: Repo, program: Program, proposal: Proposal, baseline: str) -> dict[str, bytes | None]:
+    if not proposal.edits:
+        return {}
+    if len(proposal.edits) > MAX_EDITS:
+        raise BadProposal(f"{len(proposal.edits)} edits are too many", f"at most {MAX_EDITS}")
+    files = repo.files(baseline)
+    plan = read_layout(repo, baseline)
+    texts: dict[str, str] = {}
+    for edit in proposal.edits:
+        path = checked_path(edit.path, program)
+        if is_output(path, plan):
+            raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
+        entry = files.get(path)
+        if entry is not None and not entry.is_file:
+            raise BadProposal(f"{path} is a link or a submodule", "edit regular files only")
+        if path not in texts:
+            content = repo.read(baseline, path) if entry else None
+            texts[path] = _text(path, content or b"")
+        texts[path] = _replaced(edit, texts[path], exists=entry is not None or bool(texts[path]))
+    for path, text in texts.items():
+        _check_text(path, text)
+    return {path: text.encode() for path, text in texts.items()}
+
+
+def checked_path(path: str, program: Program) -> str:
+    """The path in its plain form, if a proposal may edit it.
+
+    Raises:
+        BadProposal: it may not.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or any(ord(char) < 32 for char in path):
+        raise BadProposal(
+            f"{path!r} is no path inside the project", "use paths relative to the project's root"
+        )
+    clean = str(pure)
+    if not may_edit(clean, program):
+        allowed = ", ".join(program.scope.files) or "no file at all"
+        raise BadProposal(f"{clean} lies outside the scope", f"what may change is: {allowed}")
+    return clean
+
+
+def _replaced(edit: Edit, text: str, exists: bool) -> str:
+    if not edit.old:
+        if exists:
+            raise BadProposal(f"{edit.path} exists already", "give the old text to replace")
+        return edit.new
+    count = text.count(edit.old)
+    if count != 1:
+        found = "is not" if count == 0 else f"is {count} times"
+        raise BadProposal(
+            f"the old text {found} in {edit.path}: {edit.old[:80]!r}",
+            "quote it exactly, with enough lines around it",
+        )
+    return text.replace(edit.old, edit.new)
+
+
+def _check_text(path: str, text: str) -> None:
+    if len(text.encode()) > MAX_FILE_BYTES:
+        raise BadProposal(f"{path} grows beyond {MAX_FILE_BYTES} bytes", "make a smaller change")
+    if path.endswith(".py"):
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            raise BadProposal(f"{path} does not compile: line {line}: {error}", "mend the edit") from None
+
+
+# -- parameters -------------------------------------------------------------------------------------------
+
+
+def _by_file(program: Program, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    files: dict[str, dict[str, Any]] = {}
+    for text, value in values.items():
+        key = ParamKey.parse(text)
+        if program.seed == key:
+            raise BadProposal(f"{key} is the seed", "replicates vary it; set something else")
+        if not program.scope.allows_param(key):
+            allowed = ", ".join(str(scope) for scope in program.scope.params) or "no parameter at all"
+            raise BadProposal(f"{key} lies outside scope.params", f"what may be set is: {allowed}")
+        files.setdefault(key.file, {})[key.key] = value
+    return files
+
+
+def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the type that the file has now; an int may stand for a float."""
+    known = flat(content, file)
+    for key, value in values.items():
+        if key not in known:
+            raise BadProposal(f"{file} has no key '{key}'", nearest(key, known))
+        old = known[key]
+        numbers = isinstance(old, float) and isinstance(value, int | float) and not isinstance(value, bool)
+        whole = type(old) is int and isinstance(value, float) and value.is_integer()
+        if old is not None and not numbers and not whole and type(value) is not type(old):
+            raise BadProposal(
+                f"{key} is {type(old).__name__} in {file}, not {type(value).__name__}", f"now it is {old!r}"
+            )
+    return {key: int(value) if type(known[key]) is int else value for key, value in values.items()}
+
+
+def candidate_of(repo: Repo, program: Program, proposal: Proposal, tree: str, history: History) -> str:
+    """A change's identity: its tree's.
+
+    What joins or takes out promoted changes may come to a tree that was measured against another baseline. A
+    verdict holds for one baseline only, so there the identity is one of both.
+    """
+    plain = identity(repo, tree, program)
+    known = next((item for item in history.attempts if item.candidate == plain), None)
+    joined = proposal.stack or proposal.reverts
+    if not joined or plain == history.incumbent or known is None or known.baseline == history.head:
+        return plain
+    return hashlib.sha256(f"{plain} on {history.head}".encode()).hexdigest()[:16]
+
+
+def _refuse_repeats(candidate: str, history: History) -> None:
+    if candidate == history.incumbent:
+        raise BadProposal(
+            "the proposal leaves the baseline as it is", "change something that matters to the run"
+        )
+    for attempt in history.attempts:
+        if attempt.candidate == candidate:
+            raise BadProposal(
+                f"{attempt.name} tried exactly this ({attempt.outcome})", "propose something else"
+            )

@@ -1,0 +1,1 @@
+"""Objects, refs, notes and the checkout of one project's git repository."""

@@ -1,0 +1,173 @@
+"""The user's checkout, brought forward to a merge of ours, or left exactly as it is.
+
+The one place that writes to the working tree and index. What git does to them is many steps; a ref of this
+working tree, `refs/worktree/ar/promoting`, names the merge from before the first to after the last, so that
+after a kill `mend` can tell what was meant. It never overwrites a file that somebody changed since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from ar.errors import BadState, CannotPromote, Conflict
+from ar.git import refs
+from ar.git.repo import ZERO, Repo
+
+BUSY = "ar is at work in this repository (process {pid})"
+
+
+def forward(repo: Repo, branch: str | None, new: str, old: str, tag: str | None = None) -> None:
+    """Move the checked-out branch and its checkout from `old` to `new`, a descendant.
+
+    Unrelated uncommitted changes stay; where they overlap, nothing at all changes. The caller says `done`
+    once everything that belongs to the move is in place.
+
+    Args:
+        tag: ref that is to name `new`, too; it is there from the start, and goes with a move that is undone.
+
+    Raises:
+        CannotPromote: uncommitted changes are in the way.
+        Conflict: the branch has moved.
+    """
+    if repo.branch() != branch or repo.head() != old:
+        raise Conflict("the branch moved while it was being promoted to", "run: ar promote again")
+    blocked = _in_the_way(repo, old, new)
+    if blocked:
+        raise _blocked(", ".join(blocked[:5]) + (" and more" if len(blocked) > 5 else ""))
+    marks = [(tag, new, ZERO)] if tag else []
+    repo.update_refs((refs.PROMOTING, new, None), *marks)
+    try:
+        repo.run("merge", "--ff-only", "--no-autostash", "--quiet", new)
+    except BadState as error:
+        _undone(repo, new)
+        raise _blocked(error.message) from None
+
+
+def done(repo: Repo) -> None:
+    """The move is complete."""
+    repo.update_refs((refs.PROMOTING, ZERO, None))
+
+
+def _undone(repo: Repo, new: str) -> None:
+    """Nothing names a merge that the branch did not take."""
+    tags = repo.run("for-each-ref", "--points-at", new, "--format=%(refname)", "refs/tags").split()
+    repo.update_refs((refs.PROMOTING, ZERO, None), *((tag, ZERO, new) for tag in tags))
+
+
+def mend(repo: Repo) -> str | None:
+    """Put right a move that a kill cut off: undone if the branch had not moved yet, else complete but for
+    what the caller adds. What it did, in words; None where nothing was cut off, or somebody is at it.
+
+    Raises:
+        BadState: another git process holds the index.
+    """
+    new = repo.resolve(refs.PROMOTING)
+    if new is None:
+        return None
+    old = repo.commit(new).parents[0]
+    if repo.head() != old:
+        if not repo.is_ancestor(new, repo.head()):
+            return f"the promotion {new[:9]} was cut off, and the branch went another way; it is forgotten"
+        return f"the promotion {new[:9]} was cut off after the branch had moved; it is complete now"
+    _clear_stale_lock(repo)
+    left = _roll_back(repo, old, new)
+    _undone(repo, new)
+    words = f"the promotion {new[:9]} was cut off before the branch moved; it is undone"
+    return f"{words}, save {', '.join(left)}, changed since" if left else words
+
+
+def _blocked(what: str) -> CannotPromote:
+    return CannotPromote(
+        f"your uncommitted changes are in the way: {what}", "commit or stash them, then run: ar promote"
+    )
+
+
+def _changed(repo: Repo, old: str, new: str) -> list[str]:
+    """Paths, from the top of the working tree, that differ between two commits."""
+    return repo.run("diff", "--name-only", "--no-renames", "-z", old, new).rstrip("\0").split("\0")
+
+
+def _in_the_way(repo: Repo, old: str, new: str) -> list[str]:
+    """Paths that differ between two commits and hold something uncommitted."""
+    env = {"GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignored=matching")
+    text = repo.run("status", *options, "--", *_changed(repo, old, new), env=env)
+    return [entry[3:] for entry in text.split("\0") if entry]
+
+
+def _roll_back(repo: Repo, old: str, new: str) -> list[str]:
+    """Files and index entries that a cut-off move wrote, set back. Returns the paths left alone."""
+    entries = {}
+    for line in filter(None, repo.run("ls-files", "-s", "-z").split("\0")):
+        meta, path = line.split("\t", 1)
+        entries[path] = meta.split()[1]
+    before, after = (_blobs(repo, rev) for rev in (old, new))
+    left: list[str] = []
+    index: list[str] = []
+    write: list[str] = []
+    remove: list[str] = []
+    for path in _changed(repo, old, new):
+        mode, blob = before.get(path, ("0", ZERO))
+        wanted = after.get(path, ("0", ZERO))[1]
+        found = _on_disk(repo, path)
+        if found not in (blob, wanted) and not _is_part(repo, path, wanted):
+            left.append(path)
+            continue
+        if entries.get(path, ZERO) == wanted:
+            index.append(f"{mode} {blob}\t{path}\0")
+        if found != blob:
+            (write if blob != ZERO else remove).append(path)
+    if index:
+        repo.run("update-index", "-z", "--index-info", stdin="".join(index).encode())
+    if write:
+        paths = "".join(f"{path}\0" for path in write).encode()
+        repo.run("checkout-index", "-f", "-z", "--stdin", stdin=paths)
+    for path in remove:
+        (repo.top / path).unlink(missing_ok=True)
+    return left
+
+
+def _blobs(repo: Repo, rev: str) -> dict[str, tuple[str, str]]:
+    """Path from the top to mode and blob."""
+    found = {}
+    for line in filter(None, repo.run("ls-tree", "-r", "-z", "--full-tree", rev).split("\0")):
+        meta, path = line.split("\t", 1)
+        mode, _, blob = meta.split()
+        found[path] = (mode, blob)
+    return found
+
+
+def _on_disk(repo: Repo, path: str) -> str:
+    """The blob that a file would be committed as; ZERO where there is none."""
+    file = repo.top / path
+    if file.is_symlink():
+        return repo.run("hash-object", "--stdin", stdin=str(file.readlink()).encode())
+    return repo.run("hash-object", "--", path) if file.is_file() else ZERO
+
+
+def _is_part(repo: Repo, path: str, blob: str) -> bool:
+    """Whether a file is missing, or the first part of a blob: what a kill amid writing leaves."""
+    file = repo.top / path
+    if not file.exists() and not file.is_symlink():
+        return True
+    content = repo.read_many([(blob, "")])[0]
+    return content is not None and file.is_file() and content.startswith(file.read_bytes())
+
+
+def _clear_stale_lock(repo: Repo) -> None:
+    """Remove the index's lock file that a killed git left behind.
+
+    Raises:
+        BadState: a living git process may hold it.
+    """
+    import psutil
+
+    lock = repo.top / repo.run("rev-parse", "--git-path", "index.lock")
+    if not lock.exists():
+        return
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.name() == "git" and Path(process.cwd()).is_relative_to(repo.top):
+                raise BadState(f"git is at work here (process {process.pid})", "run the command again later")
+    lock.unlink(missing_ok=True)

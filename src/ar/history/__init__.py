@@ -1,0 +1,1 @@
+"""What happened: experiments and attempts, read from git and shared through it."""

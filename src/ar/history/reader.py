@@ -1,0 +1,416 @@
+"""Refs and notes to `History`: everything the repository knows, read straight from git.
+
+DVC's own reader takes tens of milliseconds per experiment; this takes a few git processes for thousands.
+A test holds the two to the same table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from statistics import fmean
+
+from ar.errors import BadParams, NotFound, nearest
+from ar.git import refs
+from ar.git.repo import Commit, Repo
+from ar.history.messages import BASELINE_AGENT, Message
+from ar.history.records import (
+    DOES_NOT_STACK,
+    TAMPERED,
+    Attempt,
+    Decision,
+    Experiment,
+    History,
+    Note,
+    Status,
+    Verdict,
+)
+from ar.local import claims
+from ar.project.identity import identity
+from ar.project.pipeline_file import LOCK_FILE, Layout, read_layout
+from ar.project.program import FILE as PROGRAM_FILE
+from ar.project.program import ParamKey, Program
+from ar.project.values import Scalar, flat, number, parse
+from ar.text import signed
+
+_Mark = tuple[str, Status | None, Mapping[str, object] | None]  # commit, status of one that waits, note
+
+
+class Known:
+    """What was read before: what a commit holds never changes, and most notes are as they were."""
+
+    def __init__(self) -> None:
+        self.files: tuple[object, ...] = ()
+        self.experiments: dict[str, tuple[_Mark, Experiment]] = {}
+        self.incumbent = "", ""
+        self.history: History | None = None
+        self.order: list[Experiment] = []
+
+
+def read(repo: Repo, program: Program, known: Known | None = None) -> History:
+    """The whole history, oldest first.
+
+    Args:
+        known: from the last time, so that only what is new since then is read.
+    """
+    known = known or Known()
+    head = repo.head()
+    if known.incumbent[0] != head:
+        known.incumbent = head, identity(repo, head, program)
+    plan = read_layout(repo, head)
+    experiments = _experiments(repo, program, plan, known)
+    old = known.history
+    if old and old.head == head and all(a is b for a, b in zip_longest(experiments, known.order)):
+        return old
+    merged = repo.merged_parents(head)
+    scales: dict[str, list[Experiment]] = {"": []}
+    for experiment in sorted(experiments, key=lambda item: (item.created, item.name)):
+        scales.setdefault(experiment.rung, []).append(experiment)
+    # Every scale has its own noise, and its runs never count at another.
+    sigmas = {rung: _noise(runs, program) for rung, runs in scales.items()}
+    groups: dict[tuple[str, str], list[Experiment]] = {}
+    for experiment in (run for runs in scales.values() for run in runs):
+        groups.setdefault((experiment.rung, experiment.candidate or experiment.rev), []).append(experiment)
+    attempts = _with_fates(
+        [_attempt(runs, program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
+    )
+    attempts.sort(key=lambda attempt: (attempt.created, attempt.name))
+    history = History(
+        head=head,
+        incumbent=known.incumbent[1],
+        attempts=tuple(attempt for attempt in attempts if not attempt.rung),
+        climbs=tuple(attempt for attempt in attempts if attempt.rung),
+        sigma=sigmas[""],
+    )
+    known.history, known.order = history, experiments
+    return history
+
+
+def find(history: History, name: str) -> tuple[Attempt, Experiment]:
+    """The experiment of that name (or unambiguous beginning of it, or revision), and its attempt.
+
+    Raises:
+        NotFound: none, or several.
+    """
+    known = (*history.attempts, *history.climbs)
+    pairs = [(attempt, item) for attempt in known for item in attempt.experiments]
+    exact = [pair for pair in pairs if pair[1].name == name]
+    near = exact or [
+        pair
+        for pair in pairs
+        if pair[1].name.startswith(name) or (len(name) >= 6 and pair[1].rev.startswith(name))
+    ]
+    if not near:
+        raise NotFound(
+            f"no experiment is called '{name}'",
+            nearest(name, [item.name for _, item in pairs]) + " See: ar show",
+        )
+    if len({(attempt.candidate, attempt.rung) for attempt, _ in near}) > 1:
+        raise NotFound(
+            f"'{name}' could be any of {', '.join(item.name for _, item in near[:5])}", "give the whole name"
+        )
+    return near[0]
+
+
+def base_of(history: History, attempt: Attempt) -> Attempt:
+    """The attempt at the base scale that a larger scale's belongs to; itself, where it is one.
+
+    Raises:
+        NotFound: it is not in this repository.
+    """
+    if not attempt.rung:
+        return attempt
+    found = next((item for item in history.attempts if item.candidate == attempt.candidate), None)
+    if found is None:
+        raise NotFound(f"{attempt.name} has no run at the base scale here", "see: ar show")
+    return found
+
+
+def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dict[str, Scalar]]:
+    """Flat `file:key` values of parameters or metrics files at many revisions.
+
+    A file that is missing or broken at a revision contributes nothing: old experiments must stay readable.
+    """
+    names = list(dict.fromkeys(files))
+    contents = repo.read_many([(rev, name) for rev in revs for name in names])
+    values = []
+    for index in range(len(revs)):
+        found: dict[str, Scalar] = {}
+        for place, name in enumerate(names):
+            content = contents[index * len(names) + place]
+            if content is not None:
+                with contextlib.suppress(BadParams):
+                    found.update({f"{name}:{key}": value for key, value in flat(content, name).items()})
+        values.append(found)
+    return values
+
+
+def baseline_params(repo: Repo, program: Program) -> dict[str, Scalar]:
+    """Parameters at the head, flat. Unlike old experiments', they must parse.
+
+    Raises:
+        BadParams: a parameters file is broken, or lacks a key that `program.md` names.
+    """
+    head = repo.head()
+    files = sorted(program.param_files)
+    values: dict[str, Scalar] = {}
+    for name, content in zip(files, repo.read_many([(head, name) for name in files]), strict=True):
+        if content is not None:
+            values.update({f"{name}:{key}": value for key, value in flat(content, name).items()})
+    named: list[ParamKey] = [*program.search, *([program.seed] if program.seed else [])]
+    for key in named:
+        if key.flat not in values:
+            keys = [name.partition(":")[2] for name in values if name.startswith(f"{key.file}:")]
+            raise BadParams(
+                f"{PROGRAM_FILE} names {key}, which {key.file} does not hold at HEAD", nearest(key.key, keys)
+            )
+    return values
+
+
+# -- experiments ------------------------------------------------------------------------------------------
+
+
+def _experiments(repo: Repo, program: Program, plan: Layout, known: Known) -> list[Experiment]:
+    metric_files = (*plan.metrics, *(metric.file for metric in program.metrics))
+    param_files = (*plan.params, *program.param_files)
+    old = known.experiments if known.files == (metric_files, param_files) else {}
+    notes = repo.notes()
+    places = _places(repo)
+    marks = {name: (rev, status, notes.get(rev)) for name, (status, rev, _) in places.items()}
+    fresh = [name for name, mark in marks.items() if name not in old or old[name][0] != mark]
+    revs = [places[name][1] for name in fresh]
+    measured = metric_values(repo, revs, metric_files)
+    set_to = read_values(repo, revs, param_files)
+    found = {name: old[name] for name in marks if name in old}
+    for name, metrics, values in zip(fresh, measured, set_to, strict=True):
+        commit, baseline = repo.commit(places[name][1]), places[name][2]
+        if baseline or commit.parents:
+            made = _experiment(commit, name, baseline or commit.parents[0], marks[name], metrics, values)
+            found[name] = marks[name], made
+    if fresh or found.keys() != old.keys():
+        # A result whose metrics DVC keeps elsewhere may be fetched yet.
+        known.experiments = {name: it for name, it in found.items() if it[1].metrics or it[0][1]}
+        known.files = metric_files, param_files
+    return [found[name][1] for name in places if name in found]
+
+
+def _places(repo: Repo) -> dict[str, tuple[Status | None, str, str]]:
+    """Name to status (None: it ended), commit and, where the ref says it, baseline of every experiment."""
+    found: dict[str, tuple[Status | None, str, str]] = {}
+    # Refs come in the order in which experiments move on: one that does so meanwhile is seen twice, not
+    # never.
+    for ref, rev in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS).items():
+        name = refs.name_of(ref)
+        if ref.startswith(f"{refs.QUEUE}/"):
+            found[name] = Status.QUEUED, rev, ""
+        elif ref.startswith(f"{refs.RUNNING}/"):
+            found[name] = Status.QUEUED if claims.is_waiting(repo, name) else Status.RUNNING, rev, ""
+        elif experiment := refs.ExperimentRef.parse(ref):
+            found[name] = None, rev, experiment.baseline
+    return found
+
+
+def _experiment(
+    commit: Commit,
+    name: str,
+    baseline: str,
+    mark: _Mark,
+    metrics: dict[str, Scalar],
+    values: dict[str, Scalar],
+) -> Experiment:
+    _, status, raw = mark
+    message, note = Message.parse(commit.message), _note(raw)
+    crashed = any(key.endswith(":crashed") for key in metrics)
+    end = note.status if note else Status.CRASHED if crashed else Status.SUCCEEDED
+    return Experiment(
+        name=name,
+        rev=commit.rev,
+        baseline=baseline,
+        title=message.title,
+        status=status or end,
+        hypothesis=message.body,
+        agent=message.agent or "dvc",
+        candidate=message.candidate,
+        seed=message.seed,
+        parent=message.parent,
+        rung=message.rung,
+        expected=message.expected,
+        simplification=message.simplification,
+        audit=message.audit,
+        stack=message.stack,
+        reverts=message.reverts,
+        created=commit.time,
+        metrics={} if status else metrics,  # the tree of a waiting one still holds the baseline's
+        params=values,
+        note=note,
+    )
+
+
+def _note(data: Mapping[str, object] | None) -> Note | None:
+    if not data:
+        return None
+    try:
+        return Note.from_json(data)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None  # written by something else: the run still counts by its metrics
+
+
+def metric_values(repo: Repo, revs: Sequence[str], files: Sequence[str]) -> list[dict[str, Scalar]]:
+    """Metrics from the commits; from DVC's cache where a commit keeps none of the files itself."""
+    values = read_values(repo, revs, files)
+    empty = [index for index, found in enumerate(values) if not found]
+    locks = repo.read_many([(revs[index], LOCK_FILE) for index in empty])
+    for index, lock in zip(empty, locks, strict=True):
+        committed = repo.read_many([(revs[index], file) for file in files])
+        if lock and all(content is None for content in committed):
+            values[index] = _from_cache(repo, lock, set(files))
+    return values
+
+
+def _from_cache(repo: Repo, lock: bytes, files: set[str]) -> dict[str, Scalar]:
+    found: dict[str, Scalar] = {}
+    with contextlib.suppress(BadParams, AttributeError, TypeError):
+        for stage in (parse(lock, LOCK_FILE).get("stages") or {}).values():
+            for out in stage.get("outs") or []:
+                path = cache_path(repo.root, str(out.get("md5"))) if out.get("path") in files else None
+                if path is not None and path.is_file():
+                    values = flat(path.read_bytes(), out["path"])
+                    found.update({f"{out['path']}:{key}": value for key, value in values.items()})
+    return found
+
+
+def read_output(repo: Repo, rev: str, path: str) -> bytes | None:
+    """An output of a run, from its commit or from DVC's cache; None where neither has it."""
+    content = repo.read(rev, path)
+    if content is None:
+        with contextlib.suppress(BadParams, AttributeError, TypeError, OSError):
+            lock = parse(repo.read(rev, LOCK_FILE) or b"", LOCK_FILE)
+            outs = [out for stage in (lock.get("stages") or {}).values() for out in stage.get("outs") or []]
+            md5 = next((str(out.get("md5")) for out in outs if out.get("path") == path), "")
+            cached = cache_path(repo.root, md5)
+            return cached.read_bytes() if cached is not None else None
+    return content
+
+
+def cache_path(root: Path, md5: str) -> Path | None:
+    """Where DVC's local cache keeps a file; None for what is not a plain hash."""
+    if len(md5) != 32 or not all(digit in "0123456789abcdef" for digit in md5):
+        return None
+    return root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+
+# -- attempts ---------------------------------------------------------------------------------------------
+
+
+def objective(experiment: Experiment, program: Program) -> float | None:
+    """The measured objective, in its own direction; None unless the run ended well and has it."""
+    if experiment.status is not Status.SUCCEEDED:
+        return None
+    return number(experiment.metrics.get(str(program.objective)))
+
+
+def effect(attempt: Attempt, program: Program) -> str:
+    """The verdict's effect with its error, in the metric's own direction; empty without one."""
+    verdict = attempt.verdict
+    if verdict is None or verdict.effect is None:
+        return ""
+    return signed(program.objective.orient(verdict.effect), verdict.standard_error)
+
+
+def _noise(experiments: Iterable[Experiment], program: Program) -> float | None:
+    groups: dict[str, list[float]] = {}
+    experiments = list(experiments)
+    tampered = {
+        run.candidate
+        for run in experiments
+        if run.note and run.note.verdict and run.note.verdict.label == TAMPERED
+    }
+    for experiment in experiments:
+        value = objective(experiment, program)
+        if value is not None and experiment.candidate and experiment.candidate not in tampered:
+            groups.setdefault(experiment.candidate, []).append(value)
+    squares, df = 0.0, 0
+    for values in groups.values():
+        mean = fmean(values)
+        squares += sum((value - mean) ** 2 for value in values)
+        df += len(values) - 1
+    return math.sqrt(squares / df) if df else None
+
+
+def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: float | None) -> Attempt:
+    own = [run for run in runs if run.agent != BASELINE_AGENT]
+    first = (own or runs)[0]
+    verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
+    values = [value for run in runs if (value := objective(run, program)) is not None]
+    if verdict and verdict.label == TAMPERED:
+        values = []
+    guards = {}
+    for guard in program.guards:
+        measured = [number(run.metrics.get(str(guard))) for run in runs if run.status is Status.SUCCEEDED]
+        known = [value for value in measured if value is not None]
+        if known:
+            guards[str(guard)] = fmean(known)
+    return Attempt(
+        name=first.name,
+        title=first.title,
+        agent=first.agent,
+        baseline=first.baseline,
+        candidate=first.candidate or first.rev,
+        experiments=tuple(runs),
+        value=fmean(values) if values else None,
+        standard_error=sigma / math.sqrt(len(values)) if values and sigma is not None else None,
+        guards=guards,
+        outcome=_outcome(own, runs, verdict, merged),
+        verdict=verdict,
+        created=first.created,
+        rung=first.rung,
+    )
+
+
+def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
+    """The attempts, with what became of winners that are in the branch otherwise than as they were."""
+    reverted = {run.reverts for item in attempts if item.outcome == "promoted" for run in item.experiments}
+    won = [item for item in attempts if item.outcome in ("winner", "promoted")]
+    stacked = {name for item in won for name in item.stack}
+    return [
+        replace(item, outcome="stacked")
+        if item.outcome == "winner" and item.name in stacked
+        else replace(item, outcome="lapsed")
+        if item.outcome == "winner" and item.verdict and item.verdict.label == DOES_NOT_STACK
+        else replace(item, outcome="reverted")
+        if item.outcome == "promoted" and item.name in reverted
+        else item
+        for item in attempts
+    ]
+
+
+def _outcome(own: list[Experiment], runs: list[Experiment], verdict: Verdict | None, merged: set[str]) -> str:
+    if any(run.rev in merged for run in runs):
+        return "promoted"
+    if not own:
+        return "baseline"
+    if verdict and verdict.label == TAMPERED:
+        return TAMPERED
+    decision = verdict.decision if verdict else None
+    ends = [run.status for run in own]
+    for status in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED):
+        if status in ends and decision is not Decision.PROMOTE:
+            return str(status)
+    if decision is Decision.PROMOTE:
+        return "winner"
+    if decision is Decision.DISCARD:
+        return "discarded"
+    for status in (Status.RUNNING, Status.QUEUED):
+        if status in ends:
+            return str(status)
+    return "open"
+
+
+def with_verdict(attempt: Attempt) -> Experiment:
+    """The experiment whose note carries the attempt's verdict: the first of its own runs."""
+    own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
+    return (own or list(attempt.experiments))[0]

@@ -1,0 +1,1 @@
+"""What the project declares: its programme, pipeline, parameters and scope."""

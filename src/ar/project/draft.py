@@ -1,0 +1,280 @@
+"""`ar init`: a `program.md` from what the project declares."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from ar.errors import ArError, BadParams
+from ar.git.repo import Repo
+from ar.project.pipeline_file import PIPELINE_FILE, Layout, is_output, read_layout
+from ar.project.program import FILE, PARAMS_FILE
+from ar.project.values import Scalar, flat, number, parse
+
+# Words in a metric's name that say which way is better.
+_LESS = (
+    "loss",
+    "error",
+    "err",
+    "bpb",
+    "perplexity",
+    "ppl",
+    "rmse",
+    "mse",
+    "mae",
+    "cost",
+    "distance",
+    "wer",
+    "cer",
+)
+_MORE = (
+    "acc",
+    "accuracy",
+    "f1",
+    "auc",
+    "score",
+    "precision",
+    "recall",
+    "r2",
+    "map",
+    "bleu",
+    "rouge",
+    "reward",
+    "iou",
+    "dice",
+)
+_SPEND = ("seconds", "time", "latency", "memory", "duration")
+_VALIDATION = ("val", "valid", "validation", "dev", "eval")
+_SEEDS = ("seed", "random_seed", "random_state", "rng_seed")
+_CODE = (
+    ".py",
+    ".sh",
+    ".awk",
+    ".r",
+    ".jl",
+    ".js",
+    ".ts",
+    ".c",
+    ".cc",
+    ".cpp",
+    ".rs",
+    ".go",
+    ".java",
+    ".pl",
+    ".rb",
+    ".sql",
+    ".cu",
+)
+_SPAN = 4.0
+
+_PROSE = """\
+What we look for, what is known, what not to try: write it here, in plain words. Agents read it whole.
+"""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the project at HEAD shows."""
+
+    metrics: dict[str, float]
+    params: dict[str, Scalar]
+    files: list[str] = field(default_factory=list)
+
+
+def draft(repo: Repo) -> str:
+    """A programme for this project.
+
+    Raises:
+        ArError: it declares no stage, or no metric with a value that could be an objective.
+    """
+    head = repo.head()
+    plan = read_layout(repo, head)
+    if not plan.stages:
+        raise ArError(f"{PIPELINE_FILE} at HEAD declares no stage", "run: dvc stage add …, then git commit")
+    found = _Found(_metrics(repo, plan), _params(repo, head, plan), _code(repo, head, plan))
+    if not found.metrics:
+        if not plan.metrics:
+            raise ArError(
+                f"{PIPELINE_FILE} declares no metrics file",
+                "add one to a stage: dvc stage add -M metrics.json …",
+            )
+        raise ArError(
+            f"{', '.join(plan.metrics)} holds no number yet",
+            "run: dvc repro && git add -A && git commit, then: ar init",
+        )
+    return _text(found)
+
+
+def refuse_overwrite(repo: Repo, force: bool) -> None:
+    """Raises: ArError where `program.md` exists and may not be replaced."""
+    if (repo.root / FILE).exists() and not force:
+        raise ArError(f"{FILE} exists already", "edit it; or replace it: ar init --force")
+
+
+def write(repo: Repo, text: str) -> None:
+    path = repo.root / FILE
+    fresh = path.with_name(f".{FILE}.new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+def _metrics(repo: Repo, plan: Layout) -> dict[str, float]:
+    """Numbers of the metrics files: as committed, or as the last `dvc repro` left them."""
+    found: dict[str, float] = {}
+    for path in plan.metrics:
+        content = repo.read("HEAD", path)
+        with contextlib.suppress(OSError, BadParams):
+            values = flat((repo.root / path).read_bytes() if content is None else content, path)
+            found.update(
+                {
+                    f"{path}:{key}": size
+                    for key, value in values.items()
+                    if (size := number(value)) is not None
+                }
+            )
+    return found
+
+
+def _params(repo: Repo, head: str, plan: Layout) -> dict[str, Scalar]:
+    found: dict[str, Scalar] = {}
+    for path in dict.fromkeys([PARAMS_FILE, *plan.params]):
+        content = repo.read(head, path)
+        if content is not None:
+            prefix = "" if path == PARAMS_FILE else f"{path}:"
+            found.update({f"{prefix}{key}": value for key, value in flat(content, path).items()})
+    return found
+
+
+def _code(repo: Repo, head: str, plan: Layout) -> list[str]:
+    """Code files that stages depend on, as globs: a folder of them stands for what it holds."""
+    content = repo.read(head, PIPELINE_FILE)
+    stages = parse(content or b"", PIPELINE_FILE).get("stages") or {}
+    tracked = repo.files(head)
+    globs: dict[str, None] = {}
+    for stage in stages.values():
+        body = stage.get("do", stage) if isinstance(stage, dict) else {}
+        for dep in body.get("deps") or []:
+            path = str(next(iter(dep)) if isinstance(dep, dict) else dep).rstrip("/")
+            inside = [name for name in tracked if name.startswith(f"{path}/")]
+            if is_output(path, plan) or path.startswith(".dvc"):
+                continue
+            if path in tracked and PurePosixPath(path).suffix.lower() in _CODE:
+                globs[path] = None
+            elif any(PurePosixPath(name).suffix.lower() in _CODE for name in inside):
+                globs[f"{path}/**"] = None
+    return list(globs)
+
+
+def _words(name: str) -> list[str]:
+    key = name.rpartition(":")[2].lower()
+    return [word for word in key.replace(".", "_").replace("-", "_").split("_") if word]
+
+
+def _direction(name: str) -> str | None:
+    words = _words(name)
+    if any(word in _MORE for word in words):
+        return "maximize"
+    return "minimize" if any(word in _LESS or word in _SPEND for word in words) else None
+
+
+def _objective(metrics: dict[str, float]) -> str:
+    """The likeliest objective: a quality on validation data, then any quality, then whatever comes first."""
+
+    def rank(name: str) -> tuple[bool, bool, bool]:
+        words = _words(name)
+        spend = any(word in _SPEND for word in words)
+        return (
+            spend or "test" in words or "train" in words,
+            not any(w in _VALIDATION for w in words),
+            _direction(name) is None,
+        )
+
+    return min(metrics, key=rank)
+
+
+def _holdout(objective: str, metrics: dict[str, float]) -> str | None:
+    for word in _VALIDATION:
+        other = objective.replace(word, "test")
+        if other != objective and other in metrics:
+            return other
+    return None
+
+
+def _range(value: Scalar) -> dict[str, Any] | list[Any] | None:
+    """A span to search around a value; None where its scale cannot be told."""
+    if isinstance(value, bool):
+        return [False, True]
+    if isinstance(value, int) and value > 0:
+        return {"low": max(1, value // 2), "high": value * 2} if value > 1 else {"low": 1, "high": 4}
+    if isinstance(value, float) and value > 0 and math.isfinite(value):
+        return {"low": float(f"{value / _SPAN:.2g}"), "high": float(f"{value * _SPAN:.2g}"), "log": True}
+    if isinstance(value, float) and value < 0 and math.isfinite(value):
+        return {"low": float(f"{value * 2:.2g}"), "high": float(f"{value / 2:.2g}")}
+    return None
+
+
+def _text(found: _Found) -> str:
+    objective = _objective(found.metrics)
+    holdout = _holdout(objective, found.metrics)
+    guards = [
+        name for name in found.metrics if any(word in _SPEND for word in _words(name)) and name != objective
+    ]
+    seed = next((key for key in found.params if key.rpartition(".")[2].lower() in _SEEDS), None)
+    free = [key for key in found.params if key != seed]
+    data: dict[str, Any] = {
+        "objective": {"metric": objective, "direction": _direction(objective) or "minimize"},
+        "guards": [{"metric": name, "direction": "minimize"} for name in guards],
+    }
+    if holdout:
+        data["holdout"] = holdout
+    if seed:
+        data["seed"] = seed
+    data["scope"] = {
+        "files": found.files,
+        "params": list(dict.fromkeys(_group(key) for key in free if _group(key) != seed)),
+    }
+    data["search"] = {key: span for key in free if (span := _range(found.params[key])) is not None}
+    data["agent"] = {"kind": "optuna"}
+    data["budget"] = {"runs": 700, "timeout": "1h"}
+    lines = []
+    for key, value in data.items():
+        if value in ([], {}):
+            continue
+        comment = _COMMENTS.get(key, "")
+        if key == "search" or (key == "guards" and len(guards) > 0):
+            lines.append(f"{key}:{'  # ' + comment if comment else ''}")
+            items = value.items() if isinstance(value, dict) else [(None, item) for item in value]
+            lines += [f"  {name}: {_flow(item)}" if name else f"  - {_flow(item)}" for name, item in items]
+        elif key == "scope":
+            lines.append(f"scope:  # {comment}")
+            lines += [f"  {name}: {_flow(item)}" for name, item in value.items()]
+        else:
+            lines.append(f"{key}: {_flow(value)}{'  # ' + comment if comment else ''}")
+    return "---\n" + "\n".join(lines) + "\n---\n" + _PROSE
+
+
+_COMMENTS = {
+    "objective": "what to improve",
+    "guards": "a change must not be worse here, beyond noise",
+    "holdout": "looked at only when promoting, never shown to an agent",
+    "seed": "the key that re-seeds a run",
+    "scope": "what a proposal may change; everything else is refused",
+    "search": "ranges for the optuna agent",
+    "budget": "runs in all; time limit of one run",
+}
+
+
+def _group(key: str) -> str:
+    file, _, name = key.rpartition(":")
+    top = name.split(".")[0]
+    return f"{file}:{top}" if file else top
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

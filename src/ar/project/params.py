@@ -1,0 +1,75 @@
+"""Parameters files, written by key with the rest of the text kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from ar.errors import BadParams, nearest
+from ar.project.values import flatten, get, parse
+
+
+def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:
+    """The file with values set by dotted key; comments, order and layout stay.
+
+    Raises:
+        BadParams: a key does not exist in the file (a new one would be read by nobody), or the format
+            cannot be written.
+    """
+    if not values:
+        return content
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix == ".json":
+        data: Any = parse(content, path)
+        _set_all(data, path, values)
+        return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+    if suffix not in (".yaml", ".yml"):
+        raise BadParams(f"{path}: only YAML and JSON can be set", "keep such parameters in params.yaml")
+    wanted = parse(content, path)
+    _set_all(wanted, path, values)
+    text = content.decode()
+    for key in values:
+        text = _replaced(text, key, get(wanted, key))
+    with contextlib.suppress(BadParams):
+        if parse(text.encode(), path) == wanted:
+            return text.encode()
+    raise BadParams(f"{path}: {', '.join(values)} cannot be set without changing more", "is it an alias?")
+
+
+def _set_all(data: Any, path: str, values: Mapping[str, Any]) -> None:
+    known = flatten(data)
+    for key, value in values.items():
+        try:
+            old = get(data, key)
+        except (KeyError, IndexError, ValueError, TypeError):
+            raise BadParams(f"{path} has no key '{key}'", nearest(key, known)) from None
+        parent, _, last = key.rpartition(".")
+        node = get(data, parent) if parent else data
+        node[last if isinstance(node, Mapping) else int(last)] = _like(old, value)
+
+
+def _like(old: Any, value: Any) -> Any:
+    """Keep a float a float: `lr: 1.0` must not come back as `lr: 1`, which some readers take for an int."""
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def _replaced(text: str, key: str, value: Any) -> str:
+    """The YAML text with the value of one dotted key written over, and not a character more."""
+    node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    for part in key.split("."):
+        if isinstance(node, yaml.MappingNode):
+            node = next(item for name, item in node.value if name.value == part)
+        else:
+            node = node.value[int(part)]
+    start, end = node.start_mark.index, node.end_mark.index
+    new = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    space = " " if start == end and not text[start - 1].isspace() else ""  # an empty value has no place yet
+    return text[:start] + space + new.removesuffix("\n").removesuffix("\n...") + text[end:]

@@ -1,0 +1,1 @@
+"""From a queued experiment to its commit and note."""

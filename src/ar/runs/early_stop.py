@@ -1,0 +1,118 @@
+"""Keeps an eye on the curve of a run under way, and has the run ended once it is hopeless.
+
+The curve is the experiment's own writing: it is read as numbers, from a plain file inside the workspace, and
+of a bounded size.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ar.git.repo import Repo
+from ar.history import reader
+from ar.history.messages import BASELINE_AGENT, Message
+from ar.history.records import Status
+from ar.judge import early
+from ar.judge.early import Point
+from ar.project.program import EarlyStop, Program
+
+INTERVAL = 1.0  # seconds between two looks
+MOST_BYTES = 16_000_000
+
+
+class Lookout:
+    """A thread that looks at one run's curve, for the length of a `with` block.
+
+    Args:
+        root: the workspace, outside of which nothing is read.
+        incumbent: the incumbent's curve at the same seed; with none there is nothing to look at.
+        end: called once with the reason in words, when the run is hopeless.
+    """
+
+    def __init__(
+        self, root: Path, what: EarlyStop | None, incumbent: Sequence[Point], end: Callable[[str], object]
+    ) -> None:
+        self.root = root
+        self.what = what
+        self.incumbent = incumbent
+        self.end = end
+        self._began = time.time_ns()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        if self.what is not None and self.incumbent:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        assert self.what is not None
+        while not self._stopping.wait(INTERVAL):
+            found = early.hopeless(
+                points(read_inside(self.root, self.what.curve.file, self._began), self.what), self.incumbent
+            )
+            if found is not None:
+                self.end(words(self.what, found))
+                return
+
+
+def words(what: EarlyStop, share: float) -> str:
+    return (
+        f"hopeless: at {share:.0%} of the run its {what.curve.key} had not come to where the incumbent was "
+        f"at {early.LAG * share:.0%}, with the same seed"
+    )
+
+
+def points(content: bytes, what: EarlyStop) -> list[Point]:
+    return early.read(content.decode(errors="replace"), what.x, what.curve.key, what.curve.orient(1.0))
+
+
+def incumbents_curve(repo: Repo, program: Program, baseline: str, text: str) -> list[Point]:
+    """The curve that a run is held against; empty where there is none: the run is the incumbent's own, or at
+    another scale.
+
+    Args:
+        text: the run's commit message.
+    """
+    what, message = program.early_stop, Message.parse(text)
+    if what is None or message.agent == BASELINE_AGENT or message.rung:
+        return []
+    history = reader.read(repo, program)
+    if history.now is None or history.head != baseline:
+        return []
+    for run in history.now.experiments:
+        if run.seed == message.seed and run.status is Status.SUCCEEDED:
+            return points(reader.read_output(repo, run.rev, what.curve.file) or b"", what)
+    return []
+
+
+def read_inside(root: Path, file: str, since: int) -> bytes:
+    """A file written after `since` (ns); empty if it is missing, too large, or not plainly inside."""
+    path = root / file
+    try:
+        if not path.resolve().is_relative_to(root.resolve()):
+            return b""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            facts = os.fstat(descriptor)
+            # Before its stage begins, the workspace holds the curve of an earlier run.
+            if not stat.S_ISREG(facts.st_mode) or facts.st_mtime_ns < since:
+                return b""
+            content = stream.read(MOST_BYTES + 1)
+            return content if len(content) <= MOST_BYTES else b""
+    except OSError:
+        return b""

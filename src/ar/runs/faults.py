@@ -1,0 +1,55 @@
+"""Failures that are the machine's and not the experiment's: such a run is tried once more.
+
+Only clear ones: what the kernel and the launcher saw, and messages that nothing else brings about. Whoever
+prints such a message on purpose gains a second try, and a second run is spent on it.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from ar.git.repo import read_json
+from ar.local.claims import Claim
+from ar.stage import launcher
+
+_KILLED = 128 + signal.SIGKILL
+_LINES = 20  # of the log's end: what ended the run is said there
+_SAID = (
+    (r"No space left on device|Disk quota exceeded", "the disk was full"),
+    (
+        r"CUDA-capable devices?(\(s\))? (is/)?are busy or unavailable|No CUDA GPUs are available"
+        r"|CUDA error: device(\(s\))? (is )?unavailable|cudaErrorDevicesUnavailable|GPU is lost"
+        r"|GPU has fallen off the bus|uncorrectable ECC error|Unable to determine the device handle",
+        "the GPU was not available",
+    ),
+)
+
+
+def of_run(claim: Claim) -> str:
+    """What fault of the machine ended a failed run, in words; empty if none is known."""
+    usage = read_json(claim.folder / launcher.USAGE)
+    if not usage:
+        return "its launcher was killed" if claim.begun else ""
+    if usage.get("timed_out") or usage.get("reason"):
+        return ""  # we ended it ourselves
+    if usage.get("oom_kills"):
+        return "the kernel killed a process for want of memory"
+    if usage.get("code") == _KILLED:
+        return "it was killed from outside (SIGKILL)"
+    return said(_end(claim))
+
+
+def said(text: str) -> str:
+    """The fault that a log's end speaks of; empty if it speaks of none."""
+    end = "\n".join(text.splitlines()[-_LINES:])
+    return next((words for pattern, words in _SAID if re.search(pattern, end, re.IGNORECASE)), "")
+
+
+def _end(claim: Claim) -> str:
+    try:
+        with claim.log.open("rb") as stream:
+            stream.seek(max(0, claim.log.stat().st_size - 16_000))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,397 @@
+"""DVC, and nothing but DVC: its experiment queue, and one run of the pipeline.
+
+The only module that imports DVC. What it uses of DVC's internals is pinned by contract tests
+(`tests/test_pipeline.py`), so that an upgrade that changes them is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import pickle
+import posixpath
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ar.errors import ArError, BadState
+from ar.git import refs
+from ar.git.repo import Repo
+from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE
+from ar.stage import snapshot
+
+_REV = re.compile(r"[0-9a-f]{40}")
+_LOCK_WAIT = 30.0
+_HALF_WRITTEN = 2.0  # seconds after which a file that is no JSON will not become any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run did not succeed, in one line."""
+
+    reason: str
+
+
+class Pipeline:
+    """DVC's view of one project. Importing DVC takes a second; it happens on first use."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+        # DVC keeps a state database per working folder under this; each experiment has a folder of its own.
+        os.environ.setdefault("DVC_SITE_CACHE_DIR", str(repo.root / ".dvc" / "tmp" / "ar" / "site"))
+        os.environ["DVC_NO_ANALYTICS"] = "1"
+        self._dvc_repo: Any = None
+
+    @property
+    def _dvc(self) -> Any:
+        if self._dvc_repo is None:
+            from dvc.exceptions import DvcException
+            from dvc.repo import Repo as DvcRepo
+
+            for name in ("dvc", "dvc_data", "dvc_objects"):
+                logging.getLogger(name).setLevel(logging.ERROR)
+            try:
+                self._dvc_repo = DvcRepo(str(self.repo.root))
+            except DvcException as error:
+                raise ArError(f"DVC cannot open {self.repo.root}: {error}", "run: dvc doctor") from None
+        return self._dvc_repo
+
+    def load(self) -> None:
+        """Import DVC and open the project, now rather than at first use."""
+        _ = self._celery
+
+    def close(self) -> None:
+        if self._dvc_repo is not None:
+            self._dvc_repo.close()
+            self._dvc_repo = None
+
+    # -- the queue ----------------------------------------------------------------------------------------
+
+    def pack_arguments(self, name: str, baseline: str) -> bytes:
+        """The file that tells `dvc exp` how to reproduce a queued experiment: DVC reads it back as a pickle.
+
+        It is always written by us. `run_cache` is off, since an experiment is a measurement: an answer from
+        the cache would repeat an old one.
+        """
+        run_env = self._run_env(name, baseline)
+        return pickle.dumps({"args": (), "kwargs": {"run_env": run_env, "run_cache": False}})
+
+    def _run_env(self, name: str, baseline: str) -> dict[str, str]:
+        """What DVC tells a stage of the experiment that it is part of."""
+        return {"DVC_EXP_BASELINE_REV": baseline, "DVC_EXP_NAME": name, "DVC_ROOT": str(self.repo.root)}
+
+    def enqueue(self, name: str, stash_rev: str, baseline: str, message: str) -> None:
+        """Hand a stash-shaped commit to DVC's queue; `dvc queue` and `dvc exp show` then know it."""
+        from dvc.repo.experiments.queue.base import QueueEntry
+        from dvc.repo.experiments.queue.tasks import run_exp
+        from dvc.repo.experiments.stash import ExpStash
+
+        _ = self._celery  # a task made before the app exists would go to a broker on the network
+        with self._stash_lock():
+            reflog = "commit: " + ExpStash.format_message(baseline, baseline, name)
+            self.repo.push_reflog(refs.STASH, stash_rev, reflog)
+        entry = QueueEntry(
+            str(self.repo.root), str(self.repo.top), refs.STASH, stash_rev, baseline, None, name, baseline
+        )
+        self._celery.signature(run_exp.s(entry.asdict(), copy_paths=None, message=message)).delay()
+
+    def take(self, stash_rev: str) -> bool:
+        """Take an entry out of DVC's queue, so that no `dvc queue` worker starts it. Whether it was there."""
+        taken = False
+        for message, entry in list(self._queue._iter_queued()):
+            if entry.stash_rev == stash_rev:
+                with contextlib.suppress(ValueError, FileNotFoundError):  # a DVC worker was faster
+                    self._celery.reject(message.delivery_tag)
+                    taken = True
+        with self._stash_lock():
+            stash = self._queue.stash
+            while (entry := stash.stash_revs.get(stash_rev)) is not None:
+                stash.drop(entry.stash_index)
+        return taken
+
+    def mend(self) -> None:
+        """Clear what a process that was killed while it wrote to DVC's queue left: half a message, half a
+        lock file. DVC would trip over either for ever."""
+        tmp = self.repo.root / ".dvc" / "tmp"
+        for path in [*tmp.glob("exps/celery/broker/*/*.msg"), tmp / "rwlock", tmp / "exps" / "rwlock"]:
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _HALF_WRITTEN:
+                    try:
+                        json.loads(path.read_bytes())
+                    except ValueError:
+                        path.unlink()
+
+    def queued(self) -> set[str]:
+        """Stash commits that wait in DVC's queue."""
+        return {entry.stash_rev for entry in self._queue.iter_queued()}
+
+    def active(self) -> set[str]:
+        """Stash commits that DVC's own workers run now (or that a killed one left behind)."""
+        return {entry.stash_rev for entry in self._queue.iter_active()}
+
+    def reclaim(self) -> None:
+        """Take back what DVC's own workers had when they were killed: to DVC it is active for ever."""
+        left = [
+            message for message, entry in self._queue._iter_processed() if entry.stash_rev in self.active()
+        ]
+        if left and not self._dvc_works():
+            for message in left:
+                with contextlib.suppress(ValueError, FileNotFoundError):  # somebody else took it back
+                    self._celery.purge(message.delivery_tag)
+
+    def _dvc_works(self) -> bool:
+        """Whether a worker of DVC's is alive for this project, or a run that one started."""
+        import psutil
+
+        node = hashlib.sha256(self._queue.wdir.encode()).hexdigest()[:6]  # as DVC names its workers
+        signs = (f"dvc-exp-{node}-", str(self.repo.root / ".dvc" / "tmp" / "exps" / "run"))
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if any(sign in word for word in process.cmdline() for sign in signs):
+                    return True
+        return False
+
+    @property
+    def _queue(self) -> Any:
+        return self._dvc.experiments.celery_queue
+
+    @property
+    def _celery(self) -> Any:
+        return self._queue.celery
+
+    @contextlib.contextmanager
+    def _stash_lock(self) -> Iterator[None]:
+        """DVC's own lock on the stash ref: without it entries lose their names when another is dropped."""
+        from dvc.lock import LockError
+        from dvc.repo.experiments.utils import get_exp_rwlock
+
+        deadline = time.monotonic() + _LOCK_WAIT
+        while True:
+            lock = get_exp_rwlock(self._dvc, writes=[refs.STASH])
+            try:
+                lock.__enter__()
+                break
+            except LockError as error:
+                if time.monotonic() > deadline:
+                    raise BadState(
+                        f"DVC's queue is locked: {error}", "see which process holds it: dvc queue status"
+                    ) from None
+                time.sleep(0.02)
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+    @property
+    def cache(self) -> str:
+        """The folder that DVC keeps outputs in."""
+        return str(self._dvc.cache.local_cache_dir)
+
+    def checkout(self) -> None:
+        """Bring the outputs that DVC keeps into line with the checked-out `dvc.lock`.
+
+        Raises:
+            BadState: outputs in the working tree were changed and are kept nowhere else.
+        """
+        from dvc.exceptions import CheckoutError, DvcException
+
+        try:
+            self.close()  # DVC remembers the pipeline as it was before the branch moved
+            self._dvc.checkout(allow_missing=True)
+        except CheckoutError as error:
+            raise BadState(
+                f"outputs are missing in DVC's cache: {_shorten(str(error))}", "run: dvc pull, or dvc repro"
+            ) from None
+        except DvcException as error:
+            raise BadState(
+                f"DVC left outputs of yours as they are: {_shorten(str(error))}", "run: dvc checkout"
+            ) from None
+
+    # -- one run ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def workspace(self, name: str, stash_rev: str, baseline: str) -> Iterator[Workspace]:
+        """A folder with the experiment's tree, set up for DVC; gone afterwards."""
+        folder = self._workspaces / name
+        try:
+            self.remove_workspace(name)
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise BadState(
+                f"cannot make a folder in {folder.parent}: {error.strerror}",
+                "check permissions and disk space",
+            ) from None
+        try:
+            yield self._set_up(folder, name, stash_rev, baseline)
+        finally:
+            self.remove_workspace(name)
+
+    @property
+    def _workspaces(self) -> Path:
+        return self.repo.root / ".dvc" / "tmp" / "ar" / "exps"
+
+    def workspaces(self) -> set[str]:
+        """Names of the experiments that have a folder."""
+        with contextlib.suppress(OSError):
+            return {path.name for path in self._workspaces.iterdir()}
+        return set()
+
+    def remove_workspace(self, name: str) -> None:
+        """Remove an experiment's folder, whatever its run left: folders without end, or closed ones, too."""
+        snapshot.remove(str(self._workspaces / name))
+
+    def _set_up(self, folder: Path, name: str, stash_rev: str, baseline: str) -> Workspace:
+        """A git repository that borrows the project's objects: set-up costs the same at any history."""
+        self.repo.start(folder)
+        (folder / ".git/objects/info/alternates").write_text(f"{self.repo.git_dir / 'objects'}\n")
+        (folder / ".git/HEAD").write_text(f"{baseline}\n")
+        for ref, rev in (("EXEC_HEAD", baseline), ("EXEC_BASELINE", baseline), ("EXEC_MERGE", stash_rev)):
+            path = folder / ".git/refs/exps/exec" / ref
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{rev}\n")
+        with (folder / ".git/config").open("a") as config:
+            identity = {"name": "ar", "email": "ar@localhost"} | self.repo.identity()
+            config.write(
+                "[user]\n" + "".join(f"\t{key} = {json.dumps(text)}\n" for key, text in identity.items())
+            )
+        _git(folder, "read-tree", "--reset", "-u", stash_rev)
+        root = folder / self.repo.prefix
+        self._configure(root)
+        return Workspace(name=name, baseline=baseline, top=folder, root=root, prefix=self.repo.prefix)
+
+    def _configure(self, root: Path) -> None:
+        """Point the workspace at the project's cache; local settings come along, remotes (keys!) do not."""
+        from configobj import ConfigObj
+
+        local = self._dvc.config.read("local")
+        settings = {key: value for key, value in local.items() if key not in ("remote", "db") and value}
+        cache = settings.setdefault("cache", {})
+        cache["dir"] = self.cache
+        # A hard link into the cache could be written through; in the sandbox a symbolic one cannot.
+        types = self._dvc.config["cache"].get("type") or []
+        if "hardlink" in types:
+            cache["type"] = ",".join("symlink" if kind == "hardlink" else kind for kind in types)
+        config = ConfigObj(settings, encoding="utf-8")
+        config.filename = str(root / ".dvc" / "config.local")
+        config.write()
+
+    def reproduce(self, workspace: Workspace, message: str) -> Failure | str:
+        """Run the pipeline in the workspace and commit the result there.
+
+        Stage commands go through the shell that `$SHELL` names; their output goes to our own stdout.
+
+        Returns:
+            The experiment's commit, which so far only the workspace's repository holds; or what failed.
+        """
+        from dvc.exceptions import DvcException
+        from dvc.repo.experiments.executor.local import TempDirExecutor
+
+        (workspace.root / ARGS_FILE).unlink(missing_ok=True)  # for DVC's own workers
+        try:
+            with self._opened(workspace) as dvc:
+                top_level = TempDirExecutor._get_top_level_paths(dvc)
+                if cached := [out.fs_path for out in dvc.index.outs if out.use_cache]:
+                    dvc.checkout(cached, force=True, allow_missing=True)
+                env = self._run_env(workspace.name, workspace.baseline)
+                stages = dvc.reproduce(run_env=env, run_cache=False)
+            paths = {posixpath.join(workspace.prefix, path) for path in (*top_level, *_files(stages))}
+            ref = str(refs.ExperimentRef(workspace.baseline, workspace.name))
+            return self.repo.commit_in(workspace.top, ref, workspace.baseline, message, sorted(paths))
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
+            # DVC reads a tree that a proposal wrote: whatever it trips over is this run's failure, not ours.
+            cause = error.__cause__ or error
+            return Failure(_shorten(str(cause) if isinstance(cause, DvcException) else f"{error}: {cause!r}"))
+
+    @contextlib.contextmanager
+    def _opened(self, workspace: Workspace) -> Iterator[Any]:
+        """DVC in the workspace, and we too: it takes paths from the working directory."""
+        from dvc.repo import Repo as DvcRepo
+        from dvc.repo import lock_repo
+
+        state = _state_in(workspace.root / ".dvc" / "tmp" / "site")
+        with contextlib.chdir(workspace.root), state, DvcRepo(str(workspace.root)) as dvc, lock_repo(dvc):
+            dvc.scm_context.quiet = True
+            # Every experiment really runs, so that an answer kept for later would never be asked for.
+            dvc.stage_cache.save = lambda stage: None
+            yield dvc
+
+    def left_behind(self, name: str, baseline: str) -> str | None:
+        """The result of a run that finished in a folder that its worker never came to collect from."""
+        top = self._workspaces / name
+        with contextlib.suppress(OSError):
+            rev = (top / ".git" / str(refs.ExperimentRef(baseline, name))).read_text().strip()
+            if not _REV.fullmatch(rev):
+                return None
+            self.collect(Workspace(name, baseline, top, top / self.repo.prefix, self.repo.prefix), rev)
+            commit = self.repo.commit(rev)
+            return commit.rev if commit.parents == (baseline,) else None
+        return None
+
+    def collect(self, workspace: Workspace, rev: str) -> None:
+        """Copy a commit and all it needs from the workspace into the project's object store; no ref moves."""
+        self.repo.take_over(workspace.top, rev)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder in which one experiment runs.
+
+    Args:
+        top: top of its git working tree.
+        root: the project's root within it.
+        prefix: `root` relative to `top`; empty where they are the same.
+    """
+
+    name: str
+    baseline: str
+    top: Path
+    root: Path
+    prefix: str
+
+
+def _files(stages: list[Any]) -> list[str]:
+    """What DVC wrote of the stages it ran, and what they read and wrote that is git's to keep."""
+    found = [str(Path(stage.path).with_name(LOCK_FILE)) for stage in stages]
+    items = [item for stage in stages for item in (*stage.deps, *stage.outs)]
+    found += [str(item.fs_path) for item in items if not item.use_scm_ignore and item.is_in_repo]
+    return [os.path.relpath(path, stages[0].repo.root_dir) for path in found]
+
+
+@contextlib.contextmanager
+def _state_in(folder: Path) -> Iterator[None]:
+    """DVC's database of what files hash to, in a folder that goes with the workspace: so that SQLite need
+    not wait for the disk."""
+    from diskcache.core import DEFAULT_SETTINGS
+
+    quick = {"sqlite_auto_vacuum": 0, "sqlite_journal_mode": "memory", "sqlite_synchronous": 0}
+    usual, place = {key: DEFAULT_SETTINGS[key] for key in quick}, os.environ["DVC_SITE_CACHE_DIR"]
+    os.environ["DVC_SITE_CACHE_DIR"] = str(folder)
+    DEFAULT_SETTINGS.update(quick)
+    try:
+        yield
+    finally:
+        DEFAULT_SETTINGS.update(usual)
+        os.environ["DVC_SITE_CACHE_DIR"] = place
+
+
+def _git(folder: Path, *args: str) -> str:
+    done = subprocess.run(["git", *args], cwd=folder, capture_output=True, check=False)
+    if done.returncode:
+        text = " ".join(done.stderr.decode(errors="replace").split())
+        raise BadState(f"git {args[0]} failed in {folder}: {text[:400]}")
+    return done.stdout.decode().strip()
+
+
+def _shorten(text: str, limit: int = 300) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -1,0 +1,145 @@
+"""The queue: experiments wait, are claimed by one process, and end with exactly one outcome.
+
+`refs/ar/queue/<name>` says that an experiment waits, `refs/ar/running/<name>` that somebody has it; a ref
+moves from one to the other by compare-and-swap. Who has it is in `claims`. DVC's own queue is told of
+everything, so that `dvc queue` and `dvc exp show` agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ar.changes.proposal import seeded_tree
+from ar.errors import Conflict
+from ar.git import refs
+from ar.git.repo import ZERO, Repo
+from ar.history.messages import Message
+from ar.history.records import Note
+from ar.local import claims
+from ar.local.claims import Ask, Claim
+from ar.project.pipeline_file import ARGS_FILE
+from ar.project.program import Program
+from ar.runs.pipeline import Pipeline
+
+
+def put(
+    repo: Repo, pipeline: Pipeline, program: Program, tree: str, baseline: str, message: Message, name: str
+) -> str:
+    """Queue one run of a tree. Returns the queued commit.
+
+    The order makes every half-way state recoverable: a queue ref without DVC's entry is put again by
+    `recover`, DVC's entry without a queue ref is never made. Nobody can claim the experiment in between.
+
+    Raises:
+        Conflict: the name is taken.
+    """
+    planted = seeded_tree(repo, program, tree, message.seed)
+    planted = repo.write_tree(planted, {ARGS_FILE: pipeline.pack_arguments(name, baseline)})
+    index = repo.commit_tree(repo.tree(baseline), [baseline], f"index on {baseline[:12]}\n")
+    stash = repo.commit_tree(planted, [baseline, index], str(message))
+    lock = claims.lock(repo, name)
+    if lock is None or _ended(repo, name) or repo.has_ref(refs.running(name)):
+        raise Conflict(f"an experiment called '{name}' exists", "choose another name")
+    try:
+        repo.update_refs((refs.queued(name), stash, ZERO), reason="ar: queue")
+        pipeline.enqueue(name, stash, baseline, str(message))
+    finally:
+        claims.unlock(lock)
+    return stash
+
+
+def claim(repo: Repo, pipeline: Pipeline, only: str | None = None, base: bool = True) -> Claim | None:
+    """Take the oldest waiting experiment (or that one); None if there is none.
+
+    Args:
+        base: those at the base scale too.
+    """
+    waiting = sorted(repo.commits(refs.QUEUE).items(), key=lambda item: (item[1].time, item[0]))
+    for ref, commit in waiting:
+        name = refs.name_of(ref)
+        if not refs.is_name(name) or not commit.parents or only not in (None, name):
+            continue
+        if not base and not Message.parse(commit.message).rung:
+            continue
+        lock = claims.lock(repo, name)
+        if lock is None:
+            continue
+        claimed = Claim.begin(repo, name, commit, lock)
+        try:
+            repo.update_refs(
+                (refs.running(name), commit.rev, ZERO), (ref, ZERO, commit.rev), reason="ar: claim"
+            )
+        except Conflict:
+            claimed.let_go()
+            continue
+        if not pipeline.take(commit.rev):
+            if commit.rev in pipeline.active():
+                # `dvc queue start` was faster; `recover` clears the ref once its result is there.
+                back = (refs.queued(name), commit.rev, ZERO)
+                repo.update_refs(back, (refs.running(name), ZERO, commit.rev))
+                claimed.let_go()
+                continue
+            if _ended(repo, name):
+                drop(repo, claimed)  # it was done with it already
+                continue
+        return claimed
+    return None
+
+
+def finish(repo: Repo, claimed: Claim, rev: str, note: Note) -> None:
+    """Record the one outcome of a claimed experiment, and let go of it.
+
+    The note comes first, then the ref of the experiment appears as the claim's disappears, in one
+    transaction: whoever sees the experiment sees how it ended.
+    """
+    repo.update_note(rev, lambda old: {**old, **note.to_json()})
+    ref = str(refs.ExperimentRef(claimed.baseline, claimed.name))
+    claim_ref = (refs.running(claimed.name), ZERO, claimed.rev)
+    try:
+        repo.update_refs((ref, rev, ZERO), claim_ref, reason=f"ar: {note.status}")
+    except Conflict:
+        if not _ended(repo, claimed.name):
+            raise
+        repo.update_refs(claim_ref, reason="ar: ended elsewhere")  # DVC's worker had it too: the first counts
+    claimed.let_go()
+
+
+def requeue(repo: Repo, pipeline: Pipeline, claimed: Claim) -> None:
+    """Give a claimed experiment back, as if it had never been taken."""
+    repo.update_refs(
+        (refs.queued(claimed.name), claimed.rev, ZERO),
+        (refs.running(claimed.name), ZERO, claimed.rev),
+        reason="ar: requeue",
+    )
+    pipeline.take(claimed.rev)  # it is there still if the process that claimed it died before it took it out
+    pipeline.enqueue(claimed.name, claimed.rev, claimed.baseline, claimed.message)
+    claimed.let_go()
+
+
+def withdraw(repo: Repo, pipeline: Pipeline, name: str, rev: str) -> bool:
+    """Take a waiting experiment out of the queue for good. False if it is not waiting any more.
+
+    One that a worker has set up already is left to that worker to drop, unless it trains by then.
+    """
+    try:
+        repo.update_refs((refs.queued(name), ZERO, rev), reason="ar: withdraw")
+    except Conflict:
+        return claims.is_waiting(repo, name) and claims.ask(repo, name, Ask.WITHDRAW)
+    pipeline.take(rev)
+    return True
+
+
+def _ended(repo: Repo, name: str) -> bool:
+    return bool(repo.refs(f"{refs.EXPS}/*/*/{name}"))
+
+
+def drop(repo: Repo, claimed: Claim) -> None:
+    """Let a claimed experiment that never began go, for good."""
+    repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: withdraw")
+    claimed.let_go()
+
+
+def running(repo: Repo) -> dict[str, Mapping[str, Any]]:
+    """Name to what the launcher says of its stage, for every claimed experiment; empty before it trains."""
+    return {name: claims.stage(repo, name) for name in map(refs.name_of, repo.refs(refs.RUNNING))}

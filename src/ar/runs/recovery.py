@@ -1,0 +1,122 @@
+"""Mend what killed processes left: finish, requeue or record it, and clear what it lay in.
+
+Safe at any time, from any process: whatever somebody alive has is locked, and is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+
+from ar.errors import ArError, Conflict
+from ar.git import refs
+from ar.git.repo import ZERO, Repo, read_json
+from ar.local import claims
+from ar.local.claims import Ask, Claim
+from ar.project.program import Program
+from ar.runs import outcomes, queue
+from ar.runs.pipeline import Pipeline
+from ar.runs.slots import Meter
+from ar.stage import launcher, processes
+
+_STALE_LOCK = 60.0  # seconds; git holds a ref's lock file for milliseconds
+
+
+def abandoned(repo: Repo) -> list[str]:
+    """Claimed experiments whose process is gone. Cheap: it imports no DVC."""
+    return [name for name in map(refs.name_of, repo.refs(refs.RUNNING)) if claims.is_abandoned(repo, name)]
+
+
+def recover(repo: Repo, pipeline: Pipeline, program: Program) -> list[str]:
+    """Mend everything. Says what it did, a line each."""
+    _clear_locks(repo)
+    pipeline.mend()
+    ended = {ref.name for ref in map(refs.ExperimentRef.parse, repo.refs(refs.EXPS)) if ref}
+    done = []
+    for ref, rev in repo.refs(refs.RUNNING).items():
+        name = refs.name_of(ref)
+        held = claims.lock(repo, name)
+        if held is None:
+            continue  # alive
+        commit = repo.commit(rev)
+        folder = claims.folder(repo, name)
+        claimed = Claim(name, rev, commit.parents[0], commit.message, folder, held)
+        with contextlib.suppress(Conflict):
+            done.append(f"{name} {_settle(repo, pipeline, program, claimed, name in ended)}")
+    done += _check_queue(repo, pipeline, ended)
+    _clear_folders(repo, pipeline)
+    return done
+
+
+def _settle(repo: Repo, pipeline: Pipeline, program: Program, claimed: Claim, ended: bool) -> str:
+    """Give an abandoned experiment its end, or another beginning."""
+    plan = claimed.folder / launcher.PLAN
+    stage = read_json(claimed.folder / launcher.STAGE)
+    processes.end_run(repo.root, claimed.name, stage, plan)
+    if ended:
+        repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: recover")
+        claimed.let_go()
+        return "had ended; its claim is cleared"
+    with contextlib.suppress(ArError):
+        rev = pipeline.left_behind(claimed.name, claimed.baseline)
+        if rev is not None:
+            rev, note = outcomes.of_run(repo, program, claimed, rev, Meter())
+            queue.finish(repo, claimed, rev, note)
+            return "had finished when its process was killed; its result is collected"
+    if claimed.heeded is Ask.CANCEL:
+        queue.finish(repo, claimed, *outcomes.of_cancelled(repo, program, claimed))
+        return "was being stopped when its process was killed; it is recorded as cancelled"
+    queue.requeue(repo, pipeline, claimed)
+    return "was running in a process that is gone; it is queued again"
+
+
+def _check_queue(repo: Repo, pipeline: Pipeline, ended: set[str]) -> list[str]:
+    """Hold our queue and DVC's to the same entries."""
+    waiting = repo.refs(refs.QUEUE)
+    if not waiting:
+        return []
+    done = []
+    pipeline.reclaim()
+    known = pipeline.queued() | pipeline.active()
+    for ref, rev in waiting.items():
+        name = refs.name_of(ref)
+        with contextlib.suppress(Conflict):
+            if name in ended:
+                repo.update_refs((ref, ZERO, rev), reason="ar: recover")
+                done.append(f"{name} was run by DVC's queue; taken over")
+            elif rev not in known and (held := claims.lock(repo, name)) is not None:
+                if repo.resolve(ref) == rev:
+                    commit = repo.commit(rev)
+                    pipeline.take(rev)
+                    pipeline.enqueue(name, rev, commit.parents[0], commit.message)
+                    done.append(f"{name} was missing in DVC's queue; put back")
+                claims.unlock(held)
+    return done
+
+
+def _clear_folders(repo: Repo, pipeline: Pipeline) -> None:
+    """Remove the folders and files of claims that nobody has."""
+    claimed = set(map(refs.name_of, repo.refs(refs.RUNNING)))
+    for name in (claims.names(repo) | pipeline.workspaces()) - claimed:
+        held = claims.lock(repo, name)
+        if held is not None:
+            if not repo.has_ref(refs.running(name)):
+                pipeline.remove_workspace(name)
+                shutil.rmtree(claims.folder(repo, name), ignore_errors=True)
+            claims.unlock(held)
+
+
+def _clear_locks(repo: Repo) -> None:
+    """Lock files of git processes that were killed half-way; git itself would wait for them for ever."""
+    ours = [repo.git_dir / "refs" / space for space in ("ar", "exps", "notes")]
+    files: list[Path] = [path for folder in ours if folder.is_dir() for path in folder.rglob("*.lock")]
+    for path in [*files, repo.git_dir / "packed-refs.lock"]:
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE_LOCK:
+                path.unlink()
+    for folder in (repo.git_dir / "ar").glob("ar-index-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _STALE_LOCK:
+                shutil.rmtree(folder, ignore_errors=True)

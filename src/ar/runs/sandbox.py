@@ -1,0 +1,255 @@
+"""The sandbox: what bubblewrap is told so that code which nobody has read can do no harm, and the limits.
+
+Inside there is a file system made of what is listed here, read-only but for the experiment's folder; no
+network, no process but the stage's own, no home, no privileges. What is listed: the system (`/usr` and a few
+files of `/etc`), the Python environment, what PATH names, the GPU, and `sandbox.read` of `program.md`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import os
+import shutil
+import site
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ar.errors import BadState
+from ar.project.program import Sandbox
+from ar.stage.limits import Limits
+
+INSTALL = "install it (apt-get install bubblewrap), or set sandbox: off in program.md"
+_PROBE_SECONDS = 10
+_SYSTEM = (
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/run/current-system", "/gnu/store",
+)  # fmt: skip
+# Of /etc what libraries and tools look up; no keys, and no names of hosts, for there is no network.
+_ETC = (
+    "OpenCL", "alternatives", "fonts", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias",
+    "localtime", "mime.types", "nsswitch.conf", "os-release", "passwd", "pki/tls/certs", "protocols",
+    "services", "ssl/certs", "ssl/openssl.cnf", "timezone", "vulkan",
+)  # fmt: skip
+_SYS = (
+    "bus",
+    "class",
+    "dev",
+    "devices",
+    "module",
+)  # where CUDA, NUMA and thread libraries look at the machine
+# Files of /proc that belong to root, which a root without privileges may still write: bubblewrap leaves them.
+_PROC = ("acpi", "fs", "mtrr", "scsi", "sys", "sysrq-trigger")
+_EMPTY = ("/dev", "/etc", "/proc", "/sys", "/tmp", "/var")  # never shown whole
+_DEVICES = ("/dev/nvidia*", "/dev/kfd", "/dev/dri", "/dev/dxg")
+_NAMESPACES = (
+    "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
+    "--unshare-cgroup-try", "--cap-drop", "ALL", "--die-with-parent", "--new-session",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wall:
+    """What is in force.
+
+    Args:
+        program: path of bubblewrap; empty where stages run without it.
+        options: those of bubblewrap's options that not every version has.
+        why: the reason why there is none, if `program.md` does not say so itself.
+    """
+
+    program: str = ""
+    options: frozenset[str] = frozenset()
+    why: str = ""
+
+    def describe(self, settings: Sandbox) -> str:
+        """What it means, in one line."""
+        names = f" and {', '.join(settings.env)}" if settings.env else ""
+        if self.program:
+            reads = f", reads {', '.join(settings.read)}" if settings.read else ""
+            return (
+                "bubblewrap: a stage has no network, sees neither your home nor other processes, writes to"
+                f" its own folder only{reads}; its environment is a list of allowed names{names}"
+            )
+        because = f" ({self.why})" if self.why else ""
+        return (
+            f"off{because}: stages run as you, with your network and files; only their environment is a list"
+            f" of allowed names{names}"
+        )
+
+
+def find(settings: Sandbox) -> Wall:
+    """The sandbox that `program.md` asks for, as far as this machine has it.
+
+    Raises:
+        BadState: `bwrap` is asked for and does not work here.
+    """
+    if settings.kind == "off":
+        return Wall()
+    wall = _probe(shutil.which("bwrap"))
+    if settings.kind == "bwrap" and not wall.program:
+        raise BadState(f"program.md asks for sandbox: bwrap, but {wall.why}", INSTALL)
+    return wall
+
+
+@functools.cache
+def _probe(program: str | None) -> Wall:
+    """Whether bubblewrap works here: it may be missing, or the system may forbid user namespaces."""
+    if program is None:
+        return Wall(why="bubblewrap is not installed")
+    try:
+        usage = _ask([program, "--help"])
+        options = frozenset(name for name in ("--size", "--disable-userns") if name in usage.stdout)
+        wall = Wall(program, options)
+        done = _ask([*_base(wall, 1 << 20), "--", "/bin/sh", "-c", "exit 0"])
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Wall(why=f"bubblewrap does not start: {error}")
+    if done.returncode:
+        line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return Wall(why=f"bubblewrap does not work here: {line}")
+    return wall
+
+
+def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=_PROBE_SECONDS, check=False
+    )
+
+
+def limits(settings: Sandbox, folder: Path, share: float) -> Limits:
+    """What one run may use: what `program.md` says, or its share of the machine.
+
+    Args:
+        share: of the machine, for the slot that it runs in.
+    """
+    return Limits(
+        memory=settings.memory or int(0.85 * _memory() * share),
+        processes=settings.processes or 1000,
+        disk=settings.disk or max(int(0.5 * shutil.disk_usage(folder).free * share), 1_000_000_000),
+    )
+
+
+def _memory() -> int:
+    """Bytes of memory that this machine, or the container we are in, has."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(Path(path).read_text()))
+    return min(found)
+
+
+def command(
+    wall: Wall, settings: Sandbox, workspace: Path, dvc: Path, root: Path, cache: str, limits: Limits
+) -> list[str]:
+    """Bubblewrap with its arguments, to be followed by `--` and a command; empty without bubblewrap.
+
+    Args:
+        workspace: the experiment's folder, with git's in it.
+        dvc: DVC's folder in it.
+        root: the project's own folder, which stays invisible.
+        cache: where DVC keeps outputs.
+    """
+    if not wall.program:
+        return []
+    found = _base(wall, limits.memory)
+    for path in _readable(root):
+        found += ["--ro-bind-try", path, path]
+    for name in settings.read:
+        path = os.path.join(root, os.path.expanduser(name))
+        found += ["--ro-bind-try", path, path]
+    for device in sorted(path for pattern in _DEVICES for path in glob.glob(pattern)):
+        found += ["--dev-bind-try", device, device]
+    for folder in dict.fromkeys([str(workspace), os.path.realpath(workspace)]):
+        found += ["--bind", folder, folder]
+        inner = os.path.join(folder, os.path.relpath(dvc, workspace))
+        for path in (os.path.join(folder, ".git"), inner):
+            found += ["--ro-bind", path, path]
+    # Whether a run needs the cache shows when its inputs are there: the launcher may bind it on this folder.
+    return [*found, "--dir", cache, "--remount-ro", "/dev", "--remount-ro", "/"]
+
+
+def without(wall: Wall, root: Path, hidden: Sequence[Path], shown: Path) -> list[str]:
+    """Bubblewrap for a program that may use machine and network as the user does, save for some folders; to
+    be followed by `--` and a command. Empty without bubblewrap. All that the program starts ends with it.
+
+    Args:
+        root: the project's own folder; programs in it that PATH names can be run.
+        hidden: folders that are empty for it; one that holds the home stays.
+        shown: a folder that it may use in any case.
+    """
+    if not wall.program:
+        return []
+    home = os.path.realpath(os.path.expanduser("~"))
+    places = [os.path.realpath(folder) for folder in hidden]
+    within = {path for path in places for other in places if path != other and _holds(other, path)}
+    hide = [path for path in places if path not in within and not _holds(path, home)]
+    found = [wall.program, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"]
+    for folder in hide:
+        found += ["--tmpfs", folder]
+    for path in _readable(root):
+        if any(_holds(folder, os.path.realpath(path)) for folder in hide):
+            found += ["--ro-bind", path, path]
+    return [*found, "--bind", str(shown), str(shown)]
+
+
+def environment(env: Mapping[str, str]) -> dict[str, str]:
+    """A stage's environment, for inside: homes and folders for temporary files are the sandbox's own."""
+    found = dict(env) | {"HOME": "/tmp", "TMPDIR": "/tmp"}
+    if site.ENABLE_USER_SITE:
+        found["PYTHONUSERBASE"] = site.getuserbase()  # Python looks for it under HOME
+    return found
+
+
+def _base(wall: Wall, memory: int) -> list[str]:
+    """The system, an empty /tmp and /dev, and nothing else."""
+    found = [wall.program, *_NAMESPACES]
+    if "--disable-userns" in wall.options:
+        found.append("--disable-userns")
+    for path in _SYSTEM:
+        if os.path.islink(path):
+            found += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            found += ["--ro-bind", path, path]
+    for name in _ETC:
+        found += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    for name in _SYS:
+        found += ["--ro-bind-try", f"/sys/{name}", f"/sys/{name}"]
+    found += ["--proc", "/proc"]
+    for name in _PROC:
+        if os.path.exists(f"/proc/{name}"):
+            found += ["--ro-bind", f"/proc/{name}", f"/proc/{name}"]
+    found += ["--dev", "/dev"]
+    for path in ("/dev/shm", "/tmp"):
+        found += [*(["--size", str(memory)] if "--size" in wall.options else []), "--tmpfs", path]
+    return found
+
+
+def _readable(root: Path) -> Iterator[str]:
+    """Folders outside the system that a stage's programs live in: the Python environment and PATH.
+
+    A folder that holds the home or the project is never among them: only what lies in it would be meant.
+    """
+    own = [sys.prefix, sys.base_prefix, os.environ.get("VIRTUAL_ENV", ""), os.environ.get("CONDA_PREFIX", "")]
+    hop = sys.executable
+    while os.path.islink(hop):
+        hop = os.path.join(os.path.dirname(hop), os.readlink(hop))
+        own.append(os.path.dirname(hop))
+    for name in ("PATH", "LD_LIBRARY_PATH"):
+        own += os.environ.get(name, "").split(os.pathsep)
+    own += [path for path in sys.path if path and os.path.realpath(path) != os.path.realpath(os.getcwd())]
+    private = [os.path.realpath(root), os.path.realpath(os.path.expanduser("~"))]
+    listed: list[str] = []
+    for path in dict.fromkeys([*own, *(os.path.realpath(path) for path in own if path)]):
+        real = os.path.realpath(path)
+        wide = real in _EMPTY or any(_holds(real, place) for place in private)
+        covered = any(_holds(place, path) for place in (*_SYSTEM, *listed))
+        if os.path.isabs(path) and os.path.exists(path) and not wide and not covered:
+            listed.append(path)
+            yield path
+
+
+def _holds(folder: str, path: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

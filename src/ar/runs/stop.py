@@ -1,0 +1,73 @@
+"""`ar stop`: end one experiment for good, or everything that runs for now."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from ar.errors import BadState
+from ar.git import refs
+from ar.git.repo import Repo
+from ar.history.records import Experiment
+from ar.local import claims
+from ar.local.claims import Ask
+from ar.project.program import Program
+from ar.runs import outcomes, queue, recovery
+from ar.runs.pipeline import Pipeline
+from ar.stage import processes
+
+HAND = "hand"  # an `ar worker` holds the lock `hand-<pid>`
+_PATIENCE = 60.0
+
+
+def stop_all(repo: Repo, say: Callable[[str], None]) -> list[str]:
+    """End `ar run` and every `ar worker`: what they have goes back to the queue. Returns who was ended.
+
+    Raises:
+        BadState: one does not end.
+    """
+    ended = []
+    for name in repo.locks("run", f"{HAND}-*"):
+        holder = repo.lock_holder(name)
+        if holder is None or not processes.tell(holder, signal.SIGTERM):
+            continue
+        what = f"ar {'run' if name == 'run' else 'worker'} (process {holder['pid']})"
+        say(f"Ending {what} …")
+        if not _wait(lambda name=name: repo.lock_holder(name) is None):  # type: ignore[misc]
+            raise BadState(f"{what} does not end", f"end it for good: kill -9 {holder['pid']}")
+        ended.append(what)
+    return ended
+
+
+def stop_one(repo: Repo, pipeline: Pipeline, program: Program, run: Experiment) -> None:
+    """End one experiment, or take it from the queue; it is recorded as cancelled and does not come back.
+
+    Raises:
+        BadState: it has ended, or it cannot be ended from here.
+    """
+    if run.status.ended:
+        raise BadState(f"{run.name} has ended already: {run.status}", f"see: ar log {run.name}")
+    claimed = queue.claim(repo, pipeline, only=run.name)
+    if claimed is not None:
+        queue.finish(repo, claimed, *outcomes.of_cancelled(repo, program, claimed))
+        return
+    if not repo.has_ref(refs.running(run.name)):
+        raise BadState(f"a worker of DVC's has {run.name}", f"run: dvc queue kill {run.name}")
+    if not claims.ask(repo, run.name, Ask.CANCEL):
+        host = claims.owner(repo, run.name).get("host", "another machine")
+        raise BadState(f"{run.name} runs on {host}", "stop it there")
+    if claims.is_abandoned(repo, run.name):
+        recovery.recover(repo, pipeline, program)
+    if not _wait(lambda: not repo.has_ref(refs.running(run.name))):
+        pid = claims.owner(repo, run.name).get("pid", "unknown")
+        raise BadState(f"{run.name} does not end; its worker is process {pid}", "run: ar stop")
+
+
+def _wait(done: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _PATIENCE
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

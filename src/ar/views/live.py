@@ -1,0 +1,259 @@
+"""What `ar run` shows while it runs: a live frame on a terminal, plain lines elsewhere.
+
+A view is told what happened (`event`) and how things stand (`update`, as often as the loop likes); how often
+that reaches the screen is the view's own business. All text from experiments is data, never markup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from ar.campaign.progress import Running, Snapshot, View
+from ar.text import clock, one_line, plain, shorten_middle, span
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+HINT = "Ctrl-C once: finish what runs; twice: stop now"
+HEARTBEAT = 10.0  # seconds between two plain lines that say no more than "still at work"
+FRAME = 0.25  # seconds between two frames
+VERDICTS = 6
+
+# Outcome to its sign and its Rich style, here and in the history table.
+MARKS = {
+    "baseline": ("◆", "cyan"),
+    "promoted": ("✓", "bold green"),
+    "winner": ("✓", "green"),
+    "stacked": ("✓", "dim green"),
+    "lapsed": ("·", "yellow"),
+    "reverted": ("·", "dim"),
+    "discarded": ("·", "dim"),
+    "crashed": ("✗", "red"),
+    "timed out": ("✗", "red"),
+    "tampered": ("✗", "bold red"),
+    "cancelled": ("-", "dim"),
+    "running": ("▸", "yellow"),
+    "queued": ("○", "dim"),
+    "open": ("?", "yellow"),
+}
+
+
+def open_view(plain: bool | None = None) -> View:
+    """The view that fits standard output; `plain` decides it instead where not None."""
+    if plain is None:
+        encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+        plain = not sys.stdout.isatty() or os.environ.get("TERM") == "dumb" or not encoding.startswith("utf")
+    if plain:
+        return PlainView(sys.stdout)
+    from rich.console import Console
+
+    return LiveView(Console())
+
+
+class PlainView:
+    """One timestamped line per event, and a sign of life now and then while something runs."""
+
+    def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._now = now
+        self._quiet_since = now()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def event(self, text: str) -> None:
+        self._quiet_since = self._now()
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        for line in plain(text).splitlines() or [""]:
+            stamped = f"{time.strftime('%H:%M:%S')} {line.expandtabs()}\n"
+            self._stream.write(stamped.encode(encoding, "replace").decode(encoding))
+        self._stream.flush()
+
+    def update(self, snapshot: Snapshot) -> None:
+        if (snapshot.running or snapshot.asking) and self._now() - self._quiet_since >= HEARTBEAT:
+            self.event(heartbeat(snapshot))
+
+
+def heartbeat(snapshot: Snapshot) -> str:
+    """One line that says what runs and how far the campaign is."""
+    parts = [one_line(snapshot.phase)]
+    parts += [f"{shorten_middle(one_line(run.name), 40)} {_progress(run)}" for run in snapshot.running]
+    parts.append(shorten_middle(one_line(snapshot.asking), 120))
+    if snapshot.best:
+        parts.append(f"now {one_line(snapshot.best)}")
+    parts.append(_budget(snapshot))
+    return " | ".join(part for part in parts if part)
+
+
+class LiveView:
+    """A frame at the bottom of the terminal that is redrawn in place; events scroll by above it."""
+
+    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
+        from rich.live import Live
+
+        self._console = console
+        self._now = now
+        self._drawn = float("-inf")
+        # Drawn when something is known, not by a thread: what the loop prints can then never tear a frame.
+        self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be gone; what ended the loop matters more
+            self._live.stop()
+
+    def event(self, text: str) -> None:
+        from rich.text import Text
+
+        line = Text(f"{time.strftime('%H:%M:%S')} ", style="dim")
+        line.append(plain(text), style="default not dim")
+        self._console.print(line, soft_wrap=False)
+
+    def update(self, snapshot: Snapshot) -> None:
+        if self._now() - self._drawn >= FRAME * 0.9:
+            self._drawn = self._now()
+            self._live.update(frame(snapshot, self._console.width, self._console.height), refresh=True)
+
+
+def frame(snapshot: Snapshot, width: int, height: int = 24) -> RenderableType:
+    """The live frame for a terminal of that size. Tight, it gives up titles first and numbers last."""
+    from rich.console import Group
+    from rich.rule import Rule
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Rule(style="dim"), _headline(snapshot), _levels(snapshot), Text()]
+    height -= bool(snapshot.asking)
+    jobs = max(1, height - 14)
+    parts.append(_runs(snapshot, jobs, width))
+    if snapshot.asking:
+        parts.append(_line(snapshot.asking, "dim"))
+    if snapshot.verdicts and height >= 16:
+        shown = snapshot.verdicts[-max(1, min(VERDICTS, height - 12 - min(jobs, len(snapshot.running)))) :]
+        parts += [Text(), _verdicts(shown, width)]
+    parts += [Text(), _spending(snapshot, width), _line(HINT, "dim")]
+    return Group(*parts)
+
+
+def _line(text: str, style: str = "") -> Text:
+    """One line of data: never markup, never wrapped."""
+    from rich.text import Text
+
+    return Text(one_line(text), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _headline(snapshot: Snapshot) -> Table:
+    table = _grid()
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", no_wrap=True)
+    left = _line(snapshot.phase or "starting", "bold")
+    if snapshot.agent:
+        left.append(f"  agent {one_line(snapshot.agent)}", style="not bold dim")
+    table.add_row(left, _line(clock(snapshot.elapsed), "dim"))
+    return table
+
+
+def _levels(snapshot: Snapshot) -> Text:
+    from rich.text import Text
+
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append("now ", style="dim").append(one_line(snapshot.best) or "not measured yet", style="bold")
+    if snapshot.baseline and snapshot.baseline != snapshot.best:
+        text.append("   baseline ", style="dim").append(one_line(snapshot.baseline))
+    return text
+
+
+def _runs(snapshot: Snapshot, most: int, width: int) -> RenderableType:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+
+    table = _grid()
+    if width >= 60:
+        table.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True)
+    table.add_column(ratio=2, min_width=6)
+    table.add_column(justify="right", no_wrap=True)
+    for run in snapshot.running[:most]:
+        bar = ProgressBar(
+            total=max(run.expected or 1.0, 0.001),
+            completed=min(run.elapsed, run.expected or 0.0),
+            pulse=run.expected is None,
+            complete_style="yellow",
+            finished_style="yellow",
+            pulse_style="yellow",
+        )
+        place = f"{run.slot}: " if run.slot else ""
+        words = [_line(f"{place}{run.title or run.name}"), _line(_seed(run), "dim")] if width >= 60 else []
+        table.add_row(*words, bar, _line(_progress(run)))
+    waiting = [f"{snapshot.queued} queued"] if snapshot.queued else []
+    if not snapshot.running:
+        waiting.insert(0, "nothing runs")
+    elif len(snapshot.running) > most:
+        waiting.insert(0, f"{len(snapshot.running) - most} more run")
+    return Group(table, _line(", ".join(waiting), "dim")) if waiting else table
+
+
+def _verdicts(verdicts: tuple[tuple[str, str, str, str], ...], width: int) -> Table:
+    table = _grid()
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", no_wrap=True)
+    for name, title, outcome, effect in verdicts:
+        sign, style = MARKS.get(outcome, ("·", ""))
+        word = f"{sign} {outcome}" if width >= 60 else sign
+        table.add_row(_line(word, style), _line(title or name, style), _line(effect))
+    return table
+
+
+def _spending(snapshot: Snapshot, width: int) -> RenderableType:
+    from rich.progress_bar import ProgressBar
+
+    table = _grid()
+    if width >= 60:
+        table.add_column(no_wrap=True)
+    table.add_column(ratio=1, min_width=4)
+    table.add_column(justify="right", no_wrap=True)
+    bar = ProgressBar(
+        total=max(1, snapshot.budget),
+        completed=min(snapshot.spent, max(1, snapshot.budget)),
+        complete_style="cyan",
+        finished_style="cyan",
+    )
+    table.add_row(*([_line("budget", "dim")] if width >= 60 else []), bar, _line(_budget(snapshot)))
+    return table
+
+
+def _grid() -> Table:
+    from rich.table import Table
+
+    return Table.grid(padding=(0, 2, 0, 0), expand=True)
+
+
+def _seed(run: Running) -> str:
+    return "" if run.seed is None else f"seed {run.seed}"
+
+
+def _progress(run: Running) -> str:
+    return clock(run.elapsed) if run.expected is None else f"{clock(run.elapsed)} / {clock(run.expected)}"
+
+
+def _budget(snapshot: Snapshot) -> str:
+    runs = f"{snapshot.spent}/{snapshot.budget} runs" if snapshot.budget else f"{snapshot.spent} runs"
+    return runs if snapshot.hours_left is None else f"{runs}, {span(snapshot.hours_left * 3600)} left"

@@ -1,0 +1,512 @@
+"""`ar report`: one file that tells a campaign to colleagues, as HTML or Markdown.
+
+A report is gathered once, as plain sections of paragraphs, lists, tables, code and pictures, and then
+written in either form. Titles, hypotheses, diffs and reasons come from agents and experiments: they are
+escaped wherever they end up.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ar.agents import account
+from ar.campaign.campaign import Campaign
+from ar.campaign.ladder import cases
+from ar.campaign.stack import Additivity, additivity
+from ar.errors import ArError
+from ar.history.diffs import changed
+from ar.history.messages import BASELINE_AGENT
+from ar.history.records import SCALE_BOUND, SUPERSEDED, Attempt, Case, History, Status
+from ar.judge import rule
+from ar.project.program import Metric
+from ar.redaction import redact
+from ar.text import one_line, plain, quantity, signed, span
+from ar.views import curves, plots
+from ar.views.charts import kinds
+from ar.views.table import summary
+from ar.views.time_to_target import gain
+
+ENDINGS = (".html", ".md")
+MOST_DIFF = 20_000  # characters of one diff
+MOST_LISTED = 60  # changes of one group that did not work
+_CHARTS = {
+    "progress": "Every attempt, in order",
+    "stack": "What each promoted change gave",
+    "pareto": "Loss against time",
+    "ladder": "At larger scales",
+    "time-to-target": "Time to the first baseline's level",
+}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list; `folded` under a line of its own."""
+
+    items: tuple[str, ...]
+    folded: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; the first column is text, the others are numbers."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines as they are. `language` is diff, console or nothing; `folded` under a line of its own."""
+
+    text: str
+    language: str = ""
+    folded: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG picture that `plots` drew."""
+
+    svg: str
+    caption: str
+
+
+Block = Text | Items | Table | Code | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, of level 2 or 3, and what stands below it."""
+
+    heading: str
+    blocks: tuple[Block, ...]
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole of it."""
+
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...]
+
+
+def write(campaign: Campaign, path: Path) -> None:
+    """Write the report into a file, whole or not at all.
+
+    Raises:
+        ArError: the file's ending is unknown, or nothing is measured yet.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise ArError(f"{path}: no report ends in '{path.suffix}'", f"use one of: {', '.join(ENDINGS)}")
+    found = gather(campaign)
+    text = to_html(found) if path.suffix.lower() == ".html" else to_markdown(found)
+    plots.write_whole(path, text.encode())
+
+
+# -- gathering --------------------------------------------------------------------------------------------
+
+
+def gather(campaign: Campaign) -> Report:
+    """Everything the report says.
+
+    Raises:
+        ArError: nothing is measured yet.
+    """
+    history, program = campaign.history(), campaign.program
+    if not any(item.value is not None for item in history.attempts):
+        raise ArError("there is nothing to report: no experiment has been measured yet", "run: ar run")
+    key = one_line(program.objective.key)
+    when = max(run.created for run in history.everything)
+    day = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d")
+    branch = (campaign.repo.branch() or "a detached head").removeprefix("refs/heads/")
+    tried = sum(not item.is_baseline and not item.stack for item in history.attempts)
+    promoted = [item for item in history.attempts if item.outcome == "promoted"]
+    held = sum(len(item.stack) or 1 for item in promoted)
+    return Report(
+        title=f"{key}: {held} of {tried} changes held",
+        subtitle=f"{campaign.repo.root.name}, {branch} at {history.head[:9]}, last run on {day}",
+        sections=(
+            _question(campaign),
+            _result(campaign, history),
+            *_promoted(campaign, history, promoted),
+            _failed(campaign, history),
+            *_pictures(campaign, history),
+            _reproduce(history, promoted),
+            _spent(campaign, history),
+        ),
+    )
+
+
+def _question(campaign: Campaign) -> Section:
+    program = campaign.program
+    facts = [f"Objective: {_metric(program.objective)}."]
+    facts += [f"Guard, which a change must not make worse: {_metric(guard)}." for guard in program.guards]
+    if program.holdout:
+        facts.append(f"Holdout, looked at only when promoting: {_metric(program.holdout)}.")
+    scope = [*program.scope.files, *(str(key) for key in program.scope.params)]
+    facts.append(f"What a change might touch: {', '.join(scope) or 'nothing'}.")
+    facts.append(f"Proposed by: {', '.join(spec.name for spec in program.agents)}.")
+    return Section("The question", (*map(Text, _paragraphs(program.prose)), Items(tuple(facts))))
+
+
+def _metric(metric: Metric) -> str:
+    return f"{metric} ({'lower' if metric.direction == 'minimize' else 'higher'} is better)"
+
+
+def _paragraphs(prose: str) -> list[str]:
+    return [part.strip().lstrip("# ") for part in re.split(r"\n\s*\n", plain(prose)) if part.strip()]
+
+
+def _result(campaign: Campaign, history: History) -> Section:
+    program = campaign.program
+    blocks: list[Block] = [
+        Text(line) for line in summary(history, program, campaign.total(history)).plain.splitlines()
+    ]
+    rows = []
+    base = next((item for item in history.attempts if item.is_baseline), None)
+    now = history.now
+    if base is not None and now is not None and base is not now:
+        if campaign.total(history) is None and (words := _unaudited(campaign, history, base, now)):
+            blocks.append(Text(words))
+        for name in base.guards.keys() & now.guards.keys():
+            change = (now.guards[name] / base.guards[name] - 1) if base.guards[name] else 0.0
+            rows.append(
+                (
+                    name.rpartition(":")[2],
+                    f"{base.guards[name]:.5g}",
+                    f"{now.guards[name]:.5g}",
+                    f"{change:+.1%}",
+                )
+            )
+    if rows:
+        blocks.append(Table(("guard", "first baseline", "the branch", "change"), tuple(rows)))
+    if program.curve is not None:
+        try:
+            found = curves.all_reaches(campaign.repo, program, history)
+        except ArError:
+            found = []
+        for rung in dict.fromkeys(reach.rung for reach in found):
+            here = [reach for reach in found if reach.rung == rung]
+            where = f" at {rung}" if rung else ""
+            blocks.append(
+                Text(f"Time to the first baseline's last {program.curve.value}{where}. {gain(here, program)}")
+            )
+    return Section("The result", tuple(blocks))
+
+
+def _unaudited(campaign: Campaign, history: History, base: Attempt, now: Attempt) -> str:
+    """The interval of the gain so far, where the closing audit has not been made; empty if unknown."""
+    df = rule.noise_of(campaign.ledger(history, None)).plain.df
+    if base.value is None or now.value is None or not df:
+        return ""
+    if base.standard_error is None or now.standard_error is None:
+        return ""
+    change, error = now.value - base.value, math.hypot(base.standard_error, now.standard_error)
+    half = rule.half_width(error, df)
+    low, high = (signed(end, error).partition(" ")[0] for end in (change - half, change + half))
+    return (
+        f"95 % interval of the change in {campaign.program.objective.key}: {low} to {high}, from all runs of "
+        "either side. No closing audit was made: runs that decided are among them, so that it is a little "
+        "too good."
+    )
+
+
+def _promoted(campaign: Campaign, history: History, promoted: Sequence[Attempt]) -> list[Section]:
+    if not promoted:
+        return [Section("What held", (Text("No change was promoted."),))]
+    program = campaign.program
+    rungs = [rung.name for rung in program.ladder[1:] if any(it.rung == rung.name for it in history.climbs)]
+    header = ("change", "effect", "95 % interval", "score", "runs", *(f"at {rung}" for rung in rungs))
+    rows: list[tuple[str, ...]] = []
+    details: list[Section] = []
+    for item in promoted:
+        try:
+            case, climbs = cases(campaign, history, item)
+        except ArError:
+            continue
+        cells = [_effect(climbs.get(rung)) for rung in rungs]
+        score = "" if case.verdict.z is None else f"{case.verdict.z:.1f}"
+        rows.append(
+            (
+                one_line(item.title),
+                _effect(case),
+                _interval(case),
+                score,
+                str(len(case.seeds) or case.verdict.runs),
+                *cells,
+            )
+        )
+        details.append(_evidence(campaign, history, item, case, climbs))
+    words = f"Effects on {program.objective.key} against the branch as it was then, from confirming runs."
+    return [Section("What held", (Text(words), Table(header, tuple(rows)))), *details]
+
+
+def _effect(case: Case | None) -> str:
+    return "" if case is None or case.effect is None else signed(case.effect, case.verdict.standard_error)
+
+
+def _interval(case: Case) -> str:
+    ends = (signed(end, case.verdict.standard_error) for end in case.interval)
+    return " to ".join(end.partition(" ")[0] for end in ends)
+
+
+def _evidence(
+    campaign: Campaign, history: History, item: Attempt, case: Case, climbs: dict[str, Case]
+) -> Section:
+    own = [run for run in item.experiments if run.agent != BASELINE_AGENT] or list(item.experiments)
+    facts = [f"Verdict: {case.verdict.reason}"]
+    facts += [f"At {rung}: {climb.verdict.reason}" for rung, climb in climbs.items()]
+    facts += [
+        f"{name.rpartition(':')[2]}: {quantity(sides[0])} → {quantity(sides[1])}"
+        for name, sides in (*case.guards.items(), *case.holdout.items())
+    ]
+    label = f", {case.verdict.label}" if case.verdict.label else ""
+    facts.append(f"Proposed by {item.agent}{label}; experiment {item.name} ({own[0].rev[:9]}).")
+    diff = changed(campaign.repo, campaign.program, item.baseline, own[0].rev)
+    diff = redact(plain(diff))
+    more = (
+        f"\n… {len(diff) - MOST_DIFF} more characters: ar diff {item.name}" if len(diff) > MOST_DIFF else ""
+    )
+    added = additivity(campaign, history, item) if len(item.stack) > 1 else None
+    words = plain(own[0].hypothesis) if added is None else "Each of these won alone; this is their sum."
+    blocks: tuple[Block, ...] = (Text(words), *([_members(added)] if added else []), Items(tuple(facts)))
+    return Section(one_line(item.title), (*blocks, Code(diff[:MOST_DIFF] + more, "diff")), level=3)
+
+
+def _members(found: Additivity) -> Table:
+    """Whether a stack's members add up."""
+    rows = [
+        (
+            one_line(member.title),
+            signed(member.effect, member.standard_error),
+            "" if member.share is None else signed(member.share, member.share_error),
+        )
+        for member in found.members
+    ]
+    low, high = (signed(end, found.interaction_error).partition(" ")[0] for end in found.interval)
+    rows += [
+        ("sum of the single effects", signed(found.sum, found.sum_error), ""),
+        ("measured together", signed(found.joint, found.joint_error), ""),
+        (
+            f"interaction, 95 % from {low} to {high}",
+            signed(found.interaction, found.interaction_error),
+            "",
+        ),
+    ]
+    return Table(("member", "alone", "in the stack"), tuple(rows))
+
+
+def _failed(campaign: Campaign, history: History) -> Section:
+    groups: dict[str, list[str]] = {}
+    for item in history.attempts:
+        if item.is_baseline or item.outcome in ("promoted", "stacked"):
+            continue
+        verdict = item.verdict
+        effect = ""
+        if verdict and verdict.effect is not None:
+            value = campaign.program.objective.orient(verdict.effect)
+            effect = f" ({signed(value, verdict.standard_error)})"
+        groups.setdefault(_group(campaign, item), []).append(f"{one_line(item.title)}{effect}")
+    if not groups:
+        return Section("What did not", (Text("Nothing else was tried."),))
+    blocks: list[Block] = []
+    for words, titles in sorted(groups.items(), key=lambda pair: -len(pair[1])):
+        more = (f"… and {len(titles) - MOST_LISTED} more: ar show",) if len(titles) > MOST_LISTED else ()
+        blocks.append(Items((*titles[:MOST_LISTED], *more), folded=f"{words}: {len(titles)}"))
+    return Section("What did not", tuple(blocks))
+
+
+def _group(campaign: Campaign, item: Attempt) -> str:
+    verdict = item.verdict
+    label = verdict.label if verdict else ""
+    if label == SCALE_BOUND:
+        return "Better at the base, worse at a larger scale"
+    if label == SUPERSEDED:
+        return "Not decided when the branch moved on"
+    if label:
+        return label[:1].upper() + label[1:]
+    if item.outcome in ("crashed", "timed out", "cancelled", "winner"):
+        words = {"winner": "Judged better, not merged"}
+        return words.get(item.outcome, item.outcome.capitalize())
+    if verdict is None or not item.is_decided:
+        return "Still open"
+    guards = [guard.key for guard in campaign.program.guards]
+    if any(verdict.reason.startswith(f"{key} is ") for key in guards):
+        return "Slower: refused by a guard"
+    if verdict.z is not None and verdict.z < -2:
+        return "Clearly worse"
+    return "No better beyond noise"
+
+
+def _pictures(campaign: Campaign, history: History) -> list[Section]:
+    blocks: list[Block] = []
+    for kind, caption in _CHARTS.items():
+        try:
+            spec = kinds.specification(kind, campaign.repo, campaign.program, history)
+        except ArError:
+            continue  # there is nothing of that kind to draw
+        blocks.append(Picture(plots.svg(spec), caption))
+    return [Section("Pictures", tuple(blocks))] if blocks else []
+
+
+def _reproduce(history: History, promoted: Sequence[Attempt]) -> Section:
+    from importlib.metadata import version
+
+    commands = [
+        f"git checkout {history.head}",
+        "dvc repro              # idle: dvc.lock and metrics are from a run of exactly this tree",
+        "git log --first-parent # the changes, one merge each",
+        "ar show                # every attempt; needs refs/exps and refs/notes/ar: ar pull",
+    ]
+    first = next((item for item in history.attempts if item.is_baseline), None)
+    if first is not None:
+        commands.append(f"git diff {first.baseline[:12]} {history.head[:12]} # all changes together")
+    refs = [f"{one_line(item.title)}: {item.name}, {item.experiments[0].rev}" for item in promoted]
+    used = f"Made with ar {version('dvc-ar')} and DVC {version('dvc')}."
+    blocks: list[Block] = [Code("\n".join(commands), "console")]
+    if refs:
+        blocks.append(Items(tuple(refs), folded="Experiments and their commits"))
+    return Section("How to reproduce", (*blocks, Text(used)))
+
+
+def _spent(campaign: Campaign, history: History) -> Section:
+    rows = []
+    for rung in ("", *dict.fromkeys(item.rung for item in history.climbs)):
+        runs = [run for run in history.everything if run.rung == rung and run.status.ended]
+        seconds = sum(run.note.seconds or 0.0 for run in runs if run.note)
+        cpu = sum(run.note.cpu_seconds or 0.0 for run in runs if run.note)
+        base = sum(run.agent == BASELINE_AGENT for run in runs)
+        failed = sum(run.status is not Status.SUCCEEDED for run in runs)
+        name = rung or (campaign.program.ladder[0].name if campaign.program.ladder else "all")
+        rows.append((name, str(len(runs)), str(base), str(failed), span(seconds), span(cpu)))
+    header = ("scale", "runs", "of baselines", "failed", "run time", "processor time")
+    paid = account.total(campaign.repo)
+    words = "The agent cost nothing."
+    if paid.tokens:
+        usd = f", {paid.usd:.2f} USD" if paid.usd is not None else ""
+        words = (
+            f"The agents read {paid.input:,} tokens ({paid.cached:,} cached) and wrote {paid.output:,}{usd}."
+        )
+    return Section("What was spent", (Table(header, tuple(rows)), Text(words)))
+
+
+# -- HTML -------------------------------------------------------------------------------------------------
+
+_STYLE = """
+body { font: 16px/1.55 system-ui, sans-serif; color: #1a1a1a; max-width: 960px; margin: 2.5rem auto;
+  padding: 0 1.25rem; }
+h1 { margin-bottom: 0; } .sub { color: #666; margin-top: .2rem; }
+h2 { margin-top: 2.4rem; border-bottom: 1px solid #ddd; padding-bottom: .25rem; } h3 { margin-top: 1.8rem; }
+table { border-collapse: collapse; font-size: .92rem; display: block; overflow-x: auto; }
+td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #eee; text-align: right;
+  white-space: nowrap; }
+td:first-child, th:first-child { text-align: left; white-space: normal; }
+pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; font-size: .82rem; line-height: 1.4; }
+.add { color: #116329; } .del { color: #a40e26; } .hunk { color: #0550ae; }
+figure { margin: 1.5rem 0; overflow-x: auto; } figcaption { color: #555; font-size: .9rem; }
+svg { max-width: 100%; height: auto; } summary { cursor: pointer; margin: .4rem 0; }
+p { white-space: pre-line; }
+"""
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def to_html(report: Report) -> str:
+    """One page without scripts that needs nothing else; its policy forbids to load anything."""
+    body = [f"<h1>{_html(report.title)}</h1>", f'<p class="sub">{_html(report.subtitle)}</p>']
+    for section in report.sections:
+        body.append(f"<h{section.level}>{_html(section.heading)}</h{section.level}>")
+        body += [_html_block(block) for block in section.blocks]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_html(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _html(text: str) -> str:
+    return html.escape(redact(plain(text)))
+
+
+def _html_block(block: Block) -> str:
+    if isinstance(block, Text):
+        return f"<p>{_html(block.text)}</p>" if block.text.strip() else ""
+    if isinstance(block, Items):
+        return _folded(f"<ul>{''.join(f'<li>{_html(item)}</li>' for item in block.items)}</ul>", block.folded)
+    if isinstance(block, Table):
+        head = "".join(f"<th>{_html(cell)}</th>" for cell in block.header)
+        rows = ["".join(f"<td>{_html(cell)}</td>" for cell in row) for row in block.rows]
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    if isinstance(block, Code):
+        lines = [_html_line(line, block.language) for line in block.text.splitlines()]
+        return _folded("<pre>" + "\n".join(lines) + "</pre>", block.folded)
+    # As an image, what is inside cannot run or load anything, whatever it says.
+    picture = f'<img alt="{_html(block.caption)}" src="{_data_url(block.svg)}" style="max-width:100%">'
+    return f"<figure>{picture}<figcaption>{_html(block.caption)}</figcaption></figure>"
+
+
+def _folded(inner: str, words: str) -> str:
+    return f"<details><summary>{_html(words)}</summary>{inner}</details>" if words else inner
+
+
+def _html_line(line: str, language: str) -> str:
+    kinds = {"+": "add", "-": "del", "@": "hunk"}
+    kind = kinds.get(line[:1], "") if language == "diff" else ""
+    return f'<span class="{kind}">{_html(line)}</span>' if kind else _html(line)
+
+
+def _data_url(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+# -- Markdown ---------------------------------------------------------------------------------------------
+
+
+def to_markdown(report: Report) -> str:
+    """One file, pictures inside."""
+    parts = [f"# {_md(report.title)}", _md(report.subtitle)]
+    for section in report.sections:
+        parts.append(f"{'#' * section.level} {_md(section.heading)}")
+        parts += [_md_block(block) for block in section.blocks]
+    return "\n\n".join(part for part in parts if part.strip()) + "\n"
+
+
+def _md(text: str) -> str:
+    """Text in which nothing is markup: HTML and Markdown's own characters are escaped."""
+    escaped = html.escape(redact(one_line(text)), quote=False)
+    return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", escaped)
+
+
+def _md_block(block: Block) -> str:
+    if isinstance(block, Text):
+        return "\n\n".join(_md(part) for part in re.split(r"\n\s*\n", block.text))
+    if isinstance(block, Items):
+        head = f"{_md(block.folded)}\n\n" if block.folded else ""
+        return head + "\n".join(f"- {_md(item)}" for item in block.items)
+    if isinstance(block, Table):
+        rule = "|".join(["---", *("---:" for _ in block.header[1:])])
+        rows = ["| " + " | ".join(map(_md, row)) + " |" for row in (block.header, *block.rows)]
+        return "\n".join([rows[0], f"|{rule}|", *rows[1:]])
+    if isinstance(block, Code):
+        text = redact(plain(block.text))
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+        return f"{fence}{block.language}\n{text}\n{fence}"
+    return f"![{_md(block.caption)}]({_data_url(block.svg)})"
