@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from ar.history.records import Attempt, Decision, Experiment, History, Note, Status, Verdict
+from ar.history.records import Attempt, Decision, Experiment, History, Note, Outcome, Status, Verdict
 from ar.project.program import Metric, Program
 
 NOW = 1_800_000_000.0
@@ -73,7 +73,7 @@ def attempt(
         value=value,
         standard_error=error,
         guards={} if value is None else {str(GUARD): 27.31},
-        outcome=outcome,
+        outcome=Outcome(outcome),
         verdict=verdict,
         created=created,
     )

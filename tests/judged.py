@@ -10,7 +10,8 @@ from helpers import run
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
 from ar.git.repo import Repo
-from ar.history.records import Attempt, Decision, Proposal, Verdict
+from ar.history.ideas import Proposal
+from ar.history.records import Attempt, Decision, Verdict
 from ar.project.program import load
 
 WIN = Verdict(Decision.PROMOTE, "Better by a lot.", -2.0, 0.01, 9.0, 3.5, 2, 8, 0.004, 7)

@@ -17,7 +17,7 @@ from ar.agents.tools import MAX_REPAIRS, SCHEMAS, BadInput, Tools
 from ar.errors import BadProposal, NotFound
 from ar.git.repo import Repo
 from ar.history import reader
-from ar.history.records import Attempt, Decision, Experiment, History, Note, Status, Verdict
+from ar.history.records import Attempt, Decision, Experiment, History, Label, Note, Outcome, Status, Verdict
 from ar.project.program import Program, load, parse
 
 
@@ -157,8 +157,10 @@ def test_a_claimed_or_waiting_experiment_can_be_opened(project: Path) -> None:
 
 def test_a_crashed_experiment_is_repaired_twice_at_most(project: Path) -> None:
     given = tools(project)
-    broken = Experiment("broken", "r", "b", "t", Status.CRASHED, agent="claude", candidate="c")
-    attempts = [Attempt("broken", "t", "claude", "b", "c", (broken,), None, None, {}, "crashed")]
+    broken = Experiment(
+        name="broken", rev="r", baseline="b", title="t", status=Status.CRASHED, agent="claude", candidate="c"
+    )
+    attempts = [Attempt("broken", "t", "claude", "b", "c", (broken,), None, None, {}, Outcome.CRASHED)]
     proposal = {
         **dict.fromkeys(("title", "hypothesis", "expected", "refuted_by"), "words"),
         **{key: [] for key in ("evidence", "params", "edits")},
@@ -174,7 +176,7 @@ def test_a_crashed_experiment_is_repaired_twice_at_most(project: Path) -> None:
                 given.proposal(proposal)
         child = replace(broken, name=f"child-{index}", parent="broken")
         attempts.append(
-            Attempt(child.name, "t", "claude", "b", f"c{index}", (child,), None, None, {}, "crashed")
+            Attempt(child.name, "t", "claude", "b", f"c{index}", (child,), None, None, {}, Outcome.CRASHED)
         )
 
 
@@ -202,27 +204,45 @@ def test_lines_that_name_the_holdout_go(objective: str, holdout: str, hidden: st
 @pytest.mark.parametrize("text", ["2.31415", "2.314", "value=2.3142,", "2.314e+00"])
 def test_values_of_the_holdout_go_however_they_are_rounded(text: str) -> None:
     program = _with_holdout("m.json:val_bpb", "m.json:test_bpb")
-    one = Experiment("e", "r", "b", "t", Status.SUCCEEDED, metrics={"m.json:test_bpb": 2.314152})
+    one = Experiment(
+        name="e",
+        rev="r",
+        baseline="b",
+        title="t",
+        status=Status.SUCCEEDED,
+        metrics={"m.json:test_bpb": 2.314152},
+    )
     assert "[holdout]" in without_holdout(f"got {text} there", program, [one])
 
 
 @pytest.mark.parametrize("text", ["2.3", "2.3152", "12.314", "v2.314.1", "x2.3142", "2314"])
 def test_other_numbers_stay(text: str) -> None:
     program = _with_holdout("m.json:val_bpb", "m.json:test_bpb")
-    one = Experiment("e", "r", "b", "t", Status.SUCCEEDED, metrics={"m.json:test_bpb": 2.314152})
+    one = Experiment(
+        name="e",
+        rev="r",
+        baseline="b",
+        title="t",
+        status=Status.SUCCEEDED,
+        metrics={"m.json:test_bpb": 2.314152},
+    )
     assert without_holdout(f"got {text} there", program, [one]) == f"got {text} there"
 
 
 def test_a_crash_does_not_tell_the_holdout_by_its_last_words() -> None:
     program = _with_holdout("m.json:val_bpb", "m.json:test_bpb")
     note = Note(Status.CRASHED, reason='failed: {"val_bpb": 2.2, "test_bpb": 2.314152}')
-    one = Experiment("e", "r", "b", "t", Status.CRASHED, agent="claude", note=note)
-    attempt = Attempt("e", "t", "claude", "b", "c", (one,), None, None, {}, "crashed")
+    one = Experiment(
+        name="e", rev="r", baseline="b", title="t", status=Status.CRASHED, agent="claude", note=note
+    )
+    attempt = Attempt("e", "t", "claude", "b", "c", (one,), None, None, {}, Outcome.CRASHED)
     assert "2.314" not in prompt.line(program, attempt)
     overfitted = Verdict(
-        Decision.DISCARD, "Overfitted: clearly worse on the holdout.", -0.1, 0.01, label="overfitted"
+        Decision.DISCARD, "Overfitted: clearly worse on the holdout.", -0.1, 0.01, label=Label.OVERFITTED
     )
-    better = replace(attempt, outcome="discarded", verdict=overfitted, experiments=(replace(one, note=None),))
+    better = replace(
+        attempt, outcome=Outcome.DISCARDED, verdict=overfitted, experiments=(replace(one, note=None),)
+    )
     assert "(overfitted)" in prompt.line(program, better)
     assert prompt.best([better], 5) == []
 
@@ -242,9 +262,17 @@ def test_the_longest_names_fit_too(count: int) -> None:
         name = f"a-name-that-is-as-long-as-they-get-{index:06x}"
         title = f"{index} A title of seventy-two characters, which is all that a title may have "[:72]
         one = Experiment(
-            name, f"{index:040x}", "b", title, Status.SUCCEEDED, agent="claude", metrics=dict(guards)
+            name=name,
+            rev=f"{index:040x}",
+            baseline="b",
+            title=title,
+            status=Status.SUCCEEDED,
+            agent="claude",
+            metrics=dict(guards),
         )
-        return Attempt(name, title, "claude", "b", f"{index}", (one,), 1.0, 0.1, guards, "discarded", verdict)
+        return Attempt(
+            name, title, "claude", "b", f"{index}", (one,), 1.0, 0.1, guards, Outcome.DISCARDED, verdict
+        )
 
     attempts = tuple(attempt(index) for index in range(count))
     text = prompt.compose(Briefing(program, History("b", "c0", attempts)))
@@ -266,10 +294,13 @@ def test_only_a_rare_step_changes_what_older_experiments_say() -> None:
 
     def briefing(count: int) -> prompt.Prompt:
         runs = [
-            Experiment(f"e{i}", f"r{i}", "b", "t", Status.SUCCEEDED, agent="claude") for i in range(count)
+            Experiment(
+                name=f"e{i}", rev=f"r{i}", baseline="b", title="t", status=Status.SUCCEEDED, agent="claude"
+            )
+            for i in range(count)
         ]
         attempts = tuple(
-            Attempt(one.name, "t", "claude", "b", one.name, (one,), 1.0, 0.1, {}, "discarded", verdict)
+            Attempt(one.name, "t", "claude", "b", one.name, (one,), 1.0, 0.1, {}, Outcome.DISCARDED, verdict)
             for one in runs
         )
         return prompt.compose(Briefing(program, History("b", "c0", attempts)))

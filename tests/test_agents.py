@@ -9,7 +9,8 @@ import pytest
 from ar.agents import Briefing
 from ar.agents.optuna import OptunaAgent
 from ar.errors import BadProgram
-from ar.history.records import SUPERSEDED, Attempt, Decision, Experiment, History, Proposal, Status, Verdict
+from ar.history.ideas import Proposal
+from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
 from ar.project.program import Program, parse
 from ar.project.values import Scalar
 
@@ -38,14 +39,22 @@ def _attempt(
     values: dict[str, Scalar],
     value: float | None,
     agent: str = "optuna",
-    outcome: str = "discarded",
+    outcome: Outcome = Outcome.DISCARDED,
 ) -> Attempt:
-    run = Experiment(f"e{index}", f"r{index}", "b", "t", Status.SUCCEEDED, agent=agent, params=BASE | values)
+    run = Experiment(
+        name=f"e{index}",
+        rev=f"r{index}",
+        baseline="b",
+        title="t",
+        status=Status.SUCCEEDED,
+        agent=agent,
+        params=BASE | values,
+    )
     return Attempt(f"e{index}", "t", agent, "b", f"c{index}", (run,), value, None, {}, outcome, created=index)
 
 
 def _history(*attempts: Attempt, start: float = (8.0 - 2.0) ** 2) -> History:
-    base = _attempt(0, {}, start, agent="baseline", outcome="baseline")
+    base = _attempt(0, {}, start, agent="baseline", outcome=Outcome.BASELINE)
     return History("b", "c0", (base, *attempts))
 
 
@@ -75,7 +84,7 @@ def test_it_finds_the_best_value_in_few_trials(direction: str, sign: float) -> N
 
 def test_it_never_repeats_itself_nor_what_is_under_way() -> None:
     program = _program("  n: {low: 1, high: 8}\n")
-    attempts = [_attempt(i, {"params.yaml:n": i}, None, outcome="queued") for i in (1, 2, 3, 5, 6)]
+    attempts = [_attempt(i, {"params.yaml:n": i}, None, outcome=Outcome.QUEUED) for i in (1, 2, 3, 5, 6)]
     assert _propose(program, _history(*attempts)).params["n"] in (7, 8)
     attempts += [_attempt(i, {"params.yaml:n": i}, 5.0) for i in (7, 8)]
     with pytest.raises(BadProgram, match="has been tried"):
@@ -111,7 +120,7 @@ def test_gains_are_chained_over_baselines() -> None:
 
 def test_what_looked_better_when_the_branch_moved_on_is_tried_again() -> None:
     program = _program("  x: {low: 0.0, high: 10.0}\n  y: {low: 0.1, high: 10.0}\n")
-    left = Verdict(Decision.DISCARD, "The branch moved on.", label=SUPERSEDED)
+    left = Verdict(Decision.DISCARD, "The branch moved on.", label=Label.SUPERSEDED)
     better = replace(_attempt(1, {"params.yaml:y": 3.0}, 20.0), verdict=left)
     worse = replace(_attempt(2, {"params.yaml:x": 9.5}, 50.0), verdict=left)
     assert _propose(program, _history(better, worse)).params == {"y": 3.0}

@@ -14,7 +14,8 @@ from ar.campaign import asking
 from ar.campaign.asking import Asking
 from ar.changes.proposal import Change
 from ar.errors import AgentFailed, BadProposal, BadState, OutOfBudget
-from ar.history.records import History, Proposal
+from ar.history.ideas import Proposal
+from ar.history.records import History
 from ar.project.program import AgentSpec, Program, parse
 
 CLAUDE, OPTUNA = AgentSpec("claude"), AgentSpec("optuna")

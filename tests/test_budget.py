@@ -8,7 +8,7 @@ import pytest
 from helpers import Ar, git
 
 from ar.git.repo import Repo
-from ar.history.records import Attempt, Experiment, History, Note, Status
+from ar.history.records import Attempt, Experiment, History, Note, Outcome, Status
 from ar.project.program import Budget
 from ar.runs import budget
 
@@ -19,11 +19,11 @@ def _history(*runs: tuple[float, float, str, str]) -> History:
     """Runs by beginning and end in hours, their slot, and the host that they ran on."""
     experiments = tuple(
         Experiment(
-            f"e{at}",
-            f"r{at}",
-            "b",
-            "t",
-            Status.CRASHED if at % 2 else Status.SUCCEEDED,
+            name=f"e{at}",
+            rev=f"r{at}",
+            baseline="b",
+            title="t",
+            status=Status.CRASHED if at % 2 else Status.SUCCEEDED,
             agent="optuna",
             note=Note(
                 Status.SUCCEEDED,
@@ -35,7 +35,9 @@ def _history(*runs: tuple[float, float, str, str]) -> History:
         )
         for at, (start, end, slot, host) in enumerate(runs)
     )
-    return History("b", "c", (Attempt("e0", "t", "optuna", "b", "c1", experiments, None, None, {}, "open"),))
+    return History(
+        "b", "c", (Attempt("e0", "t", "optuna", "b", "c1", experiments, None, None, {}, Outcome.OPEN),)
+    )
 
 
 def test_parallel_runs_count_once_and_pauses_not_at_all(project: Path) -> None:

@@ -19,7 +19,8 @@ from ar.agents import Briefing, Dropped, Line, account, api, make, prompt
 from ar.errors import AgentFailed, OutOfBudget
 from ar.git.repo import Repo
 from ar.history import reader
-from ar.history.records import Proposal, Spend
+from ar.history.ideas import Proposal
+from ar.history.spend import Spend
 from ar.project.program import AgentSpec, Budget, Prices, Program, load
 
 SPEC = AgentSpec("claude", prices=Prices(4.0, 0.4, 20.0))

@@ -19,7 +19,7 @@ from messages_api import KEY, Request, Server, calls, fails, proposes, says
 
 from ar.agents import account
 from ar.git.repo import Repo
-from ar.history.records import Spend
+from ar.history.spend import Spend
 
 OTHER = "zq8Xk2Lm9Pv4Rt7Yw1"  # a secret that no environment knows, in a file of the project
 GPT = "# The model: one constant.\nSHIFT = 0.0\n"

@@ -22,7 +22,7 @@ from ar.campaign.campaign import Campaign
 from ar.changes.proposal import Change
 from ar.errors import AgentFailed, ArError, BadProposal, OutOfBudget
 from ar.git.repo import Repo
-from ar.history.records import Spend
+from ar.history.spend import Spend
 from ar.project.program import Sandbox, load
 from ar.runs import sandbox
 

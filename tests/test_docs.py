@@ -12,7 +12,8 @@ from helpers import run
 from ar.cli.commands import cli
 from ar.git import refs
 from ar.history.messages import Message
-from ar.history.records import Note, Spend, Verdict
+from ar.history.records import Note, Verdict
+from ar.history.spend import Spend
 
 ROOT = Path(__file__).parents[1]
 CONCEPTS = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")

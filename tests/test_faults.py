@@ -10,8 +10,9 @@ from helpers import Ar, git, run
 
 from ar.campaign.campaign import Campaign
 from ar.git.repo import Repo
+from ar.history.ideas import Proposal
 from ar.history.reader import find
-from ar.history.records import Experiment, Proposal, Status
+from ar.history.records import Experiment, Status
 from ar.project.program import load
 from ar.runs import faults
 

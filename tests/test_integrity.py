@@ -17,9 +17,10 @@ from ar.changes import integrity
 from ar.changes.proposal import prepare
 from ar.git import refs
 from ar.git.repo import Repo
+from ar.history.ideas import Edit, Proposal
 from ar.history.messages import Message
 from ar.history.reader import find
-from ar.history.records import TAMPERED, Edit, Proposal, Status
+from ar.history.records import Label, Status
 from ar.judge.rule import Kind
 from ar.project.program import ParamKey, Program, Scope, load
 
@@ -178,12 +179,12 @@ def test_a_change_whose_run_rewrites_what_is_fixed_is_tampered(measured: Path, a
     action = campaign.step(history, attempt)
     assert action.kind is Kind.DISCARD
     assert (action.verdict.label, action.reason) == (
-        TAMPERED,
+        Label.TAMPERED,
         "Refused: notes.txt differs from the baseline.",
     )
     campaign.record(attempt, action.verdict)
     shown = json.loads(ar(measured, "show", "--json").stdout)["attempts"][0]
-    assert (shown["outcome"], shown["value"]) == (TAMPERED, None)
+    assert (shown["outcome"], shown["value"]) == (Label.TAMPERED, None)
     assert "1 tampered" in ar(measured, "show").stdout
     assert "notes.txt differs" in ar(measured, "judge", name).stdout
     assert "Refused: notes.txt" in ar(measured, "promote", name, check=False).stderr

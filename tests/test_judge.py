@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ar.history.records import Decision, Run
+from ar.history.records import Decision, Label, Run
 from ar.judge import rule
 from ar.judge.rule import Action, Candidate, Kind, Ledger, Memory, Noise, answer, next_action
 
@@ -270,9 +270,9 @@ def test_a_crash_discards_and_never_enters_sigma(bad: Run) -> None:
         (3, 2.50, Kind.RUN_CANDIDATE, ""),  # too few runs
         (4, 1.69, Kind.DISCARD, ""),
         (4, 1.99, Kind.RUN_CANDIDATE, ""),
-        (4, 2.01, Kind.PROMOTE, rule.SIMPLER),
+        (4, 2.01, Kind.PROMOTE, Label.SIMPLER),
         (8, 1.99, Kind.DISCARD, ""),
-        (8, 2.01, Kind.PROMOTE, rule.SIMPLER),
+        (8, 2.01, Kind.PROMOTE, Label.SIMPLER),
     ],
 )
 def test_a_declared_simplification_is_granted_one_sigma(n: int, z: float, kind: Kind, label: str) -> None:

@@ -14,8 +14,9 @@ from helpers import Ar, run
 from ar.campaign.campaign import Campaign
 from ar.errors import BadProgram
 from ar.git.repo import Repo
+from ar.history.ideas import Proposal
 from ar.history.reader import find
-from ar.history.records import Attempt, Experiment, Proposal, Status
+from ar.history.records import Attempt, Experiment, Status
 from ar.judge.rule import Kind
 from ar.project.program import load, parse
 from ar.runs.early_stop import read_inside

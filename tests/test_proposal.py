@@ -11,7 +11,7 @@ from ar.changes.proposal import Change, in_scope, prepare, seeded_tree
 from ar.errors import BadParams, BadProposal
 from ar.git.repo import Repo
 from ar.history import reader
-from ar.history.records import Edit, Proposal
+from ar.history.ideas import Edit, Proposal
 from ar.project.identity import identity
 from ar.project.program import Program, load
 

@@ -8,22 +8,13 @@ import pytest
 
 from ar.errors import BadParams
 from ar.git import refs
+from ar.history.ideas import Edit, Proposal
 from ar.history.messages import Message
-from ar.history.records import (
-    Attempt,
-    Decision,
-    Edit,
-    Experiment,
-    History,
-    Note,
-    Proposal,
-    Record,
-    Spend,
-    Status,
-    Verdict,
-)
+from ar.history.records import Attempt, Decision, Experiment, History, Note, Outcome, Status, Verdict
+from ar.history.spend import Spend
 from ar.project import params
 from ar.project.values import flat
+from ar.record import Record
 
 VERDICT = Verdict(
     Decision.PROMOTE,
@@ -41,7 +32,7 @@ NOTE = Note(Status.TIMED_OUT, reason="late", log="a\nb", verdict=VERDICT, second
 EXPERIMENT = Experiment(
     "n", "r", "b", "t", Status.CRASHED, seed=3, metrics={"m:x": 1.5, "m:y": None}, note=NOTE
 )
-ATTEMPT = Attempt("n", "t", "optuna", "b", "c", (EXPERIMENT,), 1.0, None, {"g": 2.0}, "open", VERDICT)
+ATTEMPT = Attempt("n", "t", "optuna", "b", "c", (EXPERIMENT,), 1.0, None, {"g": 2.0}, Outcome.OPEN, VERDICT)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ar.errors import NotFound
 from ar.git import refs
 from ar.git.repo import ZERO, Repo
 from ar.history import share
-from ar.history.records import Spend
+from ar.history.spend import Spend
 
 CAMPAIGN = """
 import sys

@@ -12,7 +12,8 @@ from histories import NOW, OBJECTIVE, PROGRAM, attempt, campaign, renamed
 from rich.console import Console, RenderableType
 
 from ar.campaign.doctor import Check
-from ar.history.records import Attempt, Edit, History, Note, Proposal, Status, Total
+from ar.history.ideas import Edit, Proposal
+from ar.history.records import Attempt, History, Note, Status, Total
 from ar.project.program import Metric, Program
 from ar.text import clock, one_line, plain, quantity, shorten_middle, span
 from ar.views import table

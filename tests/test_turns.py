@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ar.agents import turns
-from ar.history.records import Attempt, History
+from ar.history.records import Attempt, History, Outcome
 from ar.project.program import AgentSpec
 
 THREE = (AgentSpec("optuna"), AgentSpec("claude", "optimizer", 2.0), AgentSpec("claude", "data order"))
@@ -11,7 +11,7 @@ THREE = (AgentSpec("optuna"), AgentSpec("claude", "optimizer", 2.0), AgentSpec("
 
 def _history(names: list[str]) -> History:
     attempts = [
-        Attempt(f"e{at}", "t", name, "b", f"c{at}", (), None, None, {}, "open")
+        Attempt(f"e{at}", "t", name, "b", f"c{at}", (), None, None, {}, Outcome.OPEN)
         for at, name in enumerate(names)
     ]
     return History("b", "c", tuple(attempts))

@@ -14,8 +14,9 @@ from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
 from ar.errors import BadProposal
 from ar.git.repo import Repo
+from ar.history.ideas import Edit, Proposal
 from ar.history.reader import find
-from ar.history.records import TAMPERED, Edit, Proposal, Status
+from ar.history.records import Label, Status
 from ar.judge.rule import Kind
 from ar.project.program import load
 from tests.lab.conftest import ROOT, Lab
@@ -158,9 +159,9 @@ def test_a_run_that_cheats_is_refused(campaign: Campaign, ar: Ar, old: str, new:
     assert not any(key.endswith("val_bpb") for key in experiment.metrics)
     action = campaign.step(history, attempt)
     assert action.kind is Kind.DISCARD
-    assert action.verdict.label == TAMPERED
+    assert action.verdict.label == Label.TAMPERED
     assert reason in action.reason
     campaign.record(attempt, action.verdict)
     assert reason in ar(root, "judge", name).stdout
     shown = json.loads(ar(root, "show", "--json").stdout)["attempts"][0]
-    assert (shown["outcome"], shown["value"]) == (TAMPERED, None)
+    assert (shown["outcome"], shown["value"]) == (Label.TAMPERED, None)

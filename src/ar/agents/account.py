@@ -13,7 +13,7 @@ import json
 from ar.errors import OutOfBudget
 from ar.git import refs
 from ar.git.repo import Repo
-from ar.history.records import Spend
+from ar.history.spend import Spend
 
 
 def total(repo: Repo) -> Spend:

@@ -22,7 +22,7 @@ from ar.agents import account, prompt
 from ar.agents.base import Dropped, Line
 from ar.errors import AgentFailed, ArError, OutOfBudget
 from ar.git.repo import Repo
-from ar.history.records import Spend
+from ar.history.spend import Spend
 from ar.project.program import AgentSpec, Budget, Prices
 from ar.redaction import redact
 from ar.text import one_line, shorten_middle, span

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ar.errors import ArError
-from ar.history.records import History, Proposal
+from ar.history.ideas import Proposal
+from ar.history.records import History
 from ar.project.program import Program
 from ar.project.values import Scalar
 

@@ -16,7 +16,7 @@ from ar.agents.base import Briefing, Line
 from ar.agents.tools import SCHEMAS, Tools
 from ar.errors import AgentFailed, ArError
 from ar.git.repo import Repo
-from ar.history.records import Proposal
+from ar.history.ideas import Proposal
 from ar.project.program import AgentSpec
 from ar.redaction import redact
 from ar.text import one_line, plain, shorten_middle

@@ -24,7 +24,8 @@ from ar.agents.checkout import BRIEFING, Scratch
 from ar.changes.proposal import MAX_FILE_BYTES, checked_path
 from ar.errors import AgentFailed, BadProgram, BadProposal
 from ar.git.repo import Repo
-from ar.history.records import Proposal, Spend
+from ar.history.ideas import Proposal
+from ar.history.spend import Spend
 from ar.project.pipeline_file import is_generated, is_output, read_layout
 from ar.project.program import AgentSpec, Budget
 from ar.redaction import redact

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ar.agents.base import Briefing
 from ar.errors import BadProgram
-from ar.history.messages import BASELINE_AGENT
-from ar.history.records import SUPERSEDED, Attempt, Proposal
+from ar.history.ideas import Proposal
+from ar.history.records import Attempt, Label, Outcome
 from ar.project.program import FILE, ParamKey, Program, Range
 from ar.project.values import Scalar
 
@@ -96,14 +96,14 @@ def _moves(briefing: Briefing) -> list[Move]:
     for attempt in history.attempts:
         # A baseline is measured by runs whose parent is the baseline commit and that change nothing.
         for run in attempt.experiments:
-            if run.agent == BASELINE_AGENT:
+            if run.measures_baseline:
                 at[run.baseline] = run.params
                 if attempt.value is not None:
                     means[run.baseline] = attempt.value
     moves = []
     for attempt in history.attempts:
         run = attempt.experiments[0]
-        if attempt.baseline not in at or all(item.agent == BASELINE_AGENT for item in attempt.experiments):
+        if attempt.baseline not in at or not attempt.own:
             continue
         before = at[attempt.baseline]
         changed = [key for key in program.search if run.params.get(key.flat) != before.get(key.flat)]
@@ -123,9 +123,9 @@ def _move(
         old=before.get(key.flat),
         new=attempt.experiments[0].params.get(key.flat),
         gain=gain,
-        pending=attempt.outcome in ("queued", "running"),
+        pending=attempt.outcome in (Outcome.QUEUED, Outcome.RUNNING),
         name=attempt.name,
-        superseded=attempt.verdict is not None and attempt.verdict.label == SUPERSEDED,
+        superseded=attempt.verdict is not None and attempt.verdict.label is Label.SUPERSEDED,
     )
 
 

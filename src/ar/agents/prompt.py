@@ -16,9 +16,8 @@ from statistics import fmean
 
 from ar.agents.base import Briefing
 from ar.agents.holdout import without_holdout
-from ar.history.messages import BASELINE_AGENT
 from ar.history.reader import effect
-from ar.history.records import Attempt, Experiment, History, Status
+from ar.history.records import Attempt, History, Label, Outcome, Status
 from ar.project.program import Program, Range
 from ar.project.values import number
 from ar.redaction import redact
@@ -129,12 +128,8 @@ def ended(history: History) -> list[Attempt]:
     return [
         attempt
         for attempt in history.attempts
-        if not attempt.is_baseline and any(run.status.ended for run in _own(attempt))
+        if not attempt.is_baseline and any(run.status.ended for run in attempt.own)
     ]
-
-
-def _own(attempt: Attempt) -> list[Experiment]:
-    return [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
 
 
 def _past(program: Program, attempts: Sequence[Attempt]) -> tuple[tuple[str, ...], int]:
@@ -192,7 +187,7 @@ def line(program: Program, attempt: Attempt) -> str:
 
 
 def _measured(attempt: Attempt, metric: str) -> list[float]:
-    runs = [run for run in _own(attempt) if run.status is Status.SUCCEEDED]
+    runs = [run for run in attempt.own if run.status is Status.SUCCEEDED]
     return [value for run in runs if (value := number(run.metrics.get(metric))) is not None]
 
 
@@ -203,7 +198,7 @@ def _verdict(attempt: Attempt) -> str:
 
 def reason(program: Program, attempt: Attempt) -> str:
     """Why the verdict is what it is, or how the run failed; nothing of the holdout."""
-    failed = next((run for run in _own(attempt) if run.note and run.note.reason), None)
+    failed = next((run for run in attempt.own if run.note and run.note.reason), None)
     said = failed.note.reason if failed and failed.note else ""
     said = said or (attempt.verdict.reason if attempt.verdict else "")
     return shorten_middle(one_line(without_holdout(said, program, attempt.experiments)), _REASON)
@@ -241,7 +236,7 @@ def _summary(program: Program, attempts: Sequence[Attempt], start: int) -> str:
         "first words of their titles: "
         + ", ".join(f"{shorten_middle(word, 40)} ×{count}" for word, count in subjects.most_common(15)),
     ]
-    promoted = [attempt for attempt in attempts if attempt.outcome == "promoted"]
+    promoted = [attempt for attempt in attempts if attempt.outcome is Outcome.PROMOTED]
     lines += [f"promoted: {_brief(program, attempt)}" for attempt in promoted[:10]]
     lines += [f"among the best: {_brief(program, attempt)}" for attempt in best(attempts, 3)]
     what = f"experiments {start + 1} to {start + len(attempts)}, summed up; `history` lists them"
@@ -261,7 +256,7 @@ def best(attempts: Iterable[Attempt], count: int) -> list[Attempt]:
         if attempt.verdict
         and attempt.verdict.effect is not None
         and attempt.verdict.effect < 0
-        and attempt.verdict.label != "overfitted"
+        and attempt.verdict.label is not Label.OVERFITTED
     ]
     return [attempt for _, attempt in sorted(better, key=lambda pair: pair[0])[:count]]
 
@@ -305,7 +300,7 @@ def _level(program: Program, history: History) -> list[str]:
             f"The branch ({history.head[:9]}) has {key} {quantity(now.value, now.standard_error)}"
             f" over {len([run for run in now.experiments if run.status.ended])} runs."
         )
-    first = next((item for item in history.attempts if item.is_baseline), None)
+    first = history.first
     if first and now and first is not now and first.value is not None:
         lines.append(f"The campaign began at {quantity(first.value, first.standard_error)}.")
     if history.sigma is not None:
@@ -318,7 +313,11 @@ def _level(program: Program, history: History) -> list[str]:
 
 def _pending(history: History) -> str:
     """What waits, runs, or wants more runs: others must not propose it again."""
-    waiting = [item for item in history.attempts if item.outcome in ("queued", "running", "open", "winner")]
+    waiting = [
+        item
+        for item in history.attempts
+        if item.outcome in (Outcome.QUEUED, Outcome.RUNNING, Outcome.OPEN, Outcome.WINNER)
+    ]
     waiting = [item for item in waiting if not item.is_baseline and item.baseline == history.head]
     if not waiting:
         return "Nothing is queued or running."

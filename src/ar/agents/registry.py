@@ -8,7 +8,7 @@ from typing import Any
 from ar.agents.base import Agent, Briefing, Line
 from ar.errors import AgentFailed, ArError, BadProgram, nearest
 from ar.git.repo import Repo
-from ar.history.records import Proposal
+from ar.history.ideas import Proposal
 from ar.project.program import AGENTS, AgentSpec, agent_plugins
 
 _SEE = "it comes with another package: ar --debug shows where; docs/agents.md says what an agent must do"

@@ -22,7 +22,8 @@ from ar.errors import ArError, NotFound, nearest
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.diffs import changed
-from ar.history.records import Attempt, Edit, Experiment, Proposal
+from ar.history.ideas import Edit, Proposal
+from ar.history.records import Attempt, Experiment, Outcome
 from ar.project.pipeline_file import is_output, read_layout
 from ar.project.program import Program
 from ar.project.values import number
@@ -190,7 +191,7 @@ class Tools:
             return
         broken, _ = reader.find(self.history, name)
         tries = [item for item in self.history.attempts if item.experiments[0].parent == broken.name]
-        if broken.outcome == "crashed" and len(tries) >= MAX_REPAIRS:
+        if broken.outcome is Outcome.CRASHED and len(tries) >= MAX_REPAIRS:
             raise BadInput(
                 f"{broken.name} was repaired {len(tries)} times already", "let it be; propose something else"
             )
@@ -370,7 +371,7 @@ def _fits(path: str, pattern: str) -> bool:
 
 
 def _searched(attempt: Attempt) -> str:
-    first = reader.with_verdict(attempt)
+    first = attempt.first
     return "\n".join((attempt.name, attempt.title, attempt.agent, first.hypothesis)).lower()
 
 

@@ -12,8 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
-from ar.history.records import Proposal, Spend
+from ar.history.spend import Spend
 from ar.text import one_line, plain, shorten_middle
 
 _HYPOTHESIS_LIMIT = 6000

@@ -21,16 +21,17 @@ from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound, 
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history import reader
+from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import (
-    TAMPERED,
     Attempt,
     Case,
     Decision,
     Experiment,
     History,
+    Label,
     NoiseReport,
-    Proposal,
+    Outcome,
     Run,
     Status,
     Total,
@@ -177,7 +178,7 @@ class Campaign:
 
     def replicate(self, attempt: Attempt, seed: int | None) -> str:
         """Queue another run of a candidate, with another seed."""
-        first = reader.with_verdict(attempt)
+        first = attempt.first
         message = Message.again(first, attempt.candidate, seed)
         name = refs.new_name(f"{first.rung} {first.title}", seed)
         # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
@@ -192,7 +193,7 @@ class Campaign:
             body = "Re-measures the branch at the campaign's end, so that its total gain can be told."
         message = Message(
             title=kind if seed is None else f"{kind}, seed {seed}",
-            body=body,
+            hypothesis=body,
             agent=BASELINE_AGENT,
             candidate=history.incumbent,
             seed=seed,
@@ -242,10 +243,10 @@ class Campaign:
             for item in history.attempts
             if item is not head
             and item is not attempt
-            and (item.is_decided or item.is_baseline or item.outcome == "promoted")
-            and item.outcome != TAMPERED
+            and (item.is_decided or item.is_baseline or item.outcome is Outcome.PROMOTED)
+            and item.outcome is not Outcome.TAMPERED
         )
-        first = next((item for item in history.attempts if item.is_baseline), None)
+        first = history.first
         return Ledger(
             budget=self.program.budget.runs,
             spent=budget.ended(history.experiments)
@@ -253,22 +254,20 @@ class Campaign:
             incumbent=self.candidate(head) if head else Candidate(),
             candidate=self.candidate(attempt) if attempt else None,
             closed=closed,
-            promotions=sum(item.outcome == "promoted" for item in history.attempts),
+            promotions=len(history.promoted),
             first_guards=rule.guard_means(self._runs(first.experiments)) if first else (),
             first_seed=self._first_seed(history),
         )
 
     def _first_seed(self, history: History) -> int | None:
         """The campaign's first seed: that of its first baseline run, the head's before there is one."""
-        seeds = [
-            run.seed for run in history.experiments if run.agent == BASELINE_AGENT and run.seed is not None
-        ]
+        seeds = [run.seed for run in history.experiments if run.measures_baseline and run.seed is not None]
         return seeds[0] if seeds else promote.head_seed(self.repo, self.program)
 
     def candidate(self, attempt: Attempt) -> Candidate:
         """An attempt as the judge sees it."""
-        own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
-        base = [run for run in attempt.experiments if run.agent == BASELINE_AGENT]
+        own = attempt.own
+        base = attempt.base
         simpler = any(run.simplification for run in own)
         return Candidate(self._runs(own), self._runs(base), simplification=simpler)
 
@@ -290,7 +289,7 @@ class Campaign:
 
     def record(self, attempt: Attempt, verdict: Verdict) -> None:
         """Write the verdict into the note of the attempt's first run."""
-        first = reader.with_verdict(attempt)
+        first = attempt.first
         self.repo.update_note(
             first.rev, lambda note: {"status": str(first.status), **note, "verdict": verdict.to_json()}
         )
@@ -299,7 +298,7 @@ class Campaign:
         """The judge's next step for one open candidate, none of whose runs is under way."""
         if flaw := integrity.flaw(self.repo, self.program, history, attempt):
             verdict = Verdict(
-                Decision.DISCARD, f"Refused: {flaw}.", runs=len(attempt.experiments), label=TAMPERED
+                Decision.DISCARD, f"Refused: {flaw}.", runs=len(attempt.experiments), label=Label.TAMPERED
             )
             return rule.Action(Kind.DISCARD, verdict)
         action = rule.next_action(self.ledger(history, attempt))
@@ -314,7 +313,7 @@ class Campaign:
             ended = "was cancelled" if failed[0].status is Status.CANCELLED else failed[0].status
             verdict = replace(verdict, reason=f"A run {ended}{f': {why}' if why else ''}.")
         elif action.kind is Kind.PROMOTE and (words := self._overfitted(history, attempt)):
-            verdict = replace(verdict, decision=Decision.DISCARD, reason=words, label="overfitted")
+            verdict = replace(verdict, decision=Decision.DISCARD, reason=words, label=Label.OVERFITTED)
             return replace(action, kind=Kind.DISCARD, verdict=verdict)
         return replace(action, verdict=verdict)
 
@@ -324,7 +323,7 @@ class Campaign:
         Raises:
             NotFound: it is the baseline, or none of its runs has ended.
         """
-        own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
+        own = attempt.own
         if not own:
             raise NotFound(f"{attempt.name} is the baseline: there is nothing to judge", "see: ar show")
         if not any(run.status.ended for run in own):
@@ -336,7 +335,7 @@ class Campaign:
             run
             for item in history.attempts
             for run in item.experiments
-            if run.agent == BASELINE_AGENT and run.baseline == attempt.baseline
+            if run.measures_baseline and run.baseline == attempt.baseline
         ]
         effect: float | None = None
         interval: tuple[float, ...] = ()
@@ -375,11 +374,11 @@ class Campaign:
 
     def total(self, history: History) -> Total | None:
         """The campaign's gain, from the first baseline to the closing audit of the head; None before that."""
-        first = next((item for item in history.attempts if item.is_baseline), None)
+        first = history.first
         now = history.now
         if first is None or now is None:
             return None
-        before = [run for run in first.experiments if run.agent == BASELINE_AGENT and not run.audit]
+        before = [run for run in first.experiments if run.measures_baseline and not run.audit]
         after = [run for run in now.experiments if run.audit]
         old, new = ([run for run in self._runs(side) if rule.measured(run)] for side in (before, after))
         gain, error = rule.total_gain(old, new)
@@ -437,12 +436,15 @@ def _means(
 
 def is_open(attempt: Attempt, history: History) -> bool:
     """Whether a candidate against the present head still waits for its verdict."""
-    ours = any(run.agent not in (BASELINE_AGENT, "dvc") for run in attempt.experiments)
+    ours = not attempt.is_foreign
     return (
-        ours and not attempt.is_decided and attempt.baseline == history.head and attempt.outcome != "promoted"
+        ours
+        and not attempt.is_decided
+        and attempt.baseline == history.head
+        and attempt.outcome is not Outcome.PROMOTED
     )
 
 
 def waits_for_merge(attempt: Attempt, history: History) -> bool:
     """Whether it won against the present head, which has not taken it yet."""
-    return attempt.outcome == "winner" and attempt.baseline == history.head
+    return attempt.outcome is Outcome.WINNER and attempt.baseline == history.head

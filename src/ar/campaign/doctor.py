@@ -14,7 +14,6 @@ from ar.agents import account
 from ar.errors import ArError
 from ar.git.repo import Repo
 from ar.history import reader
-from ar.history.messages import BASELINE_AGENT
 from ar.history.records import History, Status
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Layout, is_output, read_layout
 from ar.project.program import AgentSpec, Program, agent_plugins
@@ -277,9 +276,7 @@ def _campaign(repo: Repo, program: Program) -> list[Check]:
     base = [
         run
         for run in runs
-        if run.candidate == history.incumbent
-        and run.agent == BASELINE_AGENT
-        and run.status is Status.SUCCEEDED
+        if run.candidate == history.incumbent and run.measures_baseline and run.status is Status.SUCCEEDED
     ]
     checks.append(
         Check(

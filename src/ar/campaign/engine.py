@@ -21,15 +21,14 @@ from ar.campaign.progress import Running, Snapshot, View
 from ar.changes.proposal import Change
 from ar.errors import BadParams, BadProposal, BadState, CannotClimb, OutOfBudget
 from ar.history import reader
-from ar.history.messages import BASELINE_AGENT
 from ar.history.records import (
-    CONFLICTS,
-    SUPERSEDED,
     Attempt,
     Decision,
     Experiment,
     History,
+    Label,
     NoiseReport,
+    Outcome,
     Run,
     Status,
     Verdict,
@@ -65,7 +64,7 @@ class Limits:
 
 
 @dataclass
-class Outcome:
+class Session:
     """What one `ar run` did."""
 
     proposed: int = 0
@@ -90,7 +89,7 @@ class Loop:
         self.limits = limits
         self.view = view
         self.stop = stop
-        self.done = Outcome()
+        self.done = Session()
         self.began = time.monotonic()
         self.told: dict[str, str] = {}
         self.decided: set[str] = set()
@@ -102,7 +101,7 @@ class Loop:
         self.ladder: dict[str, Climb] = {}
         self.stuck: set[str] = set()  # names of winners that a rung has no budget left for
 
-    def run(self) -> Outcome:
+    def run(self) -> Session:
         """Run until the budget, the limits or the user ends it.
 
         Raises:
@@ -259,10 +258,10 @@ class Loop:
     def _close_stale(self, history: History) -> None:
         """Candidates of an earlier baseline can no longer be judged: their queued runs are withdrawn."""
         for attempt in history.attempts:
-            if attempt.baseline == history.head or attempt.outcome == "promoted":
+            if attempt.baseline == history.head or attempt.outcome is Outcome.PROMOTED:
                 continue
             for run in attempt.experiments:
-                ours = run.agent != "dvc"
+                ours = not run.is_foreign
                 if (
                     ours
                     and run.status is Status.QUEUED
@@ -270,12 +269,12 @@ class Loop:
                 ):
                     self.view.event(f"{run.name} withdrawn: the branch moved on")
             ended = all(run.status.ended for run in attempt.experiments)
-            ours = any(run.agent not in (BASELINE_AGENT, "dvc") for run in attempt.experiments)
+            ours = not attempt.is_foreign
             if ours and ended and not attempt.is_decided:
                 old = attempt.verdict or Verdict(Decision.OPEN, "")
                 words = "The branch moved on before this was decided."
                 self.campaign.record(
-                    attempt, replace(old, decision=Decision.DISCARD, reason=words, label=SUPERSEDED)
+                    attempt, replace(old, decision=Decision.DISCARD, reason=words, label=Label.SUPERSEDED)
                 )
 
     def _fill(self, history: History, room: int) -> bool:
@@ -343,7 +342,7 @@ class Loop:
             words = f"it conflicts in {', '.join(clash.path for clash in made.clashes[winner.name])}"
         except BadProposal as error:
             words = error.message
-        rebase.mark(self.campaign, history, winner.name, CONFLICTS)
+        rebase.mark(self.campaign, history, winner.name, Label.CONFLICTS)
         self.view.event(
             f"{winner.name} cannot be tried on this baseline: {words}; see: ar promote {winner.name}"
         )
@@ -494,7 +493,7 @@ def _all(history: History) -> tuple[Attempt, ...]:
 
 def _measures(run: Experiment, history: History) -> bool:
     """Whether a run measures the incumbent at the base scale."""
-    return run.agent == BASELINE_AGENT and not run.rung and run.candidate == history.incumbent
+    return run.measures_baseline and not run.rung and run.candidate == history.incumbent
 
 
 def noise_line(report: NoiseReport, program: Program) -> str:
@@ -541,11 +540,11 @@ def snapshot(campaign: Campaign, history: History, used: Used, began: float, lim
         if run.name in stages and not run.status.ended
     )
     head = history.now
-    first = next((item for item in history.attempts if item.is_baseline), None)
+    first = history.first
     decided = [item for item in history.attempts if item.is_decided]
-    needed = rule.base_runs_needed(0, sum(item.outcome == "promoted" for item in history.attempts))
+    needed = rule.base_runs_needed(0, len(history.promoted))
     have = (
-        sum(run.agent == BASELINE_AGENT and run.status is Status.SUCCEEDED for run in head.experiments)
+        sum(run.measures_baseline and run.status is Status.SUCCEEDED for run in head.experiments)
         if head
         else 0
     )

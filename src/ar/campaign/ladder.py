@@ -18,9 +18,8 @@ from ar.campaign.campaign import Campaign
 from ar.errors import BadState, CannotClimb
 from ar.git import refs
 from ar.git.repo import Repo
-from ar.history import reader
 from ar.history.messages import BASELINE_AGENT, Message
-from ar.history.records import SCALE_BOUND, Attempt, Case, Decision, History, Run, Status, Verdict
+from ar.history.records import Attempt, Case, Decision, History, Label, Outcome, Run, Status, Verdict
 from ar.judge import rule
 from ar.judge.rule import Kind
 from ar.project import params
@@ -73,7 +72,7 @@ class Climb:
         first = next((attempt for attempt in here if attempt.is_baseline), None)
         # Whatever was measured as an incumbent was one, but for the first: the rule asks for fewer runs then.
         attempts = tuple(
-            replace(item, outcome="promoted") if item is not first and _was_incumbent(item) else item
+            replace(item, outcome=Outcome.PROMOTED) if item is not first and _was_incumbent(item) else item
             for item in here
         )
         return History(head=baseline, incumbent=self.identity(baseline), attempts=attempts)
@@ -88,7 +87,7 @@ class Climb:
         name, rung = attempt.name, self.rung.name
         if name in self.checked:
             return
-        if all(run.agent == BASELINE_AGENT for run in attempt.experiments):
+        if not attempt.own:
             raise CannotClimb(
                 f"{name} is the baseline: it climbs with every change", "name a change: ar show"
             )
@@ -109,7 +108,7 @@ class Climb:
         """
         view = self.view(history, attempt.baseline)
         mine = history.climb(attempt.candidate, self.rung.name)
-        own = [run for run in mine.experiments if run.agent != BASELINE_AGENT] if mine else []
+        own = mine.own if mine else []
         if mine and own and mine.verdict and mine.is_decided:
             return Moved(Step.DECIDED if self._follow(attempt, mine.verdict) else Step.DONE)
         if any(not run.status.ended for run in own):
@@ -142,10 +141,10 @@ class Climb:
         return self.court.case(self.view(history, attempt.baseline), attempt)
 
     def _tree(self, attempt: Attempt) -> str:
-        return reader.with_verdict(attempt).rev
+        return attempt.first.rev
 
     def _begin(self, attempt: Attempt, seed: int | None) -> str:
-        first = reader.with_verdict(attempt)
+        first = attempt.first
         message = Message.again(first, attempt.candidate, seed)
         message = replace(message, rung=self.rung.name, stack=(), reverts="")
         return self._queue(self._tree(attempt), attempt.baseline, message)
@@ -154,9 +153,7 @@ class Climb:
         """Queue the incumbent's next run; with `alone`, only when none is under way."""
         now = view.now
         under_way = [
-            run
-            for run in (now.experiments if now else ())
-            if run.agent == BASELINE_AGENT and not run.status.ended
+            run for run in (now.experiments if now else ()) if run.measures_baseline and not run.status.ended
         ]
         if under_way and alone:
             return Moved(Step.WAITING)
@@ -174,7 +171,7 @@ class Climb:
         seed = action.seed if action.kind is Kind.RUN_INCUMBENT else rule.next_base_seed(ledger)
         message = Message(
             title=f"baseline at {self.rung.name}{'' if seed is None else f', seed {seed}'}",
-            body="Measures a baseline at a larger scale, so that changes can be judged there.",
+            hypothesis="Measures a baseline at a larger scale, so that changes can be judged there.",
             agent=BASELINE_AGENT,
             candidate=view.incumbent,
             seed=seed,
@@ -208,11 +205,11 @@ class Climb:
         old = attempt.verdict
         if old is None or old.decision is not Decision.PROMOTE or verdict.decision is Decision.PROMOTE:
             return False
-        label = SCALE_BOUND if hurts(verdict) else old.label
+        label = Label.SCALE_BOUND if hurts(verdict) else old.label
         new = replace(old, label=label)
-        if self.program.promote_rung == self.rung.name and attempt.outcome != "promoted":
+        if self.program.promote_rung == self.rung.name and attempt.outcome is not Outcome.PROMOTED:
             words = f"Good at the base, but not at {self.rung.name}. There: {verdict.reason}"
-            new = replace(new, decision=Decision.DISCARD, reason=words, label=label or _lost_at(self.rung))
+            new = replace(new, decision=Decision.DISCARD, reason=words, label=label or Label.NO_GAIN_HIGHER)
         if new == old:
             return False
         self.campaign.record(attempt, new)
@@ -271,7 +268,7 @@ def cases(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Case,
     found = {}
     for rung in campaign.program.ladder[1:]:
         climb = history.climb(attempt.candidate, rung.name)
-        if climb and any(run.status.ended and run.agent != BASELINE_AGENT for run in climb.experiments):
+        if climb and any(run.status.ended and not run.measures_baseline for run in climb.experiments):
             found[rung.name] = Climb(campaign, rung).case(history, climb)
     return campaign.case(history, attempt), found
 
@@ -279,8 +276,8 @@ def cases(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Case,
 def default_contenders(history: History, rung: str) -> list[Attempt]:
     """What `ar climb` takes without a name: promoted changes, oldest first, and winners that wait, where
     they have no verdict at the rung yet."""
-    good = [item for item in history.attempts if item.outcome == "promoted"]
-    good += [item for item in history.attempts if item.outcome == "winner"]
+    good = history.promoted
+    good += history.winners
     return [item for item in good if not decided_at(history, item, rung)]
 
 
@@ -327,8 +324,4 @@ def decided_at(history: History, attempt: Attempt, rung: str) -> bool:
 
 
 def _was_incumbent(attempt: Attempt) -> bool:
-    return any(run.agent == BASELINE_AGENT for run in attempt.experiments)
-
-
-def _lost_at(rung: Rung) -> str:
-    return f"no gain at {rung.name}"
+    return bool(attempt.base)

@@ -14,8 +14,7 @@ from ar.errors import BadState, CannotPromote
 from ar.git import advance, refs
 from ar.git.repo import ZERO, Repo
 from ar.history import reader
-from ar.history.messages import BASELINE_AGENT
-from ar.history.records import Attempt, Case, Decision, Experiment, History, Status
+from ar.history.records import Attempt, Case, Decision, Experiment, History, Outcome, Status
 from ar.project.program import Program
 from ar.runs.pipeline import Pipeline
 from ar.text import quantity, signed
@@ -44,7 +43,7 @@ def best(history: History) -> Attempt:
     Raises:
         CannotPromote: there is none.
     """
-    winners = strongest_first(item for item in history.attempts if item.outcome == "winner")
+    winners = strongest_first(history.winners)
     if not winners:
         raise CannotPromote(
             "no experiment is judged better than the branch", "try more: ar run; see: ar show"
@@ -63,12 +62,12 @@ def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force
     Raises:
         CannotPromote: it may not, and why.
     """
-    if attempt.outcome == "promoted":
+    if attempt.outcome is Outcome.PROMOTED:
         raise CannotPromote(f"{attempt.name} is in the branch already", "see: git log --first-parent")
-    if attempt.outcome == "stacked":
+    if attempt.outcome is Outcome.STACKED:
         into = [item.name for item in history.attempts if attempt.name in item.stack]
         raise CannotPromote(f"{attempt.name} went on in {into[-1]}", f"see: ar log {into[-1]}")
-    if all(run.agent == BASELINE_AGENT for run in attempt.experiments):
+    if not attempt.own:
         raise CannotPromote(f"{attempt.name} is a run of the baseline itself", "choose another: ar show")
     if attempt.baseline != history.head:
         raise CannotPromote(
@@ -87,9 +86,9 @@ def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force
         _refuse_unclimbed(history, attempt, program.promote_rung)
     seed = head_seed(repo, program)
     runs = [
-        run for run in attempt.experiments if run.status is Status.SUCCEEDED and run.agent != BASELINE_AGENT
+        run for run in attempt.experiments if run.status is Status.SUCCEEDED and not run.measures_baseline
     ]
-    if not runs and attempt.outcome not in ("queued", "running"):
+    if not runs and attempt.outcome not in (Outcome.QUEUED, Outcome.RUNNING):
         raise CannotPromote(
             f"{attempt.name} never ran to its end ({attempt.outcome})", "see: ar log " + attempt.name
         )
@@ -189,7 +188,7 @@ def message(program: Program, history: History, ready: Plan, case: Case) -> str:
     """The merge commit's message: what changed, why it is believed, and where it was measured."""
     attempt, verdict = ready.attempt, case.verdict
     key, now = program.objective.key, history.now
-    experiment = ready.experiment or reader.with_verdict(attempt)
+    experiment = ready.experiment or attempt.first
     effect = "" if case.effect is None else f"{key} {signed(case.effect, verdict.standard_error)}"
     lines = [f"{attempt.title}: {effect}" if effect else attempt.title, "", experiment.hypothesis.strip(), ""]
     if now is not None and now.value is not None and attempt.value is not None:

@@ -16,19 +16,9 @@ from ar.campaign.promote import strongest_first
 from ar.changes.merging import Clash, merge
 from ar.changes.proposal import Change, candidate_of
 from ar.errors import NotFound
-from ar.history import reader
+from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
-from ar.history.records import (
-    CONFLICTS,
-    DOES_NOT_STACK,
-    SCALE_BOUND,
-    SUPERSEDED,
-    Attempt,
-    Decision,
-    History,
-    Proposal,
-    Verdict,
-)
+from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
 from ar.judge import rule
 from ar.judge.rule import Kind
 from ar.text import signed
@@ -57,16 +47,16 @@ def left_behind(history: History) -> list[Attempt]:
     return strongest_first(
         item
         for item in history.attempts
-        if item.outcome == "winner"
+        if item.outcome is Outcome.WINNER
         and item.baseline != history.head
         and item.name not in tried
-        and not (item.verdict and item.verdict.label in (CONFLICTS, SCALE_BOUND))
+        and not (item.verdict and item.verdict.label in (Label.CONFLICTS, Label.SCALE_BOUND))
     )
 
 
 def _tells(attempt: Attempt) -> bool:
     """Whether a merged winner was judged, or still will be."""
-    return attempt.verdict is None or attempt.verdict.label != SUPERSEDED
+    return attempt.verdict is None or attempt.verdict.label is not Label.SUPERSEDED
 
 
 def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) -> Composite:
@@ -74,7 +64,7 @@ def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) ->
     repo, program = campaign.repo, campaign.program
     tree, taken, clashes = repo.tree(history.head), [], {}
     for member in members:
-        first = reader.with_verdict(member)
+        first = member.first
         merged = merge(repo, program, member.baseline, tree, first.rev, member.name)
         if merged.clashes:
             clashes[member.name] = merged.clashes
@@ -95,7 +85,7 @@ def _change(campaign: Campaign, history: History, proposal: Proposal) -> Change:
 
 def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
     names = tuple(member.name for member in members)
-    first = reader.with_verdict(members[0])
+    first = members[0].first
     if len(members) == 1:
         said = members[0].verdict.reason if members[0].verdict else ""
         words = f"{first.hypothesis.strip()}\n\nIt won on an earlier baseline. {said}".strip()
@@ -116,7 +106,7 @@ def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
         hypothesis="\n".join(["Each won alone; together they should add up:", *lines]),
         agent=STACK_AGENT,
         tree=tree,
-        simplification=all(reader.with_verdict(member).simplification for member in members),
+        simplification=all(member.first.simplification for member in members),
         stack=names,
     )
 
@@ -129,7 +119,7 @@ def explain(campaign: Campaign, history: History, attempt: Attempt, action: rule
     member = next((item for item in history.attempts if item.name == attempt.stack[0]), None)
     alone = member.verdict if member else None
     if alone is None or alone.effect is None or verdict.effect is None:
-        return replace(verdict, label=DOES_NOT_STACK)
+        return replace(verdict, label=Label.DOES_NOT_STACK)
     orient = campaign.program.objective.orient
     errors = [alone.standard_error or 0.0, verdict.standard_error or 0.0]
     gap = signed(orient(verdict.effect - alone.effect), math.hypot(*errors))
@@ -137,7 +127,7 @@ def explain(campaign: Campaign, history: History, attempt: Attempt, action: rule
         f"{signed(orient(alone.effect), errors[0])} alone, {signed(orient(verdict.effect), errors[1])} here"
     )
     words = f"Does not stack: {effects}, an interaction of {gap}. {verdict.reason}"
-    return replace(verdict, reason=words, label=DOES_NOT_STACK)
+    return replace(verdict, reason=words, label=Label.DOES_NOT_STACK)
 
 
 def close(campaign: Campaign, history: History, attempt: Attempt, verdict: Verdict) -> None:
@@ -145,13 +135,13 @@ def close(campaign: Campaign, history: History, attempt: Attempt, verdict: Verdi
 
     The winner's comes first: after a kill in between, the candidate is judged once more and nothing is lost.
     """
-    if verdict.label == DOES_NOT_STACK:
+    if verdict.label is Label.DOES_NOT_STACK:
         for name in attempt.stack:
-            mark(campaign, history, name, DOES_NOT_STACK)
+            mark(campaign, history, name, Label.DOES_NOT_STACK)
     campaign.record(attempt, verdict)
 
 
-def mark(campaign: Campaign, history: History, name: str, label: str, why: str = "") -> None:
+def mark(campaign: Campaign, history: History, name: str, label: Label, why: str = "") -> None:
     """Label a winner that the branch cannot take as things stand, and add to its verdict why."""
     member = next((item for item in history.attempts if item.name == name), None)
     if member and member.verdict and member.verdict.decision is Decision.PROMOTE:

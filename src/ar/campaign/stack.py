@@ -19,15 +19,14 @@ from ar.campaign.rebase import Composite
 from ar.changes.proposal import Change
 from ar.errors import CannotPromote, Conflict, OutOfBudget
 from ar.history import reader
-from ar.history.messages import BASELINE_AGENT
-from ar.history.records import DOES_NOT_STACK, SCALE_BOUND, Attempt, Decision, History, Record, Run, Verdict
+from ar.history.records import Attempt, Decision, History, Label, Outcome, Run, Verdict
 from ar.judge import rule
 from ar.judge.rule import Noise
+from ar.record import Record
 from ar.text import plain, signed
 
 TRIM_RUNS = 4  # of the stack, and of the stack without a member, before the member may be dropped
 WEIGHT = 1.0  # the least score of a member's contribution to stay: each won alone, so the doubt is for it
-LEFT_OUT = "measured to trim a stack"  # `Verdict.label` of a stack without one of its members
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ class Stacker(Loop):
     ) -> list[tuple[Change, Attempt | None, int | None]]:
         """Runs still to be queued: the stack's own, then those of the stack without each member, on equal
         seeds."""
-        own = [run for run in whole.experiments if run.agent != BASELINE_AGENT]
+        own = whole.own
         seeds: list[int | None] = [run.seed for run in own][:TRIM_RUNS]
         made = self._made(history, self.result.members).change
         assert made is not None
@@ -277,15 +276,15 @@ class Stacker(Loop):
             attempt = _attempt(history, composite.change)
             if attempt is None or attempt is whole:
                 continue
-            if is_open(attempt, history) or (attempt.stack and attempt.outcome == "winner"):
+            if is_open(attempt, history) or (attempt.stack and attempt.outcome is Outcome.WINNER):
                 old = attempt.verdict or Verdict(Decision.OPEN, "", runs=len(attempt.experiments))
                 words = f"Measured to trim {whole.name}."
                 self.campaign.record(
-                    attempt, replace(old, decision=Decision.DISCARD, reason=words, label=LEFT_OUT)
+                    attempt, replace(old, decision=Decision.DISCARD, reason=words, label=Label.TRIMMING)
                 )
         for member in self.result.dropped:
             words = f"Does not stack: {self.weights[member.name]}."
-            rebase.mark(self.campaign, history, member.name, DOES_NOT_STACK, words)
+            rebase.mark(self.campaign, history, member.name, Label.DOES_NOT_STACK, words)
 
 
 def _attempt(history: History, change: Change | None) -> Attempt | None:
@@ -439,7 +438,7 @@ def _fair(campaign: Campaign, attempt: Attempt) -> Sequence[Run]:
 def _incumbent(campaign: Campaign, history: History, baseline: str) -> Sequence[Run]:
     """The runs that measure a commit of the branch."""
     for attempt in history.attempts:
-        if any(run.agent == BASELINE_AGENT and run.baseline == baseline for run in attempt.experiments):
+        if any(run.measures_baseline and run.baseline == baseline for run in attempt.experiments):
             return campaign.candidate(attempt).fair
     return ()
 
@@ -449,8 +448,10 @@ def _incumbent(campaign: Campaign, history: History, baseline: str) -> Sequence[
 
 def waiting(history: History) -> list[Attempt]:
     """Winners that are not in the branch, strongest first; those that hurt at a larger scale left out."""
-    winners = [item for item in history.attempts if item.outcome == "winner" and item.verdict]
-    return strongest_first(item for item in winners if item.verdict and item.verdict.label != SCALE_BOUND)
+    winners = [item for item in history.winners if item.verdict]
+    return strongest_first(
+        item for item in winners if item.verdict and item.verdict.label is not Label.SCALE_BOUND
+    )
 
 
 def clash_words(composite: Composite) -> str:
@@ -465,7 +466,7 @@ def clash_words(composite: Composite) -> str:
 
 def idea(winner: Attempt, composite: Composite) -> str:
     """What an agent is told that shall bring a conflicting change over."""
-    first = reader.with_verdict(winner)
+    first = winner.first
     return "\n\n".join(
         [
             "Bring this change onto the branch as it is now: keep what both sides meant. It won on an "

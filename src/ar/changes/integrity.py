@@ -16,7 +16,6 @@ from typing import Any
 from ar.changes.proposal import in_scope, influenced_stages, may_edit
 from ar.errors import BadParams
 from ar.git.repo import Repo
-from ar.history.messages import BASELINE_AGENT
 from ar.history.records import Attempt, Experiment, History, Status
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, is_output, read_layout
 from ar.project.program import ParamKey, Program
@@ -31,7 +30,7 @@ _EXIT = re.compile(r", exited with (\d+)")
 def flaw(repo: Repo, program: Program, history: History, attempt: Attempt) -> str:
     """Why an attempt's numbers may not count, naming what is wrong; empty if nothing is."""
     for run in attempt.experiments:
-        if run.agent == BASELINE_AGENT or not run.status.ended:
+        if run.measures_baseline or not run.status.ended:
             continue
         found = _refused(run) or _unfit_metrics(repo, program, run)
         if not found and run.status is Status.SUCCEEDED:
@@ -44,7 +43,7 @@ def flaw(repo: Repo, program: Program, history: History, attempt: Attempt) -> st
 def _reference(history: History, baseline: str) -> str:
     """What a result is held against: a run of the baseline itself, which shows what any run changes."""
     for run in history.experiments:
-        if run.agent == BASELINE_AGENT and run.baseline == baseline and run.status is Status.SUCCEEDED:
+        if run.measures_baseline and run.baseline == baseline and run.status is Status.SUCCEEDED:
             return run.rev
     return baseline
 

@@ -13,9 +13,9 @@ from ar.changes.proposal import MAX_FILE_BYTES, may_edit
 from ar.errors import BadProposal
 from ar.git import checkouts
 from ar.git.repo import Repo
+from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.reader import baseline_params
-from ar.history.records import Proposal
 from ar.project.pipeline_file import is_generated, read_layout
 from ar.project.program import ParamKey, Program
 from ar.project.values import Scalar

@@ -15,8 +15,9 @@ import yaml
 
 from ar.errors import BadProposal, nearest
 from ar.git.repo import Repo
+from ar.history.ideas import Edit, Proposal
 from ar.history.messages import TITLE_LIMIT
-from ar.history.records import Edit, History, Proposal
+from ar.history.records import History
 from ar.project import params
 from ar.project.identity import identity
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, is_output, read_layout

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from ar.campaign.rebase import Composite
     from ar.campaign.stack import Additivity, Result
     from ar.changes.proposal import Change
-    from ar.history.records import Attempt, Experiment, History, Proposal
+    from ar.history.ideas import Proposal
+    from ar.history.records import Attempt, Experiment, History
     from ar.history.share import Moved
 
 SOME_REFUSED = 3  # exit code of `ar next --series` where not all of it was queued
@@ -377,16 +378,21 @@ def promote(
     from ar.campaign import promote as promoting
     from ar.history.diffs import changed
     from ar.history.reader import base_of
+    from ar.history.records import Outcome
 
     campaign = _campaign()
     history = campaign.history()
-    if name is None and not any(a.outcome == "winner" for a in history.attempts):
-        latest = [attempt for attempt in history.attempts if attempt.outcome == "promoted"]
+    if name is None and not bool(history.winners):
+        latest = history.promoted
         if latest:
             click.echo(f"Nothing waits: {latest[-1].name} ({latest[-1].title}) is in the branch already.")
             return
     attempt = base_of(history, _found(history, name)[0]) if name else promoting.best(history)
-    moved = attempt.baseline != history.head and attempt.outcome in ("winner", "lapsed", "reverted")
+    moved = attempt.baseline != history.head and attempt.outcome in (
+        Outcome.WINNER,
+        Outcome.LAPSED,
+        Outcome.REVERTED,
+    )
     if moved:
         from ar.campaign import rebase
         from ar.views.table import diff_view, echo
@@ -445,6 +451,7 @@ def stack(
     from ar.campaign import promote as promoting
     from ar.campaign import rebase
     from ar.campaign import stack as stacking
+    from ar.history.records import Outcome
     from ar.views.table import echo, stack_view
 
     campaign = _campaign()
@@ -470,7 +477,7 @@ def stack(
         click.echo(json.dumps(found.to_json() if found else None, indent=2))
     else:
         echo(stack_view(result, attempt, found, campaign.program))
-    if attempt.outcome == "winner" and not no_merge:
+    if attempt.outcome is Outcome.WINNER and not no_merge:
         with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
             history = campaign.history()
             ready = promoting.plan(campaign.repo, campaign.program, history, attempt)

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ar.git.refs import is_name
-from ar.history.records import Experiment, Proposal, Spend
+from ar.history.ideas import Idea
+from ar.history.spend import Spend
 from ar.redaction import redact
 
 TITLE_LIMIT = 72
 # The agent's name under which the incumbent is measured, so that its runs are never taken for a candidate's.
 BASELINE_AGENT = "baseline"
+FOREIGN_AGENT = "dvc"  # an experiment that somebody ran by `dvc exp run`
 
 _TRAILER = re.compile(r"^Ar-(?P<key>[A-Za-z]+): ?(?P<value>.*)$")
 
 
 @dataclass(frozen=True)
-class Message:
-    """What a commit message says of an experiment. A commit that is not ours has a title only."""
+class Message(Idea):
+    """What a commit message says of an experiment. A commit that is not ours has a title only.
 
-    title: str
-    body: str = ""
-    agent: str = ""
+    Args:
+        candidate: identity of the change, equal for all seeds of it; the baseline's own runs carry the
+            baseline's identity.
+        seed: None where the programme has no seed.
+        rung: scale it runs at; empty for the base scale.
+        audit: one of the closing runs that re-measure the incumbent.
+    """
+
     candidate: str = ""
     seed: int | None = None
-    parent: str = ""
-    rung: str = ""
-    expected: str = ""
-    simplification: bool = False
-    spend: Spend | None = None
-    audit: bool = False
-    stack: tuple[str, ...] = ()
-    reverts: str = ""
+    rung: str = field(default="", kw_only=True)
+    audit: bool = field(default=False, kw_only=True)
 
     def __str__(self) -> str:
         trailers = {
@@ -51,43 +53,21 @@ class Message:
         lines = [f"Ar-{key}: {_one_line(value)}" for key, value in trailers.items() if value]
         parts = [
             redact(_one_line(self.title))[:TITLE_LIMIT] or "experiment",
-            redact(_without_trailers(self.body)),
+            redact(_without_trailers(self.hypothesis)),
             "\n".join(lines),
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     @classmethod
-    def of(cls, proposal: Proposal, candidate: str, seed: int | None) -> Message:
-        return cls(
-            title=proposal.title,
-            body=proposal.hypothesis,
-            agent=proposal.agent,
-            candidate=candidate,
-            seed=seed,
-            parent=proposal.parent,
-            expected=proposal.expected,
-            simplification=proposal.simplification,
-            spend=proposal.spend,
-            stack=proposal.stack,
-            reverts=proposal.reverts,
-        )
+    def of(cls, idea: Idea, candidate: str, seed: int | None, rung: str = "") -> Message:
+        """For a run of an idea."""
+        said = {spec.name: getattr(idea, spec.name) for spec in dataclasses.fields(Idea)}
+        return cls(**said, candidate=candidate, seed=seed, rung=rung)
 
     @classmethod
-    def again(cls, first: Experiment, candidate: str, seed: int | None) -> Message:
+    def again(cls, first: Message, candidate: str, seed: int | None) -> Message:
         """For another run of what `first` tried; what it cost to propose stays with `first`."""
-        return cls(
-            title=first.title,
-            body=first.hypothesis,
-            agent=first.agent,
-            candidate=candidate,
-            seed=seed,
-            parent=first.parent,
-            rung=first.rung,
-            expected=first.expected,
-            simplification=first.simplification,
-            stack=first.stack,
-            reverts=first.reverts,
-        )
+        return dataclasses.replace(cls.of(first, candidate, seed, first.rung), spend=None)
 
     @classmethod
     def parse(cls, text: str) -> Message:
@@ -99,11 +79,11 @@ class Message:
             if match:
                 found[match["key"].lower()] = match["value"].strip()
         if not found:
-            return cls(title=title, body=rest.strip())
+            return cls(title, rest.strip())
         seed = found.get("seed", "")
         return cls(
             title=title,
-            body=body.strip(),
+            hypothesis=body.strip(),
             agent=found.get("agent", ""),
             candidate=found.get("candidate", ""),
             seed=int(seed) if re.fullmatch(r"-?\d+", seed) else None,

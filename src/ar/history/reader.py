@@ -7,6 +7,7 @@ A test holds the two to the same table.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,15 +18,15 @@ from statistics import fmean
 from ar.errors import BadParams, NotFound, nearest
 from ar.git import refs
 from ar.git.repo import Commit, Repo
-from ar.history.messages import BASELINE_AGENT, Message
+from ar.history.messages import FOREIGN_AGENT, Message
 from ar.history.records import (
-    DOES_NOT_STACK,
-    TAMPERED,
     Attempt,
     Decision,
     Experiment,
     History,
+    Label,
     Note,
+    Outcome,
     Status,
     Verdict,
 )
@@ -226,23 +227,13 @@ def _experiment(
     message, note = Message.parse(commit.message), _note(raw)
     crashed = any(key.endswith(":crashed") for key in metrics)
     end = note.status if note else Status.CRASHED if crashed else Status.SUCCEEDED
+    said = {spec.name: getattr(message, spec.name) for spec in dataclasses.fields(Message)}
     return Experiment(
+        **said | {"agent": message.agent or FOREIGN_AGENT},
         name=name,
         rev=commit.rev,
         baseline=baseline,
-        title=message.title,
         status=status or end,
-        hypothesis=message.body,
-        agent=message.agent or "dvc",
-        candidate=message.candidate,
-        seed=message.seed,
-        parent=message.parent,
-        rung=message.rung,
-        expected=message.expected,
-        simplification=message.simplification,
-        audit=message.audit,
-        stack=message.stack,
-        reverts=message.reverts,
         created=commit.time,
         metrics={} if status else metrics,  # the tree of a waiting one still holds the baseline's
         params=values,
@@ -327,7 +318,7 @@ def _noise(experiments: Iterable[Experiment], program: Program) -> float | None:
     tampered = {
         run.candidate
         for run in experiments
-        if run.note and run.note.verdict and run.note.verdict.label == TAMPERED
+        if run.note and run.note.verdict and run.note.verdict.label is Label.TAMPERED
     }
     for experiment in experiments:
         value = objective(experiment, program)
@@ -342,11 +333,11 @@ def _noise(experiments: Iterable[Experiment], program: Program) -> float | None:
 
 
 def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: float | None) -> Attempt:
-    own = [run for run in runs if run.agent != BASELINE_AGENT]
+    own = [run for run in runs if not run.measures_baseline]
     first = (own or runs)[0]
     verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
     values = [value for run in runs if (value := objective(run, program)) is not None]
-    if verdict and verdict.label == TAMPERED:
+    if verdict and verdict.label is Label.TAMPERED:
         values = []
     guards = {}
     for guard in program.guards:
@@ -373,44 +364,42 @@ def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: 
 
 def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
     """The attempts, with what became of winners that are in the branch otherwise than as they were."""
-    reverted = {run.reverts for item in attempts if item.outcome == "promoted" for run in item.experiments}
-    won = [item for item in attempts if item.outcome in ("winner", "promoted")]
+    reverted = {
+        run.reverts for item in attempts if item.outcome is Outcome.PROMOTED for run in item.experiments
+    }
+    won = [item for item in attempts if item.outcome in (Outcome.WINNER, Outcome.PROMOTED)]
     stacked = {name for item in won for name in item.stack}
     return [
-        replace(item, outcome="stacked")
-        if item.outcome == "winner" and item.name in stacked
-        else replace(item, outcome="lapsed")
-        if item.outcome == "winner" and item.verdict and item.verdict.label == DOES_NOT_STACK
-        else replace(item, outcome="reverted")
-        if item.outcome == "promoted" and item.name in reverted
+        replace(item, outcome=Outcome.STACKED)
+        if item.outcome is Outcome.WINNER and item.name in stacked
+        else replace(item, outcome=Outcome.LAPSED)
+        if item.outcome is Outcome.WINNER and item.verdict and item.verdict.label is Label.DOES_NOT_STACK
+        else replace(item, outcome=Outcome.REVERTED)
+        if item.outcome is Outcome.PROMOTED and item.name in reverted
         else item
         for item in attempts
     ]
 
 
-def _outcome(own: list[Experiment], runs: list[Experiment], verdict: Verdict | None, merged: set[str]) -> str:
+def _outcome(
+    own: list[Experiment], runs: list[Experiment], verdict: Verdict | None, merged: set[str]
+) -> Outcome:
     if any(run.rev in merged for run in runs):
-        return "promoted"
+        return Outcome.PROMOTED
     if not own:
-        return "baseline"
-    if verdict and verdict.label == TAMPERED:
-        return TAMPERED
-    decision = verdict.decision if verdict else None
+        return Outcome.BASELINE
+    if verdict and verdict.label is Label.TAMPERED:
+        return Outcome.TAMPERED
+    decision = verdict.decision if verdict else Decision.OPEN
+    if decision is Decision.PROMOTE:
+        return Outcome.WINNER
     ends = [run.status for run in own]
     for status in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED):
-        if status in ends and decision is not Decision.PROMOTE:
-            return str(status)
-    if decision is Decision.PROMOTE:
-        return "winner"
+        if status in ends:
+            return Outcome(status)
     if decision is Decision.DISCARD:
-        return "discarded"
+        return Outcome.DISCARDED
     for status in (Status.RUNNING, Status.QUEUED):
         if status in ends:
-            return str(status)
-    return "open"
-
-
-def with_verdict(attempt: Attempt) -> Experiment:
-    """The experiment whose note carries the attempt's verdict: the first of its own runs."""
-    own = [run for run in attempt.experiments if run.agent != BASELINE_AGENT]
-    return (own or list(attempt.experiments))[0]
+            return Outcome(status)
+    return Outcome.OPEN

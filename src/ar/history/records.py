@@ -1,87 +1,14 @@
-"""Frozen records that modules hand to each other, each with a JSON round trip."""
+"""What is known of experiments, attempts and the campaign."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
 
+from ar.history.messages import BASELINE_AGENT, FOREIGN_AGENT, Message
+from ar.history.spend import Spend
 from ar.project.values import Scalar
-
-_SPEND = re.compile(
-    r"in (?P<input>\d{1,15}), cached (?P<cached>\d{1,15}), out (?P<output>\d{1,15})"
-    r"(?:, usd (?P<usd>\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?))?"
-)
-TAMPERED = "tampered"  # `Verdict.label` of a candidate whose numbers may not count
-SCALE_BOUND = "scale-bound"  # `Verdict.label` of a change that helps at the base scale and hurts at a larger
-DOES_NOT_STACK = "does not stack"  # of a winner whose gain is not there beside what was promoted since
-CONFLICTS = "conflicts with the branch"  # of a winner that cannot be merged onto what was promoted since
-SUPERSEDED = "superseded"  # `Verdict.label` of a candidate that the branch left behind undecided
-
-
-_KNOWN_HINTS: dict[type[Record], dict[str, Any]] = {}  # working them out takes longer than all the rest
-
-
-class Record:
-    """A dataclass that goes to plain JSON types and back without losing anything."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists and scalars; fields that hold their default are left out."""
-        out: dict[str, Any] = {}
-        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, spec.name)
-            if spec.default is not dataclasses.MISSING and value == spec.default:
-                continue
-            if spec.default_factory is not dataclasses.MISSING and value == spec.default_factory():
-                continue
-            out[spec.name] = _plain(value)
-        return out
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The record that `to_json` wrote. Unknown keys are ignored: a newer `ar` may have written them."""
-        return cls(**{name: _typed(hint, data[name]) for name, hint in _hints(cls).items() if name in data})
-
-
-def _hints(cls: type[Record]) -> dict[str, Any]:
-    """Field name to its type."""
-    if cls not in _KNOWN_HINTS:
-        hints = typing.get_type_hints(cls)
-        _KNOWN_HINTS[cls] = {spec.name: hints[spec.name] for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    return _KNOWN_HINTS[cls]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
-        return value.to_json()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        chosen = [arg for arg in args if arg is not type(None)]
-        return _typed(chosen[0], value) if len(chosen) == 1 else value
-    if origin is tuple:
-        return tuple(_typed(args[0], item) for item in value)
-    if origin in (dict, Mapping) or hint is dict:
-        return dict(value)
-    if isinstance(hint, type) and issubclass(hint, Record):
-        return hint.from_json(value)
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return hint(value)
-    return value
+from ar.record import Record
 
 
 class Status(StrEnum):
@@ -108,6 +35,46 @@ class Decision(StrEnum):
     OPEN = "open"
     PROMOTE = "promote"
     DISCARD = "discard"
+
+
+class Outcome(StrEnum):
+    """What became of a change so far: the one word of its row in the history table."""
+
+    BASELINE = "baseline"
+    QUEUED = "queued"
+    RUNNING = "running"
+    OPEN = "open"
+    DISCARDED = "discarded"
+    PROMOTED = "promoted"
+    WINNER = "winner"  # judged good, not merged
+    STACKED = "stacked"  # its change went on in another attempt that won
+    LAPSED = "lapsed"  # a winner that does not stack
+    REVERTED = "reverted"  # promoted, and taken out again
+    TAMPERED = "tampered"  # its numbers may not count
+    CRASHED = "crashed"
+    TIMED_OUT = "timed out"
+    CANCELLED = "cancelled"
+
+
+class Label(StrEnum):
+    """What kind of win or loss a verdict is, where that is not plain."""
+
+    PLAIN = ""
+    SIMPLER = "simpler, not better"
+    TAMPERED = "tampered"  # its numbers may not count
+    OVERFITTED = "overfitted"  # worse on the holdout
+    SUPERSEDED = "superseded"  # the branch left it behind undecided
+    CONFLICTS = "conflicts with the branch"  # a winner that cannot be merged onto what was promoted since
+    DOES_NOT_STACK = "does not stack"  # a winner whose gain is not there beside what was promoted since
+    TRIMMING = "measured to trim a stack"  # a stack without one of its members
+    SCALE_BOUND = "scale-bound"  # helps at the base scale and hurts at a larger one
+    NO_GAIN_HIGHER = "no gain at a larger scale"
+    UNKNOWN = "unknown"  # a newer version's
+
+    @classmethod
+    def _missing_(cls, value: object) -> Label:
+        """Notes of earlier versions name the rung: "no gain at d6"."""
+        return cls.NO_GAIN_HIGHER if str(value).startswith("no gain at ") else cls.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -139,7 +106,7 @@ class Verdict(Record):
         runs, base_runs: how many runs stand on either side.
         sigma, df: the noise of one run (of one paired difference's residual when `paired`) and its
             degrees of freedom.
-        label: what kind of win or loss it is, where that is not plain ("simpler, not better").
+        label: what kind of win or loss it is.
     """
 
     decision: Decision
@@ -154,89 +121,7 @@ class Verdict(Record):
     sigma: float | None = None
     df: int = 0
     paired: bool = False
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Spend(Record):
-    """What calls of a model cost.
-
-    Args:
-        input: tokens sent, those answered from the prompt cache too.
-        cached: those of them that were answered from it.
-        output: tokens received.
-        usd: in US dollars; None where `program.md` sets no prices.
-    """
-
-    input: int = 0
-    cached: int = 0
-    output: int = 0
-    usd: float | None = None
-
-    @property
-    def tokens(self) -> int:
-        return self.input + self.output
-
-    @property
-    def words(self) -> str:
-        """`in 5300, cached 4800, out 120, usd 0.041`; `parse` reads it."""
-        words = f"in {self.input}, cached {self.cached}, out {self.output}"
-        return words if self.usd is None else f"{words}, usd {self.usd:.6g}"
-
-    @classmethod
-    def parse(cls, words: str) -> Self | None:
-        """None for text that `words` did not write."""
-        match = _SPEND.fullmatch(words.strip())
-        if match is None:
-            return None
-        usd = None if match["usd"] is None else float(match["usd"])
-        return cls(int(match["input"]), int(match["cached"]), int(match["output"]), usd)
-
-    def __add__(self, other: Spend) -> Spend:
-        usd = None if self.usd is None and other.usd is None else (self.usd or 0.0) + (other.usd or 0.0)
-        return Spend(self.input + other.input, self.cached + other.cached, self.output + other.output, usd)
-
-
-@dataclass(frozen=True)
-class Edit(Record):
-    """Replace the one occurrence of `old` in `path` by `new`; `old` empty creates the file."""
-
-    path: str
-    old: str
-    new: str
-
-
-@dataclass(frozen=True)
-class Proposal(Record):
-    """A change to try: what, and why it should help.
-
-    Args:
-        title: what changes, at most 72 characters.
-        hypothesis: why it should help, what in the history suggests it, what would refute it.
-        agent: who proposes.
-        params: dotted key of the parameters file to value.
-        edits: text edits of files in scope.
-        tree: where the change was made on files, the head's tree with it; `edits` and `params` come on top.
-        expected: expected effect in words or a number, as the agent gave it.
-        simplification: declared to make things simpler at equal quality.
-        parent: name of the experiment this one builds on or repairs.
-        spend: what it cost to come by, answers that were refused too; None where nobody asked a price.
-        stack: names of the attempts whose changes it joins on a baseline that is not (all of) theirs.
-        reverts: name of the promoted attempt that it takes out again.
-    """
-
-    title: str
-    hypothesis: str
-    agent: str
-    params: dict[str, Any] = field(default_factory=dict)
-    edits: tuple[Edit, ...] = ()
-    tree: str = ""
-    expected: str = ""
-    simplification: bool = False
-    parent: str = ""
-    spend: Spend | None = None
-    stack: tuple[str, ...] = ()
-    reverts: str = ""
+    label: Label = Label.PLAIN
 
 
 @dataclass(frozen=True)
@@ -274,20 +159,14 @@ class Note(Record):
     spend: Spend | None = None
 
 
-@dataclass(frozen=True)
-class Experiment(Record):
-    """One attempt, whatever became of it.
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Message):
+    """One run of one change, whatever became of it: what its commit message says, and what is known besides.
 
     Args:
         name: unique in the repository; the last part of its ref.
         rev: commit of the experiment; of the queue entry while it waits or runs.
         baseline: commit it was measured against (its parent).
-        candidate: identity of the change, equal for all seeds of it; the baseline's own runs carry
-            the baseline's identity.
-        seed: None where the programme has no seed.
-        rung: scale it ran at; empty for the base scale.
-        audit: one of the closing runs that re-measure the incumbent.
-        stack, reverts: as in `Proposal`.
         created: unix time of the commit.
         metrics, params: flat, keyed `file:dotted.key`.
     """
@@ -295,23 +174,21 @@ class Experiment(Record):
     name: str
     rev: str
     baseline: str
-    title: str
     status: Status
-    hypothesis: str = ""
-    agent: str = ""
-    candidate: str = ""
-    seed: int | None = None
-    parent: str = ""
-    rung: str = ""
-    expected: str = ""
-    simplification: bool = False
-    audit: bool = False
-    stack: tuple[str, ...] = ()
-    reverts: str = ""
     created: float = 0.0
     metrics: dict[str, Scalar] = field(default_factory=dict)
     params: dict[str, Scalar] = field(default_factory=dict)
     note: Note | None = None
+
+    @property
+    def measures_baseline(self) -> bool:
+        """Whether it is a run of the branch as it was: an incumbent's, and no candidate's."""
+        return self.agent == BASELINE_AGENT
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether somebody ran it by `dvc exp run`: it is shown, and never judged or counted."""
+        return self.agent == FOREIGN_AGENT
 
 
 @dataclass(frozen=True)
@@ -324,10 +201,7 @@ class Attempt(Record):
         value: mean objective over the runs that ended well, in the metric's own direction and unit.
         standard_error: of `value`; None where the noise is not known yet.
         guards: metric name to its mean over the same runs.
-        outcome: one word for the row: baseline, queued, running, open, discarded, promoted, winner
-            (judged good, not merged), stacked (its change went on in another attempt that won), lapsed (a
-            winner that does not stack), reverted (promoted, and taken out again), tampered (its numbers may
-            not count), crashed, timed out, cancelled.
+        outcome: what became of it so far.
         created: unix time of the first run.
         rung: scale that it was measured at; empty for the base scale.
     """
@@ -341,14 +215,34 @@ class Attempt(Record):
     value: float | None
     standard_error: float | None
     guards: dict[str, float]
-    outcome: str
+    outcome: Outcome
     verdict: Verdict | None = None
     created: float = 0.0
     rung: str = ""
 
     @property
     def is_baseline(self) -> bool:
-        return self.outcome == "baseline"
+        return self.outcome is Outcome.BASELINE
+
+    @property
+    def own(self) -> tuple[Experiment, ...]:
+        """Its runs as a candidate; empty where nobody proposed it."""
+        return tuple(run for run in self.experiments if not run.measures_baseline)
+
+    @property
+    def base(self) -> tuple[Experiment, ...]:
+        """Its runs as the incumbent."""
+        return tuple(run for run in self.experiments if run.measures_baseline)
+
+    @property
+    def first(self) -> Experiment:
+        """The experiment whose note carries the verdict: the first of its own runs."""
+        return (self.own or self.experiments)[0]
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it was never queued by us: nobody judges it."""
+        return all(run.is_foreign or run.measures_baseline for run in self.experiments)
 
     @property
     def stack(self) -> tuple[str, ...]:
@@ -375,7 +269,7 @@ class Case(Record):
 
     name: str
     title: str
-    outcome: str
+    outcome: Outcome
     verdict: Verdict
     effect: float | None = None
     interval: tuple[float, ...] = ()
@@ -445,6 +339,21 @@ class History(Record):
     def now(self) -> Attempt | None:
         """The attempt that measures the head's tree; None before it has a run."""
         return next((attempt for attempt in self.attempts if attempt.candidate == self.incumbent), None)
+
+    @property
+    def first(self) -> Attempt | None:
+        """The campaign's first baseline."""
+        return next((attempt for attempt in self.attempts if attempt.is_baseline), None)
+
+    @property
+    def promoted(self) -> list[Attempt]:
+        """What the branch took, and still has."""
+        return [attempt for attempt in self.attempts if attempt.outcome is Outcome.PROMOTED]
+
+    @property
+    def winners(self) -> list[Attempt]:
+        """What was judged good and is not merged."""
+        return [attempt for attempt in self.attempts if attempt.outcome is Outcome.WINNER]
 
     @property
     def experiments(self) -> list[Experiment]:

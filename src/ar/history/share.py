@@ -14,7 +14,7 @@ from typing import Any
 from ar.errors import ArError, Conflict, NotFound, nearest
 from ar.git import refs
 from ar.git.repo import ZERO, GitFailed, Repo
-from ar.history.records import SUPERSEDED, Decision
+from ar.history.records import Decision, Label
 
 _RACES = 20  # how often others may push between our joining and pushing
 _BATCH = 500  # refs in one git push
@@ -132,7 +132,7 @@ def _weight(verdict: Any) -> tuple[int, int, str]:
     if not isinstance(verdict, dict):
         return -1, 0, _text(verdict)
     decided = verdict.get("decision") in (Decision.PROMOTE, Decision.DISCARD)
-    rank = 0 if verdict.get("label") == SUPERSEDED else 2 if decided else 1
+    rank = 0 if verdict.get("label") == Label.SUPERSEDED else 2 if decided else 1
     runs = verdict.get("runs", 0)
     return rank, runs if isinstance(runs, int) else 0, _text(verdict)
 

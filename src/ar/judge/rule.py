@@ -16,7 +16,7 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
-from ar.history.records import Decision, Run, Verdict
+from ar.history.records import Decision, Label, Run, Verdict
 
 NORMAL_95 = 1.96  # normal deviate that leaves 2.5 % on either side
 MOST_RUNS = 8  # no candidate gets more; the first incumbent has as many before the rule may begin
@@ -26,7 +26,6 @@ GUARD_DRIFT = 0.02  # of the campaign's first baseline: what a guard may lose ov
 GUARD_RUNS = 4  # at most so many incumbent runs are made beside a change before a guard refuses it
 SIMPLER_RUNS = 4  # runs that a simplification needs to be promoted when equal
 SIMPLER_BAR = 2.0  # its bar, after one sigma is added to its improvement
-SIMPLER = "simpler, not better"
 HOLDOUT_BAR = 2.0  # the score of worsening on the holdout at which a change counts as overfitted
 CERTAIN = 99.0  # the score of any difference where there is no noise; finite, so that JSON can hold it
 PAIRING_DF = 6  # degrees of freedom from which the campaign knows how alike runs of one seed are
@@ -379,12 +378,12 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
         beside = _beside(runs, base)
         if beside is not None and len(beside) < min(len(runs), GUARD_RUNS) and not auditing:
             words = f"{slip} In case the machine changed, the incumbent is measured beside it."
-            verdict = replace(verdict, decision=Decision.OPEN, reason=words, label="")
+            verdict = replace(verdict, decision=Decision.OPEN, reason=words, label=Label.PLAIN)
             return Action(Kind.RUN_INCUMBENT, verdict, next_base_seed(ledger))
         if beside:
             slip = _guard_slip(ledger, beside, promoting=verdict.decision is Decision.PROMOTE)
     if slip and verdict.decision is not Decision.DISCARD:
-        verdict = replace(verdict, decision=Decision.DISCARD, reason=slip, label="")
+        verdict = replace(verdict, decision=Decision.DISCARD, reason=slip, label=Label.PLAIN)
     if verdict.decision is Decision.OPEN and auditing:
         words = "Undecided when only the closing audit was left in the budget."
         verdict = replace(verdict, decision=Decision.DISCARD, reason=words)
@@ -427,7 +426,7 @@ def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool 
         verdict = replace(verdict, z=z, bar=SIMPLER_BAR, needed=needed)
         if n >= SIMPLER_RUNS and z >= SIMPLER_BAR:
             words = f"with one sigma granted, z = {z:.2f} reaches {SIMPLER_BAR:.2f}"
-            return _say(replace(verdict, label=SIMPLER), Decision.PROMOTE, words)
+            return _say(replace(verdict, label=Label.SIMPLER), Decision.PROMOTE, words)
     if n >= MOST_RUNS:
         return _say(verdict, Decision.DISCARD, f"z = {z:.2f} is short of {bar:.2f} after all {n} runs")
     z = max(z, compare(change.runs, base, noise, own, hopeful=True).z)

@@ -106,7 +106,7 @@ def refusals(repo: Repo, program: Program) -> tuple[str, str]:
 
 def ended(runs: Iterable[Experiment]) -> int:
     """Runs that the budget has paid for: every one that ended, crashed ones too."""
-    return sum(run.status.ended and run.agent != "dvc" for run in runs)
+    return sum(run.status.ended and not run.is_foreign for run in runs)
 
 
 def _covered(spans: Iterable[_Span]) -> float:

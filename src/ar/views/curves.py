@@ -17,12 +17,12 @@ from functools import lru_cache
 
 from ar.errors import ArError, BadParams
 from ar.git.repo import Repo
-from ar.history.messages import BASELINE_AGENT
 from ar.history.reader import cache_path
-from ar.history.records import Attempt, Experiment, History, Record, Status
+from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.project.pipeline_file import LOCK_FILE
 from ar.project.program import FILE, CurveFile, Program
 from ar.project.values import number, parse
+from ar.record import Record
 
 POINTS = 100  # of a curve, at equal shares of the run
 WINDOW = 0.15  # share of the run on either side that a smoothed point is drawn from
@@ -79,8 +79,10 @@ def tracks(repo: Repo, program: Program, history: History, rung: str = "") -> li
             f"{FILE} names no curve file",
             "for example: curve: {file: loss.csv, value: train_loss, against: [seconds]}",
         )
-    first = next((item for item in history.attempts if item.is_baseline), None)
-    merged = [item for item in history.attempts if item.outcome == "promoted" and item is not history.now]
+    first = history.first
+    merged = [
+        item for item in history.attempts if item.outcome is Outcome.PROMOTED and item is not history.now
+    ]
     states = [item for item in (first, *merged, history.now if history.now is not first else None) if item]
     states = (
         states
@@ -214,7 +216,7 @@ def _jackknife(base: Mapping[int, Curve], own: Mapping[int, Curve]) -> dict[str,
 
 def _curves(repo: Repo, spec: CurveFile, attempt: Attempt) -> dict[int, Curve]:
     runs = [run for run in attempt.experiments if run.status is Status.SUCCEEDED]
-    runs.sort(key=lambda run: (run.agent != BASELINE_AGENT, run.created))
+    runs.sort(key=lambda run: (not run.measures_baseline, run.created))
     contents = repo.read_many([(run.rev, spec.file) for run in runs])
     found: dict[int, Curve] = {}
     for place, (run, content) in enumerate(zip(runs, contents, strict=True)):

@@ -13,7 +13,7 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from ar.errors import ArError
-from ar.history.records import Attempt, History
+from ar.history.records import Attempt, History, Outcome
 from ar.text import one_line, quantity
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _domain(attempts: Sequence[Attempt], metric: Metric) -> tuple[float, float]:
     Far-out values (beyond three times the interquartile range, as Tukey draws them) are left outside.
     """
     values = sorted(item.value for item in attempts if item.value is not None)
-    kept = [item for item in attempts if item.outcome in ("promoted", "baseline", "winner")]
+    kept = [item for item in attempts if item.outcome in (Outcome.PROMOTED, Outcome.BASELINE, Outcome.WINNER)]
     shown = [value for item in kept for value in _interval(item)]
     if len(values) >= 4:
         lower, _, upper = quantiles(values, n=4, method="inclusive")
@@ -180,7 +180,7 @@ def _domain(attempts: Sequence[Attempt], metric: Metric) -> tuple[float, float]:
     low, high = min(shown), max(shown)
     room = (high - low) or abs(high) * 0.01 or 1.0
     # Labels hang on the better side of the dots, where few others are.
-    better = 0.25 if any(item.outcome == "promoted" for item in attempts) else 0.06
+    better = 0.25 if any(item.outcome is Outcome.PROMOTED for item in attempts) else 0.06
     below, above = (better, 0.06) if metric.direction == "minimize" else (0.06, better)
     return low - below * room, high + above * room
 
@@ -360,7 +360,7 @@ def _specification(
 
 
 def _title(history: History, program: Program, first: Attempt | None, last: int) -> dict[str, Any]:
-    promoted = sum(item.outcome == "promoted" for item in history.attempts)
+    promoted = len(history.promoted)
     now = history.now
     heading = f"{one_line(program.objective.key)} over {last} attempt{'' if last == 1 else 's'}"
     parts = [f"{promoted} promoted"]

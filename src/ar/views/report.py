@@ -22,8 +22,7 @@ from ar.campaign.ladder import cases
 from ar.campaign.stack import Additivity, additivity
 from ar.errors import ArError
 from ar.history.diffs import changed
-from ar.history.messages import BASELINE_AGENT
-from ar.history.records import SCALE_BOUND, SUPERSEDED, Attempt, Case, History, Status
+from ar.history.records import Attempt, Case, History, Label, Outcome, Status
 from ar.judge import rule
 from ar.project.program import Metric
 from ar.redaction import redact
@@ -136,7 +135,7 @@ def gather(campaign: Campaign) -> Report:
     day = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d")
     branch = (campaign.repo.branch() or "a detached head").removeprefix("refs/heads/")
     tried = sum(not item.is_baseline and not item.stack for item in history.attempts)
-    promoted = [item for item in history.attempts if item.outcome == "promoted"]
+    promoted = history.promoted
     held = sum(len(item.stack) or 1 for item in promoted)
     return Report(
         title=f"{key}: {held} of {tried} changes held",
@@ -179,7 +178,7 @@ def _result(campaign: Campaign, history: History) -> Section:
         Text(line) for line in summary(history, program, campaign.total(history)).plain.splitlines()
     ]
     rows = []
-    base = next((item for item in history.attempts if item.is_baseline), None)
+    base = history.first
     now = history.now
     if base is not None and now is not None and base is not now:
         if campaign.total(history) is None and (words := _unaudited(campaign, history, base, now)):
@@ -269,7 +268,7 @@ def _interval(case: Case) -> str:
 def _evidence(
     campaign: Campaign, history: History, item: Attempt, case: Case, climbs: dict[str, Case]
 ) -> Section:
-    own = [run for run in item.experiments if run.agent != BASELINE_AGENT] or list(item.experiments)
+    own = item.own or list(item.experiments)
     facts = [f"Verdict: {case.verdict.reason}"]
     facts += [f"At {rung}: {climb.verdict.reason}" for rung, climb in climbs.items()]
     facts += [
@@ -315,7 +314,7 @@ def _members(found: Additivity) -> Table:
 def _failed(campaign: Campaign, history: History) -> Section:
     groups: dict[str, list[str]] = {}
     for item in history.attempts:
-        if item.is_baseline or item.outcome in ("promoted", "stacked"):
+        if item.is_baseline or item.outcome in (Outcome.PROMOTED, Outcome.STACKED):
             continue
         verdict = item.verdict
         effect = ""
@@ -335,13 +334,13 @@ def _failed(campaign: Campaign, history: History) -> Section:
 def _group(campaign: Campaign, item: Attempt) -> str:
     verdict = item.verdict
     label = verdict.label if verdict else ""
-    if label == SCALE_BOUND:
+    if label is Label.SCALE_BOUND:
         return "Better at the base, worse at a larger scale"
-    if label == SUPERSEDED:
+    if label is Label.SUPERSEDED:
         return "Not decided when the branch moved on"
     if label:
         return label[:1].upper() + label[1:]
-    if item.outcome in ("crashed", "timed out", "cancelled", "winner"):
+    if item.outcome in (Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.WINNER):
         words = {"winner": "Judged better, not merged"}
         return words.get(item.outcome, item.outcome.capitalize())
     if verdict is None or not item.is_decided:
@@ -374,7 +373,7 @@ def _reproduce(history: History, promoted: Sequence[Attempt]) -> Section:
         "git log --first-parent # the changes, one merge each",
         "ar show                # every attempt; needs refs/exps and refs/notes/ar: ar pull",
     ]
-    first = next((item for item in history.attempts if item.is_baseline), None)
+    first = history.first
     if first is not None:
         commands.append(f"git diff {first.baseline[:12]} {history.head[:12]} # all changes together")
     refs = [f"{one_line(item.title)}: {item.name}, {item.experiments[0].rev}" for item in promoted]
@@ -391,7 +390,7 @@ def _spent(campaign: Campaign, history: History) -> Section:
         runs = [run for run in history.everything if run.rung == rung and run.status.ended]
         seconds = sum(run.note.seconds or 0.0 for run in runs if run.note)
         cpu = sum(run.note.cpu_seconds or 0.0 for run in runs if run.note)
-        base = sum(run.agent == BASELINE_AGENT for run in runs)
+        base = sum(run.measures_baseline for run in runs)
         failed = sum(run.status is not Status.SUCCEEDED for run in runs)
         name = rung or (campaign.program.ladder[0].name if campaign.program.ladder else "all")
         rows.append((name, str(len(runs)), str(base), str(failed), span(seconds), span(cpu)))

@@ -17,21 +17,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ar.campaign.ladder import hurts
-from ar.history.messages import BASELINE_AGENT
+from ar.history.ideas import Proposal
 from ar.history.reader import effect
 from ar.history.records import (
-    SCALE_BOUND,
     Attempt,
     Case,
     Experiment,
     History,
+    Label,
     NoiseReport,
     Note,
-    Proposal,
-    Spend,
+    Outcome,
     Status,
     Total,
 )
+from ar.history.spend import Spend
 from ar.project.values import Scalar
 from ar.text import one_line, plain, quantity, shorten_middle, signed, span
 from ar.views.live import MARKS
@@ -125,12 +125,12 @@ def climbed(
 def _climb(history: History, attempt: Attempt, rung: str) -> Attempt | None:
     """What a change did at a rung, as a change; None where it was at most measured as an incumbent."""
     found = history.climb(attempt.candidate, rung)
-    return found if found and any(run.agent != BASELINE_AGENT for run in found.experiments) else None
+    return found if found and bool(found.own) else None
 
 
 def levels(history: History, program: Program) -> list[str]:
     """How far the branch has come at each rung above the base, as far as it was measured there."""
-    first = next((attempt for attempt in history.attempts if attempt.is_baseline), None)
+    first = history.first
     lines = []
     for rung in program.ladder[1:]:
         before = history.climb(first.candidate, rung.name) if first else None
@@ -153,15 +153,15 @@ def summary(history: History, program: Program, total: Total | None = None) -> T
         return Text(EMPTY)
     tried = [attempt.outcome for attempt in history.attempts if not attempt.is_baseline]
     counts = {
-        "promoted": tried.count("promoted"),
-        "winning": tried.count("winner"),
-        "stacked": tried.count("stacked"),
-        "lapsed": tried.count("lapsed"),
-        "discarded": tried.count("discarded"),
-        "crashed": tried.count("crashed") + tried.count("timed out"),
-        "tampered": tried.count("tampered"),
-        "cancelled": tried.count("cancelled"),
-        "open": sum(tried.count(word) for word in ("open", "queued", "running")),
+        "promoted": tried.count(Outcome.PROMOTED),
+        "winning": tried.count(Outcome.WINNER),
+        "stacked": tried.count(Outcome.STACKED),
+        "lapsed": tried.count(Outcome.LAPSED),
+        "discarded": tried.count(Outcome.DISCARDED),
+        "crashed": tried.count(Outcome.CRASHED) + tried.count(Outcome.TIMED_OUT),
+        "tampered": tried.count(Outcome.TAMPERED),
+        "cancelled": tried.count(Outcome.CANCELLED),
+        "open": sum(map(tried.count, (Outcome.OPEN, Outcome.QUEUED, Outcome.RUNNING))),
     }
     always = ("promoted", "discarded", "crashed", "open")
     parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
@@ -186,7 +186,7 @@ def _total(total: Total, program: Program) -> str:
 
 def _gain(history: History, program: Program) -> str:
     key = one_line(program.objective.key)
-    first = next((attempt for attempt in history.attempts if attempt.is_baseline), None)
+    first = history.first
     now = history.now
     if now is None or now.value is None:
         return f"{key}: the branch is not measured yet."
@@ -379,8 +379,8 @@ def _verdict(attempt: Attempt) -> Text:
     from rich.text import Text
 
     sign, style = MARKS.get(attempt.outcome, ("", ""))
-    scale_bound = attempt.verdict is not None and attempt.verdict.label == SCALE_BOUND
-    label = f", {SCALE_BOUND}" if scale_bound else ""
+    scale_bound = attempt.verdict is not None and attempt.verdict.label is Label.SCALE_BOUND
+    label = f", {Label.SCALE_BOUND}" if scale_bound else ""
     return Text(f"{sign} {attempt.outcome}{label}".strip(), style=style)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ar.errors import ArError
-from ar.history.messages import BASELINE_AGENT
-from ar.history.records import SCALE_BOUND, Attempt, Decision, History
+from ar.history.records import Attempt, Decision, History, Label
 from ar.judge.rule import half_width
 from ar.project.program import Program
 from ar.text import one_line, signed
@@ -48,7 +47,7 @@ def ladder(history: History, program: Program) -> dict[str, Any]:
             last = cells[-1]
             if last is not None:
                 label = label_of(item.title)
-                bound = item.verdict is not None and item.verdict.label == SCALE_BOUND
+                bound = item.verdict is not None and item.verdict.label is Label.SCALE_BOUND
                 rows += [
                     {**cell, "title": label, "last": last["y"], "bound": bound, "name": item.name}
                     for cell in cells
@@ -131,7 +130,7 @@ def ladder(history: History, program: Program) -> dict[str, Any]:
 
 
 def _own(item: Attempt) -> bool:
-    return any(run.agent != BASELINE_AGENT for run in item.experiments)
+    return bool(item.own)
 
 
 def _effect_row(item: Attempt, rung: str, program: Program) -> dict[str, Any] | None:

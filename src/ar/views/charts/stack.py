@@ -32,8 +32,8 @@ def stack(history: History, program: Program) -> dict[str, Any]:
     Raises:
         ArError: nothing is promoted yet.
     """
-    first = next((item for item in history.attempts if item.is_baseline), None)
-    promoted = [item for item in history.attempts if item.outcome == "promoted"]
+    first = history.first
+    promoted = history.promoted
     merged = [single for item in promoted for single in _singles(history, item)]
     now = history.now
     if first is None or first.value is None or not merged or now is None or now.value is None:
