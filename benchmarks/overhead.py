@@ -210,10 +210,11 @@ def by_history(root: Path, repeats: int) -> dict[str, float]:
     from ar.campaign.campaign import Campaign
     from ar.git.repo import Repo
     from ar.project.program import load
+    from ar.project.project import Project
     from ar.runs.worker import Worker
 
     repo = Repo.open(root)
-    campaign, worker = Campaign(repo, load(root)), Worker(repo)
+    campaign, worker = Campaign(Project(repo, load(root))), Worker(repo)
     found: dict[str, list[float]] = {
         "first look": [],
         "look again": [],
@@ -222,7 +223,7 @@ def by_history(root: Path, repeats: int) -> dict[str, float]:
         "all in": [],
     }
     for turn in range(repeats + 1):
-        found["first look"].append(timed(lambda: Campaign(repo, campaign.program).history()))
+        found["first look"].append(timed(lambda: Campaign(campaign.project).history()))
         history = campaign.history()
         found["look again"].append(timed(campaign.history))
         gc.freeze()  # a real worker is a process of its own, that never held the history

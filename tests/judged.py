@@ -13,6 +13,7 @@ from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.history.records import Attempt, Decision, Verdict
 from ar.project.program import load
+from ar.project.project import Project
 
 WIN = Verdict(Decision.PROMOTE, "Better by a lot.", -2.0, 0.01, 9.0, 3.5, 2, 8, 0.004, 7)
 LOSS = Verdict(Decision.DISCARD, "Worse than the incumbent.", 2.0, 0.01, -9.0, 3.5, 1, 8, 0.004, 7)
@@ -23,11 +24,11 @@ def tried(
 ) -> Attempt:
     """A candidate that ran once and was judged as told."""
     repo = Repo.open(root)
-    campaign = Campaign(repo, load(root))
+    campaign = Campaign(Project(repo, load(root)))
     history = campaign.history()
     title, params = (f"x 1.5 → {x}", {"x": x}) if y is None else (f"y 0.03 → {y}", {"y": y})
     proposal = Proposal(title, "Nearer to the floor.", "human", params)
-    _, name = campaign.submit(prepare(repo, campaign.program, proposal, history), seed)
+    _, name = campaign.submit(prepare(campaign.project, proposal, history), seed)
     code = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
     run(root, sys.executable, "-c", code)
     attempt = next(item for item in campaign.history().attempts if item.name == name)

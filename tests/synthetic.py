@@ -12,13 +12,14 @@ from ar.git.repo import Repo
 from ar.history.messages import Message
 from ar.project.identity import identity
 from ar.project.program import load
+from ar.project.project import Project
 
 
 def fill(root: Path, count: int) -> list[str]:
     """Add `count` ended experiments to a project, by one `git fast-import`. Returns their names."""
     repo = Repo.open(root)
     head = repo.head()
-    incumbent = identity(repo, head, load(root))
+    incumbent = identity(Project(repo, load(root)), head)
     randomly = random.Random(1)
     stream: list[bytes] = []
     notes: list[bytes] = []
@@ -30,7 +31,7 @@ def fill(root: Path, count: int) -> list[str]:
         crashed = not baseline and index % 50 == 0
         message = Message(
             title="baseline" if baseline else f"x 1.5 → {x}",
-            body="Because.",
+            hypothesis="Because.",
             agent="baseline" if baseline else "optuna",
             candidate=incumbent if baseline else f"{index:016x}",
             seed=index + 1 if baseline else 1,

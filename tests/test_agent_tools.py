@@ -19,11 +19,12 @@ from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Note, Outcome, Status, Verdict
 from ar.project.program import Program, load, parse
+from ar.project.project import Project
 
 
 def tools(root: Path, program: Program | None = None) -> Tools:
     repo, program = Repo.open(root), program or load(root)
-    return Tools(repo, Briefing(program, reader.read(repo, program)))
+    return Tools(repo, Briefing(program, reader.read(Project(repo, program))))
 
 
 def read(given: Tools, path: str, start: int = 1, lines: int = 400) -> str:

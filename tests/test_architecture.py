@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "ar"
 
 # A module imports from its own package and from those before it, and never in a circle.
-GROUND = ("errors", "text", "redaction")
+GROUND = ("errors", "text", "redaction", "record")
 PACKAGES = (
     *("stage", "git", "local", "project", "history", "changes", "judge"),
     *("runs", "agents", "campaign", "views", "cli"),

@@ -22,6 +22,7 @@ from ar.history import reader
 from ar.history.ideas import Proposal
 from ar.history.spend import Spend
 from ar.project.program import AgentSpec, Budget, Prices, Program, load
+from ar.project.project import Project
 
 SPEC = AgentSpec("claude", prices=Prices(4.0, 0.4, 20.0))
 
@@ -56,8 +57,8 @@ class Asked:
 
 
 def brief(repo: Repo, program: Program, *refused: str) -> Briefing:
-    history = reader.read(repo, program)
-    return Briefing(program, history, reader.baseline_params(repo, program), refused)
+    history = reader.read(Project(repo, program))
+    return Briefing(program, history, reader.baseline_params(Project(repo, program)), refused)
 
 
 def last_result(request: wire.Request) -> str:

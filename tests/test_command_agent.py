@@ -24,6 +24,7 @@ from ar.errors import AgentFailed, ArError, BadProposal, OutOfBudget
 from ar.git.repo import Repo
 from ar.history.spend import Spend
 from ar.project.program import Sandbox, load
+from ar.project.project import Project
 from ar.runs import sandbox
 
 Script = Callable[[str], Campaign]
@@ -60,7 +61,7 @@ def script(root: Path, tmp_path: Path) -> Script:
         program.write_text(program.read_text().replace("budget:", f"agent: {json.dumps(agent)}\nbudget:"))
         run(root, "git", "commit", "-qam", "Choose an agent")
         repo = Repo.open(root)
-        return Campaign(repo, load(repo.root))
+        return Campaign(Project.open(repo.root))
 
     return make
 
@@ -261,10 +262,10 @@ def test_failures_say_what_happened(script: Script, root: Path) -> None:
         (root / "program.md").read_text().replace("agent.sh", "nothing-of-that-name")
     )
     with pytest.raises(AgentFailed, match="nothing-of-that-name does not exist"):
-        Campaign(campaign.repo, load(root)).propose()
+        Campaign(Project(campaign.repo, load(root))).propose()
     nobody = replace(campaign.program.agents[0], command=("nobody-home",))
     with pytest.raises(AgentFailed, match="nobody-home is not on PATH"):
-        Campaign(campaign.repo, replace(campaign.program, agents=(nobody,))).propose()
+        Campaign(Project(campaign.repo, replace(campaign.program, agents=(nobody,)))).propose()
 
 
 def test_its_environment_is_a_list_of_allowed_names(
@@ -292,7 +293,7 @@ def test_what_it_cost_is_counted_and_bounded(script: Script, root: Path) -> None
     campaign = script(f"cat > /dev/null; echo 'a = 8' > src/a.py; echo '{json.dumps(answer)}'")
     program = root / "program.md"
     program.write_text(program.read_text().replace("runs: 200", "runs: 200, usd: 0.2"))
-    campaign = Campaign(campaign.repo, load(root))
+    campaign = Campaign(Project(campaign.repo, load(root)))
     change = campaign.propose()
     assert change.proposal.title == "Eight"
     assert change.proposal.spend == account.total(campaign.repo) == Spend(1000, 900, 50, 0.25)
@@ -310,7 +311,7 @@ def test_a_budget_that_nothing_counts_on_is_refused(
     program = root / "program.md"
     program.write_text(program.read_text().replace("runs: 200", f"runs: 200, {budget}"))
     with pytest.raises(AgentFailed, match=says):
-        Campaign(campaign.repo, load(root)).propose()
+        Campaign(Project(campaign.repo, load(root))).propose()
 
 
 def test_prices_make_dollars_of_tokens(script: Script) -> None:

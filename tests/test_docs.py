@@ -27,7 +27,12 @@ def test_the_command_reference_is_what_the_commands_print() -> None:
 
 def test_every_trailer_of_an_experiment_is_explained() -> None:
     everything = Message(
-        *("title", "body", "claude", "abc", 1, "parent", "d8", "-0.1", True, Spend(1, 0, 1)),
+        *("title", "body", "claude", "abc", 1),
+        parent="parent",
+        rung="d8",
+        expected="-0.1",
+        simplification=True,
+        spend=Spend(1, 0, 1),
         audit=True,
         stack=("a", "b"),
         reverts="c",

@@ -9,11 +9,10 @@ import pytest
 from helpers import Ar, git, run
 
 from ar.campaign.campaign import Campaign
-from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.history.reader import find
 from ar.history.records import Experiment, Status
-from ar.project.program import load
+from ar.project.project import Project
 from ar.runs import faults
 
 WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
@@ -46,7 +45,7 @@ def run_one(root: Path, command: str, sandbox: str = "off") -> Experiment:
     stage = (root / "dvc.yaml").read_text()
     (root / "dvc.yaml").write_text(stage.replace("cmd: awk", f"cmd: {command} && awk"))
     run(root, "git", "commit", "-qam", "Another command")
-    campaign = Campaign(Repo.open(root), load(root))
+    campaign = Campaign(Project.open(root))
     _, name = campaign.submit(campaign.check(Proposal("Try x", "", "optuna", params={"x": 2.0})))
     run(root, sys.executable, "-c", WORK)
     return find(campaign.history(), name)[1]
@@ -65,7 +64,7 @@ def test_a_fault_that_comes_again_is_a_crash(project: Path) -> None:
     ended = run_one(project, "kill -9 $$", sandbox="auto")
     assert ended.status is Status.CRASHED
     assert ended.note and ended.note.retried == "it was killed from outside (SIGKILL)"
-    campaign = Campaign(Repo.open(project), load(project))
+    campaign = Campaign(Project.open(project))
     history = campaign.history()
     ledger = campaign.ledger(history, find(history, ended.name)[0])
     assert (ledger.spent, history.sigma) == (1, None)

@@ -18,6 +18,7 @@ from ar.errors import NotFound
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.project.program import load
+from ar.project.project import Project
 
 
 def _ours(root: Path, ar: Ar) -> dict[str, dict[str, Any]]:
@@ -93,7 +94,7 @@ def test_seven_hundred_experiments_equal_dvcs_table(project: Path, ar: Ar) -> No
 
 def test_standard_error_is_of_the_mean_with_pooled_noise(measured: Path) -> None:
     repo = Repo.open(measured)
-    history = reader.read(repo, load(measured))
+    history = reader.read(Project(repo, load(measured)))
     (baseline,) = history.attempts
     values = [float(item.metrics["m.json:val_loss"]) for item in baseline.experiments]  # type: ignore[arg-type]
     mean = sum(values) / 8
@@ -104,7 +105,7 @@ def test_standard_error_is_of_the_mean_with_pooled_noise(measured: Path) -> None
 
 
 def test_names_are_found_by_their_beginning_or_revision(measured: Path) -> None:
-    history = reader.read(Repo.open(measured), load(measured))
+    history = reader.read(Project(Repo.open(measured), load(measured)))
     run_ = history.attempts[0].experiments[3]
     assert reader.find(history, run_.name)[1] == run_
     assert reader.find(history, run_.rev[:10])[1] == run_

@@ -63,13 +63,14 @@ from pathlib import Path
 from ar.runs import queue
 from ar.campaign.campaign import Campaign
 from ar.history.messages import Message
+from ar.project.project import Project
 from ar.project.program import load
 from ar.git.repo import Repo
 from ar.runs.worker import Worker
 
 root, *attempts = sys.argv[1:]
 repo = Repo.open(Path(root))
-campaign = Campaign(repo, load(repo.root))
+campaign = Campaign(Project.open(repo.root))
 program = repo.root / "program.md"
 worker = Worker(repo)
 patient = program.read_text()

@@ -23,6 +23,7 @@ from ar.history.reader import find
 from ar.history.records import Label, Status
 from ar.judge.rule import Kind
 from ar.project.program import ParamKey, Program, Scope, load
+from ar.project.project import Project
 
 WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 
@@ -48,9 +49,9 @@ def plant(root: Path, changes: Changes, name: str = "planted-000001") -> str:
 
 def flaw(root: Path, name: str, program: Program | None = None) -> str:
     program = program or load(root)
-    campaign = Campaign(Repo.open(root), program)
+    campaign = Campaign(Project(Repo.open(root), program))
     history = campaign.history()
-    return integrity.flaw(campaign.repo, program, history, find(history, name)[0])
+    return integrity.flaw(Project(campaign.repo, program), history, find(history, name)[0])
 
 
 def relocked(root: Path, path: str, content: bytes) -> Changes:
@@ -109,7 +110,7 @@ def test_parameters_outside_the_scope_are_named(measured: Path) -> None:
     assert flaw(measured, name) == ""
     # The baseline's run that it is held against has another seed than the branch.
     repo = Repo.open(measured)
-    runs = Campaign(repo, narrow).history().experiments
+    runs = Campaign(Project(repo, narrow)).history().experiments
     result = next(one for one in runs if one.name == name)
     other = next(one for one in runs if one.seed == 2)
     assert "y is 0.5" in integrity.changed(repo, narrow, result, other.rev)
@@ -123,22 +124,24 @@ def test_data_that_git_does_not_hold_are_compared_by_their_hash(measured: Path) 
 
     repo, program = Repo.open(measured), load(measured)
     baseline = repo.commit_tree(repo.write_tree(repo.head(), {"dvc.lock": lock("a" * 32)}), [], "baseline")
-    history = Campaign(repo, program).history()
+    history = Campaign(Project(repo, program)).history()
     some = history.attempts[0].experiments[0]
     for md5, words in (("a", ""), ("b", "corpus is not what the baseline was measured with")):
         tree = repo.write_tree(some.rev, {"dvc.lock": lock(md5 * 32)})
         result = replace(some, rev=repo.commit_tree(tree, [], "result"))
-        assert integrity.changed(repo, program, result, baseline) == words
+        assert integrity.changed(Project(repo, program), result, baseline) == words
 
 
 def test_what_the_baselines_own_runs_rewrite_is_no_tampering(measured: Path) -> None:
     repo, program = Repo.open(measured), load(measured)
-    some = Campaign(repo, program).history().attempts[0].experiments[0]
+    some = Campaign(Project(repo, program)).history().attempts[0].experiments[0]
 
     def result(text: bytes) -> str:
         return repo.commit_tree(repo.write_tree(some.rev, {".dvcignore": text}), [], "result")
 
-    assert integrity.changed(repo, program, replace(some, rev=result(b"run 2")), result(b"run 1")) == ""
+    assert (
+        integrity.changed(Project(repo, program), replace(some, rev=result(b"run 2")), result(b"run 1")) == ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def test_what_the_baselines_own_runs_rewrite_is_no_tampering(measured: Path) -> 
 def test_a_run_that_its_own_checks_refused(measured: Path, reason: str, found: str) -> None:
     name = plant(measured, {"m.json": b'{"crashed": 1}\n'})
     repo = Repo.open(measured)
-    rev = find(Campaign(repo, load(measured)).history(), name)[1].rev
+    rev = find(Campaign(Project(repo, load(measured))).history(), name)[1].rev
     repo.update_note(rev, lambda note: {"status": "crashed", "reason": reason})
     assert flaw(measured, name) == found
 
@@ -168,10 +171,10 @@ def test_a_change_whose_run_rewrites_what_is_fixed_is_tampered(measured: Path, a
     (measured / "notes.txt").write_text("fixed\n")
     run(measured, "git", "add", "notes.txt")
     run(measured, "git", "commit", "-qm", "Add something fixed")
-    campaign = Campaign(Repo.open(measured), load(measured))
+    campaign = Campaign(Project.open(measured))
     edit = Edit("fit.awk", 'print "loss", loss', 'print "loss", loss - 9 > "notes.txt"')
     proposal = Proposal("Rewrite the notes", "Why not.", "optuna", edits=(edit,))
-    _, name = campaign.submit(prepare(campaign.repo, campaign.program, proposal, campaign.history()))
+    _, name = campaign.submit(prepare(campaign.project, proposal, campaign.history()))
     run(measured, sys.executable, "-c", WORK)
     history = campaign.history()
     attempt, experiment = find(history, name)

@@ -13,12 +13,12 @@ from helpers import Ar, run
 
 from ar.campaign.campaign import Campaign
 from ar.errors import BadProgram
-from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.history.reader import find
 from ar.history.records import Attempt, Experiment, Status
 from ar.judge.rule import Kind
-from ar.project.program import load, parse
+from ar.project.program import parse
+from ar.project.project import Project
 from ar.runs.early_stop import read_inside
 
 WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
@@ -53,14 +53,14 @@ def curved(project: Path) -> Path:
     run(project, "dvc", "repro", "-q")
     run(project, "git", "add", "-A")
     run(project, "git", "commit", "-qm", "Write a curve")
-    campaign = Campaign(Repo.open(project), load(project))
+    campaign = Campaign(Project.open(project))
     campaign.measure_incumbent(campaign.history(), 1)
     run(project, sys.executable, "-c", WORK)
     return project
 
 
 def tried(root: Path, x: float) -> tuple[Campaign, Attempt, Experiment]:
-    campaign = Campaign(Repo.open(root), load(root))
+    campaign = Campaign(Project.open(root))
     _, name = campaign.submit(campaign.check(Proposal(f"x {x}", "", "optuna", params={"x": x})))
     run(root, sys.executable, "-c", WORK)
     return campaign, *find(campaign.history(), name)
@@ -96,7 +96,7 @@ def test_without_early_stop_nothing_is_ended(curved: Path) -> None:
         program.replace('early_stop: {curve: "loss.csv:loss", x: tokens}\n', "")
     )
     run(curved, "git", "commit", "-qam", "Switch it off")
-    campaign = Campaign(Repo.open(curved), load(curved))
+    campaign = Campaign(Project.open(curved))
     campaign.measure_incumbent(campaign.history(), 1)
     run(curved, sys.executable, "-c", WORK)
     assert tried(curved, 6.0)[2].status is Status.SUCCEEDED

@@ -13,6 +13,7 @@ from ar.git.repo import Repo
 from ar.history.records import Run
 from ar.judge.rule import Candidate, Noise
 from ar.project.program import Program, load
+from ar.project.project import Project
 
 CODE = b"one\ntwo\nthree\nfour\nfive\n"
 
@@ -31,7 +32,9 @@ def _merged(
     repo: Repo, program: Program, ours: dict[str, bytes | None], theirs: dict[str, bytes | None]
 ) -> Merged:
     base = repo.write_tree("HEAD", {"fit.awk": CODE})
-    return merge(repo, program, base, repo.write_tree(base, ours), repo.write_tree(base, theirs), "other")
+    return merge(
+        Project(repo, program), base, repo.write_tree(base, ours), repo.write_tree(base, theirs), "other"
+    )
 
 
 def test_lines_that_do_not_touch_merge(repo: Repo, program: Program) -> None:

@@ -15,7 +15,7 @@ from ar.changes import own, patches
 from ar.changes.proposal import Change
 from ar.errors import ArError, BadProposal, NotFound
 from ar.git.repo import Repo
-from ar.project.program import load
+from ar.project.project import Project
 from ar.project.values import Scalar
 
 
@@ -38,7 +38,7 @@ def root(project: Path) -> Path:
 @pytest.fixture
 def campaign(root: Path) -> Campaign:
     repo = Repo.open(root)
-    return Campaign(repo, load(repo.root))
+    return Campaign(Project.open(repo.root))
 
 
 def _edit(root: Path, name: str, old: str, new: str) -> None:
@@ -57,7 +57,7 @@ def _diff(root: Path, *args: str) -> bytes:
 
 def _patched(campaign: Campaign, content: bytes, message: str = "", **values: Scalar) -> Change:
     patch = patches.parse(campaign.repo, content)
-    return campaign.check(own.from_patch(campaign.repo, campaign.program, patch, values, message))
+    return campaign.check(own.from_patch(campaign.project, patch, values, message))
 
 
 def _tree(root: Path, rev: str) -> dict[str, str]:
@@ -193,13 +193,13 @@ def test_patches_work_below_the_top_of_the_repository(root: Path, tmp_path: Path
     run(top, "git", "add", "-A")
     run(top, "git", "commit", "-qm", "Start")
     repo = Repo.open(top / "sub")
-    campaign = Campaign(repo, load(repo.root))
+    campaign = Campaign(Project.open(repo.root))
     (top / "outside.txt").write_text("x\n")
     outside = _diff(top)
     _edit(top / "sub", "src/a.py", "v3 = 3", "v3 = 33")
     whole = run(top, "git", "diff").stdout.encode()
     relative = run(top / "sub", "git", "diff", "--relative").stdout.encode()
-    snap = own.from_checkout(repo, campaign.program, {}, "")[0].tree
+    snap = own.from_checkout(campaign.project, {}, "")[0].tree
     run(top, "git", "reset", "-q", "--hard")
     trees = {_patched(campaign, patch).tree for patch in (whole, relative)}
     assert trees == {snap}
@@ -260,19 +260,19 @@ def test_the_checkout_is_proposed_and_stays_as_it_was(root: Path, ar: Ar) -> Non
 def test_nothing_to_propose_in_the_checkout(root: Path, campaign: Campaign) -> None:
     (root / "notes.txt").write_text("mine\n")
     with pytest.raises(BadProposal, match=r"outside it: notes.txt"):
-        own.from_checkout(campaign.repo, campaign.program, {}, "")
+        own.from_checkout(campaign.project, {}, "")
 
 
 def test_links_and_huge_files_in_the_checkout_are_refused(root: Path, campaign: Campaign) -> None:
     (root / "src" / "link.py").symlink_to("/etc/passwd")
-    proposal, _ = own.from_checkout(campaign.repo, campaign.program, {}, "")
+    proposal, _ = own.from_checkout(campaign.project, {}, "")
     with pytest.raises(BadProposal, match="is a link"):
         campaign.check(proposal)
     (root / "src" / "link.py").unlink()
     with (root / "src" / "huge.bin").open("wb") as stream:
         stream.truncate(3_000_000_000)
     with pytest.raises(BadProposal, match="is longer than"):
-        own.from_checkout(campaign.repo, campaign.program, {}, "")
+        own.from_checkout(campaign.project, {}, "")
 
 
 # -- series -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from ar.git.repo import Repo
 from ar.history.messages import Message
 from ar.project.pipeline_file import layout
 from ar.project.program import load
+from ar.project.project import Project
 from ar.runs import queue
 
 
@@ -183,10 +184,10 @@ def test_dvcs_worker_and_ours_share_one_queue(measured: Path, ar: Ar) -> None:
 def test_a_proposal_cannot_plant_a_pickle(project: Path, tamper: bytes) -> None:
     """DVC unpickles `.dvc/tmp/repro.dat` of the queued tree: it is always ours."""
     repo = Repo.open(project)
-    campaign = Campaign(repo, load(project))
+    campaign = Campaign(Project(repo, load(project)))
     tree = repo.write_tree("HEAD", {".dvc/tmp/repro.dat": tamper})
     message = Message("Evil", agent="human", candidate="x", seed=3)
-    rev = queue.put(repo, campaign.pipeline, campaign.program, tree, repo.head(), message, "evil-1")
+    rev = queue.put(campaign.project, campaign.pipeline, tree, repo.head(), message, "evil-1")
     campaign.pipeline.close()
     content = repo.read(rev, ".dvc/tmp/repro.dat")
     assert content == campaign.pipeline.pack_arguments("evil-1", repo.head())

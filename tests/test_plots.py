@@ -169,7 +169,7 @@ def test_labels_do_not_cover_each_other(size: int) -> None:
     "past",
     [
         history(attempt(0, 2.231, "baseline", sigma=None), attempt(1, 2.231, sigma=None)),
-        history(attempt(1, 2.2, "winner"), attempt(2, 2.3, "timed out"), attempt(3, 2.2, "not known yet")),
+        history(attempt(1, 2.2, "winner"), attempt(2, 2.3, "timed out"), attempt(3, 2.2, "open")),
         history(attempt(0, 0.0, "baseline", sigma=0.0), attempt(1, 0.0, "promoted", sigma=0.0)),
         history(attempt(1, 1e-300), attempt(2, 1e300)),
         renamed(campaign(8), WEIRD),

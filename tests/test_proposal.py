@@ -14,6 +14,7 @@ from ar.history import reader
 from ar.history.ideas import Edit, Proposal
 from ar.project.identity import identity
 from ar.project.program import Program, load
+from ar.project.project import Project
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def repo(project: Path) -> Repo:
 def _prepare(repo: Repo, **what: object) -> Change:
     program: Program = load(repo.root)
     proposal = Proposal(title="Try", hypothesis="Why not", agent="human", **what)  # type: ignore[arg-type]
-    return prepare(repo, program, proposal, reader.read(repo, program))
+    return prepare(Project(repo, program), proposal, reader.read(Project(repo, program)))
 
 
 def test_parameters_and_edits_together(repo: Repo) -> None:
@@ -84,7 +85,7 @@ def test_refusals_say_what_would_do(repo: Repo, what: dict[str, object], says: s
 def test_the_same_change_is_refused_by_the_name_of_the_first(repo: Repo) -> None:
     from ar.campaign.campaign import Campaign
 
-    campaign = Campaign(repo, load(repo.root))
+    campaign = Campaign(Project.open(repo.root))
     _, name = campaign.submit(_prepare(repo, params={"x": 2.5}))
     campaign.pipeline.close()
     with pytest.raises(BadProposal, match=name):
@@ -108,10 +109,10 @@ def test_globs(repo: Repo, path: str, inside: bool) -> None:
 
 def test_identity_ignores_seed_outputs_and_layout_but_nothing_else(repo: Repo) -> None:
     program = load(repo.root)
-    base = identity(repo, "HEAD", program)
+    base = identity(Project(repo, program), "HEAD")
 
     def of(path: str, content: bytes) -> str:
-        return identity(repo, repo.write_tree("HEAD", {path: content}), program)
+        return identity(Project(repo, program), repo.write_tree("HEAD", {path: content}))
 
     assert of("params.yaml", b"y:   0.03\nx: 1.5\nseed: 99\n") == base
     assert of("m.json", b"{}") == base
@@ -124,6 +125,6 @@ def test_identity_ignores_seed_outputs_and_layout_but_nothing_else(repo: Repo) -
 
 def test_stages_that_measure_are_unlocked(repo: Repo) -> None:
     program = load(repo.root)
-    tree = seeded_tree(repo, program, "HEAD", 5)
+    tree = seeded_tree(Project(repo, program), "HEAD", 5)
     assert b"fit" not in (repo.read(tree, "dvc.lock") or b"")
     assert b"seed: 5" in (repo.read(tree, "params.yaml") or b"")

@@ -30,7 +30,14 @@ VERDICT = Verdict(
 )
 NOTE = Note(Status.TIMED_OUT, reason="late", log="a\nb", verdict=VERDICT, seconds=1.5, spend=Spend(5, 4, 1))
 EXPERIMENT = Experiment(
-    "n", "r", "b", "t", Status.CRASHED, seed=3, metrics={"m:x": 1.5, "m:y": None}, note=NOTE
+    name="n",
+    rev="r",
+    baseline="b",
+    title="t",
+    status=Status.CRASHED,
+    seed=3,
+    metrics={"m:x": 1.5, "m:y": None},
+    note=NOTE,
 )
 ATTEMPT = Attempt("n", "t", "optuna", "b", "c", (EXPERIMENT,), 1.0, None, {"g": 2.0}, Outcome.OPEN, VERDICT)
 
@@ -61,11 +68,10 @@ def test_message_round_trip() -> None:
         "optuna",
         "abc",
         7,
-        "parent-1",
-        "",
-        "-0.1",
-        True,
-        Spend(5, 4, 1, 0.25),
+        parent="parent-1",
+        expected="-0.1",
+        simplification=True,
+        spend=Spend(5, 4, 1, 0.25),
     )
     assert Message.parse(str(message)) == message
 

@@ -15,6 +15,7 @@ from helpers import Ar, git, run
 from ar.project.program import Sandbox
 from ar.runs import sandbox
 from ar.stage import limits, snapshot
+from ar.stage.log import Funnel
 
 NEEDED = ("awk", "cat", "chmod", "cp", "dvc", "env", "git", "ls", "mkdir", "python", "rm", "sh", "uname")
 
@@ -254,7 +255,7 @@ def test_of_long_output_beginning_and_end_are_kept(tmp_path: Path, lines: int) -
         command = [sys.executable, "-c", f"for i in range({lines}): print('line', i)"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout
-            funnel = log.Funnel(process.stdout.fileno(), target.fileno(), head=1000, tail=2000)
+            funnel = Funnel(process.stdout.fileno(), target.fileno(), head=1000, tail=2000)
             while funnel.pump():
                 time.sleep(0.001)
                 assert log.stat().st_size < 1000 + 3 * 2000 + 100
@@ -268,7 +269,7 @@ def test_the_beginning_is_kept_however_much_comes_at_once(tmp_path: Path) -> Non
     reading, writing = os.pipe()
     log = tmp_path / "log"
     with log.open("ab") as target:
-        funnel = log.Funnel(reading, target.fileno(), head=10, tail=10)
+        funnel = Funnel(reading, target.fileno(), head=10, tail=10)
         os.write(writing, b"0123456789" * 10)
         os.close(writing)
         funnel.drain()
@@ -279,7 +280,7 @@ def test_bytes_left_out_are_counted(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     log = tmp_path / "log"
     with log.open("ab") as target:
-        funnel = log.Funnel(reading, target.fileno(), head=10, tail=10)
+        funnel = Funnel(reading, target.fileno(), head=10, tail=10)
         for _ in range(5):
             os.write(writing, b"0123456789")
             funnel.pump()

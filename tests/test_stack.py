@@ -16,6 +16,7 @@ from ar.changes.proposal import prepare
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.project.program import load
+from ar.project.project import Project
 
 # A loss with known effects: a, c and p add up; p and q each help alone and together undo more than q gives.
 STAGE = """\
@@ -54,10 +55,10 @@ def additive(bare: Path, ar: Ar) -> Path:
     run(bare, "git", "add", "-A")
     run(bare, "git", "commit", "-qm", "Effects that are known")
     repo = Repo.open(bare)
-    campaign = Campaign(repo, load(bare))
+    campaign = Campaign(Project(repo, load(bare)))
     for key, value in (("a", 1), ("p", 1), ("c", 1), ("c", 2), ("q", 1)):
         proposal = Proposal(f"{key} 0 → {value}", "It should help.", "human", {key: value})
-        campaign.submit(prepare(repo, campaign.program, proposal, campaign.history()))
+        campaign.submit(prepare(campaign.project, proposal, campaign.history()))
     campaign.pipeline.close()
     ar(bare, "run", "-n", "0", "--no-promote", "--plain")
     return bare
@@ -91,7 +92,7 @@ def test_a_stack_is_what_adds_up(additive: Path, ar: Ar) -> None:
     assert "Nothing" not in ar(additive, "promote", check=False).stderr
 
     # What was measured agrees with the truth within its error, for the stack kept and the one dropped.
-    campaign = Campaign(Repo.open(additive), load(additive))
+    campaign = Campaign(Project.open(additive))
     history = campaign.history()
     for members, interaction in (("acp", 0.0), ("acpq", 0.6)):
         wanted = {f"{key} 0 → 1" for key in members}

@@ -20,6 +20,7 @@ from ar.git.repo import Repo
 from ar.history import reader
 from ar.local import claims
 from ar.project.program import load
+from ar.project.project import Project
 from ar.runs import slots
 from ar.runs.pipeline import Pipeline
 from ar.runs.slots import Slot
@@ -117,7 +118,7 @@ def test_the_next_experiment_is_set_up_while_one_trains(project: Path, ar: Ar) -
     ar(project, "next", "-n", "3")
     loop = _start(project, "run", "--plain", "-n", "0")
     _until(lambda: len(_waiting(project, "running")) == 2)
-    history = reader.read(Repo.open(project), load(project))
+    history = reader.read(Project(Repo.open(project), load(project)))
     (training,) = _training(project)
     (prepared,) = set(_waiting(project, "running")) - {training}
     status = {item.name: str(item.status) for item in history.experiments}

@@ -13,12 +13,11 @@ from helpers import Ar, run
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
 from ar.errors import BadProposal
-from ar.git.repo import Repo
 from ar.history.ideas import Edit, Proposal
 from ar.history.reader import find
 from ar.history.records import Label, Status
 from ar.judge.rule import Kind
-from ar.project.program import load
+from ar.project.project import Project
 from tests.lab.conftest import ROOT, Lab
 
 WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
@@ -48,7 +47,7 @@ def tiny_lab(prepared: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def campaign(tiny_lab: Path, tmp_path: Path) -> Campaign:
     root = tmp_path / "lab"
     shutil.copytree(tiny_lab, root, symlinks=True)
-    return Campaign(Repo.open(root), load(root))
+    return Campaign(Project.open(root))
 
 
 def edit(path: str, old: str, new: str) -> Proposal:
@@ -77,7 +76,7 @@ def edit(path: str, old: str, new: str) -> Proposal:
 )
 def test_a_proposal_outside_the_scope_is_refused(campaign: Campaign, proposal: Proposal, reason: str) -> None:
     with pytest.raises(BadProposal, match=reason):
-        prepare(campaign.repo, campaign.program, proposal, campaign.history())
+        prepare(campaign.project, proposal, campaign.history())
 
 
 SLOW = pytest.mark.slow
@@ -150,7 +149,7 @@ CHEATS = [
 @pytest.mark.parametrize(("old", "new", "reason"), CHEATS)
 def test_a_run_that_cheats_is_refused(campaign: Campaign, ar: Ar, old: str, new: str, reason: str) -> None:
     root = campaign.repo.root
-    change = prepare(campaign.repo, campaign.program, edit("model/train.py", old, new), campaign.history())
+    change = prepare(campaign.project, edit("model/train.py", old, new), campaign.history())
     _, name = campaign.submit(change)
     run(root, sys.executable, "-c", WORK)
     history = campaign.history()

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from ar.agents.base import Agent, Briefing, Dropped, Line
 from ar.agents.registry import is_instant, make
+from ar.history.ideas import Edit, Proposal
 
-__all__ = ["Agent", "Briefing", "Dropped", "Line", "is_instant", "make"]
+__all__ = ["Agent", "Briefing", "Dropped", "Edit", "Line", "Proposal", "is_instant", "make"]

@@ -26,6 +26,7 @@ from ar.history.ideas import Edit, Proposal
 from ar.history.records import Attempt, Experiment, Outcome
 from ar.project.pipeline_file import is_output, read_layout
 from ar.project.program import Program
+from ar.project.project import Project
 from ar.project.values import number
 from ar.redaction import redact
 from ar.text import one_line, plain, quantity, shorten_middle
@@ -139,6 +140,7 @@ class Tools:
     """The tools of one turn, over the history and the head that its briefing has."""
 
     def __init__(self, repo: Repo, briefing: Briefing) -> None:
+        self.project = Project(repo, briefing.program)
         self.repo = repo
         self.program = briefing.program
         self.history = briefing.history
@@ -301,7 +303,7 @@ class Tools:
         return lines
 
     def _diff(self, run: Experiment) -> str:
-        patch = changed(self.repo, self.program, run.baseline, run.rev)
+        patch = changed(self.project, run.baseline, run.rev)
         return patch or "nothing besides outputs"
 
     def _curves(self, run: Experiment) -> list[str]:
@@ -325,7 +327,7 @@ class Tools:
     def _try_edit(self, params: list[Any], edits: list[Any]) -> str:
         given = {"params": params, "edits": edits}
         tried = Proposal("try", "", "claude", **_change(given))
-        change = prepare(self.repo, self.program, tried, self.history)
+        change = prepare(self.project, tried, self.history)
         patch = self.repo.diff(self.head, change.tree)
         return "It applies, keeps to the scope and is new.\n" + prompt.fence(patch, "the change", _DIFF)
 

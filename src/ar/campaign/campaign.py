@@ -19,7 +19,6 @@ from ar.changes.patches import Patch
 from ar.changes.proposal import Change, prepare
 from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound, OutOfBudget
 from ar.git import refs
-from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
@@ -40,7 +39,8 @@ from ar.history.records import (
 from ar.judge import rule
 from ar.judge.rule import Candidate, Kind, Ledger
 from ar.local import claims
-from ar.project.program import AgentSpec, Metric, Program
+from ar.project.program import AgentSpec, Metric
+from ar.project.project import Project
 from ar.project.values import number
 from ar.runs import budget, queue
 from ar.runs.pipeline import Pipeline
@@ -54,14 +54,14 @@ MAX_RACES = 10  # how often others may queue the very same change between our pr
 class Campaign:
     """The steps, on one project."""
 
-    def __init__(self, repo: Repo, program: Program, pipeline: Pipeline | None = None) -> None:
-        self.repo = repo
-        self.program = program
-        self.pipeline = pipeline or Pipeline(repo)
+    def __init__(self, project: Project, pipeline: Pipeline | None = None) -> None:
+        self.project = project
+        self.repo, self.program = project.repo, project.program
+        self.pipeline = pipeline or Pipeline(project.repo)
         self.known = reader.Known()
 
     def history(self) -> History:
-        return reader.read(self.repo, self.program, self.known)
+        return reader.read(self.project, self.known)
 
     # -- proposing ----------------------------------------------------------------------------------------
 
@@ -113,11 +113,11 @@ class Campaign:
         refused: list[str] = []
         while True:
             history = self.history()
-            params = reader.baseline_params(self.repo, self.program)
+            params = reader.baseline_params(self.project)
             briefing = Briefing(self.program, history, params, tuple(refused), spec.lane, idea)
             try:
                 proposal = replace(agent.propose(briefing), agent=spec.name, stack=(), reverts="")
-                return prepare(self.repo, self.program, proposal, history)
+                return prepare(self.project, proposal, history)
             except (BadProposal, BadParams) as error:
                 refused.append(str(error))
                 if len(refused) > MAX_REFUSALS:
@@ -132,7 +132,7 @@ class Campaign:
         Raises:
             BadProposal: it does not.
         """
-        return prepare(self.repo, self.program, proposal, self.history())
+        return prepare(self.project, proposal, self.history())
 
     def submit(self, change: Change, seed: int | None = None) -> tuple[Change, str]:
         """Queue a change's first run. Returns the change as it was queued, and the experiment's name.
@@ -152,12 +152,12 @@ class Campaign:
                 diff = patches.between(self.repo, change.baseline, proposal.tree)
                 tree = patches.apply(self.repo, history.head, diff, lambda _: False)
                 proposal = replace(proposal, tree=tree)
-            change = prepare(self.repo, self.program, proposal, history)
+            change = prepare(self.project, proposal, history)
             action = rule.next_action(self.ledger(history, None))
             first = action.seed if action.kind is Kind.PROPOSE else self._first_seed(history)
             message = Message.of(change.proposal, change.candidate, first if seed is None else seed)
             name = refs.new_name(change.proposal.title)
-            queue.put(self.repo, self.pipeline, self.program, change.tree, change.baseline, message, name)
+            queue.put(self.project, self.pipeline, change.tree, change.baseline, message, name)
             return change, name
 
     def queue_series(
@@ -168,7 +168,7 @@ class Campaign:
         seen: dict[str, str] = {}
         for label, read in series:
             try:
-                change = self.check(own.from_patch(self.repo, self.program, read(), {}, ""))
+                change = self.check(own.from_patch(self.project, read(), {}, ""))
                 if change.candidate in seen:
                     raise BadProposal(f"{seen[change.candidate]} is exactly this")
                 seen[change.candidate] = label
@@ -182,7 +182,7 @@ class Campaign:
         message = Message.again(first, attempt.candidate, seed)
         name = refs.new_name(f"{first.rung} {first.title}", seed)
         # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
-        queue.put(self.repo, self.pipeline, self.program, first.rev, attempt.baseline, message, name)
+        queue.put(self.project, self.pipeline, first.rev, attempt.baseline, message, name)
         return name
 
     def measure_incumbent(self, history: History, seed: int | None, audit: bool = False) -> str:
@@ -200,7 +200,7 @@ class Campaign:
             audit=audit,
         )
         name = refs.new_name(kind, seed)
-        queue.put(self.repo, self.pipeline, self.program, history.head, history.head, message, name)
+        queue.put(self.project, self.pipeline, history.head, history.head, message, name)
         return name
 
     def diff(self, change: Change) -> str:
@@ -219,7 +219,7 @@ class Campaign:
             CannotPromote: that run failed.
             OutOfBudget: no run is left.
         """
-        reason = budget.refusals(self.repo, self.program)[1]
+        reason = budget.refusals(self.project)[1]
         if reason:
             raise OutOfBudget(reason)
         name = self.replicate(ready.attempt, ready.seed)
@@ -228,7 +228,7 @@ class Campaign:
             pass
         history = self.history()
         attempt, run = reader.find(history, name)
-        ready = promote.plan(self.repo, self.program, history, attempt, force)
+        ready = promote.plan(self.project, history, attempt, force)
         if ready.experiment is None:
             raise CannotPromote(f"{name} {run.status} at the branch's own seed", f"see: ar log {name}")
         return history, ready
@@ -262,7 +262,7 @@ class Campaign:
     def _first_seed(self, history: History) -> int | None:
         """The campaign's first seed: that of its first baseline run, the head's before there is one."""
         seeds = [run.seed for run in history.experiments if run.measures_baseline and run.seed is not None]
-        return seeds[0] if seeds else promote.head_seed(self.repo, self.program)
+        return seeds[0] if seeds else promote.head_seed(self.project)
 
     def candidate(self, attempt: Attempt) -> Candidate:
         """An attempt as the judge sees it."""
@@ -296,7 +296,7 @@ class Campaign:
 
     def step(self, history: History, attempt: Attempt) -> rule.Action:
         """The judge's next step for one open candidate, none of whose runs is under way."""
-        if flaw := integrity.flaw(self.repo, self.program, history, attempt):
+        if flaw := integrity.flaw(self.project, history, attempt):
             verdict = Verdict(
                 Decision.DISCARD, f"Refused: {flaw}.", runs=len(attempt.experiments), label=Label.TAMPERED
             )
@@ -411,7 +411,9 @@ class Campaign:
         """Why the holdout forbids a promotion; empty if it does not. Its values stay in here."""
         if self.program.holdout is None:
             return ""
-        unseen = Campaign(self.repo, replace(self.program, objective=self.program.holdout), self.pipeline)
+        unseen = Campaign(
+            Project(self.repo, replace(self.program, objective=self.program.holdout)), self.pipeline
+        )
         return rule.overfitted(unseen.ledger(history, attempt))
 
 

@@ -18,6 +18,7 @@ from ar.history.records import History, Status
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Layout, is_output, read_layout
 from ar.project.program import AgentSpec, Program, agent_plugins
 from ar.project.program import load as load_program
+from ar.project.project import Project
 from ar.project.values import number
 from ar.runs import budget, recovery, sandbox
 from ar.runs.pipeline import Pipeline
@@ -65,7 +66,7 @@ def examine(folder: Path) -> list[Check]:
     )
     try:
         program = load_program(repo.root)
-        reader.baseline_params(repo, program)
+        reader.baseline_params(Project(repo, program))
     except ArError as error:
         return [*checks, Check("program.md", False, error.message, error.mend or "")]
     checks.append(Check("program.md", True, f"{program.objective.direction} {program.objective}"))
@@ -73,11 +74,11 @@ def examine(folder: Path) -> list[Check]:
     early = _early_stop(program, plan)
     return [
         *checks,
-        *_metrics(repo, program),
+        *_metrics(Project(repo, program)),
         *early,
         *agents,
-        *_sandbox(repo, program),
-        *_campaign(repo, program),
+        *_sandbox(Project(repo, program)),
+        *_campaign(Project(repo, program)),
     ]
 
 
@@ -151,11 +152,13 @@ def _early_stop(program: Program, plan: Layout) -> list[Check]:
     return [Check("early stop", False, words, f"declare it under plots: or outs: in {PIPELINE_FILE}", False)]
 
 
-def _metrics(repo: Repo, program: Program) -> list[Check]:
-    head = repo.head()
-    values = reader.metric_values(repo, [head], [metric.file for metric in program.metrics])[0]
+def _metrics(project: Project) -> list[Check]:
+    head = project.repo.head()
+    values = reader.metric_values(project.repo, [head], [metric.file for metric in project.program.metrics])[
+        0
+    ]
     checks = []
-    for metric in program.metrics:
+    for metric in project.program.metrics:
         value = number(values.get(str(metric)))
         if value is not None:
             checks.append(Check("metric", True, f"{metric} is {value:g} at HEAD", required=False))
@@ -173,7 +176,7 @@ def _metrics(repo: Repo, program: Program) -> list[Check]:
             checks.append(
                 Check("metric", True, f"{metric} is not measured at HEAD; ar run measures it", required=False)
             )
-    if repo.read(head, LOCK_FILE) is None:
+    if project.repo.read(head, LOCK_FILE) is None:
         checks.append(Check("dvc.lock", True, "none at HEAD; the first promotion adds it", required=False))
     return checks
 
@@ -231,23 +234,30 @@ def _command(spec: AgentSpec) -> Check:
     return Check("agent", True, f"{spec.name}: {name}, at most {spec.timeout:g} s a proposal{given}")
 
 
-def _sandbox(repo: Repo, program: Program) -> list[Check]:
-    limits = sandbox.limits(program.sandbox, repo.root, share=1.0)
+def _sandbox(project: Project) -> list[Check]:
+    limits = sandbox.limits(project.program.sandbox, project.repo.root, share=1.0)
     detail = (
         f"a run may use {size(limits.memory)} of memory, {limits.processes} processes and {size(limits.disk)}"
         " of disk; what program.md leaves open is shared between slots"
     )
     known = Check("limits", True, detail, required=False)
     try:
-        wall = sandbox.find(program.sandbox)
+        wall = sandbox.find(project.program.sandbox)
     except ArError as error:
         return [Check("sandbox", False, error.message, error.mend or ""), known]
     mend = sandbox.INSTALL if wall.why else ""
-    return [Check("sandbox", not wall.why, wall.describe(program.sandbox), mend, required=False), known]
+    return [
+        Check("sandbox", not wall.why, wall.describe(project.program.sandbox), mend, required=False),
+        known,
+    ]
 
 
-def _budget(repo: Repo, program: Program, history: History) -> Check:
-    used, limits, spent = budget.used(repo, history), program.budget, account.total(repo)
+def _budget(project: Project, history: History) -> Check:
+    used, limits, spent = (
+        budget.used(project.repo, history),
+        project.program.budget,
+        account.total(project.repo),
+    )
     parts = [
         f"{amount:,.4g} of {limit:,g} {unit}"
         for amount, limit, unit in (
@@ -264,14 +274,14 @@ def _budget(repo: Repo, program: Program, history: History) -> Check:
     return Check("budget", not reason, words, "raise budget: in program.md" if reason else "", required=False)
 
 
-def _campaign(repo: Repo, program: Program) -> list[Check]:
-    history = reader.read(repo, program)
+def _campaign(project: Project) -> list[Check]:
+    history = reader.read(project)
     runs = history.experiments
     ended = sum(run.status.ended for run in runs)
     waiting = [run for run in runs if run.status is Status.QUEUED]
     checks = [
         Check("history", True, f"{ended} runs ended, {len(waiting)} queued", required=False),
-        _budget(repo, program, history),
+        _budget(project, history),
     ]
     base = [
         run
@@ -286,6 +296,6 @@ def _campaign(repo: Repo, program: Program) -> list[Check]:
             required=False,
         )
     )
-    mended = recovery.recover(repo, Pipeline(repo), program)
+    mended = recovery.recover(project, Pipeline(project.repo))
     checks += [Check("recovered", True, line, required=False) for line in mended]
     return checks

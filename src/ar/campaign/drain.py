@@ -26,7 +26,7 @@ def work(campaign: Campaign, view: View, stop: Callable[[], int]) -> int:
     """
     repo, ended = campaign.repo, 0
     with repo.lock(f"{HAND}-{os.getpid()}", keep=False), Crew(repo, slots.by_hand()) as crew:
-        for line in recovery.recover(repo, campaign.pipeline, campaign.program):
+        for line in recovery.recover(campaign.project, campaign.pipeline):
             view.event(f"recovered: {line}")
         crew.wake()
         idle = False
@@ -51,7 +51,7 @@ def work(campaign: Campaign, view: View, stop: Callable[[], int]) -> int:
             if "died" in kinds:
                 if crew.draining:
                     break
-                for line in recovery.recover(repo, campaign.pipeline, campaign.program):
+                for line in recovery.recover(campaign.project, campaign.pipeline):
                     view.event(f"recovered: {line}")
     return ended
 

@@ -84,6 +84,7 @@ class Loop:
         self, campaign: Campaign, limits: Limits, view: View, stop: Callable[[], int] = lambda: 0
     ) -> None:
         self.campaign = campaign
+        self.project = campaign.project
         self.repo = campaign.repo
         self.program = campaign.program
         self.limits = limits
@@ -164,8 +165,8 @@ class Loop:
         return True
 
     def _recover(self) -> None:
-        mended = promote.mend(self.repo, self.campaign.pipeline)
-        rest = recovery.recover(self.repo, self.campaign.pipeline, self.program)
+        mended = promote.mend(self.campaign.pipeline)
+        rest = recovery.recover(self.project, self.campaign.pipeline)
         for line in [*([mended] if mended else []), *rest]:
             self.view.event(f"recovered: {line}")
 
@@ -213,7 +214,7 @@ class Loop:
                 return True
             if moved is not Step.DONE:
                 return True if moved in (Step.QUEUED, Step.DECIDED) else None
-        ready = promote.plan(self.repo, self.program, history, attempt)
+        ready = promote.plan(self.project, history, attempt)
         if ready.experiment is None:
             failed = [run for run in attempt.experiments if run.seed == ready.seed and run.status.ended]
             if failed:
@@ -228,7 +229,7 @@ class Loop:
             )
             return True
         text = promote.message(self.program, history, ready, self.campaign.case(history, attempt))
-        merge = promote.merge(self.repo, self.campaign.pipeline, history, ready, text)
+        merge = promote.merge(self.campaign.pipeline, history, ready, text)
         self.done.promoted += 1
         self.view.event(f"promoted {attempt.name}: {attempt.title} ({merge[:9]})")
         return True
@@ -265,7 +266,7 @@ class Loop:
                 if (
                     ours
                     and run.status is Status.QUEUED
-                    and queue.withdraw(self.repo, self.campaign.pipeline, run.name, run.rev)
+                    and queue.withdraw(self.campaign.pipeline, run.name, run.rev)
                 ):
                     self.view.event(f"{run.name} withdrawn: the branch moved on")
             ended = all(run.status.ended for run in attempt.experiments)

@@ -25,6 +25,7 @@ from ar.judge.rule import Kind
 from ar.project import params
 from ar.project.identity import identity
 from ar.project.program import Program, Rung
+from ar.project.project import Project
 from ar.runs import queue
 
 HURTS = 2.0  # the score of worsening from which a change counts as one that hurts at a rung
@@ -58,13 +59,14 @@ class Climb:
 
     def __init__(self, campaign: Campaign, rung: Rung) -> None:
         self.campaign = campaign
+        self.project = campaign.project
         self.repo = campaign.repo
         self.program = campaign.program
         self.rung = rung
         budget = replace(self.program.budget, runs=_NO_AUDIT)
-        self.court = Campaign(self.repo, replace(self.program, budget=budget), campaign.pipeline)
+        self.court = Campaign(Project(self.repo, replace(self.program, budget=budget)), campaign.pipeline)
         self.checked: set[str] = set()
-        self.identity: Callable[[str], str] = cache(lambda tree: identity(self.repo, tree, self.program))
+        self.identity: Callable[[str], str] = cache(lambda tree: identity(self.project, tree))
 
     def view(self, history: History, baseline: str) -> History:
         """The rung as a campaign of its own, whose head is `baseline`."""
@@ -196,7 +198,7 @@ class Climb:
         title = "baseline" if message.agent == BASELINE_AGENT else message.title
         name = refs.new_name(f"{self.rung.name} {title}", message.seed)
         planted = tree_at(self.repo, self.rung, tree)
-        queue.put(self.repo, self.campaign.pipeline, self.program, planted, baseline, message, name)
+        queue.put(self.project, self.campaign.pipeline, planted, baseline, message, name)
         return name
 
     def _follow(self, attempt: Attempt, verdict: Verdict) -> bool:

@@ -16,6 +16,7 @@ from ar.git.repo import ZERO, Repo
 from ar.history import reader
 from ar.history.records import Attempt, Case, Decision, Experiment, History, Outcome, Status
 from ar.project.program import Program
+from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
 from ar.text import quantity, signed
 
@@ -56,7 +57,7 @@ def strongest_first(attempts: Iterable[Attempt]) -> list[Attempt]:
     return sorted(attempts, key=lambda item: -(item.verdict.z or 0.0) if item.verdict else 0.0)
 
 
-def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force: bool = False) -> Plan:
+def plan(project: Project, history: History, attempt: Attempt, force: bool = False) -> Plan:
     """Check that the branch may take this attempt.
 
     Raises:
@@ -82,9 +83,9 @@ def plan(repo: Repo, program: Program, history: History, attempt: Attempt, force
         raise CannotPromote(
             f"{attempt.name}: {said}", "run: ar run to judge it; or merge it all the same with --force"
         )
-    if program.promote_rung and not force:
-        _refuse_unclimbed(history, attempt, program.promote_rung)
-    seed = head_seed(repo, program)
+    if project.program.promote_rung and not force:
+        _refuse_unclimbed(history, attempt, project.program.promote_rung)
+    seed = head_seed(project)
     runs = [
         run for run in attempt.experiments if run.status is Status.SUCCEEDED and not run.measures_baseline
     ]
@@ -110,16 +111,15 @@ def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
         )
 
 
-def head_seed(repo: Repo, program: Program) -> int | None:
+def head_seed(project: Project) -> int | None:
     """The seed that the head's parameters hold; None where the programme has none."""
-    if program.seed is None:
+    if project.program.seed is None:
         return None
-    value = reader.baseline_params(repo, program)[program.seed.flat]
+    value = reader.baseline_params(project)[project.program.seed.flat]
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def merge(
-    repo: Repo,
     pipeline: Pipeline,
     history: History,
     ready: Plan,
@@ -141,29 +141,31 @@ def merge(
     assert experiment is not None
     mark = f"refs/tags/{tag}" if tag else None
     if mark:
-        _free(repo, mark, None)
+        _free(pipeline.repo, mark, None)
     ref = f"refs/heads/{branch}"
-    if branch and ref == repo.branch():
+    if branch and ref == pipeline.repo.branch():
         raise CannotPromote(f"{branch} is checked out", "leave --branch out to promote to it")
-    old = _free(repo, ref, history.head) if branch else history.head
-    commit = repo.commit_tree(repo.tree(experiment.rev), [history.head, experiment.rev], text)
+    old = _free(pipeline.repo, ref, history.head) if branch else history.head
+    commit = pipeline.repo.commit_tree(
+        pipeline.repo.tree(experiment.rev), [history.head, experiment.rev], text
+    )
     if branch:
         marks = [(mark, commit, ZERO)] if mark else []
-        repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
+        pipeline.repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
         return commit
-    advance.forward(repo, repo.branch(), commit, old, mark)
+    advance.forward(pipeline.repo, pipeline.repo.branch(), commit, old, mark)
     pipeline.checkout()
-    advance.done(repo)
+    advance.done(pipeline.repo)
     return commit
 
 
-def mend(repo: Repo, pipeline: Pipeline) -> str | None:
+def mend(pipeline: Pipeline) -> str | None:
     """Finish or undo what a killed promotion left; what was done, or None."""
-    with repo.lock("checkout", busy="another ar is mending this checkout (process {pid})"):
-        words = advance.mend(repo)
-        if words is not None and repo.has_ref(refs.PROMOTING):
+    with pipeline.repo.lock("checkout", busy="another ar is mending this checkout (process {pid})"):
+        words = advance.mend(pipeline.repo)
+        if words is not None and pipeline.repo.has_ref(refs.PROMOTING):
             pipeline.checkout()
-            advance.done(repo)
+            advance.done(pipeline.repo)
         return words
 
 

@@ -21,6 +21,7 @@ from ar.history.messages import TITLE_LIMIT
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
 from ar.judge import rule
 from ar.judge.rule import Kind
+from ar.project.project import Project
 from ar.text import signed
 
 STACK_AGENT = "stack"  # who proposes where several agents' changes are joined
@@ -65,7 +66,7 @@ def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) ->
     tree, taken, clashes = repo.tree(history.head), [], {}
     for member in members:
         first = member.first
-        merged = merge(repo, program, member.baseline, tree, first.rev, member.name)
+        merged = merge(Project(repo, program), member.baseline, tree, first.rev, member.name)
         if merged.clashes:
             clashes[member.name] = merged.clashes
         else:
@@ -79,7 +80,7 @@ def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) ->
 
 def _change(campaign: Campaign, history: History, proposal: Proposal) -> Change:
     """A tree of ours as a change; its scope is checked when it is submitted."""
-    candidate = candidate_of(campaign.repo, campaign.program, proposal, proposal.tree, history)
+    candidate = candidate_of(campaign.project, proposal, proposal.tree, history)
     return Change(proposal, history.head, proposal.tree, candidate)
 
 
@@ -165,7 +166,7 @@ def revert(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Chan
             f"{attempt.name} is not in the branch ({attempt.outcome})", "see: git log --first-parent"
         )
     commit, parents = brought
-    merged = merge(repo, campaign.program, commit, history.head, parents[0], f"before {attempt.name}")
+    merged = merge(campaign.project, commit, history.head, parents[0], f"before {attempt.name}")
     said = f" Its verdict was: {attempt.verdict.reason}" if attempt.verdict else ""
     title = f"Without: {attempt.title}"
     proposal = Proposal(

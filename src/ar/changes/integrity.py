@@ -18,7 +18,8 @@ from ar.errors import BadParams
 from ar.git.repo import Repo
 from ar.history.records import Attempt, Experiment, History, Status
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, is_output, read_layout
-from ar.project.program import ParamKey, Program
+from ar.project.program import ParamKey
+from ar.project.project import Project
 from ar.project.values import flat, number, parse
 
 REFUSED = 77  # how a stage says that the code under test broke its rules: EX_NOPERM of sysexits(3)
@@ -27,14 +28,14 @@ _LEFT = re.compile(r"ended: (it (?:changed|left) .*)")  # what `footprint` compl
 _EXIT = re.compile(r", exited with (\d+)")
 
 
-def flaw(repo: Repo, program: Program, history: History, attempt: Attempt) -> str:
+def flaw(project: Project, history: History, attempt: Attempt) -> str:
     """Why an attempt's numbers may not count, naming what is wrong; empty if nothing is."""
     for run in attempt.experiments:
         if run.measures_baseline or not run.status.ended:
             continue
-        found = _refused(run) or _unfit_metrics(repo, program, run)
+        found = _refused(run) or _unfit_metrics(project, run)
         if not found and run.status is Status.SUCCEEDED:
-            found = changed(repo, program, run, _reference(history, run.baseline))
+            found = changed(project, run, _reference(history, run.baseline))
         if found:
             return found
     return ""
@@ -61,80 +62,82 @@ def _refused(run: Experiment) -> str:
     return reason[code.end() :].lstrip(": ") or "the run's own checks refused it"
 
 
-def _unfit_metrics(repo: Repo, program: Program, run: Experiment) -> str:
+def _unfit_metrics(project: Project, run: Experiment) -> str:
     """What the declared metrics lack. Files that only DVC's cache holds may simply not be here."""
     if run.status is Status.CRASHED and run.note and run.note.reason.startswith("the run ended, but "):
         return run.note.reason.removeprefix("the run ended, but ")
     if run.status is not Status.SUCCEEDED:
         return ""
-    for metric in program.metrics:
+    for metric in project.program.metrics:
         value = run.metrics.get(str(metric))
-        if value is None and repo.read(run.rev, metric.file) is not None:
+        if value is None and project.repo.read(run.rev, metric.file) is not None:
             return f"{metric.file} has no '{metric.key}'"
         if value is not None and number(value) is None:
             return f"{metric} is not a finite number"
     return ""
 
 
-def changed(repo: Repo, program: Program, run: Experiment, reference: str) -> str:
+def changed(project: Project, run: Experiment, reference: str) -> str:
     """How a result's tree differs from its baseline's outside the scope, in words; empty if it does not."""
-    plan = read_layout(repo, run.baseline)
-    old, new = repo.files(run.baseline), repo.files(run.rev)
-    usual = repo.files(reference)
+    plan = read_layout(project.repo, run.baseline)
+    old, new = project.repo.files(run.baseline), project.repo.files(run.rev)
+    usual = project.repo.files(reference)
     flaws = []
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path), new.get(path)
         written = path in (LOCK_FILE, ARGS_FILE) or PurePosixPath(path).name == ".gitignore"
         # What a run of the baseline itself rewrites is an output that nobody declared. Parameters differ in
         # any run, by its seed or scale: they are compared by key.
-        rewritten = usual.get(path) != before and path not in program.param_files
+        rewritten = usual.get(path) != before and path not in project.program.param_files
         if before == after or written or is_output(path, plan) or rewritten:
             continue
-        if may_edit(path, program):
+        if may_edit(path, project.program):
             flaws += [f"{path} is a link"] if after and not after.is_file else []
-        elif path in program.param_files and before and after:
-            flaws += _foreign_params(repo, program, run, path)
+        elif path in project.program.param_files and before and after:
+            flaws += _foreign_params(project, run, path)
         else:
             flaws.append(f"{path} {'differs from' if before and after else 'is not as in'} the baseline")
-    flaws += _foreign_data(repo, program, run, reference)
+    flaws += _foreign_data(project, run, reference)
     more = f" and {len(flaws) - MOST_NAMED} more" if len(flaws) > MOST_NAMED else ""
     return ", ".join(flaws[:MOST_NAMED]) + more
 
 
-def _foreign_params(repo: Repo, program: Program, run: Experiment, file: str) -> list[str]:
-    before, after = (repo.read(rev, file) or b"" for rev in (run.baseline, run.rev))
+def _foreign_params(project: Project, run: Experiment, file: str) -> list[str]:
+    before, after = (project.repo.read(rev, file) or b"" for rev in (run.baseline, run.rev))
     try:
         old, new = flat(before, file), flat(after, file)
     except BadParams:
         return [f"{file} cannot be read"]
-    scale = next((rung.params for rung in program.ladder if rung.name == run.rung), {})
+    scale = next((rung.params for rung in project.program.ladder if rung.name == run.rung), {})
     flaws = []
     for key in (ParamKey(file, name) for name in sorted(old.keys() | new.keys())):
         was, now = (repr(values.get(key.key)) for values in (old, new))
-        if now == repr(scale.get(key, was)) or key == program.seed:
+        if now == repr(scale.get(key, was)) or key == project.program.seed:
             continue
-        if was != now and not program.scope.allows_param(key):
+        if was != now and not project.program.scope.allows_param(key):
             flaws.append(f"{key} is {now}, not {was} as in the baseline")
     return flaws
 
 
-def _foreign_data(repo: Repo, program: Program, run: Experiment, reference: str) -> list[str]:
+def _foreign_data(project: Project, run: Experiment, reference: str) -> list[str]:
     """What `dvc.lock` says of data that git does not hold, and of the metrics that the run left."""
-    theirs, ours = (_stages(repo, rev) for rev in (run.rev, reference))
+    theirs, ours = (_stages(project.repo, rev) for rev in (run.rev, reference))
     made = {
-        out.get("path") for name in influenced_stages(ours, program) for out in ours[name].get("outs") or []
+        out.get("path")
+        for name in influenced_stages(ours, project.program)
+        for out in ours[name].get("outs") or []
     }
     flaws = []
     for name, stage in theirs.items():
         known = {dep.get("path"): dep.get("md5") for dep in (ours.get(name) or {}).get("deps") or []}
         for dep in stage.get("deps") or []:
             path = str(dep.get("path"))
-            own = path in made or in_scope(path, program) or in_scope(f"{path}/x", program)
+            own = path in made or in_scope(path, project.program) or in_scope(f"{path}/x", project.program)
             if path in known and not own and dep.get("md5") != known[path]:
                 flaws.append(f"{path} is not what the baseline was measured with")
         for out in stage.get("outs") or []:
-            metric = any(out.get("path") == metric.file for metric in program.metrics)
-            content = repo.read(run.rev, str(out.get("path"))) if metric else None
+            metric = any(out.get("path") == metric.file for metric in project.program.metrics)
+            content = project.repo.read(run.rev, str(out.get("path"))) if metric else None
             if content is not None and out.get("hash") == "md5" and out.get("md5") != _md5(content):
                 flaws.append(f"{out['path']} is not what the run wrote")
     return flaws

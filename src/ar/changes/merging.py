@@ -14,7 +14,7 @@ from ar.git.repo import Repo, TreeEntry
 from ar.project import params
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, is_output, read_layout
 from ar.project.program import FILE as PROGRAM_FILE
-from ar.project.program import Program
+from ar.project.project import Project
 from ar.project.values import flat, get, parse
 
 _HUNK = re.compile(rb"^<{7} .*?^>{7} [^\n]*\n?", re.MULTILINE | re.DOTALL)
@@ -40,7 +40,7 @@ class Merged:
     clashes: tuple[Clash, ...] = ()
 
 
-def merge(repo: Repo, program: Program, base: str, ours: str, theirs: str, name: str) -> Merged:
+def merge(project: Project, base: str, ours: str, theirs: str, name: str) -> Merged:
     """What changed from `base` to `theirs`, done to `ours` (commits or trees).
 
     Whether that is in scope is for the one who proposes the tree to check.
@@ -48,8 +48,8 @@ def merge(repo: Repo, program: Program, base: str, ours: str, theirs: str, name:
     Args:
         name: what their side is called where the sides clash.
     """
-    plan = read_layout(repo, ours)
-    before, mine, wanted = (repo.files(rev) for rev in (base, ours, theirs))
+    plan = read_layout(project.repo, ours)
+    before, mine, wanted = (project.repo.files(rev) for rev in (base, ours, theirs))
     changes: dict[str, bytes | TreeEntry | None] = {}
     clashes: list[Clash] = []
     for path in sorted(before.keys() | wanted.keys()):
@@ -57,28 +57,26 @@ def merge(repo: Repo, program: Program, base: str, ours: str, theirs: str, name:
         if new in (old, here) or _is_ours(path) or is_output(path, plan):
             continue
         content: bytes | TreeEntry | Clash | None
-        if path in program.param_files:
-            content = _parameters(repo, program, path, (base, ours, theirs), name)
+        if path in project.program.param_files:
+            content = _parameters(project, path, (base, ours, theirs), name)
         elif here == old:
             content = new
         else:
-            content = _text(repo, path, (old, here, new), name)
+            content = _text(project.repo, path, (old, here, new), name)
         if isinstance(content, Clash):
             clashes.append(content)
         else:
             changes[path] = content
-    return Merged(repo.write_tree(ours, changes), tuple(clashes))
+    return Merged(project.repo.write_tree(ours, changes), tuple(clashes))
 
 
 def _is_ours(path: str) -> bool:
     return path in (LOCK_FILE, PROGRAM_FILE, ARGS_FILE) or PurePosixPath(path).name == ".gitignore"
 
 
-def _parameters(
-    repo: Repo, program: Program, path: str, revs: tuple[str, str, str], name: str
-) -> bytes | Clash | None:
+def _parameters(project: Project, path: str, revs: tuple[str, str, str], name: str) -> bytes | Clash | None:
     """A parameters file merged by key; as text where the change adds or removes keys."""
-    contents = repo.read_many([(rev, path) for rev in revs])
+    contents = project.repo.read_many([(rev, path) for rev in revs])
     before, mine, wanted = contents
     if before is None or mine is None or wanted is None:
         return Clash(path, f"the file is missing in {MINE} or in {name}")
@@ -87,8 +85,8 @@ def _parameters(
     except BadParams as error:
         return Clash(path, error.message)
     if old.keys() != new.keys():
-        return _text(repo, path, tuple(repo.files(rev).get(path) for rev in revs), name)
-    seed = program.seed.key if program.seed and program.seed.file == path else None
+        return _text(project.repo, path, tuple(project.repo.files(rev).get(path) for rev in revs), name)
+    seed = project.program.seed.key if project.program.seed and project.program.seed.file == path else None
     values, lines = {}, []
     data = parse(wanted, path)
     for key, value in new.items():

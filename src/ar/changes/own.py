@@ -12,12 +12,12 @@ from ar.changes.patches import Patch
 from ar.changes.proposal import MAX_FILE_BYTES, may_edit
 from ar.errors import BadProposal
 from ar.git import checkouts
-from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.reader import baseline_params
 from ar.project.pipeline_file import is_generated, read_layout
-from ar.project.program import ParamKey, Program
+from ar.project.program import ParamKey
+from ar.project.project import Project
 from ar.project.values import Scalar
 from ar.text import one_line
 
@@ -25,9 +25,7 @@ NAME = "human"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
-def from_patch(
-    repo: Repo, program: Program, patch: Patch, values: Mapping[str, Scalar], message: str
-) -> Proposal:
+def from_patch(project: Project, patch: Patch, values: Mapping[str, Scalar], message: str) -> Proposal:
     """A patch, applied to the head, with parameters set on top of it.
 
     What DVC writes (`dvc.lock`, outputs) is left out of the patch: the run writes it anew.
@@ -35,40 +33,39 @@ def from_patch(
     Raises:
         BadProposal: it does not apply.
     """
-    head = repo.head()
-    plan = read_layout(repo, head)
-    tree = patches.apply(repo, head, patch.diff, lambda path: is_generated(path, plan))
-    return _proposal(repo, program, tree, values, message or f"{patch.title}\n\n{patch.body}".strip())
+    head = project.repo.head()
+    plan = read_layout(project.repo, head)
+    tree = patches.apply(project.repo, head, patch.diff, lambda path: is_generated(path, plan))
+    return _proposal(project, tree, values, message or f"{patch.title}\n\n{patch.body}".strip())
 
 
-def from_checkout(
-    repo: Repo, program: Program, values: Mapping[str, Scalar], message: str
-) -> tuple[Proposal, list[str]]:
+def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) -> tuple[Proposal, list[str]]:
     """The user's uncommitted changes, and the changed files left out of it: those outside the scope.
 
     Raises:
         BadProposal: nothing in the scope differs from the head.
     """
-    plan = read_layout(repo, repo.head())
+    plan = read_layout(project.repo, project.repo.head())
 
     def wanted(path: str) -> bool:
-        ours = may_edit(path, program) or path in program.param_files
+        ours = may_edit(path, project.program) or path in project.program.param_files
         return ours and not is_generated(path, plan)
 
-    tree, others = checkouts.snapshot(repo, wanted, MAX_FILE_BYTES)
+    tree, others = checkouts.snapshot(project.repo, wanted, MAX_FILE_BYTES)
     left_out = [path for path in others if not is_generated(path, plan)]
-    if tree == repo.tree(repo.head()) and not values:
+    if tree == project.repo.tree(project.repo.head()) and not values:
         outside = f" (outside it: {', '.join(left_out[:5])})" if left_out else ""
+        scope = project.program.scope
         raise BadProposal(
             f"nothing in the scope differs from HEAD{outside}",
-            f"what may change is: {', '.join([*program.scope.files, *map(str, program.scope.params)])}",
+            f"what may change is: {', '.join([*scope.files, *map(str, scope.params)])}",
         )
-    return _proposal(repo, program, tree, values, message), left_out
+    return _proposal(project, tree, values, message), left_out
 
 
-def from_values(repo: Repo, program: Program, values: Mapping[str, Scalar], message: str) -> Proposal:
+def from_values(project: Project, values: Mapping[str, Scalar], message: str) -> Proposal:
     """Parameters, and nothing else."""
-    return _proposal(repo, program, "", values, message)
+    return _proposal(project, "", values, message)
 
 
 def parse_values(texts: Sequence[str]) -> dict[str, Scalar]:
@@ -92,22 +89,20 @@ def parse_values(texts: Sequence[str]) -> dict[str, Scalar]:
     return values
 
 
-def _proposal(
-    repo: Repo, program: Program, tree: str, values: Mapping[str, Scalar], message: str
-) -> Proposal:
+def _proposal(project: Project, tree: str, values: Mapping[str, Scalar], message: str) -> Proposal:
     """Title and hypothesis are the message's; without one, the title says what is changed."""
     first, _, rest = message.strip().partition("\n")
     title, hypothesis = one_line(first), rest.strip()
     if not title or len(title) > TITLE_LIMIT or (values and not tree):
-        title, hypothesis = _changes(repo, program, tree, values), message.strip()
+        title, hypothesis = _changes(project, tree, values), message.strip()
     return Proposal(title=title, hypothesis=hypothesis, agent=NAME, params=dict(values), tree=tree)
 
 
-def _changes(repo: Repo, program: Program, tree: str, values: Mapping[str, Scalar]) -> str:
+def _changes(project: Project, tree: str, values: Mapping[str, Scalar]) -> str:
     """What is changed, in a line: `optim.lr 0.04 → 0.06, edit model/gpt.py`."""
-    now = baseline_params(repo, program)
+    now = baseline_params(project)
     parts = [f"{key} {now.get(ParamKey.parse(key).flat)} → {value}" for key, value in values.items()]
-    files = sorted(repo.changed(repo.head(), tree)) if tree else []
+    files = sorted(project.repo.changed(project.repo.head(), tree)) if tree else []
     if files:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         parts.append(f"edit {files[0]}{more}")

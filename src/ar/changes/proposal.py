@@ -23,6 +23,7 @@ from ar.project.identity import identity
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, is_output, read_layout
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.program import ParamKey, Program
+from ar.project.project import Project
 from ar.project.values import flat, flatten, parse
 from ar.redaction import MARK, redact
 
@@ -46,7 +47,7 @@ class Change:
     candidate: str
 
 
-def prepare(repo: Repo, program: Program, proposal: Proposal, history: History) -> Change:
+def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     """Check a proposal against the scope and apply it to the head.
 
     Raises:
@@ -56,36 +57,41 @@ def prepare(repo: Repo, program: Program, proposal: Proposal, history: History) 
         raise BadProposal("the title must be one line", f"at most {TITLE_LIMIT} characters")
     base = history.head
     if proposal.tree:
-        _check_tree(repo, program, history.head, proposal.tree)
+        _check_tree(project, history.head, proposal.tree)
         base = proposal.tree
-    contents = _edited(repo, program, proposal, base)
-    for file, values in _by_file(program, proposal.params).items():
-        old = contents.get(file, repo.read(base, file))
+    contents = _edited(project, proposal, base)
+    for file, values in _by_file(project.program, proposal.params).items():
+        old = contents.get(file, project.repo.read(base, file))
         if old is None:
             raise BadProposal(f"there is no {file} at the baseline", "set parameters of files that exist")
         contents[file] = params.update(old, file, _checked(old, file, values))
-    if not contents and base in (history.head, repo.tree(history.head)):
+    if not contents and base in (history.head, project.repo.tree(history.head)):
         raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
-    tree = repo.write_tree(base, contents)
-    _refuse_secrets(repo, history.head, tree)
-    candidate = candidate_of(repo, program, proposal, tree, history)
+    tree = project.repo.write_tree(base, contents)
+    _refuse_secrets(project.repo, history.head, tree)
+    candidate = candidate_of(project, proposal, tree, history)
     _refuse_repeats(candidate, history)
     return Change(proposal=proposal, baseline=history.head, tree=tree, candidate=candidate)
 
 
-def seeded_tree(repo: Repo, program: Program, tree: str, seed: int | None) -> str:
+def seeded_tree(project: Project, tree: str, seed: int | None) -> str:
     """The tree to run for one seed: seed set, and the stages an experiment may influence taken out of
     `dvc.lock`, so that they run whatever DVC remembers. A replicate without a seed key runs just as well.
     """
     changes: dict[str, bytes | None] = {}
-    if program.seed is not None and seed is not None:
-        content = repo.read(tree, program.seed.file)
-        if content is not None and flat(content, program.seed.file).get(program.seed.key) != seed:
-            changes[program.seed.file] = params.update(content, program.seed.file, {program.seed.key: seed})
-    lock = repo.read(tree, LOCK_FILE)
+    if project.program.seed is not None and seed is not None:
+        content = project.repo.read(tree, project.program.seed.file)
+        if (
+            content is not None
+            and flat(content, project.program.seed.file).get(project.program.seed.key) != seed
+        ):
+            changes[project.program.seed.file] = params.update(
+                content, project.program.seed.file, {project.program.seed.key: seed}
+            )
+    lock = project.repo.read(tree, LOCK_FILE)
     if lock is not None:
-        changes[LOCK_FILE] = _unlocked(lock, program)
-    return repo.write_tree(tree, changes) if changes else tree
+        changes[LOCK_FILE] = _unlocked(lock, project.program)
+    return project.repo.write_tree(tree, changes) if changes else tree
 
 
 def _unlocked(lock: bytes, program: Program) -> bytes:
@@ -167,32 +173,32 @@ def may_edit(path: str, program: Program) -> bool:
     return in_scope(path, program) and not fixed
 
 
-def _check_tree(repo: Repo, program: Program, head: str, tree: str) -> None:
+def _check_tree(project: Project, head: str, tree: str) -> None:
     """Hold every file that differs from the head to what an edit of it would be held to."""
-    changed = repo.changed(head, tree)
+    changed = project.repo.changed(head, tree)
     if len(changed) > MAX_EDITS:
         raise BadProposal(f"{len(changed)} changed files are too many", f"at most {MAX_EDITS}")
-    plan = read_layout(repo, head)
-    before = repo.files(head)
+    plan = read_layout(project.repo, head)
+    before = project.repo.files(head)
     files: dict[str, str] = {}
     for path, entry in changed.items():
-        if path not in program.param_files or in_scope(path, program):
-            checked_path(path, program)
+        if path not in project.program.param_files or in_scope(path, project.program):
+            checked_path(path, project.program)
         if is_output(path, plan):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
         if any(found is not None and not found.is_file for found in (entry, before.get(path))):
             raise BadProposal(f"{path} is a link or a submodule", "change regular files only")
         if entry is not None:
             files[path] = entry.blob
-    for path, size in zip(files, repo.sizes(list(files.values())), strict=True):
+    for path, size in zip(files, project.repo.sizes(list(files.values())), strict=True):
         if size > MAX_FILE_BYTES:
             raise BadProposal(f"{path} grows beyond {MAX_FILE_BYTES} bytes", "make a smaller change")
-    for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
+    for path, content in zip(files, project.repo.read_many([(tree, path) for path in files]), strict=True):
         if path.endswith(".py"):
             _check_text(path, _text(path, content or b""))
     for path in changed:
-        if path in program.param_files:
-            _check_values(program, path, repo.read(head, path), repo.read(tree, path))
+        if path in project.program.param_files:
+            _check_values(project.program, path, project.repo.read(head, path), project.repo.read(tree, path))
 
 
 def _refuse_secrets(repo: Repo, head: str, tree: str) -> None:
@@ -225,23 +231,23 @@ def _text(path: str, content: bytes) -> str:
         raise BadProposal(f"{path} is not UTF-8 text", "edit text files only") from None
 
 
-def _edited(repo: Repo, program: Program, proposal: Proposal, baseline: str) -> dict[str, bytes | None]:
+def _edited(project: Project, proposal: Proposal, baseline: str) -> dict[str, bytes | None]:
     if not proposal.edits:
         return {}
     if len(proposal.edits) > MAX_EDITS:
         raise BadProposal(f"{len(proposal.edits)} edits are too many", f"at most {MAX_EDITS}")
-    files = repo.files(baseline)
-    plan = read_layout(repo, baseline)
+    files = project.repo.files(baseline)
+    plan = read_layout(project.repo, baseline)
     texts: dict[str, str] = {}
     for edit in proposal.edits:
-        path = checked_path(edit.path, program)
+        path = checked_path(edit.path, project.program)
         if is_output(path, plan):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
         entry = files.get(path)
         if entry is not None and not entry.is_file:
             raise BadProposal(f"{path} is a link or a submodule", "edit regular files only")
         if path not in texts:
-            content = repo.read(baseline, path) if entry else None
+            content = project.repo.read(baseline, path) if entry else None
             texts[path] = _text(path, content or b"")
         texts[path] = _replaced(edit, texts[path], exists=entry is not None or bool(texts[path]))
     for path, text in texts.items():
@@ -325,13 +331,13 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
     return {key: int(value) if type(known[key]) is int else value for key, value in values.items()}
 
 
-def candidate_of(repo: Repo, program: Program, proposal: Proposal, tree: str, history: History) -> str:
+def candidate_of(project: Project, proposal: Proposal, tree: str, history: History) -> str:
     """A change's identity: its tree's.
 
     What joins or takes out promoted changes may come to a tree that was measured against another baseline. A
     verdict holds for one baseline only, so there the identity is one of both.
     """
-    plain = identity(repo, tree, program)
+    plain = identity(project, tree)
     known = next((item for item in history.attempts if item.candidate == plain), None)
     joined = proposal.stack or proposal.reverts
     if not joined or plain == history.incumbent or known is None or known.baseline == history.head:

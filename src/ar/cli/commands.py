@@ -225,7 +225,7 @@ def stop(name: str | None) -> None:
         return
     campaign = _campaign()
     _, run = _found(campaign.history(), name)
-    stopping.stop_one(campaign.repo, campaign.pipeline, campaign.program, run)
+    stopping.stop_one(campaign.project, campaign.pipeline, run)
     _, run = _found(campaign.history(), run.name)
     click.echo(f"{run.name} {run.status}{f': {run.note.reason}' if run.note and run.note.reason else ''}")
 
@@ -243,7 +243,7 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
 
     campaign = _campaign()
     if recovery.abandoned(campaign.repo):
-        for line in recovery.recover(campaign.repo, campaign.pipeline, campaign.program):
+        for line in recovery.recover(campaign.project, campaign.pipeline):
             click.echo(f"recovered: {line}", err=True)
     history = campaign.history()
     if time_to:
@@ -267,7 +267,7 @@ def diff(name: str, stat: bool) -> None:
 
     campaign = _campaign()
     _, experiment = _found(campaign.history(), name)
-    text = changed(campaign.repo, campaign.program, experiment.baseline, experiment.rev, stat)
+    text = changed(campaign.project, experiment.baseline, experiment.rev, stat)
     echo(diff_view(text or "no change besides outputs\n"))
 
 
@@ -412,14 +412,14 @@ def promote(
     with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
         history = campaign.history()
         attempt = _found(history, attempt.name)[0]
-        ready = promoting.plan(campaign.repo, campaign.program, history, attempt, force)
+        ready = promoting.plan(campaign.project, history, attempt, force)
         if dry_run:
             if ready.experiment is None:
                 click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
             else:
                 case = campaign.case(history, attempt)
                 click.echo(promoting.message(campaign.program, history, ready, case))
-            click.echo(changed(campaign.repo, campaign.program, history.head, attempt.experiments[0].rev))
+            click.echo(changed(campaign.project, history.head, attempt.experiments[0].rev))
             return
         merge = _merged(campaign, history, ready, force, branch, tag)
     where = f" on {branch}; see: git log -p {branch}" if branch else ""
@@ -480,7 +480,7 @@ def stack(
     if attempt.outcome is Outcome.WINNER and not no_merge:
         with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
             history = campaign.history()
-            ready = promoting.plan(campaign.repo, campaign.program, history, attempt)
+            ready = promoting.plan(campaign.project, history, attempt)
             merge = _merged(campaign, history, ready)
         click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})", err=as_json)
 
@@ -587,7 +587,7 @@ def plot(path: Path | None, kind: str) -> None:
 
     campaign = _campaign()
     path = path or Path(f"{kind}.png")
-    kinds.draw(kind, campaign.repo, campaign.program, campaign.history(), path)
+    kinds.draw(kind, campaign.project, campaign.history(), path)
     click.echo(f"Wrote {path}")
 
 
@@ -615,12 +615,10 @@ def report(path: Path) -> None:
 def _campaign() -> Campaign:
     from ar.campaign.campaign import Campaign
     from ar.git.refs import PROMOTING
-    from ar.git.repo import Repo
-    from ar.project.program import load
+    from ar.project.project import Project
 
-    repo = Repo.open()
-    campaign = Campaign(repo, load(repo.root))
-    if repo.has_ref(PROMOTING):
+    campaign = Campaign(Project.open())
+    if campaign.repo.has_ref(PROMOTING):
         _mend(campaign)
     return campaign
 
@@ -631,7 +629,7 @@ def _mend(campaign: Campaign) -> None:
     from ar.errors import BadState
 
     with contextlib.suppress(BadState), campaign.repo.lock("run", busy="ar is at work here (process {pid})"):
-        words = promoting.mend(campaign.repo, campaign.pipeline)
+        words = promoting.mend(campaign.pipeline)
         if words:
             click.echo(f"Recovered: {words}.", err=True)
 
@@ -641,7 +639,7 @@ def _show_time_to(campaign: Campaign, history: History, as_json: bool) -> None:
     from ar.views.table import echo
     from ar.views.time_to_target import time_view
 
-    found = all_reaches(campaign.repo, campaign.program, history)
+    found = all_reaches(campaign.project, history)
     if as_json:
         click.echo(json.dumps([reach.to_json() for reach in found], indent=2))
     else:
@@ -679,14 +677,13 @@ def _own(
     """The change that the user made."""
     from ar.changes import own, patches
 
-    repo, program = campaign.repo, campaign.program
     settings = own.parse_values(values)
     if patch:
-        given = patches.parse(repo, patch.read(patches.MAX_BYTES + 1))
-        return own.from_patch(repo, program, given, settings, message)
+        given = patches.parse(campaign.repo, patch.read(patches.MAX_BYTES + 1))
+        return own.from_patch(campaign.project, given, settings, message)
     if not from_worktree:
-        return own.from_values(repo, program, settings, message)
-    proposal, left_out = own.from_checkout(repo, program, settings, message)
+        return own.from_values(campaign.project, settings, message)
+    proposal, left_out = own.from_checkout(campaign.project, settings, message)
     if left_out:
         click.echo(f"Left out, since it lies outside the scope: {', '.join(left_out)}", err=True)
     return proposal
@@ -799,7 +796,7 @@ def _merged(
         history, ready = campaign.run_at_head_seed(ready, force)
     case = campaign.case(history, ready.attempt)
     text = promoting.message(campaign.program, history, ready, case)
-    return promoting.merge(campaign.repo, campaign.pipeline, history, ready, text, branch, tag)
+    return promoting.merge(campaign.pipeline, history, ready, text, branch, tag)
 
 
 def _hand_over(campaign: Campaign, winner: Attempt, made: Composite) -> None:

@@ -35,6 +35,7 @@ from ar.project.identity import identity
 from ar.project.pipeline_file import LOCK_FILE, Layout, read_layout
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.program import ParamKey, Program
+from ar.project.project import Project
 from ar.project.values import Scalar, flat, number, parse
 from ar.text import signed
 
@@ -52,32 +53,32 @@ class Known:
         self.order: list[Experiment] = []
 
 
-def read(repo: Repo, program: Program, known: Known | None = None) -> History:
+def read(project: Project, known: Known | None = None) -> History:
     """The whole history, oldest first.
 
     Args:
         known: from the last time, so that only what is new since then is read.
     """
     known = known or Known()
-    head = repo.head()
+    head = project.repo.head()
     if known.incumbent[0] != head:
-        known.incumbent = head, identity(repo, head, program)
-    plan = read_layout(repo, head)
-    experiments = _experiments(repo, program, plan, known)
+        known.incumbent = head, identity(project, head)
+    plan = read_layout(project.repo, head)
+    experiments = _experiments(project, plan, known)
     old = known.history
     if old and old.head == head and all(a is b for a, b in zip_longest(experiments, known.order)):
         return old
-    merged = repo.merged_parents(head)
+    merged = project.repo.merged_parents(head)
     scales: dict[str, list[Experiment]] = {"": []}
     for experiment in sorted(experiments, key=lambda item: (item.created, item.name)):
         scales.setdefault(experiment.rung, []).append(experiment)
     # Every scale has its own noise, and its runs never count at another.
-    sigmas = {rung: _noise(runs, program) for rung, runs in scales.items()}
+    sigmas = {rung: _noise(runs, project.program) for rung, runs in scales.items()}
     groups: dict[tuple[str, str], list[Experiment]] = {}
     for experiment in (run for runs in scales.values() for run in runs):
         groups.setdefault((experiment.rung, experiment.candidate or experiment.rev), []).append(experiment)
     attempts = _with_fates(
-        [_attempt(runs, program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
+        [_attempt(runs, project.program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
     )
     attempts.sort(key=lambda attempt: (attempt.created, attempt.name))
     history = History(
@@ -150,19 +151,22 @@ def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[d
     return values
 
 
-def baseline_params(repo: Repo, program: Program) -> dict[str, Scalar]:
+def baseline_params(project: Project) -> dict[str, Scalar]:
     """Parameters at the head, flat. Unlike old experiments', they must parse.
 
     Raises:
         BadParams: a parameters file is broken, or lacks a key that `program.md` names.
     """
-    head = repo.head()
-    files = sorted(program.param_files)
+    head = project.repo.head()
+    files = sorted(project.program.param_files)
     values: dict[str, Scalar] = {}
-    for name, content in zip(files, repo.read_many([(head, name) for name in files]), strict=True):
+    for name, content in zip(files, project.repo.read_many([(head, name) for name in files]), strict=True):
         if content is not None:
             values.update({f"{name}:{key}": value for key, value in flat(content, name).items()})
-    named: list[ParamKey] = [*program.search, *([program.seed] if program.seed else [])]
+    named: list[ParamKey] = [
+        *project.program.search,
+        *([project.program.seed] if project.program.seed else []),
+    ]
     for key in named:
         if key.flat not in values:
             keys = [name.partition(":")[2] for name in values if name.startswith(f"{key.file}:")]
@@ -175,20 +179,20 @@ def baseline_params(repo: Repo, program: Program) -> dict[str, Scalar]:
 # -- experiments ------------------------------------------------------------------------------------------
 
 
-def _experiments(repo: Repo, program: Program, plan: Layout, known: Known) -> list[Experiment]:
-    metric_files = (*plan.metrics, *(metric.file for metric in program.metrics))
-    param_files = (*plan.params, *program.param_files)
+def _experiments(project: Project, plan: Layout, known: Known) -> list[Experiment]:
+    metric_files = (*plan.metrics, *(metric.file for metric in project.program.metrics))
+    param_files = (*plan.params, *project.program.param_files)
     old = known.experiments if known.files == (metric_files, param_files) else {}
-    notes = repo.notes()
-    places = _places(repo)
+    notes = project.repo.notes()
+    places = _places(project.repo)
     marks = {name: (rev, status, notes.get(rev)) for name, (status, rev, _) in places.items()}
     fresh = [name for name, mark in marks.items() if name not in old or old[name][0] != mark]
     revs = [places[name][1] for name in fresh]
-    measured = metric_values(repo, revs, metric_files)
-    set_to = read_values(repo, revs, param_files)
+    measured = metric_values(project.repo, revs, metric_files)
+    set_to = read_values(project.repo, revs, param_files)
     found = {name: old[name] for name in marks if name in old}
     for name, metrics, values in zip(fresh, measured, set_to, strict=True):
-        commit, baseline = repo.commit(places[name][1]), places[name][2]
+        commit, baseline = project.repo.commit(places[name][1]), places[name][2]
         if baseline or commit.parents:
             made = _experiment(commit, name, baseline or commit.parents[0], marks[name], metrics, values)
             found[name] = marks[name], made

@@ -7,31 +7,30 @@ import hashlib
 import json
 
 from ar.errors import BadParams
-from ar.git.repo import Repo
 from ar.project import values
 from ar.project.pipeline_file import ARGS_FILE, is_generated, read_layout
 from ar.project.program import FILE as PROGRAM_FILE
-from ar.project.program import Program
+from ar.project.project import Project
 
 
-def identity(repo: Repo, tree: str, program: Program) -> str:
+def identity(project: Project, tree: str) -> str:
     """What a tree *is*, whoever measured it with whatever seed: 16 hex digits over all that can matter.
 
     Left out: outputs of the pipeline, `dvc.lock`, `program.md`, `.gitignore` files (DVC writes them), the
     seed, and how a parameters file is laid out.
     """
-    plan = read_layout(repo, tree)
+    plan = read_layout(project.repo, tree)
     kept = {
         path: f"{entry.mode} {entry.blob}"
-        for path, entry in repo.files(tree).items()
+        for path, entry in project.repo.files(tree).items()
         if path not in (PROGRAM_FILE, ARGS_FILE) and not is_generated(path, plan)
     }
-    files = [path for path in sorted(program.param_files) if path in kept]
-    for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
+    files = [path for path in sorted(project.program.param_files) if path in kept]
+    for path, content in zip(files, project.repo.read_many([(tree, path) for path in files]), strict=True):
         with contextlib.suppress(BadParams):
             found = dict(values.flat(content or b"", path))
-            if program.seed and program.seed.file == path:
-                found.pop(program.seed.key, None)
+            if project.program.seed and project.program.seed.file == path:
+                found.pop(project.program.seed.key, None)
             kept[path] = json.dumps(found, sort_keys=True, default=str)
     text = "\n".join(f"{path}\0{what}" for path, what in sorted(kept.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,7 +14,8 @@ from ar.git import refs
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.records import Experiment, History, Status
-from ar.project.program import FILE, Budget, Program
+from ar.project.program import FILE, Budget
+from ar.project.project import Project
 from ar.runs import queue
 
 LIMITS = ("runs", "hours", "gpu_hours")
@@ -93,14 +94,14 @@ def used(repo: Repo, history: History) -> Used:
     )
 
 
-def refusals(repo: Repo, program: Program) -> tuple[str, str]:
+def refusals(project: Project) -> tuple[str, str]:
     """Why no run may begin any more, and why none at the base scale may; empty where one may."""
-    budget = program.budget
+    budget = project.program.budget
     timed = budget.hours is not None or budget.gpu_hours is not None
     # The history takes a while to read, and mostly there is no need. What ends meanwhile counts twice.
-    if not timed and repo.count_refs(refs.RUNNING, refs.EXPS) < budget.runs:
+    if not timed and project.repo.count_refs(refs.RUNNING, refs.EXPS) < budget.runs:
         return "", ""
-    found = used(repo, reader.read(repo, program))
+    found = used(project.repo, reader.read(project))
     return found.refusal(budget, TIME), found.refusal(budget)
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Status
 from ar.judge import early
 from ar.judge.early import Point
-from ar.project.program import EarlyStop, Program
+from ar.project.program import EarlyStop
+from ar.project.project import Project
 
 INTERVAL = 1.0  # seconds between two looks
 MOST_BYTES = 16_000_000
@@ -81,22 +81,22 @@ def points(content: bytes, what: EarlyStop) -> list[Point]:
     return early.read(content.decode(errors="replace"), what.x, what.curve.key, what.curve.orient(1.0))
 
 
-def incumbents_curve(repo: Repo, program: Program, baseline: str, text: str) -> list[Point]:
+def incumbents_curve(project: Project, baseline: str, text: str) -> list[Point]:
     """The curve that a run is held against; empty where there is none: the run is the incumbent's own, or at
     another scale.
 
     Args:
         text: the run's commit message.
     """
-    what, message = program.early_stop, Message.parse(text)
+    what, message = project.program.early_stop, Message.parse(text)
     if what is None or message.agent == BASELINE_AGENT or message.rung:
         return []
-    history = reader.read(repo, program)
+    history = reader.read(project)
     if history.now is None or history.head != baseline:
         return []
     for run in history.now.experiments:
         if run.seed == message.seed and run.status is Status.SUCCEEDED:
-            return points(reader.read_output(repo, run.rev, what.curve.file) or b"", what)
+            return points(reader.read_output(project.repo, run.rev, what.curve.file) or b"", what)
     return []
 
 

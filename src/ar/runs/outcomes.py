@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ar.errors import ArError
-from ar.git.repo import Repo, read_json
+from ar.git.repo import read_json
 from ar.history.messages import Message
 from ar.history.records import Note, Status
 from ar.local.claims import Claim
 from ar.project.pipeline_file import ARGS_FILE
-from ar.project.program import Program
+from ar.project.project import Project
 from ar.project.values import Scalar, flat, number
 from ar.redaction import redact
 from ar.runs.pipeline import Failure
@@ -27,9 +27,7 @@ from ar.text import plain
 LOG_LIMIT = 16_000
 
 
-def of_run(
-    repo: Repo, program: Program, claim: Claim, outcome: Failure | str, meter: Meter
-) -> tuple[str, Note]:
+def of_run(project: Project, claim: Claim, outcome: Failure | str, meter: Meter) -> tuple[str, Note]:
     """The commit and the note of a run that DVC made a commit of, or failed."""
     note = _note(claim, meter)
     usage = read_json(claim.folder / launcher.USAGE)
@@ -38,10 +36,10 @@ def of_run(
         if usage.get("reason"):
             reason = f"ended: {plain(str(usage['reason']))}"
         if usage.get("timed_out"):
-            timeout = program.timeout(Message.parse(claim.message).rung)
+            timeout = project.program.timeout(Message.parse(claim.message).rung)
             status, reason = Status.TIMED_OUT, f"ended after the time limit of {timeout:g} s"
-        return crash_commit(repo, program, claim), replace(note, status=status, reason=reason)
-    lacking = _lacking(repo, program, outcome)
+        return crash_commit(project, claim), replace(note, status=status, reason=reason)
+    lacking = _lacking(project, outcome)
     if lacking:
         return outcome, replace(note, status=Status.CRASHED, reason=lacking)
     if usage.get("left"):
@@ -49,11 +47,11 @@ def of_run(
     return outcome, note
 
 
-def of_cancelled(repo: Repo, program: Program, claim: Claim) -> tuple[str, Note]:
+def of_cancelled(project: Project, claim: Claim) -> tuple[str, Note]:
     """The commit and the note of a run that was ended or never let begin; by the user, if nobody says why."""
     words = claim.why or "stopped by the user" + ("" if claim.begun else " before it began")
     note = replace(_note(claim, Meter()), status=Status.CANCELLED, reason=words)
-    return crash_commit(repo, program, claim), note
+    return crash_commit(project, claim), note
 
 
 def _note(claim: Claim, meter: Meter) -> Note:
@@ -74,22 +72,22 @@ def _note(claim: Claim, meter: Meter) -> Note:
     )
 
 
-def crash_commit(repo: Repo, program: Program, claim: Claim) -> str:
+def crash_commit(project: Project, claim: Claim) -> str:
     """A crash as a permanent commit: the tree that was tried, without its metrics."""
     changes: dict[str, bytes | None] = {ARGS_FILE: None}
-    files = repo.files(claim.rev)
-    for metric in program.metrics:
+    files = project.repo.files(claim.rev)
+    for metric in project.program.metrics:
         if metric.file in files:
             changes[metric.file] = None
-    changes[program.objective.file] = b'{"crashed": 1}\n'
-    tree = repo.write_tree(claim.rev, changes)
-    return repo.commit_tree(tree, [claim.baseline], claim.message)
+    changes[project.program.objective.file] = b'{"crashed": 1}\n'
+    tree = project.repo.write_tree(claim.rev, changes)
+    return project.repo.commit_tree(tree, [claim.baseline], claim.message)
 
 
-def _lacking(repo: Repo, program: Program, rev: str) -> str:
+def _lacking(project: Project, rev: str) -> str:
     """What a finished run's metrics lack; empty if nothing."""
-    for metric in program.metrics:
-        content = repo.read(rev, metric.file)
+    for metric in project.program.metrics:
+        content = project.repo.read(rev, metric.file)
         if content is None:
             continue  # kept in DVC's cache; `history` reads it there
         try:

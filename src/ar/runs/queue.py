@@ -19,13 +19,11 @@ from ar.history.records import Note
 from ar.local import claims
 from ar.local.claims import Ask, Claim
 from ar.project.pipeline_file import ARGS_FILE
-from ar.project.program import Program
+from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
 
 
-def put(
-    repo: Repo, pipeline: Pipeline, program: Program, tree: str, baseline: str, message: Message, name: str
-) -> str:
+def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message: Message, name: str) -> str:
     """Queue one run of a tree. Returns the queued commit.
 
     The order makes every half-way state recoverable: a queue ref without DVC's entry is put again by
@@ -34,40 +32,40 @@ def put(
     Raises:
         Conflict: the name is taken.
     """
-    planted = seeded_tree(repo, program, tree, message.seed)
-    planted = repo.write_tree(planted, {ARGS_FILE: pipeline.pack_arguments(name, baseline)})
-    index = repo.commit_tree(repo.tree(baseline), [baseline], f"index on {baseline[:12]}\n")
-    stash = repo.commit_tree(planted, [baseline, index], str(message))
-    lock = claims.lock(repo, name)
-    if lock is None or _ended(repo, name) or repo.has_ref(refs.running(name)):
+    planted = seeded_tree(project, tree, message.seed)
+    planted = project.repo.write_tree(planted, {ARGS_FILE: pipeline.pack_arguments(name, baseline)})
+    index = project.repo.commit_tree(project.repo.tree(baseline), [baseline], f"index on {baseline[:12]}\n")
+    stash = project.repo.commit_tree(planted, [baseline, index], str(message))
+    lock = claims.lock(project.repo, name)
+    if lock is None or _ended(project.repo, name) or project.repo.has_ref(refs.running(name)):
         raise Conflict(f"an experiment called '{name}' exists", "choose another name")
     try:
-        repo.update_refs((refs.queued(name), stash, ZERO), reason="ar: queue")
+        project.repo.update_refs((refs.queued(name), stash, ZERO), reason="ar: queue")
         pipeline.enqueue(name, stash, baseline, str(message))
     finally:
         claims.unlock(lock)
     return stash
 
 
-def claim(repo: Repo, pipeline: Pipeline, only: str | None = None, base: bool = True) -> Claim | None:
+def claim(pipeline: Pipeline, only: str | None = None, base: bool = True) -> Claim | None:
     """Take the oldest waiting experiment (or that one); None if there is none.
 
     Args:
         base: those at the base scale too.
     """
-    waiting = sorted(repo.commits(refs.QUEUE).items(), key=lambda item: (item[1].time, item[0]))
+    waiting = sorted(pipeline.repo.commits(refs.QUEUE).items(), key=lambda item: (item[1].time, item[0]))
     for ref, commit in waiting:
         name = refs.name_of(ref)
         if not refs.is_name(name) or not commit.parents or only not in (None, name):
             continue
         if not base and not Message.parse(commit.message).rung:
             continue
-        lock = claims.lock(repo, name)
+        lock = claims.lock(pipeline.repo, name)
         if lock is None:
             continue
-        claimed = Claim.begin(repo, name, commit, lock)
+        claimed = Claim.begin(pipeline.repo, name, commit, lock)
         try:
-            repo.update_refs(
+            pipeline.repo.update_refs(
                 (refs.running(name), commit.rev, ZERO), (ref, ZERO, commit.rev), reason="ar: claim"
             )
         except Conflict:
@@ -77,11 +75,11 @@ def claim(repo: Repo, pipeline: Pipeline, only: str | None = None, base: bool = 
             if commit.rev in pipeline.active():
                 # `dvc queue start` was faster; `recover` clears the ref once its result is there.
                 back = (refs.queued(name), commit.rev, ZERO)
-                repo.update_refs(back, (refs.running(name), ZERO, commit.rev))
+                pipeline.repo.update_refs(back, (refs.running(name), ZERO, commit.rev))
                 claimed.let_go()
                 continue
-            if _ended(repo, name):
-                drop(repo, claimed)  # it was done with it already
+            if _ended(pipeline.repo, name):
+                drop(pipeline.repo, claimed)  # it was done with it already
                 continue
         return claimed
     return None
@@ -105,9 +103,9 @@ def finish(repo: Repo, claimed: Claim, rev: str, note: Note) -> None:
     claimed.let_go()
 
 
-def requeue(repo: Repo, pipeline: Pipeline, claimed: Claim) -> None:
+def requeue(pipeline: Pipeline, claimed: Claim) -> None:
     """Give a claimed experiment back, as if it had never been taken."""
-    repo.update_refs(
+    pipeline.repo.update_refs(
         (refs.queued(claimed.name), claimed.rev, ZERO),
         (refs.running(claimed.name), ZERO, claimed.rev),
         reason="ar: requeue",
@@ -117,15 +115,15 @@ def requeue(repo: Repo, pipeline: Pipeline, claimed: Claim) -> None:
     claimed.let_go()
 
 
-def withdraw(repo: Repo, pipeline: Pipeline, name: str, rev: str) -> bool:
+def withdraw(pipeline: Pipeline, name: str, rev: str) -> bool:
     """Take a waiting experiment out of the queue for good. False if it is not waiting any more.
 
     One that a worker has set up already is left to that worker to drop, unless it trains by then.
     """
     try:
-        repo.update_refs((refs.queued(name), ZERO, rev), reason="ar: withdraw")
+        pipeline.repo.update_refs((refs.queued(name), ZERO, rev), reason="ar: withdraw")
     except Conflict:
-        return claims.is_waiting(repo, name) and claims.ask(repo, name, Ask.WITHDRAW)
+        return claims.is_waiting(pipeline.repo, name) and claims.ask(pipeline.repo, name, Ask.WITHDRAW)
     pipeline.take(rev)
     return True
 

@@ -15,7 +15,7 @@ from ar.git import refs
 from ar.git.repo import ZERO, Repo, read_json
 from ar.local import claims
 from ar.local.claims import Ask, Claim
-from ar.project.program import Program
+from ar.project.project import Project
 from ar.runs import outcomes, queue
 from ar.runs.pipeline import Pipeline
 from ar.runs.slots import Meter
@@ -29,52 +29,52 @@ def abandoned(repo: Repo) -> list[str]:
     return [name for name in map(refs.name_of, repo.refs(refs.RUNNING)) if claims.is_abandoned(repo, name)]
 
 
-def recover(repo: Repo, pipeline: Pipeline, program: Program) -> list[str]:
+def recover(project: Project, pipeline: Pipeline) -> list[str]:
     """Mend everything. Says what it did, a line each."""
-    _clear_locks(repo)
+    _clear_locks(project.repo)
     pipeline.mend()
-    ended = {ref.name for ref in map(refs.ExperimentRef.parse, repo.refs(refs.EXPS)) if ref}
+    ended = {ref.name for ref in map(refs.ExperimentRef.parse, project.repo.refs(refs.EXPS)) if ref}
     done = []
-    for ref, rev in repo.refs(refs.RUNNING).items():
+    for ref, rev in project.repo.refs(refs.RUNNING).items():
         name = refs.name_of(ref)
-        held = claims.lock(repo, name)
+        held = claims.lock(project.repo, name)
         if held is None:
             continue  # alive
-        commit = repo.commit(rev)
-        folder = claims.folder(repo, name)
+        commit = project.repo.commit(rev)
+        folder = claims.folder(project.repo, name)
         claimed = Claim(name, rev, commit.parents[0], commit.message, folder, held)
         with contextlib.suppress(Conflict):
-            done.append(f"{name} {_settle(repo, pipeline, program, claimed, name in ended)}")
-    done += _check_queue(repo, pipeline, ended)
-    _clear_folders(repo, pipeline)
+            done.append(f"{name} {_settle(project, pipeline, claimed, name in ended)}")
+    done += _check_queue(pipeline, ended)
+    _clear_folders(pipeline)
     return done
 
 
-def _settle(repo: Repo, pipeline: Pipeline, program: Program, claimed: Claim, ended: bool) -> str:
+def _settle(project: Project, pipeline: Pipeline, claimed: Claim, ended: bool) -> str:
     """Give an abandoned experiment its end, or another beginning."""
     plan = claimed.folder / launcher.PLAN
     stage = read_json(claimed.folder / launcher.STAGE)
-    processes.end_run(repo.root, claimed.name, stage, plan)
+    processes.end_run(project.repo.root, claimed.name, stage, plan)
     if ended:
-        repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: recover")
+        project.repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: recover")
         claimed.let_go()
         return "had ended; its claim is cleared"
     with contextlib.suppress(ArError):
         rev = pipeline.left_behind(claimed.name, claimed.baseline)
         if rev is not None:
-            rev, note = outcomes.of_run(repo, program, claimed, rev, Meter())
-            queue.finish(repo, claimed, rev, note)
+            rev, note = outcomes.of_run(project, claimed, rev, Meter())
+            queue.finish(project.repo, claimed, rev, note)
             return "had finished when its process was killed; its result is collected"
     if claimed.heeded is Ask.CANCEL:
-        queue.finish(repo, claimed, *outcomes.of_cancelled(repo, program, claimed))
+        queue.finish(project.repo, claimed, *outcomes.of_cancelled(project, claimed))
         return "was being stopped when its process was killed; it is recorded as cancelled"
-    queue.requeue(repo, pipeline, claimed)
+    queue.requeue(pipeline, claimed)
     return "was running in a process that is gone; it is queued again"
 
 
-def _check_queue(repo: Repo, pipeline: Pipeline, ended: set[str]) -> list[str]:
+def _check_queue(pipeline: Pipeline, ended: set[str]) -> list[str]:
     """Hold our queue and DVC's to the same entries."""
-    waiting = repo.refs(refs.QUEUE)
+    waiting = pipeline.repo.refs(refs.QUEUE)
     if not waiting:
         return []
     done = []
@@ -84,11 +84,11 @@ def _check_queue(repo: Repo, pipeline: Pipeline, ended: set[str]) -> list[str]:
         name = refs.name_of(ref)
         with contextlib.suppress(Conflict):
             if name in ended:
-                repo.update_refs((ref, ZERO, rev), reason="ar: recover")
+                pipeline.repo.update_refs((ref, ZERO, rev), reason="ar: recover")
                 done.append(f"{name} was run by DVC's queue; taken over")
-            elif rev not in known and (held := claims.lock(repo, name)) is not None:
-                if repo.resolve(ref) == rev:
-                    commit = repo.commit(rev)
+            elif rev not in known and (held := claims.lock(pipeline.repo, name)) is not None:
+                if pipeline.repo.resolve(ref) == rev:
+                    commit = pipeline.repo.commit(rev)
                     pipeline.take(rev)
                     pipeline.enqueue(name, rev, commit.parents[0], commit.message)
                     done.append(f"{name} was missing in DVC's queue; put back")
@@ -96,15 +96,15 @@ def _check_queue(repo: Repo, pipeline: Pipeline, ended: set[str]) -> list[str]:
     return done
 
 
-def _clear_folders(repo: Repo, pipeline: Pipeline) -> None:
+def _clear_folders(pipeline: Pipeline) -> None:
     """Remove the folders and files of claims that nobody has."""
-    claimed = set(map(refs.name_of, repo.refs(refs.RUNNING)))
-    for name in (claims.names(repo) | pipeline.workspaces()) - claimed:
-        held = claims.lock(repo, name)
+    claimed = set(map(refs.name_of, pipeline.repo.refs(refs.RUNNING)))
+    for name in (claims.names(pipeline.repo) | pipeline.workspaces()) - claimed:
+        held = claims.lock(pipeline.repo, name)
         if held is not None:
-            if not repo.has_ref(refs.running(name)):
+            if not pipeline.repo.has_ref(refs.running(name)):
                 pipeline.remove_workspace(name)
-                shutil.rmtree(claims.folder(repo, name), ignore_errors=True)
+                shutil.rmtree(claims.folder(pipeline.repo, name), ignore_errors=True)
             claims.unlock(held)
 
 

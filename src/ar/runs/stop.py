@@ -12,7 +12,7 @@ from ar.git.repo import Repo
 from ar.history.records import Experiment
 from ar.local import claims
 from ar.local.claims import Ask
-from ar.project.program import Program
+from ar.project.project import Project
 from ar.runs import outcomes, queue, recovery
 from ar.runs.pipeline import Pipeline
 from ar.stage import processes
@@ -40,7 +40,7 @@ def stop_all(repo: Repo, say: Callable[[str], None]) -> list[str]:
     return ended
 
 
-def stop_one(repo: Repo, pipeline: Pipeline, program: Program, run: Experiment) -> None:
+def stop_one(project: Project, pipeline: Pipeline, run: Experiment) -> None:
     """End one experiment, or take it from the queue; it is recorded as cancelled and does not come back.
 
     Raises:
@@ -48,19 +48,19 @@ def stop_one(repo: Repo, pipeline: Pipeline, program: Program, run: Experiment) 
     """
     if run.status.ended:
         raise BadState(f"{run.name} has ended already: {run.status}", f"see: ar log {run.name}")
-    claimed = queue.claim(repo, pipeline, only=run.name)
+    claimed = queue.claim(pipeline, only=run.name)
     if claimed is not None:
-        queue.finish(repo, claimed, *outcomes.of_cancelled(repo, program, claimed))
+        queue.finish(project.repo, claimed, *outcomes.of_cancelled(project, claimed))
         return
-    if not repo.has_ref(refs.running(run.name)):
+    if not project.repo.has_ref(refs.running(run.name)):
         raise BadState(f"a worker of DVC's has {run.name}", f"run: dvc queue kill {run.name}")
-    if not claims.ask(repo, run.name, Ask.CANCEL):
-        host = claims.owner(repo, run.name).get("host", "another machine")
+    if not claims.ask(project.repo, run.name, Ask.CANCEL):
+        host = claims.owner(project.repo, run.name).get("host", "another machine")
         raise BadState(f"{run.name} runs on {host}", "stop it there")
-    if claims.is_abandoned(repo, run.name):
-        recovery.recover(repo, pipeline, program)
-    if not _wait(lambda: not repo.has_ref(refs.running(run.name))):
-        pid = claims.owner(repo, run.name).get("pid", "unknown")
+    if claims.is_abandoned(project.repo, run.name):
+        recovery.recover(project, pipeline)
+    if not _wait(lambda: not project.repo.has_ref(refs.running(run.name))):
+        pid = claims.owner(project.repo, run.name).get("pid", "unknown")
         raise BadState(f"{run.name} does not end; its worker is process {pid}", "run: ar stop")
 
 

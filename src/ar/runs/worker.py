@@ -30,6 +30,7 @@ from ar.local.claims import Ask, Claim
 from ar.project.pipeline_file import read_layout
 from ar.project.program import Program
 from ar.project.program import load as load_program
+from ar.project.project import Project
 from ar.runs import budget, faults, outcomes, queue, sandbox
 from ar.runs.early_stop import Lookout, incumbents_curve
 from ar.runs.pipeline import Failure, Pipeline, Workspace
@@ -81,7 +82,7 @@ class Worker:
         try:
             end = self._run(claimed, load_program(self.repo.root))
         except BaseException:
-            queue.requeue(self.repo, self.pipeline, claimed)
+            queue.requeue(self.pipeline, claimed)
             raise
         finally:
             self._claimed = None
@@ -90,8 +91,8 @@ class Worker:
 
     def _claim(self) -> Claim | None:
         with self.repo.lock("claim"):  # two workers must not both take the budget's last run
-            nothing, base = budget.refusals(self.repo, load_program(self.repo.root))
-            claimed = None if nothing else queue.claim(self.repo, self.pipeline, base=not base)
+            nothing, base = budget.refusals(Project(self.repo, load_program(self.repo.root)))
+            claimed = None if nothing else queue.claim(self.pipeline, base=not base)
         if claimed is None and (nothing or base) and self.repo.refs(refs.QUEUE):
             self.report({"event": "refused", "reason": nothing or base})
         return claimed
@@ -124,7 +125,7 @@ class Worker:
             if not isinstance(outcome, Failure) or not claimed.heeded:
                 seen = "" if fault or not isinstance(outcome, Failure) else faults.of_run(claimed)
                 if not seen:
-                    rev, note = outcomes.of_run(self.repo, program, claimed, outcome, meter)
+                    rev, note = outcomes.of_run(Project(self.repo, program), claimed, outcome, meter)
                     return self._finish(claimed, (rev, replace(note, retried=fault)))
         if not claimed.heeded:
             self.report({"event": "retried", "name": claimed.name, "reason": seen})
@@ -132,11 +133,11 @@ class Worker:
             return self._run(claimed, program, seen)
         # Whoever takes it next sets up the same folder: it goes back only now that ours is gone.
         if claimed.heeded is Ask.CANCEL:
-            return self._finish(claimed, outcomes.of_cancelled(self.repo, program, claimed))
+            return self._finish(claimed, outcomes.of_cancelled(Project(self.repo, program), claimed))
         if claimed.heeded is Ask.WITHDRAW:
             queue.drop(self.repo, claimed)
             return {"event": "withdrawn"}
-        queue.requeue(self.repo, self.pipeline, claimed)
+        queue.requeue(self.pipeline, claimed)
         return {"event": "requeued"}
 
     def _reproduce(self, claimed: Claim, program: Program, workspace: Workspace) -> Failure | str:
@@ -157,7 +158,7 @@ class Worker:
 
     def _lookout(self, claimed: Claim, program: Program, workspace: Workspace) -> Lookout:
         what = program.early_stop
-        known = incumbents_curve(self.repo, program, claimed.baseline, claimed.message)
+        known = incumbents_curve(Project(self.repo, program), claimed.baseline, claimed.message)
         return Lookout(
             workspace.root, what, known, lambda why: claims.ask(self.repo, claimed.name, Ask.CANCEL, why)
         )

@@ -20,7 +20,8 @@ from ar.git.repo import Repo
 from ar.history.reader import cache_path
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.project.pipeline_file import LOCK_FILE
-from ar.project.program import FILE, CurveFile, Program
+from ar.project.program import FILE, CurveFile
+from ar.project.project import Project
 from ar.project.values import number, parse
 from ar.record import Record
 
@@ -68,13 +69,13 @@ class Track:
     curves: dict[int, Curve]
 
 
-def tracks(repo: Repo, program: Program, history: History, rung: str = "") -> list[Track]:
+def tracks(project: Project, history: History, rung: str = "") -> list[Track]:
     """The first baseline, every promoted change in the order of the branch, and the head, at one scale.
 
     Raises:
         ArError: program.md names no curve, or the first baseline has none.
     """
-    if program.curve is None:
+    if project.program.curve is None:
         raise ArError(
             f"{FILE} names no curve file",
             "for example: curve: {file: loss.csv, value: train_loss, against: [seconds]}",
@@ -89,10 +90,10 @@ def tracks(repo: Repo, program: Program, history: History, rung: str = "") -> li
         if not rung
         else [climb for item in states if (climb := history.climb(item.candidate, rung)) is not None]
     )
-    found = [Track(attempt, _curves(repo, program.curve, attempt)) for attempt in states]
+    found = [Track(attempt, _curves(project.repo, project.program.curve, attempt)) for attempt in states]
     if not rung and (not found or not found[0].curves):
         raise ArError(
-            f"the first baseline has no curve: {program.curve.file} is missing, or lacks its columns",
+            f"the first baseline has no curve: {project.program.curve.file} is missing, or lacks its columns",
             f"check curve: in {FILE}; to measure the baseline: ar baseline",
         )
     known = [track for track in found if track.curves]
@@ -126,14 +127,14 @@ def reaches(tracks: Sequence[Track]) -> list[Reach]:
     return out
 
 
-def all_reaches(repo: Repo, program: Program, history: History) -> list[Reach]:
+def all_reaches(project: Project, history: History) -> list[Reach]:
     """`reaches` at every scale that was measured, the base first.
 
     Raises:
         ArError: as `tracks` does.
     """
-    rungs = [rung.name for rung in program.ladder[1:]]
-    return [reach for rung in ("", *rungs) for reach in reaches(tracks(repo, program, history, rung))]
+    rungs = [rung.name for rung in project.program.ladder[1:]]
+    return [reach for rung in ("", *rungs) for reach in reaches(tracks(project, history, rung))]
 
 
 def smooth(curve: Curve) -> Curve:

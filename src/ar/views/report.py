@@ -25,6 +25,7 @@ from ar.history.diffs import changed
 from ar.history.records import Attempt, Case, History, Label, Outcome, Status
 from ar.judge import rule
 from ar.project.program import Metric
+from ar.project.project import Project
 from ar.redaction import redact
 from ar.text import one_line, plain, quantity, signed, span
 from ar.views import curves, plots
@@ -197,7 +198,7 @@ def _result(campaign: Campaign, history: History) -> Section:
         blocks.append(Table(("guard", "first baseline", "the branch", "change"), tuple(rows)))
     if program.curve is not None:
         try:
-            found = curves.all_reaches(campaign.repo, program, history)
+            found = curves.all_reaches(Project(campaign.repo, program), history)
         except ArError:
             found = []
         for rung in dict.fromkeys(reach.rung for reach in found):
@@ -277,7 +278,7 @@ def _evidence(
     ]
     label = f", {case.verdict.label}" if case.verdict.label else ""
     facts.append(f"Proposed by {item.agent}{label}; experiment {item.name} ({own[0].rev[:9]}).")
-    diff = changed(campaign.repo, campaign.program, item.baseline, own[0].rev)
+    diff = changed(campaign.project, item.baseline, own[0].rev)
     diff = redact(plain(diff))
     more = (
         f"\n… {len(diff) - MOST_DIFF} more characters: ar diff {item.name}" if len(diff) > MOST_DIFF else ""
@@ -357,7 +358,7 @@ def _pictures(campaign: Campaign, history: History) -> list[Section]:
     blocks: list[Block] = []
     for kind, caption in _CHARTS.items():
         try:
-            spec = kinds.specification(kind, campaign.repo, campaign.program, history)
+            spec = kinds.specification(kind, campaign.project, history)
         except ArError:
             continue  # there is nothing of that kind to draw
         blocks.append(Picture(plots.svg(spec), caption))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ar.git.repo import Repo
 from ar.history.records import History
-from ar.project.program import Program
+from ar.project.project import Project
 from ar.views import curves, plots
 from ar.views.charts.ladder import ladder
 from ar.views.charts.pareto import pareto
@@ -15,32 +14,32 @@ from ar.views.charts.stack import stack
 from ar.views.charts.timing import time_to_target
 
 
-def specification(kind: str, repo: Repo, program: Program, history: History) -> dict[str, Any]:
+def specification(kind: str, project: Project, history: History) -> dict[str, Any]:
     """The Vega-Lite specification of a chart.
 
     Raises:
         ArError: there is nothing to draw yet, and what would help.
     """
     if kind == "progress":
-        return plots.progress_chart(history, program)
+        return plots.progress_chart(history, project.program)
     if kind == "time-to-target":
         scales = {}
-        for rung in ("", *(rung.name for rung in program.ladder[1:])):
-            found = curves.tracks(repo, program, history, rung)
+        for rung in ("", *(rung.name for rung in project.program.ladder[1:])):
+            found = curves.tracks(project, history, rung)
             if found:
                 scales[rung] = (found, curves.reaches(found))
-        return time_to_target(scales, program)
-    return {"pareto": pareto, "ladder": ladder, "stack": stack}[kind](history, program)
+        return time_to_target(scales, project.program)
+    return {"pareto": pareto, "ladder": ladder, "stack": stack}[kind](history, project.program)
 
 
-def draw(kind: str, repo: Repo, program: Program, history: History, path: Path) -> None:
+def draw(kind: str, project: Project, history: History, path: Path) -> None:
     """Draw a chart into a file.
 
     Raises:
         ArError: there is nothing to draw yet, or the file's ending is unknown.
     """
     if kind == "progress":
-        plots.progress(history, program, path)
+        plots.progress(history, project.program, path)
         return
     plots.check_ending(path)
-    plots.save(specification(kind, repo, program, history), path)
+    plots.save(specification(kind, project, history), path)
