@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ar.cli.commands import CONTEXT, cli
+from ar.cli.main import CONTEXT, cli
 
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 WIDTH = 100

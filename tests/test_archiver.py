@@ -155,7 +155,7 @@ def console_script(folder: Path) -> Path:
         f"#!{sys.executable}\n"
         + textwrap.dedent(
             """
-            # stands for: from ar.cli.commands import main
+            # stands for: from ar.cli.main import main
             import sys
             from ar.cli.archiver import exec_archiver, is_archiver_call
             from ar.errors import ArError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import run
 
-from ar.cli.commands import cli
+from ar.cli.main import cli
 from ar.git import refs
 from ar.history.messages import Message
 from ar.history.records import Note, Verdict

@@ -1,6 +1,6 @@
 """`python -m ar`."""
 
-from ar.cli.commands import main
+from ar.cli.main import main
 
 if __name__ == "__main__":
     main()

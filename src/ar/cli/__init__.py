@@ -1,5 +1,5 @@
 """The command line: parse, one call, print."""
 
-from ar.cli.commands import main
+from ar.cli.main import main
 
 __all__ = ["main"]

@@ -1,0 +1,264 @@
+"""Commands that change what the branch holds: promote, stack, revert."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from ar.cli.common import (
+    additivity_of,
+    count_interrupts,
+    echo_change,
+    find_attempt,
+    jobs_option,
+    open_campaign,
+    plain_option,
+)
+from ar.errors import ArError, NotFound
+
+if TYPE_CHECKING:
+    from ar.campaign.campaign import Campaign
+    from ar.campaign.climb import Players
+    from ar.campaign.engine import Limits
+    from ar.campaign.promote import Plan
+    from ar.campaign.rebase import Composite
+    from ar.campaign.stack import Result
+    from ar.history.records import Attempt, History
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--dry-run", is_flag=True, help="Show what would be merged; change nothing.")
+@click.option("--force", is_flag=True, help="Merge an unjudged or losing experiment all the same.")
+@click.option("--branch", metavar="NAME", help="Put the merge on this branch, for review; leave yours alone.")
+@click.option("--tag", metavar="NAME", help="Tag the merge.")
+@click.option(
+    "--resolve", type=click.Choice(["agent"]), help="On a conflict, let the agent bring the change over."
+)
+@jobs_option
+@plain_option
+def promote(
+    name: str | None,
+    dry_run: bool,
+    force: bool,
+    branch: str | None,
+    tag: str | None,
+    resolve: str | None,
+    jobs: int,
+    plain: bool,
+) -> None:
+    """Merge the best judged experiment (or NAME) into the current branch.
+
+    One that won on an earlier baseline is first merged onto the branch as it is, run and judged there.
+    """
+    from ar.campaign import promote as promoting
+    from ar.history.diffs import changed
+    from ar.history.reader import base_of
+    from ar.history.records import Outcome
+
+    campaign = open_campaign()
+    history = campaign.history()
+    if name is None and not bool(history.winners):
+        latest = history.promoted
+        if latest:
+            click.echo(f"Nothing waits: {latest[-1].name} ({latest[-1].title}) is in the branch already.")
+            return
+    attempt = base_of(history, find_attempt(history, name)[0]) if name else promoting.best(history)
+    moved = attempt.baseline != history.head and attempt.outcome in (
+        Outcome.WINNER,
+        Outcome.LAPSED,
+        Outcome.REVERTED,
+    )
+    if moved:
+        from ar.campaign import rebase
+        from ar.views.table import diff_view, echo
+
+        made = rebase.compose(campaign, history, [attempt])
+        if made.clashes and resolve and not dry_run:
+            _hand_over(campaign, attempt, made)
+            return
+        if dry_run and made.change:
+            click.echo(f"{attempt.name} would be run over seeds and judged on the branch as it is first.")
+            echo(diff_view(campaign.diff(made.change)))
+            return
+        click.echo(
+            f"{attempt.name} won on an earlier baseline; measuring it on the branch as it is …", err=True
+        )
+        attempt = _carried(campaign, attempt, jobs, plain)
+    with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
+        history = campaign.history()
+        attempt = find_attempt(history, attempt.name)[0]
+        ready = promoting.plan(campaign.project, history, attempt, force)
+        if dry_run:
+            if ready.experiment is None:
+                click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
+            else:
+                case = campaign.case(history, attempt)
+                click.echo(promoting.message(campaign.program, history, ready, case))
+            click.echo(changed(campaign.project, history.head, attempt.experiments[0].rev))
+            return
+        merge = _merged(campaign, history, ready, force, branch, tag)
+    where = f" on {branch}; see: git log -p {branch}" if branch else ""
+    click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]}){where}")
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Show the order and the conflicts; queue nothing.")
+@click.option("--no-merge", is_flag=True, help="Measure and report; leave the branch alone.")
+@click.option("--no-trim", is_flag=True, help="Do not leave members out to see what they contribute.")
+@click.option("--json", "as_json", is_flag=True, help="Whether they add up, as JSON.")
+@jobs_option
+@plain_option
+def stack(
+    names: tuple[str, ...],
+    dry_run: bool,
+    no_merge: bool,
+    no_trim: bool,
+    as_json: bool,
+    jobs: int,
+    plain: bool,
+) -> None:
+    """Merge several winners (default: all that wait), measure them together, and say whether they add up.
+
+    From the strongest to the weakest; what conflicts is left out, and so is, at the end, what does not carry
+    its weight. Killed and started again, it carries on.
+    """
+    from ar.campaign import promote as promoting
+    from ar.campaign import rebase
+    from ar.campaign import stack as stacking
+    from ar.history.records import Outcome
+    from ar.views.table import echo, stack_view
+
+    campaign = open_campaign()
+    history = campaign.history()
+    members = [find_attempt(history, name)[0] for name in names] if names else stacking.waiting(history)
+    if not members:
+        raise NotFound("no winner waits to be merged", "find some: ar run --no-promote")
+    members = promoting.strongest_first(members)
+    if dry_run:
+        made = rebase.compose(campaign, history, members)
+        for place, member in enumerate(made.members, 1):
+            click.echo(f"{place}. {member.name}: {member.title}")
+        if made.clashes:
+            click.echo(stacking.clash_words(made))
+        return
+    result = _stacked(campaign, members, jobs, plain, trim=not no_trim)
+    history = campaign.history()
+    if result.attempt is None:
+        raise ArError("stopped before the stack was measured", "carry on: ar stack")
+    attempt = find_attempt(history, result.attempt.name)[0]
+    found = additivity_of(campaign, history, attempt)
+    if as_json:
+        click.echo(json.dumps(found.to_json() if found else None, indent=2))
+    else:
+        echo(stack_view(result, attempt, found, campaign.program))
+    if attempt.outcome is Outcome.WINNER and not no_merge:
+        with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
+            history = campaign.history()
+            ready = promoting.plan(campaign.project, history, attempt)
+            merge = _merged(campaign, history, ready)
+        click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})", err=as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Show what would be tried; queue nothing.")
+def revert(name: str, dry_run: bool) -> None:
+    """Propose to take a promoted change out again.
+
+    If the branch is as good or better without it, ar run promotes that as a simplification.
+    """
+    from ar.campaign import rebase
+    from ar.errors import Conflict
+
+    campaign = open_campaign()
+    history = campaign.history()
+    attempt, _ = find_attempt(history, name)
+    change, clashes = rebase.revert(campaign, history, attempt)
+    if clashes:
+        text = "\n".join(str(clash) for clash in clashes)
+        raise Conflict(f"{attempt.name} is grown over by later changes:\n{text}", "take those out first")
+    queued = None if dry_run else campaign.submit(change)[1]
+    echo_change(campaign, change, queued)
+    if queued:
+        click.echo("To run and judge it: ar run -n 0")
+
+
+def run_loop(campaign: Campaign, limits: Limits, plain: bool, players: Players | None = None) -> int:
+    """Run the loop under a view; with `players`, that of `ar climb`. Returns the exit code: 130 where the
+    user ended it."""
+    from ar.campaign.climb import ClimbLoop
+    from ar.campaign.engine import Loop
+    from ar.views.live import open_view
+
+    level = count_interrupts()
+    with open_view(plain or None) as view:
+        loop = ClimbLoop(campaign, players, limits, view, level) if players else None
+        done = (loop or Loop(campaign, limits, view, level)).run()
+    if done.stopped:
+        click.echo(done.stopped)
+    return 130 if level() else 0
+
+
+def _stacked(campaign: Campaign, members: Sequence[Attempt], jobs: int, plain: bool, trim: bool) -> Result:
+    """Measure a stack under a view."""
+    from ar.campaign.stack import Stacker
+    from ar.views.live import open_view
+
+    level = count_interrupts()
+    with open_view(plain or None) as view:
+        stacker = Stacker(campaign, members, view, level, jobs, trim)
+        stopped = stacker.run().stopped
+    if level():
+        click.echo(stopped)
+        sys.exit(130)
+    return stacker.result
+
+
+def _carried(campaign: Campaign, winner: Attempt, jobs: int, plain: bool) -> Attempt:
+    """The attempt that stands for a winner on the branch as it is, judged."""
+    from ar.campaign.campaign import is_open
+    from ar.errors import CannotPromote
+
+    found = _stacked(campaign, [winner], jobs, plain, trim=False).attempt
+    if found is None or is_open(find_attempt(campaign.history(), found.name)[0], campaign.history()):
+        raise CannotPromote(
+            f"{winner.name} is not decided yet on the branch as it is", f"carry on: ar promote {winner.name}"
+        )
+    return found
+
+
+def _merged(
+    campaign: Campaign,
+    history: History,
+    ready: Plan,
+    force: bool = False,
+    branch: str | None = None,
+    tag: str | None = None,
+) -> str:
+    """Merge what may be merged, after its run at the branch's own seed where there is none."""
+    from ar.campaign import promote as promoting
+
+    if ready.experiment is None:
+        click.echo(f"Running {ready.attempt.name} at the branch's own seed {ready.seed} first …", err=True)
+        history, ready = campaign.run_at_head_seed(ready, force)
+    case = campaign.case(history, ready.attempt)
+    text = promoting.message(campaign.program, history, ready, case)
+    return promoting.merge(campaign.pipeline, history, ready, text, branch, tag)
+
+
+def _hand_over(campaign: Campaign, winner: Attempt, made: Composite) -> None:
+    """Let an agent bring a conflicting change onto the branch, as a proposal of its own."""
+    from ar.campaign.stack import idea
+
+    able = [spec.name for spec in campaign.program.agents if spec.kind != "optuna"]
+    if not able:
+        raise ArError(
+            "the optuna agent moves parameters only", "name one that edits files: agent: in program.md"
+        )
+    echo_change(campaign, *campaign.queue_next(able[0], idea(winner, made)))

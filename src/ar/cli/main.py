@@ -1,0 +1,83 @@
+"""The command line: its commands in one group, and how they are entered and left.
+
+Errors become text and exit codes here and nowhere else. Each command parses, makes one call and prints, and
+imports what costs time itself, so that `ar --help` is instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from ar.cli import decide, propose, run, share, start, watch
+from ar.errors import ArError
+from ar.redaction import redact
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.option("-C", "folder", type=click.Path(exists=True, file_okay=False), help="Work in this folder.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="dvc-ar", prog_name="ar")
+def cli(folder: str | None, debug: bool) -> None:  # noqa: ARG001 - `main` looks for --debug itself
+    """Autonomous research on git and DVC.
+
+    Every experiment is a commit on its own ref, every verdict is measured over seeds, and the branch moves
+    only by merging a commit that was itself measured. Start with: ar init, ar doctor, ar run.
+    """
+    if folder:
+        os.chdir(folder)
+
+
+for _command in (
+    *(start.init, start.doctor),
+    propose.next_,
+    *(run.baseline, run.run, run.worker, run.stop, run.climb),
+    *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
+    *(decide.promote, decide.stack, decide.revert),
+    *(share.push, share.pull),
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Entry point of `ar` and `autoresearch`."""
+    from ar.cli.archiver import exec_archiver, is_archiver_call
+
+    argv = sys.argv[1:]
+    debug = "--debug" in argv
+    try:
+        if Path(sys.argv[0]).name == "ar" and is_archiver_call(argv, cli.commands):
+            exec_archiver(argv)
+        sys.exit(cli.main(argv, standalone_mode=False))
+    except ArError as error:
+        _fail(str(error), error.exit_code, debug)
+    except click.Abort:
+        _fail("aborted", 130, debug=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing is lost", 130, debug=False)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of a pipe went away: no business of ours
+        sys.exit(141)
+    except OSError as error:
+        mend = "\n  free some space, then run the command again" if error.errno == errno.ENOSPC else ""
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}{mend}", 2, debug)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        _fail(f"{type(error).__name__}: {first}\n  this is a bug; for its traceback: ar --debug …", 1, debug)
+
+
+def _fail(text: str, code: int, debug: bool) -> None:
+    if debug:
+        click.echo(redact(traceback.format_exc()), err=True)
+    click.echo(click.style("error: ", fg="red", bold=True) + redact(text), err=True)
+    sys.exit(code)

@@ -1,0 +1,109 @@
+"""The command that queues a change: next."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from ar.cli.common import echo_change, line_to_user, open_campaign
+from ar.errors import ArError
+
+if TYPE_CHECKING:
+    from ar.campaign.campaign import Campaign
+    from ar.history.ideas import Proposal
+
+SOME_REFUSED = 3  # exit code of `ar next --series` where not all of it was queued
+
+
+@click.command("next")
+@click.option(
+    "-n", "count", type=click.IntRange(1), default=1, show_default=True, help="How many to ask for."
+)
+@click.option("--agent", metavar="NAME", help="Agent to ask instead of the one whose turn it is.")
+@click.option("--idea", metavar="TEXT", default="", help="What the agent is to try, in a sentence.")
+@click.option("--set", "values", metavar="KEY=VALUE", multiple=True, help="Your own change: set a parameter.")
+@click.option("--diff", "patch", metavar="FILE|-", type=click.File("rb"), help="Your own change: a patch.")
+@click.option("--from-worktree", is_flag=True, help="Your own change: what you have not committed.")
+@click.option("--series", metavar="DIR|RANGE", help="Your own changes: patches or commits, one each.")
+@click.option("-m", "--message", metavar="TEXT", default="", help="Why your own change should help.")
+@click.option("--dry-run", is_flag=True, help="Show it; queue nothing.")
+def next_(
+    count: int,
+    agent: str | None,
+    idea: str,
+    values: tuple[str, ...],
+    patch: IO[bytes] | None,
+    from_worktree: bool,
+    series: str | None,
+    message: str,
+    dry_run: bool,
+) -> None:
+    """Queue the next experiment: an agent's, or your own.
+
+    --set may come on top of --diff or --from-worktree. With --series, each patch is a change of its own
+    against the branch; the exit code is 3 if some were refused.
+    """
+    files = [
+        name
+        for name, given in (("--diff", patch), ("--from-worktree", from_worktree), ("--series", series))
+        if given
+    ]
+    mine = [*files, *(["--set"] if values else [])]
+    asking = [name for name, given in (("-n", count > 1), ("--agent", agent), ("--idea", idea)) if given]
+    if len(files) > 1 or (series and len(mine) > 1):
+        raise click.UsageError(f"{' and '.join(mine)} do not go together: queue one after the other.")
+    if mine and asking:
+        raise click.UsageError(f"{asking[0]} asks an agent; {mine[0]} is a change of your own.")
+    if message and (series or not mine):
+        raise click.UsageError("-m goes with a change of your own: --set, --diff or --from-worktree.")
+    campaign = open_campaign()
+    if series:
+        sys.exit(_queue_series(campaign, series, dry_run))
+    if mine:
+        change = campaign.check(_own(campaign, values, patch, from_worktree, message))
+        echo_change(campaign, change, None if dry_run else campaign.submit(change)[1])
+        return
+    line = line_to_user()
+    for _ in range(1 if dry_run else count):
+        if dry_run:
+            echo_change(campaign, campaign.propose(agent, idea, line), None)
+        else:
+            echo_change(campaign, *campaign.queue_next(agent, idea, line))
+
+
+def _own(
+    campaign: Campaign, values: tuple[str, ...], patch: IO[bytes] | None, from_worktree: bool, message: str
+) -> Proposal:
+    """The change that the user made."""
+    from ar.changes import own, patches
+
+    settings = own.parse_values(values)
+    if patch:
+        given = patches.parse(campaign.repo, patch.read(patches.MAX_BYTES + 1))
+        return own.from_patch(campaign.project, given, settings, message)
+    if not from_worktree:
+        return own.from_values(campaign.project, settings, message)
+    proposal, left_out = own.from_checkout(campaign.project, settings, message)
+    if left_out:
+        click.echo(f"Left out, since it lies outside the scope: {', '.join(left_out)}", err=True)
+    return proposal
+
+
+def _queue_series(campaign: Campaign, source: str, dry_run: bool) -> int:
+    """Queue each patch of a series; a line each. Returns the exit code."""
+    from ar.changes import patches
+    from ar.text import one_line
+
+    series = patches.series(campaign.repo, source)
+    done = "would be queued" if dry_run else "queued"
+    refused = 0
+    for label, outcome in campaign.queue_series(series, dry_run):
+        if isinstance(outcome, ArError):
+            refused += 1
+            click.echo(f"refused  {one_line(label)}: {one_line(outcome.message)}")
+        else:
+            click.echo(f"{done}  {one_line(label)}: {outcome}")
+    click.echo(f"{len(series) - refused} of {len(series)} {done}, {refused} refused")
+    return SOME_REFUSED if refused else 0

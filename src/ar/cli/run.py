@@ -1,0 +1,128 @@
+"""Commands that run experiments, and end them: run, baseline, worker, stop, climb."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ar.cli.common import count_interrupts, find_attempt, jobs_option, open_campaign, plain_option
+from ar.cli.decide import run_loop
+
+
+@click.command()
+@jobs_option
+@plain_option
+def baseline(jobs: int, plain: bool) -> None:
+    """Measure the branch over seeds, and say what effects can be told from its noise."""
+    from ar.campaign.engine import Limits
+    from ar.views.table import echo, noise_view
+
+    campaign = open_campaign()
+    code = run_loop(campaign, Limits(experiments=0, jobs=jobs), plain)
+    echo(noise_view(campaign.noise(campaign.history()), campaign.program))
+    sys.exit(code)
+
+
+@click.command()
+@click.option(
+    "-n", "experiments", type=click.IntRange(0), help="How many new changes to try.  [default: the budget]"
+)
+@click.option(
+    "--hours", type=click.FloatRange(0, min_open=True), help="Wall time after which nothing new starts."
+)
+@click.option("--no-promote", is_flag=True, help="Judge only; leave merging to ar promote and ar stack.")
+@jobs_option
+@plain_option
+def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: int, plain: bool) -> None:
+    """Propose, run, judge and promote until the budget ends.
+
+    Ctrl-C once finishes what runs and ends; twice stops at once. Started again, it carries on.
+    """
+    from ar.campaign.engine import Limits
+    from ar.views.table import echo, summary
+
+    campaign = open_campaign()
+    code = run_loop(campaign, Limits(experiments, hours, jobs, promote=not no_promote), plain)
+    history = campaign.history()
+    echo(summary(history, campaign.program, campaign.total(history)))
+    click.echo("See: ar show, ar plot, git log --first-parent")
+    sys.exit(code)
+
+
+@click.command()
+def worker() -> None:
+    """Run what is queued, one experiment after the other.
+
+    Ends when nothing waits any more; while `ar run` is at work, it takes what that queues. On GPUs it waits
+    for a free one. Ctrl-C once finishes what runs and ends; twice stops at once.
+    """
+    from ar.campaign.drain import work
+    from ar.views.live import PlainView
+
+    campaign = open_campaign()
+    level = count_interrupts()
+    ended = work(campaign, PlainView(sys.stdout), level)
+    click.echo(f"{ended} ended. See: ar show" if ended else "Nothing was run. To queue: ar next")
+    sys.exit(130 if level() else 0)
+
+
+@click.command()
+@click.argument("name", required=False)
+def stop(name: str | None) -> None:
+    """End an experiment for good, or (without NAME) all that runs for now.
+
+    NAME is recorded as cancelled. Without it, `ar run` and `ar worker` end, and what they have goes back to
+    the queue.
+    """
+    from ar.runs import stop as stopping
+
+    if name is None:
+        from ar.git.repo import Repo
+
+        ended = stopping.stop_all(Repo.open(), lambda text: click.echo(text, err=True))
+        click.echo(f"Ended {', '.join(ended)}; nothing is lost." if ended else "Nothing runs.")
+        return
+    campaign = open_campaign()
+    _, run = find_attempt(campaign.history(), name)
+    stopping.stop_one(campaign.project, campaign.pipeline, run)
+    _, run = find_attempt(campaign.history(), run.name)
+    click.echo(f"{run.name} {run.status}{f': {run.note.reason}' if run.note and run.note.reason else ''}")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--to", "rung", metavar="RUNG", help="The rung to climb to.  [default: the next; --all: the last]"
+)
+@click.option("--all", "everything", is_flag=True, help="A tournament of all ideas against the branch.")
+@click.option(
+    "--eta",
+    type=click.IntRange(2),
+    default=3,
+    show_default=True,
+    help="With --all: of so many ideas one climbs on.",
+)
+@jobs_option
+@plain_option
+def climb(
+    names: tuple[str, ...], rung: str | None, everything: bool, eta: int, jobs: int, plain: bool
+) -> None:
+    """Measure changes again at a larger scale of program.md's ladder, beside their baselines.
+
+    Without NAME: what is promoted, and what waits to be. Started again, it carries on.
+    """
+    from ar.campaign import climb as climbing
+    from ar.campaign.engine import Limits
+    from ar.history.reader import base_of
+    from ar.views.table import climbed, echo
+
+    if names and everything:
+        raise click.UsageError("--all takes no NAME.")
+    campaign = open_campaign()
+    history = campaign.history()
+    attempts = [base_of(history, find_attempt(history, name)[0]) for name in names]
+    plan = climbing.plan(campaign, history, attempts, rung, eta if everything else None)
+    code = run_loop(campaign, Limits(jobs=jobs), plain, plan.players)
+    echo(climbed(campaign.history(), campaign.program, plan.rungs, plan.candidates))
+    sys.exit(code)

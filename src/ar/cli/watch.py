@@ -1,0 +1,175 @@
+"""Commands that show a campaign and change nothing: show, log, diff, judge, plot, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ar.cli.common import additivity_of, find_attempt, open_campaign
+from ar.errors import ArError
+
+if TYPE_CHECKING:
+    from ar.campaign.campaign import Campaign
+    from ar.history.records import History
+
+
+@click.command()
+@click.option("-n", "limit", type=click.IntRange(1), help="Only the newest N.")
+@click.option("--seeds", is_flag=True, help="Each attempt's runs, one by one, below it.")
+@click.option("--time-to", "time_to", is_flag=True, help="When the branch reaches the first baseline's end.")
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="A line an experiment, as CSV.")
+def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: bool) -> None:
+    """Show the history: what was tried, what it gave, what the judge said."""
+    from ar.runs import recovery
+    from ar.views import table as showing
+
+    campaign = open_campaign()
+    if recovery.abandoned(campaign.repo):
+        for line in recovery.recover(campaign.project, campaign.pipeline):
+            click.echo(f"recovered: {line}", err=True)
+    history = campaign.history()
+    if time_to:
+        _show_time_to(campaign, history, as_json)
+    elif as_json:
+        click.echo(showing.to_json(history, campaign.program, limit, campaign.total(history)))
+    elif as_csv:
+        click.echo(showing.to_csv(history, campaign.program, limit), nl=False)
+    else:
+        total = campaign.total(history)
+        showing.echo(showing.render(history, campaign.program, limit, seeds=seeds, total=total))
+
+
+def _show_time_to(campaign: Campaign, history: History, as_json: bool) -> None:
+    from ar.views.curves import all_reaches
+    from ar.views.table import echo
+    from ar.views.time_to_target import time_view
+
+    found = all_reaches(campaign.project, history)
+    if as_json:
+        click.echo(json.dumps([reach.to_json() for reach in found], indent=2))
+    else:
+        echo(time_view(found, campaign.program))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--stat", is_flag=True, help="Files and line counts only.")
+def diff(name: str, stat: bool) -> None:
+    """Show what an experiment changed against its baseline."""
+    from ar.history.diffs import changed
+    from ar.views.table import diff_view, echo
+
+    campaign = open_campaign()
+    _, experiment = find_attempt(campaign.history(), name)
+    text = changed(campaign.project, experiment.baseline, experiment.rev, stat)
+    echo(diff_view(text or "no change besides outputs\n"))
+
+
+@click.command()
+@click.argument("name")
+def log(name: str) -> None:
+    """Show an experiment's hypothesis, end and output."""
+    from ar.views.table import echo, log_view
+
+    campaign = open_campaign()
+    history = campaign.history()
+    echo(log_view(*find_attempt(history, name), campaign.running_log(name)))
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="The numbers, as JSON.")
+@click.option("--stdio", is_flag=True, help="Judge for another program: a JSON line out for a line in.")
+def judge(name: str | None, as_json: bool, stdio: bool) -> None:
+    """Say what the judge thinks of an experiment, and why."""
+    if stdio:
+        _judge_lines()
+        return
+    if name is None:
+        raise click.UsageError("Missing argument 'NAME' (or --stdio).")
+    from ar.campaign.ladder import cases
+    from ar.views import table as showing
+
+    campaign = open_campaign()
+    history = campaign.history()
+    attempt = find_attempt(history, name)[0]
+    case, climbs = cases(campaign, history, attempt)
+    stacked = additivity_of(campaign, history, attempt)
+    if as_json:
+        found: dict[str, Any] = {"rungs": {rung: climb.to_json() for rung, climb in climbs.items()}}
+        found["stack"] = stacked.to_json() if stacked else None
+        more = {key: value for key, value in found.items() if value}
+        click.echo(json.dumps(case.to_json() | more, indent=2))
+    else:
+        showing.echo(showing.case_view(case, campaign.program, climbs))
+        if stacked:
+            showing.echo(showing.additivity_view(stacked, campaign.program))
+
+
+def _judge_lines() -> None:
+    """The protocol of docs/judge-reference.md on standard input and output."""
+    from ar.judge.rule import Memory, answer
+
+    memory = Memory()
+    for number, line in enumerate(sys.stdin, 1):
+        if not line.strip():
+            continue
+        try:
+            message = json.loads(line)
+            if not isinstance(message, dict):
+                raise ValueError("expected an object")
+            reply = answer(message, memory)
+        except ValueError as error:
+            raise ArError(
+                f"line {number} is not a question of the protocol: {error}", "see docs/judge-reference.md"
+            ) from None
+        click.echo(json.dumps(reply))
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="PNG, SVG or HTML by its ending.  [default: KIND.png]",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["progress", "pareto", "ladder", "stack", "time-to-target"]),
+    default="progress",
+    show_default=True,
+    help="Which chart: every attempt in order; loss against time; effects at each rung; a waterfall of "
+    "what is promoted; curves until the first baseline's level.",
+)
+def plot(path: Path | None, kind: str) -> None:
+    """Draw a chart of the campaign."""
+    from ar.views.charts import kinds
+
+    campaign = open_campaign()
+    path = path or Path(f"{kind}.png")
+    kinds.draw(kind, campaign.project, campaign.history(), path)
+    click.echo(f"Wrote {path}")
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="HTML or Markdown (.md) by its ending.",
+)
+def report(path: Path) -> None:
+    """Write a report of the campaign: one file to send to colleagues."""
+    from ar.views import report as reporting
+
+    reporting.write(open_campaign(), path)
+    click.echo(f"Wrote {path}")
