@@ -45,6 +45,24 @@ SEAMS = {
 }
 NEVER = {"torch", "model", "data"}  # the lab's: it meets us in dvc.yaml, params.yaml and the metrics files
 HEAVY = {"dvc", "optuna", "altair", "vl_convert", "anthropic", "pandas", "numpy", "torch"}
+LONGEST = {ast.FunctionDef: 60, ast.AsyncFunctionDef: 60, ast.ClassDef: 300}  # lines, the docstring's too
+# What is longer all the same, and why. The list may only shrink: what fits has to leave it.
+LONG = {
+    "Campaign": "judging the holdout and the rungs is to move out of it",
+    "Loop": "policies are to become objects that the engine is handed",
+    "Repo": "objects, notes and transfer are to become modules of their own",
+    "promote": "its steps are to become one promotion service in campaign",
+    "ladder": "a chart's specification in one literal",
+    "pareto": "a chart's specification in one literal",
+    "stack": "a chart's specification in one literal",
+    "_race": "a chart's specification in one literal",
+    "_specification": "a chart's specification in one literal",
+}
+# Modules besides ar.git that start git, and why; it may only shrink, too.
+STARTS_GIT = {
+    "campaign.doctor": "asks for git's version before there is a repository",
+    "runs.pipeline": "works on DVC's temporary checkouts, which are no Repo of ours",
+}
 NOT_FOR_HELP = {"dvc", "torch", "optuna", "altair", "anthropic", "pandas", "git"}
 
 
@@ -66,6 +84,7 @@ def module_name(path: Path) -> str:
 
 
 FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 
 
 def imports(tree: ast.AST, eager: bool = True) -> Iterator[Import]:
@@ -88,7 +107,7 @@ def imports(tree: ast.AST, eager: bool = True) -> Iterator[Import]:
             yield from imports(node, eager and not lazy)
 
 
-IMPORTS = {name: list(imports(ast.parse(path.read_text(encoding="utf-8")))) for name, path in FILES.items()}
+IMPORTS = {name: list(imports(tree)) for name, tree in TREES.items()}
 
 
 def own_imports(module: str) -> set[str]:
@@ -148,6 +167,50 @@ def test_the_lab_is_never_imported(module: str) -> None:
 def test_heavy_imports_are_inside_functions(module: str) -> None:
     eager = {item.top for item in IMPORTS[module] if item.eager} & HEAVY
     assert not eager, f"{module}: import {', '.join(eager)} where it is needed"
+
+
+def too_long(tree: ast.AST, where: str = "") -> Iterator[tuple[str, str]]:
+    """Functions and classes over their limit: qualified name, and how long it is."""
+    for node in ast.iter_child_nodes(tree):
+        here = where
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            here = f"{where}.{node.name}".lstrip(".")
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > LONGEST[type(node)]:
+                yield here, f"{here} has {lines} lines; at most {LONGEST[type(node)]}: split it"
+        yield from too_long(node, here)
+
+
+def starts_git(tree: ast.AST) -> bool:
+    """Whether it has a command line of git: a list or tuple that begins with "git"."""
+    return any(
+        isinstance(node, ast.List | ast.Tuple)
+        and bool(node.elts)
+        and isinstance(node.elts[0], ast.Constant)
+        and node.elts[0].value == "git"
+        and isinstance(node.ctx, ast.Load)
+        for node in ast.walk(tree)
+    )
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_functions_and_classes_are_short(module: str) -> None:
+    wrong = [words for name, words in too_long(TREES[module]) if name not in LONG]
+    assert not wrong, f"{module}: {'; '.join(wrong)}"
+
+
+def test_what_is_known_to_be_long_still_is() -> None:
+    found = {name for tree in TREES.values() for name, _ in too_long(tree)}
+    assert LONG.keys() <= found, (
+        f"short by now, so take it off LONG: {', '.join(sorted(LONG.keys() - found))}"
+    )
+
+
+def test_nothing_but_the_seam_starts_git() -> None:
+    found = {name for name, tree in TREES.items() if package(name) != "git" and starts_git(tree)}
+    wrong, gone = found - STARTS_GIT.keys(), STARTS_GIT.keys() - found
+    assert not wrong, f"{', '.join(sorted(wrong))}: start git through ar.git"
+    assert not gone, f"starts no git by now, so take it off STARTS_GIT: {', '.join(sorted(gone))}"
 
 
 def test_the_reader_of_imports_sees_all_kinds() -> None:
