@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,3 +35,11 @@ def _user_files(root: Path) -> Iterator[Path]:
 def git(folder: Path, *args: str) -> str:
     """What a git command printed."""
     return run(folder, "git", *args).stdout.strip()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Until another thread or process has brought something about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing came of it"
+        time.sleep(0.005)

@@ -7,15 +7,21 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import messages_api as wire
 import pytest
+from helpers import wait_for
 from messages_api import KEY, Reply, Server, calls, fails, proposes, says
+from rich.console import Console
 from synthetic import fill
 
-from ar.agents import Briefing, Dropped, Line, account, api, make, prompt
+from ar.agents import Briefing, Channel, Dropped, account, api, make, prompt
+from ar.campaign.asking import Asking
+from ar.campaign.campaign import Campaign
+from ar.campaign.progress import Snapshot
 from ar.errors import AgentFailed, OutOfBudget
 from ar.git.repo import Repo
 from ar.history import reader
@@ -23,6 +29,7 @@ from ar.history.ideas import Proposal
 from ar.history.spend import Spend
 from ar.project.program import AgentSpec, Budget, Prices, Program, load
 from ar.project.project import Project
+from ar.views.live import PlainView, frame
 
 SPEC = AgentSpec("claude", prices=Prices(4.0, 0.4, 20.0))
 
@@ -46,8 +53,8 @@ class Asked:
         if "budget" in kwargs:
             self.program = replace(self.program, budget=kwargs.pop("budget"))
         self.said: list[str] = []
-        self.line = Line(say=self.said.append, tell=self.said.append)
-        self.agent = make(replace(SPEC, **kwargs), self.repo, self.line)
+        self.channel = Channel(say=self.said.append, event=self.said.append)
+        self.agent = make(replace(SPEC, **kwargs), self.repo, self.channel)
 
     def briefing(self, *refused: str) -> Briefing:
         return brief(self.repo, self.program, *refused)
@@ -140,6 +147,25 @@ def test_retry_after_is_waited_for(project: Path, monkeypatch: pytest.MonkeyPatc
         asked.propose()
     assert time.monotonic() - began >= 1.2
     assert any("rate limit is reached (429); asking again in 1 s" in words for words in asked.said)
+
+
+def test_the_reason_for_a_wait_is_shown_while_it_lasts(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_FIRST_PAUSE", 60.0)
+    with Server([fails(529, "overloaded_error")]) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        questions = Asking(Campaign(Project.open(project)))
+        questions.ask(SPEC)
+        wait_for(lambda: "again" in questions.activity)
+        live, plain = Console(file=StringIO(), width=120), StringIO()
+        live.print(frame(Snapshot(asking=questions.activity), 120))
+        for words in questions.events():
+            PlainView(plain).event(words)
+        questions.drop()
+    for stream in (live.file, plain):
+        assert "overloaded (529); asking again in" in stream.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("slow", [{"silence": 3.0}, {"pause": 0.4}], ids=["silent", "dripping"])
@@ -300,7 +326,7 @@ def test_a_budget_in_dollars(project: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_question_is_dropped_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server([replace(proposes(), pause=0.2)], endless=True) as server:
         asked = Asked(project, server, monkeypatch)
-        threading.Timer(0.5, asked.line.dropped.set).start()
+        threading.Timer(0.5, asked.channel.dropped.set).start()
         began = time.monotonic()
         with pytest.raises(Dropped):
             asked.propose()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git, run, snapshot
 
-from ar.agents import Briefing, Line, account
+from ar.agents import Briefing, Channel, account
 from ar.agents.base import Dropped
 from ar.agents.command import CommandAgent
 from ar.agents.transcript import proposal, read
@@ -163,7 +163,7 @@ def test_edits_outside_the_scope_come_back_with_the_reason(
 )
 def test_what_it_may_not(script: Script, root: Path, text: str, says: str) -> None:
     campaign = script(text)
-    agent = CommandAgent(campaign.program.agents[0], campaign.repo, Line())
+    agent = CommandAgent(campaign.program.agents[0], campaign.repo, Channel())
     history = campaign.history()
     with pytest.raises(ArError) as caught:
         campaign.check(agent.propose(Briefing(campaign.program, history)))
@@ -245,10 +245,10 @@ def test_one_that_ends_leaves_nothing_running(script: Script, root: Path) -> Non
 
 def test_an_answer_that_nobody_wants_any_more_is_dropped(script: Script) -> None:
     campaign = script("sleep 87652")
-    line = Line()
-    threading.Timer(0.5, line.dropped.set).start()
+    channel = Channel()
+    threading.Timer(0.5, channel.dropped.set).start()
     with pytest.raises(Dropped):
-        CommandAgent(campaign.program.agents[0], campaign.repo, line).propose(
+        CommandAgent(campaign.program.agents[0], campaign.repo, channel).propose(
             Briefing(campaign.program, campaign.history())
         )
     assert _running("sleep 87652") == ""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ar.agents.base import Agent, Briefing, Dropped, Line
+from ar.agents.base import Agent, Briefing, Channel, Dropped
 from ar.agents.registry import is_instant, make
 from ar.history.ideas import Edit, Proposal
 
-__all__ = ["Agent", "Briefing", "Dropped", "Edit", "Line", "Proposal", "is_instant", "make"]
+__all__ = ["Agent", "Briefing", "Channel", "Dropped", "Edit", "Proposal", "is_instant", "make"]

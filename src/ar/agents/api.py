@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ar.agents import account, prompt
-from ar.agents.base import Dropped, Line
+from ar.agents.base import Channel, Dropped
 from ar.errors import AgentFailed, ArError, OutOfBudget
 from ar.git.repo import Repo
 from ar.history.spend import Spend
@@ -96,7 +96,7 @@ def _priced(amount: Spend, prices: Prices | None, short: int = 0, long: int = 0)
 class Api:
     """Asks Claude, as `spec` and `budget` of `program.md` allow."""
 
-    def __init__(self, spec: AgentSpec, budget: Budget, repo: Repo, line: Line) -> None:
+    def __init__(self, spec: AgentSpec, budget: Budget, repo: Repo, channel: Channel) -> None:
         if budget.usd is not None and spec.prices is None:
             raise AgentFailed(
                 "budget.usd is set, but the agent's prices are not",
@@ -106,7 +106,7 @@ class Api:
         self.spec = spec
         self.budget = budget
         self.repo = repo
-        self.line = line
+        self.channel = channel
         self.spent = Spend()  # by all calls so far, failed ones too
         self.client = _client(spec)
 
@@ -129,11 +129,10 @@ class Api:
                     raise
                 asked = _asked_to_wait(error.__cause__)
                 delay = pause * random.uniform(0.75, 1.25) if asked is None else asked  # noqa: S311 - jitter
-                self.line.say(
-                    f"{error.message}; asking again in {span(delay)} (try {attempt + 1} of {TRIES})"
-                )
-                self.line.say("waits before asking again")
-                self.line.wait(delay)
+                again = f"asking again in {span(delay)} (try {attempt + 1} of {TRIES})"
+                self.channel.event(f"{error.message}; {again}")
+                self.channel.wait(delay)
+                self.channel.say(f"asks again (try {attempt + 1} of {TRIES})")
                 pause = min(2 * pause, _LONGEST_PAUSE)
         raise AssertionError("the last try returned or raised")
 
@@ -190,7 +189,7 @@ class Api:
                 meter.read(message.usage)
                 return message
             for event in stream:
-                if self.line.dropped.is_set():
+                if self.channel.dropped.is_set():
                     raise Dropped("the question was dropped")
                 if time.monotonic() > deadline:
                     raise TimeoutError

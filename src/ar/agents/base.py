@@ -38,17 +38,17 @@ class Dropped(ArError):
 
 
 @dataclass(frozen=True)
-class Line:
-    """How an agent that takes its time keeps in touch with whoever asked.
+class Channel:
+    """Between an agent that takes its time and whoever asked it.
 
     Args:
-        say: told what goes on just now, in a few words.
-        tell: told what is worth a line for ever.
+        say: told what goes on at the moment, in a few words.
+        event: told what happened, where that deserves a lasting line.
         dropped: set when the answer is not wanted any more.
     """
 
     say: Callable[[str], None] = lambda words: None
-    tell: Callable[[str], None] = lambda words: None
+    event: Callable[[str], None] = lambda words: None
     dropped: threading.Event = field(default_factory=threading.Event)
 
     def wait(self, seconds: float) -> None:
@@ -66,6 +66,7 @@ class Agent(Protocol):
 
     Args:
         instant: it answers in moments, so that proposals can be made one at a time, each knowing the last.
+            Its class says so.
     """
 
     instant: bool

@@ -12,7 +12,7 @@ from typing import Any
 
 from ar.agents import prompt
 from ar.agents.api import Answer, Api, Malformed
-from ar.agents.base import Briefing, Line
+from ar.agents.base import Briefing, Channel
 from ar.agents.tools import SCHEMAS, Tools
 from ar.errors import AgentFailed, ArError
 from ar.git.repo import Repo
@@ -52,10 +52,10 @@ class ClaudeAgent:
 
     instant = False
 
-    def __init__(self, spec: AgentSpec, repo: Repo, line: Line) -> None:
+    def __init__(self, spec: AgentSpec, repo: Repo, channel: Channel) -> None:
         self.spec = spec
         self.repo = repo
-        self.line = line
+        self.channel = channel
         self._api: Api | None = None
         self._talk: _Talk | None = None
 
@@ -68,12 +68,12 @@ class ClaudeAgent:
             Dropped: nobody wants the answer any more.
         """
         if self._api is None:
-            self._api = Api(self.spec, briefing.program.budget, self.repo, self.line)
+            self._api = Api(self.spec, briefing.program.budget, self.repo, self.channel)
         if self._talk is None or not briefing.refused:
             self._talk = _Talk(self._api, Tools(self.repo, briefing), briefing)
         else:
             self._talk.refuse(Tools(self.repo, briefing), briefing.refused[-1])
-        return replace(self._talk.proposal(self.line), spend=self._api.spent)
+        return replace(self._talk.proposal(self.channel), spend=self._api.spent)
 
 
 class _Talk:
@@ -91,11 +91,11 @@ class _Talk:
         self.briefing = len(self.messages[0]["content"])
         self.open: tuple[str, list[dict[str, Any]]] | None = None
 
-    def proposal(self, line: Line) -> Proposal:
+    def proposal(self, channel: Channel) -> Proposal:
         """Answer Claude's questions until it proposes."""
         faults = 0
         for number in range(1, MAX_ANSWERS + 1):
-            line.say(f"waits for answer {number} ({self.api.spent.tokens:,} tokens so far)")
+            channel.say(f"waits for answer {number} ({self.api.spent.tokens:,} tokens so far)")
             try:
                 answer = self.api.ask(self.system, TOOLS, self._cached())
             except Malformed as error:
@@ -106,11 +106,11 @@ class _Talk:
                 faults += 1
                 if faults == _MAX_FAULTS:
                     raise AgentFailed(f"Claude gave no usable answer {faults} times: {problem}", passing=True)
-                line.tell(f"is told: {problem}")
+                channel.event(f"is told: {problem}")
                 self._add("user", [_text(problem)])
                 continue
             faults = 0
-            found = self._react(answer, line)
+            found = self._react(answer, channel)
             if found is not None:
                 return found
             if number == MAX_ANSWERS - _REMIND:
@@ -131,7 +131,7 @@ class _Talk:
         self._add("user", [*others, _result(name, redact(words), failed=True)])
         self.tools, self.open = tools, None
 
-    def _react(self, answer: Answer, line: Line) -> Proposal | None:
+    def _react(self, answer: Answer, channel: Channel) -> Proposal | None:
         """Run the tools that were called. The proposal, if there is one."""
         if answer.content:
             self._add("assistant", answer.content)
@@ -146,7 +146,7 @@ class _Talk:
             if name == "propose" and found is not None:
                 results.append(_result(call["id"], "One proposal at a time.", failed=True))
                 continue
-            line.say(_words(name, given))
+            channel.say(_words(name, given))
             try:
                 if name == "propose":
                     found = call["id"], self.tools.proposal(given)

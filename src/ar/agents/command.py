@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ar.agents import account, prompt, transcript
-from ar.agents.base import Briefing, Line
+from ar.agents.base import Briefing, Channel
 from ar.agents.checkout import BRIEFING, Scratch
 from ar.changes.proposal import MAX_FILE_BYTES, checked_path
 from ar.errors import AgentFailed, BadProgram, BadProposal
@@ -74,7 +74,7 @@ class CommandAgent:
 
     instant = False
 
-    def __init__(self, spec: AgentSpec, repo: Repo, line: Line) -> None:
+    def __init__(self, spec: AgentSpec, repo: Repo, channel: Channel) -> None:
         if not spec.command:
             raise BadProgram(
                 "the command agent has no command",
@@ -82,7 +82,7 @@ class CommandAgent:
             )
         self.spec = spec
         self.repo = repo
-        self.line = line
+        self.channel = channel
         self.spent: Spend | None = None
         self._scratch: Scratch | None = None
 
@@ -195,7 +195,7 @@ class CommandAgent:
     def _wait(self, process: subprocess.Popen[bytes], *outputs: Path) -> None:
         began = told = time.monotonic()
         while process.poll() is None:
-            self.line.wait(0.1)
+            self.channel.wait(0.1)
             now = time.monotonic()
             if now - began > self.spec.timeout:
                 raise AgentFailed(
@@ -208,7 +208,7 @@ class CommandAgent:
                 raise AgentFailed(f"{self._words} printed more than {MAX_OUTPUT} bytes and was ended")
             if now - told > _TELL:
                 told = now
-                self.line.say(f"{self._words} is at work, {clock(now - began)}")
+                self.channel.say(f"{self._words} is at work, {clock(now - began)}")
 
     def _environment(self, folder: Path, mark: str) -> dict[str, str]:
         names = (*ALLOWED_ENV, *self.spec.env)

@@ -55,6 +55,9 @@ class OptunaAgent:
 
     instant = True
 
+    def __init__(self, *_settings: object) -> None:
+        """All it needs is in the briefing."""
+
     def propose(self, briefing: Briefing) -> Proposal:
         program = briefing.program
         if briefing.idea:

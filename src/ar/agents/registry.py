@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from ar.agents.base import Agent, Briefing, Line
+from ar.agents.base import Agent, Briefing, Channel
 from ar.errors import AgentFailed, ArError, BadProgram, nearest
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal
@@ -14,28 +16,49 @@ from ar.project.program import AGENTS, AgentSpec, agent_plugins
 _SEE = "it comes with another package: ar --debug shows where; docs/agents.md says what an agent must do"
 
 
-def make(spec: AgentSpec, repo: Repo, line: Line | None = None) -> Agent:
+Factory = Callable[[AgentSpec, Repo, Channel], Agent]
+
+
+def make(spec: AgentSpec, repo: Repo, channel: Channel | None = None) -> Agent:
     """The agent that a line of `program.md` describes, for one project.
 
     Raises:
         BadProgram: there is none.
+        AgentFailed: another package's does not load or start.
     """
-    if spec.kind == "optuna":
+    channel = channel or Channel()
+    if spec.kind in AGENTS:
+        return _factory(spec.kind)(spec, repo, channel)
+    return _Plugin(spec.kind, lambda: _factory(spec.kind)(spec, repo, channel))
+
+
+def is_instant(spec: AgentSpec) -> bool:
+    """Whether the agent's class says that it answers in moments; what does not load does not say so."""
+    with contextlib.suppress(Exception):
+        return bool(getattr(_factory(spec.kind), "instant", False))
+    return False
+
+
+@functools.cache
+def _factory(kind: str) -> Factory:
+    """Class of the agents of a kind; of another package's perhaps a function that makes them."""
+    if kind == "optuna":
         from ar.agents.optuna import OptunaAgent
 
-        return OptunaAgent()
-    if spec.kind == "claude":
+        return OptunaAgent
+    if kind == "claude":
         from ar.agents.claude import ClaudeAgent
 
-        return ClaudeAgent(spec, repo, line or Line())
-    if spec.kind == "command":
+        return ClaudeAgent
+    if kind == "command":
         from ar.agents.command import CommandAgent
 
-        return CommandAgent(spec, repo, line or Line())
+        return CommandAgent
     plugins = agent_plugins()
-    if spec.kind not in plugins:
-        raise BadProgram(f"there is no agent '{spec.kind}'", nearest(spec.kind, [*AGENTS, *plugins]))
-    return _Plugin(spec.kind, lambda: plugins[spec.kind].load()(spec, repo, line or Line()))
+    if kind not in plugins:
+        raise BadProgram(f"there is no agent '{kind}'", nearest(kind, [*AGENTS, *plugins]))
+    factory: Factory = plugins[kind].load()
+    return factory
 
 
 class _Plugin:
@@ -61,8 +84,3 @@ class _Plugin:
             raise AgentFailed(
                 f"the agent '{self.kind}' failed: {type(error).__name__}: {error}", _SEE
             ) from error
-
-
-def is_instant(spec: AgentSpec) -> bool:
-    """Whether that agent is known to answer in moments."""
-    return spec.kind == "optuna"

@@ -1,8 +1,8 @@
 """Questions to agents that take their time, asked in the background while experiments run.
 
-The loop starts a question, does other things, and picks up what came of it. An agent that fails is left alone
-for a while, longer each time, or for good where somebody must mend something; until then its fallback
-proposes, if it has one.
+The engine starts a question, does other things, and picks up the answer. What goes wrong with a question is
+its agent's failure and costs no other answer: the agent rests for a while, longer each time, or is given up
+where somebody must mend something. Meanwhile its fallback proposes, if it has one.
 """
 
 from __future__ import annotations
@@ -11,53 +11,101 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
-from ar.agents import Dropped, Line, is_instant, turns
+from ar.agents import Channel, Dropped, is_instant, turns
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import Change
 from ar.errors import AgentFailed, ArError, BadParams, BadProgram, BadProposal, OutOfBudget
 from ar.history.records import History
 from ar.project.program import AgentSpec
-from ar.text import span
+from ar.text import one_line, shorten_middle, span
 
-# What an agent may fail with; anything else is no agent's fault and ends the run.
-FAILURES = (AgentFailed, BadParams, BadProgram, BadProposal, Dropped, OutOfBudget)
-MAX_FAILURES = 20  # of one agent in a row, after which it is not asked again
-_PAUSE, _LONGEST_PAUSE = 30.0, 600.0  # seconds after a failure; doubled each time
+MAX_FAILURES = 20  # of one agent in a row, after which it is given up
+_REST, _LONGEST_REST = 30.0, 600.0  # seconds after a failure; doubled each time
 _DROP_WAIT = 3.0  # seconds that dropped questions get to close their accounts
 
 
-@dataclass
-class _Question:
-    spec: AgentSpec
-    line: Line
-    thread: threading.Thread | None = None
-    words: str = ""
-    answer: Change | BaseException | None = None
+class State(Enum):
+    """Whether an agent can be asked."""
+
+    READY = auto()
+    RESTING = auto()  # it failed, and is asked again later
+    GIVEN_UP = auto()
 
 
 @dataclass
 class _Standing:
-    """How an agent has been doing."""
+    """How an agent has been doing.
+
+    Args:
+        failures: in a row.
+        rests_until: monotonic time, in seconds.
+        given_up: why it is not asked any more.
+    """
 
     failures: int = 0
-    until: float = 0.0  # monotonic time before which it is left alone
-    gone: ArError | None = None  # why it is not asked any more
+    rests_until: float = 0.0
+    given_up: ArError | None = None
+
+    @property
+    def state(self) -> State:
+        if self.given_up is not None:
+            return State.GIVEN_UP
+        return State.RESTING if self.rests_until > time.monotonic() else State.READY
+
+
+@dataclass
+class _Question:
+    """A question, and its answer once there is one: a change, or what went wrong."""
+
+    spec: AgentSpec
+    channel: Channel = field(default_factory=Channel)
+    activity: str = ""
+    thread: threading.Thread | None = None
+    answer: Change | BaseException | None = None
 
 
 @dataclass
 class Asking:
-    """The agents of one `ar run`.
-
-    Args:
-        most: questions under way at once.
-    """
+    """The agents of one `ar run`."""
 
     campaign: Campaign
-    most: int
     _questions: list[_Question] = field(default_factory=list)
     _standings: dict[str, _Standing] = field(default_factory=dict)
     _events: deque[str] = field(default_factory=deque)
+
+    # -- whom to ask --------------------------------------------------------------------------------------
+
+    def turn(self, history: History) -> AgentSpec | None:
+        """Whose turn it is; None where nobody can be asked just now.
+
+        Those being asked count as if they had proposed. An agent's fallback stands in for it.
+        """
+        asked = [question.spec.name for question in self._questions]
+        for spec in turns.order(self.campaign.program.agents, history, asked):
+            for candidate in _with_fallback(spec):
+                if self._standing(candidate).state is State.READY:
+                    return candidate
+        return None
+
+    @property
+    def anybody_left(self) -> bool:
+        """Whether anybody is being asked, or may be asked later."""
+        specs = [item for spec in self.campaign.program.agents for item in _with_fallback(spec)]
+        return bool(self._questions) or any(
+            self._standing(spec).state is not State.GIVEN_UP for spec in specs
+        )
+
+    @property
+    def first_given_up(self) -> ArError | None:
+        """Why the first agent that was given up is not asked any more."""
+        return next((item.given_up for item in self._standings.values() if item.given_up), None)
+
+    def _standing(self, spec: AgentSpec) -> _Standing:
+        return self._standings.get(spec.name, _Standing())
+
+    # -- what goes on -------------------------------------------------------------------------------------
 
     @property
     def count(self) -> int:
@@ -65,69 +113,40 @@ class Asking:
         return len(self._questions)
 
     @property
-    def words(self) -> str:
-        """What goes on, for the view."""
-        said = [f"{item.spec.name}: {item.words}" for item in self._questions if item.words]
-        pausing = [
-            f"{name} is left alone for {span(standing.until - time.monotonic())}"
+    def activity(self) -> str:
+        """What each agent is doing, for a view."""
+        busy = [f"{item.spec.name}: {item.activity}" for item in self._questions if item.activity]
+        resting = [
+            f"{name} rests for {span(standing.rests_until - time.monotonic())}"
             for name, standing in self._standings.items()
-            if standing.gone is None and standing.until > time.monotonic()
+            if standing.state is State.RESTING
         ]
-        return "; ".join(said + pausing)
+        return "; ".join(busy + resting)
 
     def events(self) -> list[str]:
-        """What happened since the last call and is worth a line for ever."""
-        found = []
-        while self._events:
-            found.append(self._events.popleft())
-        return found
-
-    def turn(self, history: History) -> AgentSpec | None:
-        """Whose turn it is; None where nobody can be asked just now.
-
-        Those being asked count as if they had proposed. An agent's fallback stands in for it.
-        """
-        asked = [item.spec.name for item in self._questions]
-        for spec in turns.order(self.campaign.program.agents, history, asked):
-            for candidate in _with_fallback(spec):
-                if self._can(candidate):
-                    return candidate
-        return None
-
-    def _can(self, spec: AgentSpec) -> bool:
-        standing = self._standings.get(spec.name, _Standing())
-        return standing.gone is None and standing.until <= time.monotonic()
-
-    @property
-    def hope(self) -> bool:
-        """Whether anybody is being asked, or may be asked later."""
-        specs = [item for spec in self.campaign.program.agents for item in _with_fallback(spec)]
-        return bool(self._questions) or any(
-            self._standings.get(spec.name, _Standing()).gone is None for spec in specs
-        )
-
-    @property
-    def last_words(self) -> ArError | None:
-        """Why there is no hope: the first agent's reason."""
-        return next((item.gone for item in self._standings.values() if item.gone), None)
+        """What happened since the last call and deserves a lasting line."""
+        return [self._events.popleft() for _ in range(len(self._events))]
 
     # -- asking -------------------------------------------------------------------------------------------
 
     def ask(self, spec: AgentSpec) -> None:
         """Begin to ask."""
-        question = _Question(spec, Line())
+        question = _Question(spec)
 
         def say(words: str) -> None:
-            question.words = words
+            question.activity = words
 
-        question.line = Line(say=say, tell=lambda words: self._events.append(f"{spec.name}: {words}"))
+        def event(words: str) -> None:
+            say(words)
+            self._events.append(f"{spec.name}: {words}")
 
         def work() -> None:
             try:
-                question.answer = self.campaign.ask(spec, question.line)
+                question.answer = self.campaign.ask(spec, question.channel)
             except BaseException as error:
                 question.answer = error
 
+        question.channel = Channel(say=say, event=event)
         question.thread = threading.Thread(target=work, name=f"ask {spec.name}", daemon=True)
         self._questions.append(question)
         question.thread.start()
@@ -135,59 +154,72 @@ class Asking:
     @property
     def ready(self) -> bool:
         """Whether an answer waits."""
-        return any(item.answer is not None for item in self._questions)
+        return any(question.answer is not None for question in self._questions)
 
     def answers(self) -> list[tuple[AgentSpec, Change]]:
-        """Changes that came back since the last call. Failures are told as events.
-
-        Raises:
-            Exception: something failed that is no agent's fault.
-        """
-        done = [item for item in self._questions if item.answer is not None]
-        self._questions = [item for item in self._questions if item.answer is None]
+        """Changes that came back since the last call. Failures become events and raise nothing: a change that
+        came back beside them has been paid for."""
+        done = [question for question in self._questions if question.answer is not None]
+        self._questions = [question for question in self._questions if question.answer is None]
         changes = []
-        for item in done:
-            if isinstance(item.answer, Change):
-                changes.append((item.spec, item.answer))
-            elif isinstance(item.answer, FAILURES):
-                self.failed(item.spec, item.answer)
-            elif item.answer is not None:
-                raise item.answer
+        for question in done:
+            if isinstance(question.answer, Change):
+                changes.append((question.spec, question.answer))
+            elif question.answer is not None:
+                self.failed(question.spec, question.answer)
         return changes
 
     def succeeded(self, spec: AgentSpec) -> None:
         """A proposal of this agent was queued."""
         self._standings.pop(spec.name, None)
 
-    def failed(self, spec: AgentSpec, error: ArError) -> None:
-        """Leave an agent alone: for a while, or for good."""
+    def failed(self, spec: AgentSpec, error: BaseException) -> None:
+        """Let an agent rest, or give it up."""
         if isinstance(error, Dropped):
             return
+        instant = is_instant(spec)
+        failure = error if isinstance(error, ArError) else _unexpected(error, passing=not instant)
         standing = self._standings.setdefault(spec.name, _Standing())
         standing.failures += 1
-        refused = isinstance(error, BadProposal | BadParams) and not is_instant(spec)
-        passing = refused or (isinstance(error, AgentFailed) and error.passing)
-        if not passing or standing.failures >= MAX_FAILURES:
-            standing.gone = error
-            self._events.append(f"{spec.name} is not asked any more: {error.message}")
+        if _is_lasting(failure, instant) or standing.failures >= MAX_FAILURES:
+            standing.given_up = failure
+            self._events.append(f"{spec.name} is not asked any more: {failure.message}")
             return
+        rest = min(_REST * 2 ** (standing.failures - 1), _LONGEST_REST)
         # A refusal says nothing about the next question; only refusals in a row slow things down.
-        pause = min(_PAUSE * 2 ** (standing.failures - 1), _LONGEST_PAUSE)
-        if refused and standing.failures == 1:
-            pause = 0.0
-        standing.until = time.monotonic() + pause
-        later = f"; asking again in {span(pause)}" if pause else ""
-        self._events.append(f"{spec.name}: {error.message}{later}")
+        if isinstance(failure, BadProposal | BadParams) and standing.failures == 1:
+            rest = 0.0
+        standing.rests_until = time.monotonic() + rest
+        later = f"; asking again in {span(rest)}" if rest else ""
+        self._events.append(f"{spec.name}: {failure.message}{later}")
 
     def drop(self) -> None:
         """End all questions; what they cost so far is on the account."""
-        for item in self._questions:
-            item.line.dropped.set()
+        for question in self._questions:
+            question.channel.dropped.set()
         deadline = time.monotonic() + _DROP_WAIT
-        for item in self._questions:
-            if item.thread is not None:
-                item.thread.join(max(0.0, deadline - time.monotonic()))
+        for question in self._questions:
+            if question.thread is not None:
+                question.thread.join(max(0.0, deadline - time.monotonic()))
         self._questions = []
+
+
+def _is_lasting(failure: ArError, instant: bool) -> bool:
+    """Whether the agent fails again until somebody mends something. An instant one that was refused would be
+    refused again."""
+    if isinstance(failure, AgentFailed):
+        return not failure.passing
+    if isinstance(failure, BadProposal | BadParams):
+        return instant
+    return isinstance(failure, BadProgram | OutOfBudget)
+
+
+def _unexpected(error: BaseException, passing: bool) -> AgentFailed:
+    """An error that nobody foresaw. `passing`: another question may well go better."""
+    words = shorten_middle(one_line(f"{type(error).__name__}: {error}"), 200)
+    failure = AgentFailed(f"it failed by {words}", "ar --debug shows where; please report it", passing)
+    failure.__cause__ = error
+    return failure
 
 
 def _with_fallback(spec: AgentSpec) -> list[AgentSpec]:

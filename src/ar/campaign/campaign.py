@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from ar.agents import Agent, Briefing, Line, make, turns
+from ar.agents import Agent, Briefing, Channel, make, turns
 from ar.campaign import promote
 from ar.changes import integrity, own, patches
 from ar.changes.patches import Patch
@@ -65,25 +65,25 @@ class Campaign:
 
     # -- proposing ----------------------------------------------------------------------------------------
 
-    def propose(self, agent: str | None = None, idea: str = "", line: Line | None = None) -> Change:
+    def propose(self, agent: str | None = None, idea: str = "", channel: Channel | None = None) -> Change:
         """Ask an agent until a proposal passes every check; nothing is queued.
 
         Args:
             agent: its name or kind; None for the one whose turn it is.
             idea: what the user wants tried, in a sentence.
-            line: how an agent that takes its time says what it does.
+            channel: how an agent that takes its time says what it does.
 
         Raises:
             BadProposal: the agent was refused too often in a row.
         """
-        return self.ask(self._turn(agent), line, idea)
+        return self.ask(self._turn(agent), channel, idea)
 
-    def ask(self, spec: AgentSpec, line: Line | None = None, idea: str = "") -> Change:
+    def ask(self, spec: AgentSpec, channel: Channel | None = None, idea: str = "") -> Change:
         """`propose` by one agent. May run beside the other steps, in a thread of its own."""
-        return self._ask(spec, make(spec, self.repo, line), idea)
+        return self._ask(spec, make(spec, self.repo, channel), idea)
 
     def queue_next(
-        self, agent: str | None = None, idea: str = "", line: Line | None = None
+        self, agent: str | None = None, idea: str = "", channel: Channel | None = None
     ) -> tuple[Change, str]:
         """Propose and queue: the change and its experiment's name. Arguments are those of `propose`.
 
@@ -91,7 +91,7 @@ class Campaign:
             BadProposal: the agent was refused too often in a row, or others were faster every time.
         """
         spec = self._turn(agent)
-        asked = make(spec, self.repo, line)
+        asked = make(spec, self.repo, channel)
         with self.repo.lock("propose") if asked.instant else contextlib.nullcontext():
             races = 0
             while True:

@@ -14,12 +14,12 @@ from statistics import fmean
 
 from ar.agents import is_instant
 from ar.campaign import promote, rebase
-from ar.campaign.asking import FAILURES, Asking
+from ar.campaign.asking import Asking
 from ar.campaign.campaign import Campaign, is_open, waits_for_merge
 from ar.campaign.ladder import Climb, Step
 from ar.campaign.progress import Running, Snapshot, View
 from ar.changes.proposal import Change
-from ar.errors import BadParams, BadProposal, BadState, CannotClimb, OutOfBudget
+from ar.errors import BadProposal, BadState, CannotClimb, OutOfBudget
 from ar.history import reader
 from ar.history.records import (
     Attempt,
@@ -98,7 +98,7 @@ class Loop:
         self.over = ""  # why the time is spent
         self.used = budget.Used()
         self.crew = Crew(self.repo, slots.share(limits.jobs), workers=limits.jobs)
-        self.asking = Asking(campaign, limits.jobs)
+        self.asking = Asking(campaign)
         self.ladder: dict[str, Climb] = {}
         self.stuck: set[str] = set()  # names of winners that a rung has no budget left for
 
@@ -118,8 +118,8 @@ class Loop:
             finally:
                 self.asking.drop()
                 self._tell_events()
-        reason = self.asking.last_words
-        if reason is not None and not self.asking.hope and not self.done.stopped:
+        reason = self.asking.first_given_up
+        if reason is not None and not self.asking.anybody_left and not self.done.stopped:
             if not isinstance(reason, OutOfBudget):
                 raise reason
             self.done.stopped = str(reason)
@@ -368,7 +368,7 @@ class Loop:
             return True
         try:
             change, name = self.campaign.queue_next(spec.name)
-        except FAILURES as error:
+        except Exception as error:  # the agent's failure, never the campaign's
             self.asking.failed(spec, error)
             return False
         self._proposed(spec, change, name)
@@ -380,7 +380,7 @@ class Loop:
         for spec, change in self.asking.answers():
             try:
                 change, name = self.campaign.submit(change)
-            except (BadProposal, BadParams) as error:
+            except Exception as error:  # it costs no other answer
                 self.asking.failed(spec, error)
                 continue
             self._proposed(spec, change, name)
@@ -402,7 +402,7 @@ class Loop:
         if self.asking.count:
             return True
         wanted = rule.next_action(self.campaign.ledger(history, None)).kind is Kind.PROPOSE
-        return wanted and self._proposals_left() != 0 and self.asking.hope and not self.over
+        return wanted and self._proposals_left() != 0 and self.asking.anybody_left and not self.over
 
     def _measure(self, history: History, seed: int | None) -> bool:
         """Queue an incumbent's run unless the same one is under way."""
@@ -485,7 +485,7 @@ class Loop:
 
     def _snapshot(self, history: History) -> Snapshot:
         shown = snapshot(self.campaign, history, self.used, self.began, self.limits)
-        return replace(shown, asking=redact(self.asking.words))
+        return replace(shown, asking=redact(self.asking.activity))
 
 
 def _all(history: History) -> tuple[Attempt, ...]:

@@ -13,7 +13,7 @@ from ar.errors import NotFound
 from ar.redaction import redact
 
 if TYPE_CHECKING:
-    from ar.agents import Line
+    from ar.agents import Channel
     from ar.campaign.campaign import Campaign
     from ar.campaign.stack import Additivity
     from ar.changes.proposal import Change
@@ -64,15 +64,15 @@ def additivity_of(campaign: Campaign, history: History, attempt: Attempt) -> Add
     return additivity(campaign, history, attempt)
 
 
-def line_to_user() -> Line:
+def channel_to_user() -> Channel:
     """Where an agent that takes its time says what it does: standard error."""
-    from ar.agents import Line
+    from ar.agents import Channel
     from ar.text import one_line
 
     def say(words: str) -> None:
         click.echo(click.style(f"… {redact(one_line(words))}", dim=True), err=True)
 
-    return Line(say=say, tell=say)
+    return Channel(say=say, event=say)
 
 
 def echo_change(campaign: Campaign, change: Change, name: str | None) -> None:

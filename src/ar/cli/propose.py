@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from ar.cli.common import echo_change, line_to_user, open_campaign
+from ar.cli.common import channel_to_user, echo_change, open_campaign
 from ar.errors import ArError
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ def next_(
         change = campaign.check(_own(campaign, values, patch, from_worktree, message))
         echo_change(campaign, change, None if dry_run else campaign.submit(change)[1])
         return
-    line = line_to_user()
+    channel = channel_to_user()
     for _ in range(1 if dry_run else count):
         if dry_run:
-            echo_change(campaign, campaign.propose(agent, idea, line), None)
+            echo_change(campaign, campaign.propose(agent, idea, channel), None)
         else:
-            echo_change(campaign, *campaign.queue_next(agent, idea, line))
+            echo_change(campaign, *campaign.queue_next(agent, idea, channel))
 
 
 def _own(
