@@ -113,7 +113,7 @@ def test_parameters_outside_the_scope_are_named(measured: Path) -> None:
     runs = Campaign(Project(repo, narrow)).history().experiments
     result = next(one for one in runs if one.name == name)
     other = next(one for one in runs if one.seed == 2)
-    assert "y is 0.5" in integrity.changed(repo, narrow, result, other.rev)
+    assert "y is 0.5" in integrity.changed(Project(repo, narrow), result, other.rev)
 
 
 def test_data_that_git_does_not_hold_are_compared_by_their_hash(measured: Path) -> None:

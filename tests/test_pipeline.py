@@ -17,35 +17,9 @@ from ar.campaign.campaign import Campaign
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.messages import Message
-from ar.project.pipeline_file import layout
 from ar.project.program import load
 from ar.project.project import Project
 from ar.runs import queue
-
-
-def test_layout_is_read_from_pipeline_and_lock() -> None:
-    pipeline = b"""
-stages:
-  prepare:
-    cmd: x
-    outs: [data/shards, {data/more: {cache: false}}]
-  train:
-    foreach: [1, 2]
-    do:
-      cmd: y
-      params: [lr, conf.json: [a]]
-      metrics: [{m.json: {cache: false}}]
-      plots: ["${where}/loss.csv"]
-metrics: [top.yaml]
-"""
-    lock = b"stages:\n  train@1:\n    outs: [{path: out/loss.csv, md5: abc}]\n"
-    found = layout(pipeline, lock)
-    assert found.stages == ("prepare", "train")
-    assert found.outputs == {"data/shards", "data/more", "m.json", "out/loss.csv"}
-    assert found.metrics == ("m.json", "top.yaml")
-    assert found.params == ("params.yaml", "conf.json")
-    assert layout(None, None).stages == ()
-    assert layout(b"- broken", b"{").stages == ()
 
 
 def test_names_of_dvcs_refs() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import git, run
 
-from ar.changes.proposal import Change, in_scope, prepare, seeded_tree
+from ar.changes.proposal import Change, in_scope, prepare
+from ar.changes.seeding import seeded_tree
 from ar.errors import BadParams, BadProposal
 from ar.git.repo import Repo
 from ar.history import reader

@@ -26,7 +26,7 @@ from ar.errors import AgentFailed, BadProgram, BadProposal
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.history.spend import Spend
-from ar.project.pipeline_file import is_generated, is_output, read_layout
+from ar.project.pipeline_file import Declared
 from ar.project.program import AgentSpec, Budget
 from ar.redaction import redact
 from ar.runs import sandbox
@@ -115,20 +115,20 @@ class CommandAgent:
     def _checkout(self, briefing: Briefing) -> Scratch:
         """A fresh checkout of the head. Outputs stay out of it: among them are the holdout's values."""
         head = briefing.history.head
-        plan = read_layout(self.repo, head)
+        declared = Declared.read(self.repo, head)
         hidden = {metric.file for metric in briefing.program.metrics}
-        return Scratch(self.repo, head, lambda path: path in hidden or is_output(path, plan))
+        return Scratch(self.repo, head, lambda path: path in hidden or declared.is_output(path))
 
     def _changed(self, scratch: Scratch, briefing: Briefing) -> str:
         program = briefing.program
-        plan = read_layout(self.repo, scratch.base)
+        declared = Declared.read(self.repo, scratch.base)
         hidden = {metric.file for metric in program.metrics}
 
         def check(path: str) -> None:
             if path not in program.param_files:
                 checked_path(path, program)
 
-        return scratch.tree(check, lambda path: path in hidden or is_generated(path, plan), MAX_FILE_BYTES)
+        return scratch.tree(check, lambda path: path in hidden or declared.is_generated(path), MAX_FILE_BYTES)
 
     # -- the process --------------------------------------------------------------------------------------
 

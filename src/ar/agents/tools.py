@@ -24,7 +24,7 @@ from ar.history import reader
 from ar.history.diffs import changed
 from ar.history.ideas import Edit, Proposal
 from ar.history.records import Attempt, Experiment, Outcome
-from ar.project.pipeline_file import is_output, read_layout
+from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.project.values import number
@@ -146,7 +146,7 @@ class Tools:
         self.history = briefing.history
         self.head = briefing.history.head
         self.files = repo.files(self.head)
-        self.layout = read_layout(repo, self.head)
+        self.declared = Declared.read(repo, self.head)
 
     def answer(self, name: str, given: Mapping[str, Any]) -> str:
         """What a tool says.
@@ -247,8 +247,8 @@ class Tools:
 
     def _is_result(self, path: str) -> bool:
         """Whether runs write this file."""
-        metric_files = (*self.layout.metrics, *(metric.file for metric in self.program.metrics))
-        return is_output(path, self.layout) or path in metric_files
+        metric_files = (*self.declared.metrics, *(metric.file for metric in self.program.metrics))
+        return self.declared.is_output(path) or path in metric_files
 
     # -- experiments --------------------------------------------------------------------------------------
 
@@ -310,11 +310,11 @@ class Tools:
         """Curves that the run left in its commit, thinned out."""
         if not run.status.ended:
             return []
-        inside = tuple(f"{path.rstrip('/')}/" for path in self.layout.plots)
+        inside = tuple(f"{path.rstrip('/')}/" for path in self.declared.plots)
         paths = [
             path
             for path in self.repo.files(run.rev)
-            if (path in self.layout.plots or path.startswith(inside)) and not mentions(path, self.program)
+            if (path in self.declared.plots or path.startswith(inside)) and not mentions(path, self.program)
         ]
         contents = self.repo.read_many([(run.rev, path) for path in paths])
         tables = {

@@ -15,7 +15,7 @@ from ar.errors import ArError
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.records import History, Status
-from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Layout, is_output, read_layout
+from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Program, agent_plugins
 from ar.project.program import load as load_program
 from ar.project.project import Project
@@ -54,8 +54,8 @@ def examine(folder: Path) -> list[Check]:
     checks.append(Check("project", True, str(repo.root)))
     checks.append(_branch(repo))
     checks.append(_disk(repo))
-    plan = read_layout(repo, repo.head())
-    stages = ", ".join(plan.stages)
+    declared = Declared.read(repo, repo.head())
+    stages = ", ".join(declared.stages)
     checks.append(
         Check(
             "pipeline",
@@ -71,7 +71,7 @@ def examine(folder: Path) -> list[Check]:
         return [*checks, Check("program.md", False, error.message, error.mend or "")]
     checks.append(Check("program.md", True, f"{program.objective.direction} {program.objective}"))
     agents = [_agent(program, spec) for spec in program.agents]
-    early = _early_stop(program, plan)
+    early = _early_stop(program, declared)
     return [
         *checks,
         *_metrics(Project(repo, program)),
@@ -142,11 +142,11 @@ def _disk(repo: Repo) -> Check:
     )
 
 
-def _early_stop(program: Program, plan: Layout) -> list[Check]:
+def _early_stop(program: Program, declared: Declared) -> list[Check]:
     if program.early_stop is None:
         return []
     file = program.early_stop.curve.file
-    if is_output(file, plan):
+    if declared.is_output(file):
         return [Check("early stop", True, f"by {program.early_stop.curve}", required=False)]
     words = f"no stage declares {file}: no run would be ended early"
     return [Check("early stop", False, words, f"declare it under plots: or outs: in {PIPELINE_FILE}", False)]

@@ -6,21 +6,18 @@ also what its run rewrote, and what arrived from `dvc exp run` or from another c
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any
 
-from ar.changes.proposal import in_scope, influenced_stages, may_edit
+from ar.changes.proposal import in_scope, may_edit
+from ar.changes.seeding import influenced_stages
 from ar.errors import BadParams
-from ar.git.repo import Repo
 from ar.history.records import Attempt, Experiment, History, Status
-from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, is_output, read_layout
+from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
 from ar.project.program import ParamKey
 from ar.project.project import Project
-from ar.project.values import flat, number, parse
+from ar.project.values import flat, number
 
 REFUSED = 77  # how a stage says that the code under test broke its rules: EX_NOPERM of sysexits(3)
 MOST_NAMED = 3  # flaws in one reason
@@ -79,7 +76,7 @@ def _unfit_metrics(project: Project, run: Experiment) -> str:
 
 def changed(project: Project, run: Experiment, reference: str) -> str:
     """How a result's tree differs from its baseline's outside the scope, in words; empty if it does not."""
-    plan = read_layout(project.repo, run.baseline)
+    declared = Declared.read(project.repo, run.baseline)
     old, new = project.repo.files(run.baseline), project.repo.files(run.rev)
     usual = project.repo.files(reference)
     flaws = []
@@ -89,7 +86,7 @@ def changed(project: Project, run: Experiment, reference: str) -> str:
         # What a run of the baseline itself rewrites is an output that nobody declared. Parameters differ in
         # any run, by its seed or scale: they are compared by key.
         rewritten = usual.get(path) != before and path not in project.program.param_files
-        if before == after or written or is_output(path, plan) or rewritten:
+        if before == after or written or declared.is_output(path) or rewritten:
             continue
         if may_edit(path, project.program):
             flaws += [f"{path} is a link"] if after and not after.is_file else []
@@ -121,34 +118,21 @@ def _foreign_params(project: Project, run: Experiment, file: str) -> list[str]:
 
 def _foreign_data(project: Project, run: Experiment, reference: str) -> list[str]:
     """What `dvc.lock` says of data that git does not hold, and of the metrics that the run left."""
-    theirs, ours = (_stages(project.repo, rev) for rev in (run.rev, reference))
-    made = {
-        out.get("path")
-        for name in influenced_stages(ours, project.program)
-        for out in ours[name].get("outs") or []
-    }
+    theirs, ours = (Declared.read(project.repo, rev).locked for rev in (run.rev, reference))
+    made = {out for name in influenced_stages(ours, project.program) for out in ours[name].outs}
     flaws = []
     for name, stage in theirs.items():
-        known = {dep.get("path"): dep.get("md5") for dep in (ours.get(name) or {}).get("deps") or []}
-        for dep in stage.get("deps") or []:
-            path = str(dep.get("path"))
+        known = ours[name].deps if name in ours else {}
+        for path, md5 in stage.deps.items():
             own = path in made or in_scope(path, project.program) or in_scope(f"{path}/x", project.program)
-            if path in known and not own and dep.get("md5") != known[path]:
+            if path in known and not own and md5 != known[path]:
                 flaws.append(f"{path} is not what the baseline was measured with")
-        for out in stage.get("outs") or []:
-            metric = any(out.get("path") == metric.file for metric in project.program.metrics)
-            content = project.repo.read(run.rev, str(out.get("path"))) if metric else None
-            if content is not None and out.get("hash") == "md5" and out.get("md5") != _md5(content):
-                flaws.append(f"{out['path']} is not what the run wrote")
+        for path, md5 in stage.outs.items():
+            metric = any(path == metric.file for metric in project.program.metrics)
+            content = project.repo.read(run.rev, path) if metric else None
+            if md5 and content is not None and md5 != _md5(content):
+                flaws.append(f"{path} is not what the run wrote")
     return flaws
-
-
-def _stages(repo: Repo, rev: str) -> Mapping[str, Any]:
-    with contextlib.suppress(BadParams):
-        stages = parse(repo.read(rev, LOCK_FILE) or b"", LOCK_FILE).get("stages")
-        if isinstance(stages, dict):
-            return {name: stage for name, stage in stages.items() if isinstance(stage, dict)}
-    return {}
 
 
 def _md5(content: bytes) -> str:

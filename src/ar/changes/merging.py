@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from ar.errors import BadParams
 from ar.git.repo import Repo, TreeEntry
 from ar.project import params
-from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, is_output, read_layout
+from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.project import Project
 from ar.project.values import flat, get, parse
@@ -48,13 +48,13 @@ def merge(project: Project, base: str, ours: str, theirs: str, name: str) -> Mer
     Args:
         name: what their side is called where the sides clash.
     """
-    plan = read_layout(project.repo, ours)
+    declared = Declared.read(project.repo, ours)
     before, mine, wanted = (project.repo.files(rev) for rev in (base, ours, theirs))
     changes: dict[str, bytes | TreeEntry | None] = {}
     clashes: list[Clash] = []
     for path in sorted(before.keys() | wanted.keys()):
         old, new, here = before.get(path), wanted.get(path), mine.get(path)
-        if new in (old, here) or _is_ours(path) or is_output(path, plan):
+        if new in (old, here) or _is_ours(path) or declared.is_output(path):
             continue
         content: bytes | TreeEntry | Clash | None
         if path in project.program.param_files:

@@ -15,7 +15,7 @@ from ar.git import checkouts
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.reader import baseline_params
-from ar.project.pipeline_file import is_generated, read_layout
+from ar.project.pipeline_file import Declared
 from ar.project.program import ParamKey
 from ar.project.project import Project
 from ar.project.values import Scalar
@@ -34,8 +34,8 @@ def from_patch(project: Project, patch: Patch, values: Mapping[str, Scalar], mes
         BadProposal: it does not apply.
     """
     head = project.repo.head()
-    plan = read_layout(project.repo, head)
-    tree = patches.apply(project.repo, head, patch.diff, lambda path: is_generated(path, plan))
+    declared = Declared.read(project.repo, head)
+    tree = patches.apply(project.repo, head, patch.diff, lambda path: declared.is_generated(path))
     return _proposal(project, tree, values, message or f"{patch.title}\n\n{patch.body}".strip())
 
 
@@ -45,14 +45,14 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
     Raises:
         BadProposal: nothing in the scope differs from the head.
     """
-    plan = read_layout(project.repo, project.repo.head())
+    declared = Declared.read(project.repo, project.repo.head())
 
     def wanted(path: str) -> bool:
         ours = may_edit(path, project.program) or path in project.program.param_files
-        return ours and not is_generated(path, plan)
+        return ours and not declared.is_generated(path)
 
     tree, others = checkouts.snapshot(project.repo, wanted, MAX_FILE_BYTES)
-    left_out = [path for path in others if not is_generated(path, plan)]
+    left_out = [path for path in others if not declared.is_generated(path)]
     if tree == project.repo.tree(project.repo.head()) and not values:
         outside = f" (outside it: {', '.join(left_out[:5])})" if left_out else ""
         scope = project.program.scope

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from ar.errors import BadProposal, nearest
 from ar.git.repo import Repo
 from ar.history.ideas import Edit, Proposal
@@ -20,11 +18,11 @@ from ar.history.messages import TITLE_LIMIT
 from ar.history.records import History
 from ar.project import params
 from ar.project.identity import identity
-from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, is_output, read_layout
+from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.program import ParamKey, Program
 from ar.project.project import Project
-from ar.project.values import flat, flatten, parse
+from ar.project.values import flat
 from ar.redaction import MARK, redact
 
 MAX_FILE_BYTES = 1_000_000
@@ -74,73 +72,6 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     return Change(proposal=proposal, baseline=history.head, tree=tree, candidate=candidate)
 
 
-def seeded_tree(project: Project, tree: str, seed: int | None) -> str:
-    """The tree to run for one seed: seed set, and the stages an experiment may influence taken out of
-    `dvc.lock`, so that they run whatever DVC remembers. A replicate without a seed key runs just as well.
-    """
-    changes: dict[str, bytes | None] = {}
-    if project.program.seed is not None and seed is not None:
-        content = project.repo.read(tree, project.program.seed.file)
-        if (
-            content is not None
-            and flat(content, project.program.seed.file).get(project.program.seed.key) != seed
-        ):
-            changes[project.program.seed.file] = params.update(
-                content, project.program.seed.file, {project.program.seed.key: seed}
-            )
-    lock = project.repo.read(tree, LOCK_FILE)
-    if lock is not None:
-        changes[LOCK_FILE] = _unlocked(lock, project.program)
-    return project.repo.write_tree(tree, changes) if changes else tree
-
-
-def _unlocked(lock: bytes, program: Program) -> bytes:
-    """`dvc.lock` without the stages that an experiment may influence."""
-    data = parse(lock, LOCK_FILE)
-    stages: dict[str, Any] = data.get("stages") or {}
-    touched = influenced_stages(stages, program)
-    data["stages"] = {name: stage for name, stage in stages.items() if name not in touched}
-    return yaml.safe_dump(data, sort_keys=False).encode()
-
-
-def influenced_stages(stages: Mapping[str, Any], program: Program) -> set[str]:
-    """Names of the stages of a `dvc.lock` that an experiment may influence: they measure, depend on the scope
-    or the seed, or follow from those."""
-    touched: set[str] = set()
-    written = {metric.file for metric in program.metrics}
-    while True:
-        more = {
-            name
-            for name, stage in stages.items()
-            if name not in touched and (_influenced(stage, program) or _uses(stage, written, touched, stages))
-        }
-        if not more:
-            return touched
-        touched |= more
-
-
-def _influenced(stage: Mapping[str, Any], program: Program) -> bool:
-    keys = [*program.scope.params, *([program.seed] if program.seed else [])]
-    for file, values in (stage.get("params") or {}).items():
-        names = flatten(values or {}) | dict(values or {})
-        if any(
-            ParamKey(file, name).is_under(key) or key.is_under(ParamKey(file, name))
-            for name in names
-            for key in keys
-        ):
-            return True
-    paths = [dep.get("path", "") for dep in stage.get("deps") or []]
-    return any(in_scope(path, program) or in_scope(f"{path}/x", program) for path in paths)
-
-
-def _uses(stage: Mapping[str, Any], written: set[str], touched: set[str], stages: Mapping[str, Any]) -> bool:
-    outs = {out.get("path") for out in stage.get("outs") or []}
-    if outs & written:
-        return True
-    upstream = {out.get("path") for name in touched for out in stages[name].get("outs") or []}
-    return any(dep.get("path") in upstream for dep in stage.get("deps") or [])
-
-
 # -- files ------------------------------------------------------------------------------------------------
 
 
@@ -178,13 +109,13 @@ def _check_tree(project: Project, head: str, tree: str) -> None:
     changed = project.repo.changed(head, tree)
     if len(changed) > MAX_EDITS:
         raise BadProposal(f"{len(changed)} changed files are too many", f"at most {MAX_EDITS}")
-    plan = read_layout(project.repo, head)
+    declared = Declared.read(project.repo, head)
     before = project.repo.files(head)
     files: dict[str, str] = {}
     for path, entry in changed.items():
         if path not in project.program.param_files or in_scope(path, project.program):
             checked_path(path, project.program)
-        if is_output(path, plan):
+        if declared.is_output(path):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
         if any(found is not None and not found.is_file for found in (entry, before.get(path))):
             raise BadProposal(f"{path} is a link or a submodule", "change regular files only")
@@ -237,11 +168,11 @@ def _edited(project: Project, proposal: Proposal, baseline: str) -> dict[str, by
     if len(proposal.edits) > MAX_EDITS:
         raise BadProposal(f"{len(proposal.edits)} edits are too many", f"at most {MAX_EDITS}")
     files = project.repo.files(baseline)
-    plan = read_layout(project.repo, baseline)
+    declared = Declared.read(project.repo, baseline)
     texts: dict[str, str] = {}
     for edit in proposal.edits:
         path = checked_path(edit.path, project.program)
-        if is_output(path, plan):
+        if declared.is_output(path):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
         entry = files.get(path)
         if entry is not None and not entry.is_file:

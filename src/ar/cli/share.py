@@ -57,11 +57,11 @@ def _counted(moved: Moved) -> str:
 
 def _tell_left(campaign: Campaign, moved: Moved, branch: str, cache: str) -> None:
     """What does not travel with a push or a pull, and what goes for it."""
-    from ar.project.pipeline_file import read_layout
+    from ar.project.pipeline_file import Declared
 
     for clash in moved.clashes:
         click.echo(f"Left alone: {clash} is another experiment there.", err=True)
-    cached = sorted(read_layout(campaign.repo, "HEAD").cached)
+    cached = sorted(Declared.read(campaign.repo, "HEAD").cached)
     if branch:
         click.echo(f"The branch goes with: {branch}")
     if cached:

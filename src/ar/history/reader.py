@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from pathlib import Path
 from statistics import fmean
 
 from ar.errors import BadParams, NotFound, nearest
@@ -31,12 +30,13 @@ from ar.history.records import (
     Verdict,
 )
 from ar.local import claims
+from ar.project.cache import Cache
 from ar.project.identity import identity
-from ar.project.pipeline_file import LOCK_FILE, Layout, read_layout
+from ar.project.pipeline_file import Declared
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.program import ParamKey, Program
 from ar.project.project import Project
-from ar.project.values import Scalar, flat, number, parse
+from ar.project.values import Scalar, flat, number
 from ar.text import signed
 
 _Mark = tuple[str, Status | None, Mapping[str, object] | None]  # commit, status of one that waits, note
@@ -63,8 +63,8 @@ def read(project: Project, known: Known | None = None) -> History:
     head = project.repo.head()
     if known.incumbent[0] != head:
         known.incumbent = head, identity(project, head)
-    plan = read_layout(project.repo, head)
-    experiments = _experiments(project, plan, known)
+    declared = Declared.read(project.repo, head)
+    experiments = _experiments(project, declared, known)
     old = known.history
     if old and old.head == head and all(a is b for a, b in zip_longest(experiments, known.order)):
         return old
@@ -137,18 +137,46 @@ def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[d
 
     A file that is missing or broken at a revision contributes nothing: old experiments must stay readable.
     """
-    names = list(dict.fromkeys(files))
-    contents = repo.read_many([(rev, name) for rev in revs for name in names])
-    values = []
-    for index in range(len(revs)):
-        found: dict[str, Scalar] = {}
-        for place, name in enumerate(names):
-            content = contents[index * len(names) + place]
-            if content is not None:
-                with contextlib.suppress(BadParams):
-                    found.update({f"{name}:{key}": value for key, value in flat(content, name).items()})
+    return [_flat_values(contents) for contents in _contents(repo, revs, files)]
+
+
+def metric_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dict[str, Scalar]]:
+    """Metrics from the commits; what a commit does not keep itself, from DVC's cache."""
+    values, cache = [], None
+    for rev, contents in zip(revs, _contents(repo, revs, files), strict=True):
+        found = _flat_values(contents)
+        missing = [file for file, content in contents.items() if content is None]
+        if missing and not _crashed(found):
+            cache, declared = cache or Cache.of(repo.root), Declared.read(repo, rev)
+            found |= _flat_values({file: cache.read(declared.md5(file)) for file in missing})
         values.append(found)
     return values
+
+
+def read_output(repo: Repo, rev: str, path: str) -> bytes | None:
+    """An output of a run, from its commit or from DVC's cache; None where neither has it."""
+    content = repo.read(rev, path)
+    md5 = "" if content is not None else Declared.read(repo, rev).md5(path)
+    return Cache.of(repo.root).read(md5) if md5 else content
+
+
+def _contents(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dict[str, bytes | None]]:
+    """Each file's content at each revision."""
+    names = list(dict.fromkeys(files))
+    contents = iter(repo.read_many([(rev, name) for rev in revs for name in names]))
+    return [dict(zip(names, contents, strict=False)) for _ in revs]
+
+
+def _flat_values(contents: Mapping[str, bytes | None]) -> dict[str, Scalar]:
+    values: dict[str, Scalar] = {}
+    for name, content in contents.items():
+        with contextlib.suppress(BadParams):
+            values.update({f"{name}:{key}": value for key, value in flat(content or b"{}", name).items()})
+    return values
+
+
+def _crashed(metrics: Mapping[str, Scalar]) -> bool:
+    return any(key.endswith(":crashed") for key in metrics)
 
 
 def baseline_params(project: Project) -> dict[str, Scalar]:
@@ -179,9 +207,9 @@ def baseline_params(project: Project) -> dict[str, Scalar]:
 # -- experiments ------------------------------------------------------------------------------------------
 
 
-def _experiments(project: Project, plan: Layout, known: Known) -> list[Experiment]:
-    metric_files = (*plan.metrics, *(metric.file for metric in project.program.metrics))
-    param_files = (*plan.params, *project.program.param_files)
+def _experiments(project: Project, declared: Declared, known: Known) -> list[Experiment]:
+    metric_files = (*declared.metrics, *(metric.file for metric in project.program.metrics))
+    param_files = (*declared.params, *project.program.param_files)
     old = known.experiments if known.files == (metric_files, param_files) else {}
     notes = project.repo.notes()
     places = _places(project.repo)
@@ -229,8 +257,7 @@ def _experiment(
 ) -> Experiment:
     _, status, raw = mark
     message, note = Message.parse(commit.message), _note(raw)
-    crashed = any(key.endswith(":crashed") for key in metrics)
-    end = note.status if note else Status.CRASHED if crashed else Status.SUCCEEDED
+    end = note.status if note else Status.CRASHED if _crashed(metrics) else Status.SUCCEEDED
     said = {spec.name: getattr(message, spec.name) for spec in dataclasses.fields(Message)}
     return Experiment(
         **said | {"agent": message.agent or FOREIGN_AGENT},
@@ -252,50 +279,6 @@ def _note(data: Mapping[str, object] | None) -> Note | None:
         return Note.from_json(data)
     except (TypeError, ValueError, KeyError, AttributeError):
         return None  # written by something else: the run still counts by its metrics
-
-
-def metric_values(repo: Repo, revs: Sequence[str], files: Sequence[str]) -> list[dict[str, Scalar]]:
-    """Metrics from the commits; from DVC's cache where a commit keeps none of the files itself."""
-    values = read_values(repo, revs, files)
-    empty = [index for index, found in enumerate(values) if not found]
-    locks = repo.read_many([(revs[index], LOCK_FILE) for index in empty])
-    for index, lock in zip(empty, locks, strict=True):
-        committed = repo.read_many([(revs[index], file) for file in files])
-        if lock and all(content is None for content in committed):
-            values[index] = _from_cache(repo, lock, set(files))
-    return values
-
-
-def _from_cache(repo: Repo, lock: bytes, files: set[str]) -> dict[str, Scalar]:
-    found: dict[str, Scalar] = {}
-    with contextlib.suppress(BadParams, AttributeError, TypeError):
-        for stage in (parse(lock, LOCK_FILE).get("stages") or {}).values():
-            for out in stage.get("outs") or []:
-                path = cache_path(repo.root, str(out.get("md5"))) if out.get("path") in files else None
-                if path is not None and path.is_file():
-                    values = flat(path.read_bytes(), out["path"])
-                    found.update({f"{out['path']}:{key}": value for key, value in values.items()})
-    return found
-
-
-def read_output(repo: Repo, rev: str, path: str) -> bytes | None:
-    """An output of a run, from its commit or from DVC's cache; None where neither has it."""
-    content = repo.read(rev, path)
-    if content is None:
-        with contextlib.suppress(BadParams, AttributeError, TypeError, OSError):
-            lock = parse(repo.read(rev, LOCK_FILE) or b"", LOCK_FILE)
-            outs = [out for stage in (lock.get("stages") or {}).values() for out in stage.get("outs") or []]
-            md5 = next((str(out.get("md5")) for out in outs if out.get("path") == path), "")
-            cached = cache_path(repo.root, md5)
-            return cached.read_bytes() if cached is not None else None
-    return content
-
-
-def cache_path(root: Path, md5: str) -> Path | None:
-    """Where DVC's local cache keeps a file; None for what is not a plain hash."""
-    if len(md5) != 32 or not all(digit in "0123456789abcdef" for digit in md5):
-        return None
-    return root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
 
 
 # -- attempts ---------------------------------------------------------------------------------------------

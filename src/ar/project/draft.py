@@ -12,9 +12,9 @@ import yaml
 
 from ar.errors import ArError, BadParams
 from ar.git.repo import Repo
-from ar.project.pipeline_file import PIPELINE_FILE, Layout, is_output, read_layout
+from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import FILE, PARAMS_FILE
-from ar.project.values import Scalar, flat, number, parse
+from ar.project.values import Scalar, flat, number
 
 # Words in a metric's name that say which way is better.
 _LESS = (
@@ -93,18 +93,18 @@ def draft(repo: Repo) -> str:
         ArError: it declares no stage, or no metric with a value that could be an objective.
     """
     head = repo.head()
-    plan = read_layout(repo, head)
-    if not plan.stages:
+    declared = Declared.read(repo, head)
+    if not declared.stages:
         raise ArError(f"{PIPELINE_FILE} at HEAD declares no stage", "run: dvc stage add …, then git commit")
-    found = _Found(_metrics(repo, plan), _params(repo, head, plan), _code(repo, head, plan))
+    found = _Found(_metrics(repo, declared), _params(repo, head, declared), _code(repo, head, declared))
     if not found.metrics:
-        if not plan.metrics:
+        if not declared.metrics:
             raise ArError(
                 f"{PIPELINE_FILE} declares no metrics file",
                 "add one to a stage: dvc stage add -M metrics.json …",
             )
         raise ArError(
-            f"{', '.join(plan.metrics)} holds no number yet",
+            f"{', '.join(declared.metrics)} holds no number yet",
             "run: dvc repro && git add -A && git commit, then: ar init",
         )
     return _text(found)
@@ -123,10 +123,10 @@ def write(repo: Repo, text: str) -> None:
     fresh.replace(path)
 
 
-def _metrics(repo: Repo, plan: Layout) -> dict[str, float]:
+def _metrics(repo: Repo, declared: Declared) -> dict[str, float]:
     """Numbers of the metrics files: as committed, or as the last `dvc repro` left them."""
     found: dict[str, float] = {}
-    for path in plan.metrics:
+    for path in declared.metrics:
         content = repo.read("HEAD", path)
         with contextlib.suppress(OSError, BadParams):
             values = flat((repo.root / path).read_bytes() if content is None else content, path)
@@ -140,9 +140,9 @@ def _metrics(repo: Repo, plan: Layout) -> dict[str, float]:
     return found
 
 
-def _params(repo: Repo, head: str, plan: Layout) -> dict[str, Scalar]:
+def _params(repo: Repo, head: str, declared: Declared) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {}
-    for path in dict.fromkeys([PARAMS_FILE, *plan.params]):
+    for path in dict.fromkeys([PARAMS_FILE, *declared.params]):
         content = repo.read(head, path)
         if content is not None:
             prefix = "" if path == PARAMS_FILE else f"{path}:"
@@ -150,23 +150,18 @@ def _params(repo: Repo, head: str, plan: Layout) -> dict[str, Scalar]:
     return found
 
 
-def _code(repo: Repo, head: str, plan: Layout) -> list[str]:
+def _code(repo: Repo, head: str, declared: Declared) -> list[str]:
     """Code files that stages depend on, as globs: a folder of them stands for what it holds."""
-    content = repo.read(head, PIPELINE_FILE)
-    stages = parse(content or b"", PIPELINE_FILE).get("stages") or {}
     tracked = repo.files(head)
     globs: dict[str, None] = {}
-    for stage in stages.values():
-        body = stage.get("do", stage) if isinstance(stage, dict) else {}
-        for dep in body.get("deps") or []:
-            path = str(next(iter(dep)) if isinstance(dep, dict) else dep).rstrip("/")
-            inside = [name for name in tracked if name.startswith(f"{path}/")]
-            if is_output(path, plan) or path.startswith(".dvc"):
-                continue
-            if path in tracked and PurePosixPath(path).suffix.lower() in _CODE:
-                globs[path] = None
-            elif any(PurePosixPath(name).suffix.lower() in _CODE for name in inside):
-                globs[f"{path}/**"] = None
+    for path in (path.rstrip("/") for path in declared.inputs):
+        inside = [name for name in tracked if name.startswith(f"{path}/")]
+        if declared.is_output(path) or path.startswith(".dvc"):
+            continue
+        if path in tracked and PurePosixPath(path).suffix.lower() in _CODE:
+            globs[path] = None
+        elif any(PurePosixPath(name).suffix.lower() in _CODE for name in inside):
+            globs[f"{path}/**"] = None
     return list(globs)
 
 

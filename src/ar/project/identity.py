@@ -8,7 +8,7 @@ import json
 
 from ar.errors import BadParams
 from ar.project import values
-from ar.project.pipeline_file import ARGS_FILE, is_generated, read_layout
+from ar.project.pipeline_file import ARGS_FILE, Declared
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.project import Project
 
@@ -19,11 +19,11 @@ def identity(project: Project, tree: str) -> str:
     Left out: outputs of the pipeline, `dvc.lock`, `program.md`, `.gitignore` files (DVC writes them), the
     seed, and how a parameters file is laid out.
     """
-    plan = read_layout(project.repo, tree)
+    declared = Declared.read(project.repo, tree)
     kept = {
         path: f"{entry.mode} {entry.blob}"
         for path, entry in project.repo.files(tree).items()
-        if path not in (PROGRAM_FILE, ARGS_FILE) and not is_generated(path, plan)
+        if path not in (PROGRAM_FILE, ARGS_FILE) and not declared.is_generated(path)
     }
     files = [path for path in sorted(project.program.param_files) if path in kept]
     for path, content in zip(files, project.repo.read_many([(tree, path) for path in files]), strict=True):

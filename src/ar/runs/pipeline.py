@@ -25,6 +25,7 @@ from typing import Any
 from ar.errors import ArError, BadState
 from ar.git import refs
 from ar.git.repo import Repo
+from ar.project.cache import Cache
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE
 from ar.stage import snapshot
 
@@ -193,7 +194,7 @@ class Pipeline:
     @property
     def cache(self) -> str:
         """The folder that DVC keeps outputs in."""
-        return str(self._dvc.cache.local_cache_dir)
+        return str(Cache.of(self.repo.root).folder)
 
     def checkout(self) -> None:
         """Bring the outputs that DVC keeps into line with the checked-out `dvc.lock`.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ar.changes.proposal import seeded_tree
+from ar.changes.seeding import seeded_tree
 from ar.errors import Conflict
 from ar.git import refs
 from ar.git.repo import ZERO, Repo

@@ -27,7 +27,7 @@ from ar.history.messages import Message
 from ar.history.records import Note
 from ar.local import claims
 from ar.local.claims import Ask, Claim
-from ar.project.pipeline_file import read_layout
+from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.program import load as load_program
 from ar.project.project import Project
@@ -180,7 +180,7 @@ class Worker:
         env = self._stage_env(program)
         share = min((slot.share for slot in self.slots), default=1.0)
         limits = sandbox.limits(program.sandbox, self.repo.root, share)
-        declared = read_layout(self.repo, claimed.rev)
+        declared = Declared.read(self.repo, claimed.rev)
         return {
             "worker": os.getpid(),
             "slots": [slot.describe(self.repo) for slot in self.slots],

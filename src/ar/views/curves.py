@@ -15,14 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ar.errors import ArError, BadParams
+from ar.errors import ArError
 from ar.git.repo import Repo
-from ar.history.reader import cache_path
-from ar.history.records import Attempt, Experiment, History, Outcome, Status
-from ar.project.pipeline_file import LOCK_FILE
+from ar.history.reader import read_output
+from ar.history.records import Attempt, History, Outcome, Status
 from ar.project.program import FILE, CurveFile
 from ar.project.project import Project
-from ar.project.values import number, parse
+from ar.project.values import number
 from ar.record import Record
 
 POINTS = 100  # of a curve, at equal shares of the run
@@ -221,23 +220,11 @@ def _curves(repo: Repo, spec: CurveFile, attempt: Attempt) -> dict[int, Curve]:
     contents = repo.read_many([(run.rev, spec.file) for run in runs])
     found: dict[int, Curve] = {}
     for place, (run, content) in enumerate(zip(runs, contents, strict=True)):
-        content = content if content is not None else _cached(repo, run, spec.file)
+        content = read_output(repo, run.rev, spec.file) if content is None else content
         curve = read_curve(content, spec) if content is not None and len(content) <= MOST_BYTES else None
         if curve is not None:
             found.setdefault(place if run.seed is None else run.seed, curve)
     return found
-
-
-def _cached(repo: Repo, run: Experiment, file: str) -> bytes | None:
-    """The file from DVC's cache, where the commit keeps only its hash."""
-    try:
-        stages = parse(repo.read(run.rev, LOCK_FILE) or b"", LOCK_FILE).get("stages") or {}
-        outs = [out for stage in stages.values() for out in stage.get("outs") or []]
-        md5 = next((str(out.get("md5")) for out in outs if out.get("path") == file), "")
-    except (BadParams, AttributeError, TypeError):
-        return None
-    path = cache_path(repo.root, md5)
-    return path.read_bytes() if path is not None and path.is_file() else None
 
 
 @lru_cache(maxsize=2048)

@@ -1,0 +1,65 @@
+"""From a change to the tree of one run of it: the seed set, and what must run again forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import yaml
+
+from ar.changes.proposal import in_scope
+from ar.project import params
+from ar.project.pipeline_file import LOCK_FILE, Declared, LockedStage
+from ar.project.program import ParamKey, Program
+from ar.project.project import Project
+from ar.project.values import flat, flatten, parse
+
+
+def seeded_tree(project: Project, tree: str, seed: int | None) -> str:
+    """The tree to run for one seed: seed set, and the stages an experiment may influence taken out of
+    `dvc.lock`, so that they run whatever DVC remembers. A replicate without a seed key runs just as well.
+    """
+    repo, key = project.repo, project.program.seed
+    changes: dict[str, bytes | None] = {}
+    if key is not None and seed is not None:
+        content = repo.read(tree, key.file)
+        if content is not None and flat(content, key.file).get(key.key) != seed:
+            changes[key.file] = params.update(content, key.file, {key.key: seed})
+    lock = repo.read(tree, LOCK_FILE)
+    if lock is not None:
+        data = parse(lock, LOCK_FILE)
+        touched = influenced_stages(Declared.read(repo, tree).locked, project.program)
+        stages = data.get("stages") or {}
+        data["stages"] = {name: stage for name, stage in stages.items() if name not in touched}
+        changes[LOCK_FILE] = yaml.safe_dump(data, sort_keys=False).encode()
+    return repo.write_tree(tree, changes) if changes else tree
+
+
+def influenced_stages(stages: Mapping[str, LockedStage], program: Program) -> set[str]:
+    """Names of the stages of a `dvc.lock` that an experiment may influence: they measure, depend on the scope
+    or the seed, or follow from those."""
+    influenced: set[str] = set()
+    measured = {metric.file for metric in program.metrics}
+    while True:
+        made = {out for name in influenced for out in stages[name].outs}
+        more = {
+            name
+            for name, stage in stages.items()
+            if not measured.isdisjoint(stage.outs)
+            or not made.isdisjoint(stage.deps)
+            or _uses_scope(stage, program)
+        }
+        if more <= influenced:
+            return influenced
+        influenced |= more
+
+
+def _uses_scope(stage: LockedStage, program: Program) -> bool:
+    keys = [*program.scope.params, *([program.seed] if program.seed else [])]
+    used = [
+        ParamKey(file, name)
+        for file, values in stage.params.items()
+        for name in (flatten(values) | dict(values))
+    ]
+    if any(name.is_under(key) or key.is_under(name) for name in used for key in keys):
+        return True
+    return any(in_scope(path, program) or in_scope(f"{path}/x", program) for path in stage.deps)
