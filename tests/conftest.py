@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import Ar, run
+from helpers import Ar, commit, run
 
 FIT = """\
 # params.yaml in, metrics out: a bowl whose floor lies at x = 3, y = 0.1, with a little noise from the seed.
@@ -80,8 +80,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Path) -> P
     for name, text in (("fit.awk", FIT), ("dvc.yaml", PIPELINE), ("params.yaml", PARAMS)):
         (root / name).write_text(text)
     run(root, "dvc", "repro", "-q")
-    run(root, "git", "add", "-A")
-    run(root, "git", "commit", "-qm", "Start")
+    commit(root, "Start")
     return root
 
 
@@ -97,8 +96,7 @@ def bare(template: Path, tmp_path: Path) -> Path:
 def project(bare: Path) -> Path:
     """A copy of the template with a `program.md`, committed."""
     (bare / "program.md").write_text(PROGRAM)
-    run(bare, "git", "add", "-A")
-    run(bare, "git", "commit", "-qm", "Add programme")
+    commit(bare, "Add programme")
     return bare
 
 
@@ -108,8 +106,7 @@ def measured_template(template: Path, tmp_path_factory: pytest.TempPathFactory) 
     root = tmp_path_factory.mktemp("measured") / "project"
     shutil.copytree(template, root, symlinks=True)
     (root / "program.md").write_text(PROGRAM)
-    run(root, "git", "add", "-A")
-    run(root, "git", "commit", "-qm", "Add programme")
+    commit(root, "Add programme")
     run(root, sys.executable, "-m", "ar", "run", "-n", "0", "--plain")
     return root
 

@@ -43,3 +43,20 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "nothing came of it"
         time.sleep(0.005)
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit all that changed or is new."""
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", message)
+
+
+def swap(text: str, old: str, new: str) -> str:
+    """A text with one part replaced, which must stand in it exactly once."""
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in\n{text}"
+    return text.replace(old, new)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace one part of a file, which must stand in it exactly once."""
+    path.write_text(swap(path.read_text(), old, new))

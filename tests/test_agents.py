@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from helpers import swap
 
 from ar.agents import Briefing
 from ar.agents.optuna import OptunaAgent
@@ -31,7 +32,7 @@ BASE: dict[str, Scalar] = {
 
 def _program(search: str = "", direction: str = "minimize") -> Program:
     text = TEXT % direction
-    return parse(text.replace("  x: {low: 0.0, high: 10.0}\n", search) if search else text)
+    return parse(swap(text, "  x: {low: 0.0, high: 10.0}\n", search) if search else text)
 
 
 def _attempt(

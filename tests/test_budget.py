@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git
+from helpers import Ar, edit, git
 
 from ar.git.repo import Repo
 from ar.history.records import Attempt, Experiment, History, Note, Outcome, Status
@@ -78,10 +78,9 @@ def test_which_budget_is_spent_is_said(limits: Budget, says: str) -> None:
 
 
 def _allow(root: Path, limits: str) -> None:
-    program = root / "program.md"
-    text = program.read_text()
+    text = (root / "program.md").read_text()
     old = text[text.index("budget: {") :].partition("\n")[0]
-    program.write_text(text.replace(old, f"budget: {{{limits}}}"))
+    edit(root / "program.md", old, f"budget: {{{limits}}}")
 
 
 def _runs(root: Path) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 from messages_api import KEY, Request, Server, calls, fails, proposes, says
 
 from ar.agents import account
@@ -84,8 +84,7 @@ def bowl(tmp_path: Path) -> Path:
     }.items():
         (root / name).write_text(text)
     run(root, "dvc", "repro", "-q")
-    run(root, "git", "add", "-A")
-    run(root, "git", "commit", "-qm", "Start")
+    commit(root, "Start")
     return root
 
 
@@ -179,8 +178,7 @@ def shown(ar: Ar, root: Path) -> list[dict[str, Any]]:
 
 def use_claude(root: Path, **settings: object) -> None:
     agent = json.dumps({"kind": "claude", **settings})
-    text = (root / "program.md").read_text()
-    (root / "program.md").write_text(text.replace("budget:", f"agent: {agent}\nbudget:"))
+    edit(root / "program.md", "budget:", f"agent: {agent}\nbudget:")
 
 
 @pytest.mark.slow
@@ -232,8 +230,7 @@ def test_experiments_run_and_are_promoted_while_claude_thinks(measured: Path, ar
 @pytest.mark.slow
 def test_a_spent_budget_ends_a_run_without_an_error(measured: Path, ar: Ar) -> None:
     use_claude(measured)
-    text = (measured / "program.md").read_text()
-    (measured / "program.md").write_text(text.replace("runs: 200", "runs: 200, tokens: 12_000"))
+    edit(measured / "program.md", "runs: 200", "runs: 200, tokens: 12_000")
     with Server([says("Hm.", output_tokens=500)], endless=True) as server:
         done = ar(measured, "run", "--plain", env={**os.environ, **server.environment})
     assert "budget.tokens is 12,000" in done.stdout

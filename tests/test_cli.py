@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 
 
 def _fails(ar: Ar, folder: Path, *args: str, code: int = 2) -> str:
@@ -46,17 +46,12 @@ def test_without_a_stage_or_a_metric(bare: Path, ar: Ar) -> None:
     run(bare, "git", "commit", "-qam", "No stage")
     assert "declares no stage" in _fails(ar, bare, "init", "--yes")
     (bare / "dvc.yaml").write_text("stages:\n  s:\n    cmd: 'true'\n")
-    run(bare, "git", "commit", "-qam", "No metric")
+    commit(bare, "No metric")
     assert "declares no metrics file" in _fails(ar, bare, "init", "--yes")
 
 
 def _edit(name: str, old: str, new: str) -> Callable[[Path], None]:
-    def edit(root: Path) -> None:
-        text = (root / name).read_text()
-        assert old in text
-        (root / name).write_text(text.replace(old, new))
-
-    return edit
+    return lambda root: edit(root / name, old, new)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +68,7 @@ def test_broken_settings_are_named_with_file_and_key(
     project: Path, ar: Ar, edit: Callable[[Path], None], says: str
 ) -> None:
     edit(project)
-    run(project, "git", "commit", "-qam", "Break it")
+    commit(project, "Break it")
     assert says in _fails(ar, project, "next")
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git, run, snapshot
+from helpers import Ar, commit, edit, git, snapshot, swap
 
 from ar.agents import Briefing, Channel, account
 from ar.agents.base import Dropped
@@ -41,10 +41,8 @@ def root(project: Path) -> Path:
     (project / "kept").symlink_to("src//a.py")
     (project / "notes.txt").write_text("notes\n")
     (project / ".gitignore").write_text("*.tmp\n")
-    program = project / "program.md"
-    program.write_text(program.read_text().replace("[fit.awk]", '[fit.awk, "src/**"]'))
-    run(project, "git", "add", "-A")
-    run(project, "git", "commit", "-qm", "Add source")
+    edit(project / "program.md", "[fit.awk]", '[fit.awk, "src/**"]')
+    commit(project, "Add source")
     return project
 
 
@@ -57,9 +55,8 @@ def script(root: Path, tmp_path: Path) -> Script:
         path.write_text(f"#!/bin/sh\nset -e\nOUT={tmp_path}\n{text}\n")
         path.chmod(0o755)
         agent = {"kind": "command", "command": [str(path), "an argument"], "timeout": 20, **settings}
-        program = root / "program.md"
-        program.write_text(program.read_text().replace("budget:", f"agent: {json.dumps(agent)}\nbudget:"))
-        run(root, "git", "commit", "-qam", "Choose an agent")
+        edit(root / "program.md", "budget:", f"agent: {json.dumps(agent)}\nbudget:")
+        commit(root, "Choose an agent")
         repo = Repo.open(root)
         return Campaign(Project.open(repo.root))
 
@@ -258,9 +255,7 @@ def test_failures_say_what_happened(script: Script, root: Path) -> None:
     campaign = script("echo 'no credit left' >&2; exit 3")
     with pytest.raises(AgentFailed, match="exited with 3: no credit left"):
         campaign.propose()
-    (root / "program.md").write_text(
-        (root / "program.md").read_text().replace("agent.sh", "nothing-of-that-name")
-    )
+    edit(root / "program.md", "agent.sh", "nothing-of-that-name")
     with pytest.raises(AgentFailed, match="nothing-of-that-name does not exist"):
         Campaign(Project(campaign.repo, load(root))).propose()
     nobody = replace(campaign.program.agents[0], command=("nobody-home",))
@@ -291,8 +286,7 @@ def test_what_it_cost_is_counted_and_bounded(script: Script, root: Path) -> None
     usage = {"input_tokens": 100, "cache_read_input_tokens": 900, "output_tokens": 50}
     answer = {"type": "result", "result": "Eight", "total_cost_usd": 0.25, "usage": usage}
     campaign = script(f"cat > /dev/null; echo 'a = 8' > src/a.py; echo '{json.dumps(answer)}'")
-    program = root / "program.md"
-    program.write_text(program.read_text().replace("runs: 200", "runs: 200, usd: 0.2"))
+    edit(root / "program.md", "runs: 200", "runs: 200, usd: 0.2")
     campaign = Campaign(Project(campaign.repo, load(root)))
     change = campaign.propose()
     assert change.proposal.title == "Eight"
@@ -308,8 +302,7 @@ def test_a_budget_that_nothing_counts_on_is_refused(
     script: Script, root: Path, budget: str, says: str
 ) -> None:
     campaign = script("echo 'a = 9' > src/a.py; echo Nine")
-    program = root / "program.md"
-    program.write_text(program.read_text().replace("runs: 200", f"runs: 200, {budget}"))
+    edit(root / "program.md", "runs: 200", f"runs: 200, {budget}")
     with pytest.raises(AgentFailed, match=says):
         Campaign(Project(campaign.repo, load(root))).propose()
 
@@ -376,15 +369,13 @@ def test_titles_and_fields() -> None:
 def test_a_command_is_split_and_never_run_by_a_shell(root: Path) -> None:
     program = root / "program.md"
     text = program.read_text()
-    program.write_text(text.replace("budget:", """agent: {kind: command, command: "x -p 'a b'"}\nbudget:"""))
+    edit(program, "budget:", """agent: {kind: command, command: "x -p 'a b'"}\nbudget:""")
     assert load(root).agents[0].command == ("x", "-p", "a b")
     for command, says in (
         ("x | tail", "no shell runs it"),
         ("x 'y", "cannot be split"),
         ("", "names no command"),
     ):
-        program.write_text(
-            text.replace("budget:", f'agent: {{kind: command, command: "{command}"}}\nbudget:')
-        )
+        program.write_text(swap(text, "budget:", f'agent: {{kind: command, command: "{command}"}}\nbudget:'))
         with pytest.raises(ArError, match=says):
             load(root)

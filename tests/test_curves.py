@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 from histories import attempt
 
 from ar.errors import BadProgram
@@ -101,12 +101,9 @@ def test_the_branch_tells_its_time(project: Path, ar: Ar) -> None:
     )
     pipeline = (project / "dvc.yaml").read_text() + "    outs:\n    - curve.csv: {cache: false}\n"
     (project / "dvc.yaml").write_text(pipeline)
-    program = (project / "program.md").read_text()
-    program = program.replace("budget:", "curve: {file: curve.csv, value: v, against: [s]}\nbudget:")
-    (project / "program.md").write_text(program)
+    edit(project / "program.md", "budget:", "curve: {file: curve.csv, value: v, against: [s]}\nbudget:")
     run(project, "dvc", "repro", "-q")
-    run(project, "git", "add", "-A")
-    run(project, "git", "commit", "-qm", "Tell a curve")
+    commit(project, "Tell a curve")
     missing = ar(project, "show", "--time-to", check=False)
     assert missing.returncode == 2
     assert "has no curve" in missing.stderr

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 
 from ar.campaign.campaign import Campaign
 from ar.history.ideas import Proposal
@@ -40,11 +40,9 @@ def test_what_a_log_says_of_the_machine(text: str, fault: str) -> None:
 
 def run_one(root: Path, command: str, sandbox: str = "off") -> Experiment:
     """One candidate's run, with a command put in front of the stage's."""
-    program = (root / "program.md").read_text()
-    (root / "program.md").write_text(program.replace("budget:", f"sandbox: {{kind: {sandbox}}}\nbudget:"))
-    stage = (root / "dvc.yaml").read_text()
-    (root / "dvc.yaml").write_text(stage.replace("cmd: awk", f"cmd: {command} && awk"))
-    run(root, "git", "commit", "-qam", "Another command")
+    edit(root / "program.md", "budget:", f"sandbox: {{kind: {sandbox}}}\nbudget:")
+    edit(root / "dvc.yaml", "cmd: awk", f"cmd: {command} && awk")
+    commit(root, "Another command")
     campaign = Campaign(Project.open(root))
     _, name = campaign.submit(campaign.check(Proposal("Try x", "", "optuna", params={"x": 2.0})))
     run(root, sys.executable, "-c", WORK)

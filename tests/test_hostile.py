@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, git, run
 
 from ar.project.program import Sandbox
 from ar.runs import sandbox
@@ -74,6 +74,7 @@ campaign = Campaign(Project.open(repo.root))
 program = repo.root / "program.md"
 worker = Worker(repo)
 patient = program.read_text()
+assert patient.count("timeout: 60s") == 1
 impatient = patient.replace("timeout: 60s", "timeout: 3s")
 for number, attempt in enumerate(attempts):
     program.write_text(impatient if attempt in ("ignore_sigterm", "wait_with_a_pipe") else patient)
@@ -147,8 +148,7 @@ class Scene:
         (self.root / "params.yaml").write_text("attempt: nothing\nseed: 1\n")
         (self.root / "program.md").write_text(PROGRAM.format(kind=kind))
         run(self.root, "dvc", "repro", "-q")
-        run(self.root, "git", "add", "-A")
-        run(self.root, "git", "commit", "-qm", "Start")
+        commit(self.root, "Start")
 
     def contained(self, attempt: str, reason: str, status: str = "crashed") -> None:
         """Recorded so, with such a reason, and nothing got through."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 
 VICTIMS = ("loop", "worker", "launcher", "training")
 
@@ -126,13 +126,10 @@ def names_of(root: Path, space: str) -> list[str]:
 
 def prepare(root: Path, ar: Ar) -> None:
     """Runs that last as long as DELAY says, no change better than another, and the baseline measured."""
-    stage = (root / "fit.awk").read_text().replace("loss = (x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2", "loss = 1")
-    (root / "fit.awk").write_text(stage)
-    pipeline = (root / "dvc.yaml").read_text().replace("awk -f", 'sleep "$DELAY" && awk -f')
-    (root / "dvc.yaml").write_text(pipeline)
-    program = root / "program.md"
-    program.write_text(program.read_text().replace("budget:", "sandbox: {env: [DELAY]}\nbudget:"))
-    run(root, "git", "commit", "-qam", "Take time")
+    edit(root / "fit.awk", "loss = (x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2", "loss = 1")
+    edit(root / "dvc.yaml", "awk -f", 'sleep "$DELAY" && awk -f')
+    edit(root / "program.md", "budget:", "sandbox: {env: [DELAY]}\nbudget:")
+    commit(root, "Take time")
     ar(root, "run", "-n", "0", "--plain", env={**os.environ, "DELAY": "0"})
 
 

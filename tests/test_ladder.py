@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 from histories import attempt
 
 from ar.campaign import ladder
@@ -75,8 +75,7 @@ def climbed_template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Pa
     for name, text in (files | {"params.yaml": "good: 0\nsmall: 0\nsize: 1\nseed: 1\n"}).items():
         (root / name).write_text(text)
     run(root, "dvc", "repro", "-q")
-    run(root, "git", "add", "-A")
-    run(root, "git", "commit", "-qm", "Start")
+    commit(root, "Start")
     run(root, sys.executable, "-m", "ar", "run", "-n", "2", "--plain", "--jobs", "2")
     return root
 
@@ -143,8 +142,8 @@ def test_a_rung_runs_the_change_and_its_baseline_with_the_rungs_parameters_only(
 
 @pytest.mark.slow
 def test_runs_of_different_rungs_never_meet(climbed: Path, ar: Ar) -> None:
-    text = PROGRAM.replace("promote: {rung: s2}\n", "").replace("good: [0, 1]", "good: {low: 1, high: 9}")
-    (climbed / "program.md").write_text(text)
+    edit(climbed / "program.md", "promote: {rung: s2}\n", "")
+    edit(climbed / "program.md", "good: [0, 1]", "good: {low: 1, high: 9}")
     before, proposal = shown(climbed, ar), ar(climbed, "next", "--dry-run").stdout
     done = ar(climbed, "climb", "--to", "s3", "--plain", "--jobs", "2")
     after = shown(climbed, ar)
@@ -167,7 +166,7 @@ def test_runs_of_different_rungs_never_meet(climbed: Path, ar: Ar) -> None:
 
 def test_a_winner_that_has_not_climbed_is_not_promoted(climbed: Path, ar: Ar) -> None:
     small = titled(climbed, ar, "small")
-    (climbed / "program.md").write_text(PROGRAM.replace("{rung: s2}", "{rung: s3}"))
+    edit(climbed / "program.md", "{rung: s2}", "{rung: s3}")
     done = ar(climbed, "promote", small["name"], check=False)
     assert done.returncode == 2
     assert "the branch moved on" in done.stderr
@@ -190,8 +189,8 @@ def test_what_cannot_climb_is_said(climbed: Path, ar: Ar, arguments: list[str], 
 
 
 def test_a_change_of_what_the_rung_sets_cannot_climb(climbed: Path, ar: Ar) -> None:
-    text = PROGRAM.replace("params: {size: 2}", "params: {size: 2, good: 0}").replace("promote", "#")
-    (climbed / "program.md").write_text(text)
+    edit(climbed / "program.md", "params: {size: 2}", "params: {size: 2, good: 0}")
+    edit(climbed / "program.md", "promote", "#")
     good = titled(climbed, ar, "good")
     done = ar(climbed, "climb", good["name"], "--to", "s2", check=False)
     assert "changes nothing at s2" in done.stderr
@@ -313,7 +312,7 @@ def test_a_condition_on_an_unknown_rung_is_refused() -> None:
 
 
 def test_a_key_that_the_tree_does_not_have_is_named(climbed: Path, ar: Ar) -> None:
-    (climbed / "program.md").write_text(PROGRAM.replace("params: {size: 3}", "params: {sise: 3}"))
+    edit(climbed / "program.md", "params: {size: 3}", "params: {sise: 3}")
     good = titled(climbed, ar, "good")
     done = ar(climbed, "climb", good["name"], "--to", "s3", check=False)
     assert "params.yaml has no key 'sise'" in done.stderr

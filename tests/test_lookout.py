@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, run
+from helpers import Ar, commit, edit, run, swap
 
 from ar.campaign.campaign import Campaign
 from ar.errors import BadProgram
@@ -38,21 +38,18 @@ END {
   printf("cost: 1\\n") > "c.yaml"
 }
 """
+EARLY_STOP = 'early_stop: {curve: "loss.csv:loss", x: tokens}\n'
 
 
 @pytest.fixture
 def curved(project: Path) -> Path:
     """The project with a loss curve, and its baseline measured once."""
-    (project / "fit.awk").write_text(FIT.replace("SLOW", "45"))
+    (project / "fit.awk").write_text(swap(FIT, "SLOW", "45"))
     pipeline = (project / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(pipeline + "    plots:\n    - loss.csv: {cache: false}\n")
-    program = (project / "program.md").read_text()
-    (project / "program.md").write_text(
-        program.replace("seed: seed", 'early_stop: {curve: "loss.csv:loss", x: tokens}\nseed: seed')
-    )
+    edit(project / "program.md", "seed: seed", f"{EARLY_STOP}seed: seed")
     run(project, "dvc", "repro", "-q")
-    run(project, "git", "add", "-A")
-    run(project, "git", "commit", "-qm", "Write a curve")
+    commit(project, "Write a curve")
     campaign = Campaign(Project.open(project))
     campaign.measure_incumbent(campaign.history(), 1)
     run(project, sys.executable, "-c", WORK)
@@ -90,12 +87,9 @@ def test_a_run_that_may_still_win_runs_to_its_end(curved: Path) -> None:
 
 @pytest.mark.slow
 def test_without_early_stop_nothing_is_ended(curved: Path) -> None:
-    (curved / "fit.awk").write_text(FIT.replace("SLOW", "4"))
-    program = (curved / "program.md").read_text()
-    (curved / "program.md").write_text(
-        program.replace('early_stop: {curve: "loss.csv:loss", x: tokens}\n', "")
-    )
-    run(curved, "git", "commit", "-qam", "Switch it off")
+    (curved / "fit.awk").write_text(swap(FIT, "SLOW", "4"))
+    edit(curved / "program.md", EARLY_STOP, "")
+    commit(curved, "Switch it off")
     campaign = Campaign(Project.open(curved))
     campaign.measure_incumbent(campaign.history(), 1)
     run(curved, sys.executable, "-c", WORK)
@@ -146,6 +140,5 @@ def test_what_it_may_say() -> None:
 
 def test_the_doctor_looks_for_the_curve(curved: Path, ar: Ar) -> None:
     assert "by loss.csv:loss" in ar(curved, "doctor", check=False).stdout
-    program = (curved / "program.md").read_text()
-    (curved / "program.md").write_text(program.replace("loss.csv:loss", "lost.csv:loss"))
+    edit(curved / "program.md", "loss.csv:loss", "lost.csv:loss")
     assert "no stage declares lost.csv" in ar(curved, "doctor", check=False).stdout

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 
 
 def _attempts(root: Path, ar: Ar) -> list[dict[str, object]]:
@@ -67,8 +67,7 @@ def test_a_second_run_carries_on_and_does_not_measure_the_baseline_again(measure
 
 
 def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(measured: Path, ar: Ar) -> None:
-    program = measured / "program.md"
-    program.write_text(program.read_text().replace("runs: 200", "runs: 14"))
+    edit(measured / "program.md", "runs: 200", "runs: 14")
     ar(measured, "run", "--plain", "--jobs", "2")
     runs = [run_ for attempt in _attempts(measured, ar) for run_ in attempt["experiments"]]  # type: ignore[attr-defined]
     assert len(runs) == 14
@@ -86,16 +85,11 @@ def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(measured: Path, ar: A
 
 
 def test_a_crash_is_recorded_for_good_and_the_campaign_goes_on(project: Path, ar: Ar) -> None:
-    stage = (
-        (project / "fit.awk")
-        .read_text()
-        .replace("END {", 'END { if (x > 2) { print "boom: x is " x; exit 7 }')
-    )
-    (project / "fit.awk").write_text(stage)
-    program = (project / "program.md").read_text().replace("x: {low: 0.5", "x: {low: 2.5")
-    (project / "program.md").write_text(program.replace("  y: {low: 0.01, high: 1.0, log: true}\n", ""))
+    edit(project / "fit.awk", "END {", 'END { if (x > 2) { print "boom: x is " x; exit 7 }')
+    edit(project / "program.md", "x: {low: 0.5", "x: {low: 2.5")
+    edit(project / "program.md", "  y: {low: 0.01, high: 1.0, log: true}\n", "")
     run(project, "dvc", "repro", "-q")
-    run(project, "git", "commit", "-qam", "Crash beyond 2")
+    commit(project, "Crash beyond 2")
     ar(project, "run", "-n", "1", "--plain")
     crashed = next(attempt for attempt in _attempts(project, ar) if attempt["outcome"] == "crashed")
     name = str(crashed["name"])
@@ -116,7 +110,7 @@ def test_a_crash_is_recorded_for_good_and_the_campaign_goes_on(project: Path, ar
 
 def test_a_baseline_that_does_not_run_is_said_so(project: Path, ar: Ar) -> None:
     (project / "fit.awk").write_text("BEGIN { exit 3 }\n")
-    run(project, "git", "commit", "-qam", "Break it")
+    commit(project, "Break it")
     done = ar(project, "run", "-n", "1", "--plain", check=False)
     assert done.returncode == 2
     assert "the baseline itself does not run" in done.stderr
@@ -125,27 +119,18 @@ def test_a_baseline_that_does_not_run_is_said_so(project: Path, ar: Ar) -> None:
 
 
 def test_a_metric_that_is_not_a_number_is_a_crash(project: Path, ar: Ar) -> None:
-    text = (
-        (project / "fit.awk")
-        .read_text()
-        .replace('"{\\"val_loss\\": %.6f}\\n", loss', '"{\\"val_loss\\": \\"%s\\"}\\n", "nan"')
-    )
-    (project / "fit.awk").write_text(text)
-    run(project, "git", "commit", "-qam", "Break the metric")
+    edit(project / "fit.awk", '": %.6f}\\n", loss', '": \\"%s\\"}\\n", "nan"')
+    commit(project, "Break the metric")
     done = ar(project, "run", "-n", "1", "--plain", check=False)
     assert done.returncode == 2
     assert "not a finite number" in done.stderr
 
 
 def test_a_run_that_hangs_is_ended_with_all_it_started(project: Path, ar: Ar) -> None:
-    (project / "dvc.yaml").write_text(
-        (project / "dvc.yaml").read_text().replace("awk -f fit.awk params.yaml", "sh hang.sh")
-    )
+    edit(project / "dvc.yaml", "awk -f fit.awk params.yaml", "sh hang.sh")
     (project / "hang.sh").write_text("(trap '' TERM; setsid sleep 98765) & sleep 98765\n")
-    program = project / "program.md"
-    program.write_text(program.read_text().replace("timeout: 60s", "timeout: 2s"))
-    run(project, "git", "add", "-A")
-    run(project, "git", "commit", "-qm", "Hang")
+    edit(project / "program.md", "timeout: 60s", "timeout: 2s")
+    commit(project, "Hang")
     done = ar(project, "run", "-n", "1", "--plain", check=False)
     assert "time limit of 2 s" in done.stderr
     statuses = {r["status"] for a in _attempts(project, ar) for r in a["experiments"]}  # type: ignore[attr-defined]
@@ -161,10 +146,9 @@ def test_the_environment_of_a_stage_is_a_list_of_allowed_names(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-planted-secret")
     monkeypatch.setenv("DATA_HOME", "/data")
-    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text().replace("awk -f", "env && awk -f"))
-    program = project / "program.md"
-    program.write_text(program.read_text().replace("budget:", "sandbox: {env: [DATA_HOME]}\nbudget:"))
-    run(project, "git", "commit", "-qam", "Print the environment")
+    edit(project / "dvc.yaml", "awk -f", "env && awk -f")
+    edit(project / "program.md", "budget:", "sandbox: {env: [DATA_HOME]}\nbudget:")
+    commit(project, "Print the environment")
     ar(project, "run", "-n", "0", "--plain")
     log = ar(project, "log", str(_attempts(project, ar)[0]["name"])).stdout
     assert "DATA_HOME=/data" in log
@@ -185,10 +169,8 @@ def _start(root: Path, *args: str) -> subprocess.Popen[str]:
 
 
 def _slow(project: Path, seconds: float) -> None:
-    (project / "dvc.yaml").write_text(
-        (project / "dvc.yaml").read_text().replace("awk -f", f"sleep {seconds} && awk -f")
-    )
-    run(project, "git", "commit", "-qam", "Take time")
+    edit(project / "dvc.yaml", "awk -f", f"sleep {seconds} && awk -f")
+    commit(project, "Take time")
 
 
 def _wait_for_running(project: Path) -> str:

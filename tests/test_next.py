@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from helpers import Ar, git, run, snapshot
+from helpers import Ar, commit, git, run, snapshot
 
 
 def _make_dirty(root: Path) -> None:
@@ -104,8 +104,7 @@ def test_works_below_the_top_of_the_repository(project: Path, ar: Ar, tmp_path: 
     shutil.rmtree(top / "sub" / ".dvc")
     run(top / "sub", "dvc", "init", "-q", "--subdir")
     run(top / "sub", "dvc", "repro", "-q")
-    run(top, "git", "add", "-A")
-    run(top, "git", "commit", "-qm", "Start")
+    commit(top, "Start")
     ar(top / "sub", "run", "-n", "1", "--plain")
     rows = json.loads(ar(top / "sub", "show", "--json").stdout)["attempts"]
     assert {run_["status"] for row in rows for run_ in row["experiments"]} == {"succeeded"}

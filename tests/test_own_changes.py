@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git, run, snapshot
+from helpers import Ar, commit, edit, git, run, snapshot, swap
 
 from ar.campaign.campaign import Campaign
 from ar.changes import own, patches
@@ -28,10 +28,8 @@ def root(project: Path) -> Path:
         (project / name).write_text(text)
     (project / "src" / "run.sh").chmod(0o755)
     (project / "notes.txt").write_text("notes\n")
-    program = project / "program.md"
-    program.write_text(program.read_text().replace("[fit.awk]", '[fit.awk, "src/**"]'))
-    run(project, "git", "add", "-A")
-    run(project, "git", "commit", "-qm", "Add source")
+    edit(project / "program.md", "[fit.awk]", '[fit.awk, "src/**"]')
+    commit(project, "Add source")
     return project
 
 
@@ -39,12 +37,6 @@ def root(project: Path) -> Path:
 def campaign(root: Path) -> Campaign:
     repo = Repo.open(root)
     return Campaign(Project.open(repo.root))
-
-
-def _edit(root: Path, name: str, old: str, new: str) -> None:
-    text = (root / name).read_text()
-    assert old in text
-    (root / name).write_text(text.replace(old, new))
 
 
 def _diff(root: Path, *args: str) -> bytes:
@@ -70,7 +62,7 @@ def _tree(root: Path, rev: str) -> dict[str, str]:
 
 def test_a_patch_may_edit_add_delete_rename_and_change_modes(root: Path, campaign: Campaign) -> None:
     before = _tree(root, "HEAD")
-    _edit(root, "src/a.py", "v3 = 3", "v3 = 33")
+    edit(root / "src/a.py", "v3 = 3", "v3 = 33")
     (root / "src" / "new.sh").write_text("echo 2\n")
     (root / "src" / "new.sh").chmod(0o755)
     (root / "src" / "run.sh").chmod(0o644)
@@ -88,8 +80,8 @@ def test_a_patch_may_edit_add_delete_rename_and_change_modes(root: Path, campaig
 
 
 def test_parameters_may_be_in_a_patch_or_come_on_top(root: Path, campaign: Campaign) -> None:
-    _edit(root, "params.yaml", "x: 1.5", "x: 2.0  # further right")
-    _edit(root, "src/a.py", "v3 = 3", "v3 = 33")
+    edit(root / "params.yaml", "x: 1.5", "x: 2.0  # further right")
+    edit(root / "src/a.py", "v3 = 3", "v3 = 33")
     change = _patched(campaign, _diff(root), y=0.1)
     assert git(root, "show", f"{change.tree}:params.yaml").splitlines()[1:3] == [
         "x: 2.0  # further right",
@@ -99,7 +91,7 @@ def test_parameters_may_be_in_a_patch_or_come_on_top(root: Path, campaign: Campa
 
 def test_what_dvc_writes_is_left_out_of_a_patch(root: Path, campaign: Campaign) -> None:
     """A commit of a DVC project carries its results; they are measured anew."""
-    _edit(root, "params.yaml", "x: 1.5", "x: 2.0")
+    edit(root / "params.yaml", "x: 1.5", "x: 2.0")
     run(root, "dvc", "repro", "-q")
     patch = _diff(root)
     assert b"m.json" in patch
@@ -108,11 +100,11 @@ def test_what_dvc_writes_is_left_out_of_a_patch(root: Path, campaign: Campaign) 
 
 
 def test_a_patch_that_does_not_apply_is_refused_by_its_hunk(root: Path, campaign: Campaign) -> None:
-    _edit(root, "src/a.py", "v2 = 2\n", "v2 = 22\n")
-    _edit(root, "src/a.py", "v28 = 28", "v28 = 0")
+    edit(root / "src/a.py", "v2 = 2\n", "v2 = 22\n")
+    edit(root / "src/a.py", "v28 = 28", "v28 = 0")
     patch = _diff(root)
-    _edit(root, "src/a.py", "v27 = 27", "v27 = 7")
-    run(root, "git", "commit", "-qam", "Move on")
+    edit(root / "src/a.py", "v27 = 27", "v27 = 7")
+    commit(root, "Move on")
     with pytest.raises(BadProposal, match=r"hunk 2 of src/a.py \(@@ -25,6 \+25,6 @@"):
         _patched(campaign, patch)
 
@@ -155,8 +147,8 @@ def test_what_a_patch_may_not(campaign: Campaign, patch: str, says: str) -> None
 
 
 def test_messages_of_patches_become_hypotheses(root: Path, campaign: Campaign) -> None:
-    _edit(root, "src/a.py", "v3 = 3", "v3 = 33")
-    run(root, "git", "commit", "-qam", "Raise v3 – twice\n\nIt was low in baseline-s1.")
+    edit(root / "src/a.py", "v3 = 3", "v3 = 33")
+    commit(root, "Raise v3 – twice\n\nIt was low in baseline-s1.")
     mail = run(root, "git", "format-patch", "-1", "--stdout").stdout.encode()
     shown = run(root, "git", "show", "HEAD").stdout.encode()
     plain = run(root, "git", "diff", "--no-prefix", "HEAD^", "HEAD").stdout.encode()
@@ -170,10 +162,10 @@ def test_messages_of_patches_become_hypotheses(root: Path, campaign: Campaign) -
 
 
 def test_a_change_on_files_follows_the_branch(root: Path, campaign: Campaign) -> None:
-    _edit(root, "src/a.py", "v3 = 3", "v3 = 33")
+    edit(root / "src/a.py", "v3 = 3", "v3 = 33")
     change = _patched(campaign, _diff(root))
-    _edit(root, "src/a.py", "v28 = 28", "v28 = 0")
-    run(root, "git", "commit", "-qam", "Move on")
+    edit(root / "src/a.py", "v28 = 28", "v28 = 0")
+    commit(root, "Move on")
     moved, _ = campaign.submit(change)
     campaign.pipeline.close()
     assert moved.baseline == git(root, "rev-parse", "HEAD")
@@ -190,13 +182,12 @@ def test_patches_work_below_the_top_of_the_repository(root: Path, tmp_path: Path
     for name in (".git", ".dvc"):
         shutil.rmtree(top / "sub" / name)
     run(top / "sub", "dvc", "init", "-q", "--subdir")
-    run(top, "git", "add", "-A")
-    run(top, "git", "commit", "-qm", "Start")
+    commit(top, "Start")
     repo = Repo.open(top / "sub")
     campaign = Campaign(Project.open(repo.root))
     (top / "outside.txt").write_text("x\n")
     outside = _diff(top)
-    _edit(top / "sub", "src/a.py", "v3 = 3", "v3 = 33")
+    edit(top / "sub" / "src/a.py", "v3 = 3", "v3 = 33")
     whole = run(top, "git", "diff").stdout.encode()
     relative = run(top / "sub", "git", "diff", "--relative").stdout.encode()
     snap = own.from_checkout(campaign.project, {}, "")[0].tree
@@ -223,17 +214,17 @@ def test_values_are_yaml() -> None:
 
 
 def test_the_checkout_is_proposed_and_stays_as_it_was(root: Path, ar: Ar) -> None:
-    _edit(root, "src/a.py", "v3 = 3", "v3 = 33")
-    _edit(root, "src/run.sh", "echo 1", "echo 2")
+    edit(root / "src/a.py", "v3 = 3", "v3 = 33")
+    edit(root / "src/run.sh", "echo 1", "echo 2")
     run(root, "git", "add", "src/run.sh")
-    _edit(root, "src/run.sh", "echo 2", "echo 3")
+    edit(root / "src/run.sh", "echo 2", "echo 3")
     (root / "src" / "old.py").unlink()
     (root / "src" / "new.py").write_text("n = 1\n")
     (root / "src" / "junk.pyc").write_bytes(b"\0")
     (root / ".git" / "info" / "exclude").write_text("*.pyc\n")
     (root / "notes.txt").write_text("mine\n")
     (root / "untracked.txt").write_text("mine\n")
-    _edit(root, "params.yaml", "x: 1.5", "x: 2.0")
+    edit(root / "params.yaml", "x: 1.5", "x: 2.0")
     os.utime(root / "src" / "a.py", ns=(1_600_000_000_000_000_000,) * 2)
     status = git(root, "status", "--porcelain=v2")
     before = snapshot(root)
@@ -282,10 +273,10 @@ def test_a_series_queues_what_applies_and_names_the_rest(root: Path, ar: Ar, tmp
     folder = tmp_path / "patches"
     folder.mkdir()
     for number in range(1, 16):
-        _edit(root, "src/a.py", f"v{number} = {number}\n", f"v{number} = {number}00\n")
+        edit(root / "src/a.py", f"v{number} = {number}\n", f"v{number} = {number}00\n")
         patch = _diff(root)
         if number in (4, 9):
-            patch = patch.replace(f"-v{number} = {number}\n".encode(), b"-v = something else\n")
+            patch = swap(patch.decode(), f"-v{number} = {number}\n", "-v = something else\n").encode()
         if number == 12:
             patch = (folder / "02-raise-v2.patch").read_bytes()
         (folder / f"{number:02}-raise-v{number}.patch").write_bytes(patch)
@@ -312,8 +303,8 @@ def test_a_series_queues_what_applies_and_names_the_rest(root: Path, ar: Ar, tmp
 def test_a_range_of_commits_is_a_series_too(root: Path, ar: Ar) -> None:
     run(root, "git", "checkout", "-qb", "ideas")
     for number in (3, 28):
-        _edit(root, "src/a.py", f"v{number} = {number}\n", f"v{number} = 0\n")
-        run(root, "git", "commit", "-qam", f"Lower v{number}\n\nIdea {number}.")
+        edit(root / "src/a.py", f"v{number} = {number}\n", f"v{number} = 0\n")
+        commit(root, f"Lower v{number}\n\nIdea {number}.")
     run(root, "git", "checkout", "-q", "main")
     done = ar(root, "next", "--series", "main..ideas")
     assert "2 of 2 queued, 0 refused" in done.stdout

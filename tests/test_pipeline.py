@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, edit, git, run
 
 from ar.campaign.campaign import Campaign
 from ar.git import refs
@@ -72,14 +72,9 @@ def test_a_run_leaves_nothing_but_its_commit(measured: Path, project: Path) -> N
 
 def test_what_git_ignores_stays_out_of_an_experiments_commit(project: Path, ar: Ar) -> None:
     """And what a stage writes that git does not know yet is in it."""
-    stage = (project / "dvc.yaml").read_text()
-    assert "metrics:" in stage
-    (project / "dvc.yaml").write_text(
-        stage.replace(
-            "    metrics:",
-            "    outs:\n    - seen.txt: {cache: false}\n    - hidden.txt: {cache: false}\n    metrics:",
-        ).replace("awk -f", "echo 1 > seen.txt && echo 1 > hidden.txt && echo 1 > stray.txt && awk -f")
-    )
+    outs = "    outs:\n    - seen.txt: {cache: false}\n    - hidden.txt: {cache: false}\n"
+    edit(project / "dvc.yaml", "    metrics:", f"{outs}    metrics:")
+    edit(project / "dvc.yaml", "awk -f", "touch seen.txt hidden.txt stray.txt && awk -f")
     (project / ".gitignore").write_text("/hidden.txt\n")
     run(project, "git", "add", "dvc.yaml", ".gitignore")
     run(project, "git", "commit", "-qm", "More outputs")

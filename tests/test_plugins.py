@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git
+from helpers import Ar, edit, git
 
 DOCS = (Path(__file__).parents[1] / "docs" / "agents.md").read_text(encoding="utf-8")
 # The agent of ten lines that the documentation shows, and one with a fault.
@@ -28,8 +28,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def _choose(root: Path, agent: str) -> None:
-    program = root / "program.md"
-    program.write_text(program.read_text().replace("budget:", f"agent: {agent}\nbudget:"))
+    edit(root / "program.md", "budget:", f"agent: {agent}\nbudget:")
 
 
 def test_an_agent_of_another_package_proposes(project: Path, ar: Ar, environment: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, edit, git, run, swap
 from judged import LOSS, WIN, tried
 
 from ar.history.records import Verdict
@@ -130,9 +130,8 @@ def test_a_conflict_shows_both_sides_and_changes_nothing(measured: Path, tmp_pat
         f"#!/bin/sh\ncat > {tmp_path}/told\nsed -i 's/x: 2.9/x: 2.95/' params.yaml\necho '# Between'\n"
     )
     script.chmod(0o755)
-    program = measured / "program.md"
     agent = json.dumps({"kind": "command", "command": [str(script)]})
-    program.write_text(program.read_text().replace("budget:", f"agent: {agent}\nbudget:"))
+    edit(measured / "program.md", "budget:", f"agent: {agent}\nbudget:")
     out = ar(measured, "promote", nearer.name, "--resolve", "agent").stdout
     assert "+x: 2.95" in out
     told = (tmp_path / "told").read_text()
@@ -164,7 +163,7 @@ def test_a_promoted_change_is_taken_out_again(measured: Path, ar: Ar) -> None:
     assert "Without: x 1.5 → 2.9" in out
     queued = out.split()[1].rstrip(":")
     tree = git(measured, "for-each-ref", f"refs/ar/queue/{queued}", "--format=%(objectname)")
-    assert git(measured, "show", f"{tree}:params.yaml").replace("seed: 9", "seed: 1") == start
+    assert swap(git(measured, "show", f"{tree}:params.yaml"), "seed: 9", "seed: 1") == start
     message = git(measured, "show", "-s", "--format=%B", tree)
     assert f"Ar-Reverts: {attempt.name}" in message
     assert "Ar-Simplification: yes" in message

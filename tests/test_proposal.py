@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import git, run
+from helpers import commit, edit, git
 
 from ar.changes.proposal import Change, in_scope, prepare
 from ar.changes.seeding import seeded_tree
@@ -23,14 +23,8 @@ def repo(project: Path) -> Repo:
     (project / "src").mkdir()
     (project / "src" / "a.py").write_text("x = 1\ny = 2\nx2 = 1\n")
     (project / "link.awk").symlink_to("fit.awk")
-    text = (
-        (project / "program.md")
-        .read_text()
-        .replace("files: [fit.awk]", 'files: [fit.awk, "src/**", link.awk, m.json]')
-    )
-    (project / "program.md").write_text(text)
-    run(project, "git", "add", "-A")
-    run(project, "git", "commit", "-qm", "Add source")
+    edit(project / "program.md", "files: [fit.awk]", 'files: [fit.awk, "src/**", link.awk, m.json]')
+    commit(project, "Add source")
     return Repo.open(project)
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 
 from ar.project.program import Sandbox
 from ar.runs import sandbox
@@ -50,10 +50,7 @@ def _run_one(project: Path, ar: Ar, env: dict[str, str] | None = None) -> tuple[
 
 
 def _set(project: Path, kind: str) -> None:
-    program = project / "program.md"
-    program.write_text(
-        program.read_text().replace("budget: {runs: 200,", f"sandbox: {kind}\nbudget: {{runs: 1,")
-    )
+    edit(project / "program.md", "budget: {runs: 200,", f"sandbox: {kind}\nbudget: {{runs: 1,")
 
 
 def test_asked_for_and_not_installed_is_refused(project: Path, ar: Ar, without_bwrap: dict[str, str]) -> None:
@@ -100,10 +97,9 @@ def test_what_is_listed_can_be_read_and_nothing_beside_it(
         (tmp_path / f"{name} ü").mkdir()
         (tmp_path / f"{name} ü" / "x").write_text(f"{name} was read")
     listed, beside = (tmp_path / f"{name} ü" / "x" for name in ("listed", "beside"))
-    pipeline = project / "dvc.yaml"
     command = f"cat '{beside}' || git rev-parse HEAD && cat '{listed}' && awk -f"
-    pipeline.write_text(pipeline.read_text().replace("awk -f", command))
-    run(project, "git", "commit", "-qam", "Read data")
+    edit(project / "dvc.yaml", "awk -f", command)
+    commit(project, "Read data")
     _set(project, f"{{read: ['{listed.parent}']}}")
     _, log = _run_one(project, ar)
     assert "listed was read" in log
@@ -123,8 +119,7 @@ def test_a_project_in_a_subfolder_behind_a_link(
         "---\nobjective: 'm.json:val_loss'\nseed: seed\nscope: {params: [x]}\nsearch: {x: [1, 2]}\n"
         "sandbox: bwrap\n---\n"
     )
-    run(top, "git", "add", "-A")
-    run(top, "git", "commit", "-qm", "Start")
+    commit(top, "Start")
     assert _run_one(tmp_path / "link" / "sub", ar)[0] == "succeeded"
 
 

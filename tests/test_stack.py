@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 
 from ar.campaign import stack
 from ar.campaign.campaign import Campaign
@@ -49,11 +49,9 @@ def additive(bare: Path, ar: Ar) -> Path:
     (bare / "fit.awk").write_text(STAGE)
     (bare / "params.yaml").write_text(PARAMS)
     (bare / "program.md").write_text(PROGRAM)
-    pipeline = (bare / "dvc.yaml").read_text().replace("[x, y, seed]", "[a, c, p, q, seed]")
-    (bare / "dvc.yaml").write_text(pipeline)
+    edit(bare / "dvc.yaml", "[x, y, seed]", "[a, c, p, q, seed]")
     run(bare, "dvc", "repro", "-q")
-    run(bare, "git", "add", "-A")
-    run(bare, "git", "commit", "-qm", "Effects that are known")
+    commit(bare, "Effects that are known")
     repo = Repo.open(bare)
     campaign = Campaign(Project(repo, load(bare)))
     for key, value in (("a", 1), ("p", 1), ("c", 1), ("c", 2), ("q", 1)):

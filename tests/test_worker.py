@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import Ar, git, run
+from helpers import Ar, commit, edit, git, run
 
 from ar.git.repo import Repo
 from ar.history import reader
@@ -28,9 +28,8 @@ from ar.stage.processes import born
 
 
 def _slow(root: Path, seconds: float) -> None:
-    pipeline = (root / "dvc.yaml").read_text().replace("awk -f", f"sleep {seconds} && awk -f")
-    (root / "dvc.yaml").write_text(pipeline)
-    run(root, "git", "commit", "-qam", "Take time")
+    edit(root / "dvc.yaml", "awk -f", f"sleep {seconds} && awk -f")
+    commit(root, "Take time")
 
 
 def _runs(root: Path, ar: Ar) -> dict[str, dict[str, object]]:
@@ -188,13 +187,9 @@ def test_what_finished_is_collected_not_run_again(project: Path, ar: Ar) -> None
 
 def test_what_kills_its_worker_twice_does_not_come_back(project: Path, ar: Ar) -> None:
     """It asks for it: without a sandbox a stage can reach whoever runs it."""
-    program = project / "program.md"
-    program.write_text(program.read_text().replace("budget:", "sandbox: off\nbudget:"))
-    stage = "kill -9 $(ps -o ppid= -p $PPID)"
-    (project / "dvc.yaml").write_text(
-        (project / "dvc.yaml").read_text().replace("awk -f", f"{stage}; awk -f")
-    )
-    run(project, "git", "commit", "-qam", "Kill the worker")
+    edit(project / "program.md", "budget:", "sandbox: off\nbudget:")
+    edit(project / "dvc.yaml", "awk -f", "kill -9 $(ps -o ppid= -p $PPID); awk -f")
+    commit(project, "Kill the worker")
     ar(project, "next")
     (name,) = _waiting(project)
     out = ar(project, "worker").stdout
@@ -281,11 +276,8 @@ def test_a_stage_is_pinned_and_the_note_says_what_it_used(
     project: Path, ar: Ar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    stage = (
-        (project / "dvc.yaml").read_text().replace("awk -f", "echo on GPU $CUDA_VISIBLE_DEVICES && awk -f")
-    )
-    (project / "dvc.yaml").write_text(stage)
-    run(project, "git", "commit", "-qam", "Say where")
+    edit(project / "dvc.yaml", "awk -f", "echo on GPU $CUDA_VISIBLE_DEVICES && awk -f")
+    commit(project, "Say where")
     ar(project, "next")
     (name,) = _waiting(project)
     ar(project, "worker")
@@ -301,9 +293,8 @@ def test_a_stage_is_pinned_and_the_note_says_what_it_used(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_hundred_proposals_by_four_processes_while_workers_consume(project: Path, ar: Ar) -> None:
-    program = project / "program.md"
-    program.write_text(program.read_text().replace("runs: 200", "runs: 1000"))
-    run(project, "git", "commit", "-qam", "Room for more")
+    edit(project / "program.md", "runs: 200", "runs: 1000")
+    commit(project, "Room for more")
     proposers = [_start(project, "next", "-n", "25") for _ in range(4)]
     _until(lambda: _waiting(project))
     workers = [_start(project, "worker") for _ in range(2)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers import swap
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # `data` and `model` are run from the root, not installed
@@ -73,7 +74,7 @@ class Lab:
     def tiny(self, train: str = "") -> None:
         """Puts the tiny model in place, with lines of code at the end of its training."""
         lines = "\n".join("    " + line for line in train.splitlines())
-        (self.root / "model/train.py").write_text(TINY.replace("{train}", lines))
+        (self.root / "model/train.py").write_text(swap(TINY, "{train}", lines))
 
     def start(self, module: str) -> subprocess.Popen[str]:
         """`python -m MODULE` in the background."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import run
+from helpers import commit, run
 
 from tests.lab.conftest import ROOT, Lab
 
@@ -42,8 +42,7 @@ def lab_project(root: Path, budget: dict[str, int] | None = None) -> Path:
     run(root, "git", "init", "-q")
     run(root, "dvc", "init", "-q")
     run(root, "dvc", "repro", "-q", "prepare")
-    run(root, "git", "add", "-A")
-    run(root, "git", "commit", "-qm", "The lab")
+    commit(root, "The lab")
     return root
 
 

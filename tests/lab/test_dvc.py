@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import commit
 
 from tests.lab.conftest import ROOT, SMALL, Lab
 
@@ -34,8 +35,7 @@ def repo(prepared: Lab, tmp_path: Path) -> Path:
     Lab(root).set(**SMALL)
     run(root, "git", "init", "-q", "-b", "main")
     run(root, "dvc", "repro", "-q")
-    run(root, "git", "add", "-A")
-    run(root, "git", "commit", "-q", "-m", "baseline")
+    commit(root, "baseline")
     return root
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import edit
 
 from data.console import Progress
 from data.curve import Curve
@@ -63,9 +64,8 @@ def test_checkpoint_is_kept_on_request(lab: Lab) -> None:
 
 def test_a_run_bounded_by_seconds(lab: Lab) -> None:
     lab.tiny()
-    train = (lab.root / "model/train.py").read_text()
-    (lab.root / "model/train.py").write_text(
-        train.replace("        inputs", "        import time; time.sleep(0.01)\n        inputs")
+    edit(
+        lab.root / "model/train.py", "        inputs", "        import time; time.sleep(0.01)\n        inputs"
     )
     lab.set(train={"tokens": 10**9, "max_seconds": 1.0})
     metrics = lab.metrics()
@@ -240,17 +240,13 @@ def test_a_crash_in_the_model_shows_where(lab: Lab) -> None:
 )
 def test_a_cheating_model_fails_its_probe(lab: Lab, forward: str, reason: str) -> None:
     lab.tiny()
-    path = lab.root / "model/train.py"
-    path.write_text(path.read_text().replace("return self.table(tokens)", f"return {forward}"))
+    edit(lab.root / "model/train.py", "return self.table(tokens)", f"return {forward}")
     lab.refused(reason, TamperError.exit_code)
 
 
 def test_a_model_that_reads_shards_when_evaluated_is_refused(lab: Lab) -> None:
     lab.tiny()
-    path = lab.root / "model/train.py"
-    path.write_text(
-        path.read_text().replace("return self.table(tokens)", "return open('data/shards/val.bin')")
-    )
+    edit(lab.root / "model/train.py", "return self.table(tokens)", "return open('data/shards/val.bin')")
     lab.refused("evaluation refused: code under test opened data/shards/val.bin", TamperError.exit_code)
 
 

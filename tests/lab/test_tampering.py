@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import Ar, run
+from helpers import Ar, commit, run
 
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
@@ -38,8 +38,7 @@ def tiny_lab(prepared: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(root, "dvc", "init", "-q")
     run(root, "dvc", "repro", "-q", "prepare")
     (root / "metrics.json").write_text("{}\n")
-    run(root, "git", "add", "-A")
-    run(root, "git", "commit", "-qm", "The lab")
+    commit(root, "The lab")
     return root
 
 
