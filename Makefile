@@ -14,7 +14,7 @@ help:
 	@echo "make test-all  the tests, the long ones too"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks that README quotes"
-	@echo "make docs      docs/commands.md, from the commands"
+	@echo "make docs      what the documents show of the code"
 
 setup: $(READY)
 
@@ -51,7 +51,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 
 docs: $(READY)
-	$(BIN)/python scripts/commands.py
+	$(BIN)/python scripts/docs.py
 
 clean:
 	rm -rf demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

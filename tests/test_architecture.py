@@ -7,22 +7,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
-
-SOURCE = Path(__file__).parents[1] / "src"
-PACKAGE = SOURCE / "ar"
-
-# A module imports from its own package and from those before it, and never in a circle.
-GROUND = ("errors", "text", "redaction", "record")
-PACKAGES = (
-    *("stage", "git", "local", "project", "history", "changes", "judge"),
-    *("runs", "agents", "campaign", "views", "cli"),
+from imports import (
+    FILES,
+    IMPORTS,
+    PACKAGES,
+    RANK,
+    SOURCE,
+    TREES,
+    imports,
+    own_imports,
+    package,
+    package_graph,
 )
-RANK = {"": 0, **dict.fromkeys(GROUND, 0), **{name: rank for rank, name in enumerate(PACKAGES, 1)}}
 
 # One seam per third party: nothing but this module may import it.
 SEAMS = {
@@ -66,61 +65,6 @@ STARTS_GIT = {
 NOT_FOR_HELP = {"dvc", "torch", "optuna", "altair", "anthropic", "pandas", "git"}
 
 
-@dataclass(frozen=True)
-class Import:
-    """`name` as imported (absolute, dotted); `eager` where it runs when the module is imported."""
-
-    name: str
-    eager: bool
-
-    @property
-    def top(self) -> str:
-        return self.name.partition(".")[0]
-
-
-def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-
-
-FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
-
-
-def imports(tree: ast.AST, eager: bool = True) -> Iterator[Import]:
-    """Every import of a source file, in functions and for type checkers too."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Import):
-            yield from (Import(alias.name, eager) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute here"
-            # `from ar.git import refs` imports ar.git.refs; any other name is of ar.git itself.
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (
-                Import(name if name.removeprefix("ar.") in FILES else node.module or "", eager)
-                for name in names
-            )
-        else:
-            lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or (
-                isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-            )
-            yield from imports(node, eager and not lazy)
-
-
-IMPORTS = {name: list(imports(tree)) for name, tree in TREES.items()}
-
-
-def own_imports(module: str) -> set[str]:
-    """Modules of ours that a module imports, late imports and those for type checkers too."""
-    names = {item.name.removeprefix("ar.") for item in IMPORTS[module] if item.name.startswith("ar.")}
-    return (names & FILES.keys()) - {module}
-
-
-def package(module: str) -> str:
-    """The package that a module lies in; a module of the ground is one of its own."""
-    return "cli" if module == "__main__" else module.partition(".")[0].removeprefix("__init__")
-
-
 @pytest.mark.parametrize("module", FILES)
 def test_every_module_lies_in_a_known_package(module: str) -> None:
     assert package(module) in RANK, (
@@ -142,6 +86,14 @@ def test_no_circles_not_even_by_late_imports() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"imports in a circle: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("module", PACKAGES)
+def test_the_page_shows_the_packages_as_they_are(module: str) -> None:
+    page = (SOURCE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    row = next((line for line in page.splitlines() if line.startswith(f"| `{module}` |")), "")
+    used = ", ".join(package_graph()[module])
+    assert row.endswith(f"| {used} |"), "docs/architecture.md is out of date; run: python scripts/docs.py"
 
 
 @pytest.mark.parametrize("module", [name for name in FILES if package(name) == "judge"])

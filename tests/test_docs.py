@@ -19,8 +19,12 @@ ROOT = Path(__file__).parents[1]
 CONCEPTS = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
 
 
-def test_the_command_reference_is_what_the_commands_print() -> None:
-    assert run(ROOT, sys.executable, "scripts/commands.py", "--check").returncode == 0
+def test_the_documents_show_the_code_as_it_is() -> None:
+    """The commands' help, and the packages with their imports."""
+    assert run(ROOT, sys.executable, "scripts/docs.py", "--check").returncode == 0
+
+
+def test_the_command_reference_has_all_commands() -> None:
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert re.findall(r"^## ar (\S+)$", page, re.MULTILINE) == sorted(cli.commands)
 
