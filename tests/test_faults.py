@@ -9,8 +9,8 @@ import pytest
 from helpers import Ar, commit, edit, git, run
 
 from ar.campaign.campaign import Campaign
+from ar.history.attempts import find
 from ar.history.ideas import Proposal
-from ar.history.reader import find
 from ar.history.records import Experiment, Status
 from ar.project.project import Project
 from ar.runs import faults

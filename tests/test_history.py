@@ -6,7 +6,9 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from synthetic import fill
 from ar.errors import NotFound
 from ar.git.repo import Repo
 from ar.history import reader
+from ar.history.attempts import find
+from ar.project.identity import identity
 from ar.project.program import load
 from ar.project.project import Project
 
@@ -104,13 +108,40 @@ def test_standard_error_is_of_the_mean_with_pooled_noise(measured: Path) -> None
     assert baseline.standard_error == pytest.approx(sigma / math.sqrt(8))
 
 
+def test_readings_in_two_threads_do_not_mix(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that began before the branch moved ends after one that began later, with the same memory."""
+    project, memory = Project.open(measured), reader.Memory()
+    before = reader.read(project)
+    half_way, go_on = threading.Event(), threading.Event()
+    merged_parents = Repo.merged_parents
+
+    def slow(repo: Repo, head: str) -> set[str]:
+        if head == before.head and not half_way.is_set():
+            half_way.set()
+            assert go_on.wait(60)
+        return merged_parents(repo, head)
+
+    monkeypatch.setattr(Repo, "merged_parents", slow)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(reader.read, project, memory)
+        assert half_way.wait(60)
+        (measured / "fit.awk").write_text(f"# another\n{(measured / 'fit.awk').read_text()}")
+        run(measured, "git", "commit", "-qam", "Move on")
+        second = reader.read(project, memory)
+        go_on.set()
+        assert first.result() == before
+    assert second.head != before.head
+    assert second.incumbent == identity(project, second.head) != before.incumbent
+    assert reader.read(project, memory) == second
+
+
 def test_names_are_found_by_their_beginning_or_revision(measured: Path) -> None:
     history = reader.read(Project(Repo.open(measured), load(measured)))
     run_ = history.attempts[0].experiments[3]
-    assert reader.find(history, run_.name)[1] == run_
-    assert reader.find(history, run_.rev[:10])[1] == run_
+    assert find(history, run_.name)[1] == run_
+    assert find(history, run_.rev[:10])[1] == run_
     with pytest.raises(NotFound, match="did you mean"):
-        reader.find(history, run_.name[:-1] + "x")
+        find(history, run_.name[:-1] + "x")
 
 
 def test_broken_files_of_old_experiments_are_no_obstacle(measured: Path, ar: Ar) -> None:

@@ -17,9 +17,9 @@ from ar.changes import integrity
 from ar.changes.proposal import prepare
 from ar.git import refs
 from ar.git.repo import Repo
+from ar.history.attempts import find
 from ar.history.ideas import Edit, Proposal
 from ar.history.messages import Message
-from ar.history.reader import find
 from ar.history.records import Label, Status
 from ar.judge.rule import Kind
 from ar.project.program import ParamKey, Program, Scope, load

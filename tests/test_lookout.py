@@ -13,8 +13,8 @@ from helpers import Ar, commit, edit, run, swap
 
 from ar.campaign.campaign import Campaign
 from ar.errors import BadProgram
+from ar.history.attempts import find
 from ar.history.ideas import Proposal
-from ar.history.reader import find
 from ar.history.records import Attempt, Experiment, Status
 from ar.judge.rule import Kind
 from ar.project.program import parse

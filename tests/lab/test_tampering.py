@@ -13,8 +13,8 @@ from helpers import Ar, commit, run
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
 from ar.errors import BadProposal
+from ar.history.attempts import find
 from ar.history.ideas import Edit, Proposal
-from ar.history.reader import find
 from ar.history.records import Label, Status
 from ar.judge.rule import Kind
 from ar.project.project import Project

@@ -16,7 +16,7 @@ from statistics import fmean
 
 from ar.agents.base import Briefing
 from ar.agents.holdout import without_holdout
-from ar.history.reader import effect
+from ar.history.attempts import effect
 from ar.history.records import Attempt, History, Label, Outcome, Status
 from ar.project.program import Program, Range
 from ar.project.values import number

@@ -20,7 +20,7 @@ from ar.agents.holdout import mentions, without_holdout
 from ar.changes.proposal import in_scope, prepare
 from ar.errors import ArError, NotFound, nearest
 from ar.git.repo import Repo
-from ar.history import reader
+from ar.history.attempts import find
 from ar.history.diffs import changed
 from ar.history.ideas import Edit, Proposal
 from ar.history.records import Attempt, Experiment, Outcome
@@ -169,7 +169,7 @@ class Tools:
         check(given, SCHEMAS["propose"][1], "propose")
         for name in [*given["evidence"], *filter(None, [given["builds_on"]])]:
             try:
-                reader.find(self.history, name)
+                find(self.history, name)
             except NotFound as error:
                 raise BadInput(error.message, f"cite experiments by their names. {error.mend}") from None
         self._refuse_third_repair(given["builds_on"])
@@ -191,7 +191,7 @@ class Tools:
     def _refuse_third_repair(self, name: str) -> None:
         if not name:
             return
-        broken, _ = reader.find(self.history, name)
+        broken, _ = find(self.history, name)
         tries = [item for item in self.history.attempts if item.experiments[0].parent == broken.name]
         if broken.outcome is Outcome.CRASHED and len(tries) >= MAX_REPAIRS:
             raise BadInput(
@@ -271,7 +271,7 @@ class Tools:
         return prompt.fence(lines or "none", f"{len(part)} of {len(found)} experiments, {sort} first")
 
     def _show_experiment(self, name: str) -> str:
-        attempt, run = reader.find(self.history, name)
+        attempt, run = find(self.history, name)
         facts = [prompt.line(self.program, attempt), *self._values(attempt)]
         if attempt.verdict and not mentions(attempt.verdict.reason, self.program):
             facts.append(f"judge: {attempt.verdict.reason}")

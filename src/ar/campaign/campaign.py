@@ -20,6 +20,7 @@ from ar.changes.proposal import Change, prepare
 from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound, OutOfBudget
 from ar.git import refs
 from ar.history import reader
+from ar.history.attempts import find, objective
 from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import (
@@ -58,10 +59,10 @@ class Campaign:
         self.project = project
         self.repo, self.program = project.repo, project.program
         self.pipeline = pipeline or Pipeline(project.repo)
-        self.known = reader.Known()
+        self.memory = reader.Memory()
 
     def history(self) -> History:
-        return reader.read(self.project, self.known)
+        return reader.read(self.project, self.memory)
 
     # -- proposing ----------------------------------------------------------------------------------------
 
@@ -227,7 +228,7 @@ class Campaign:
         while worker.run_next():
             pass
         history = self.history()
-        attempt, run = reader.find(history, name)
+        attempt, run = find(history, name)
         ready = promote.plan(self.project, history, attempt, force)
         if ready.experiment is None:
             raise CannotPromote(f"{name} {run.status} at the branch's own seed", f"see: ar log {name}")
@@ -278,7 +279,7 @@ class Campaign:
         return tuple(self._run(item) for item in ended if first[_seed_or_name(item)] is item)
 
     def _run(self, experiment: Experiment) -> Run:
-        value = reader.objective(experiment, self.program)
+        value = objective(experiment, self.program)
         guards = [number(experiment.metrics.get(str(guard))) for guard in self.program.guards]
         known = [guard for guard in guards if guard is not None]
         if value is None or len(known) < len(guards):
@@ -405,7 +406,7 @@ class Campaign:
         return f"a mean effect of {needed} over its {verdict.runs} run{'s' if verdict.runs > 1 else ''}"
 
     def _failed(self, run: Experiment) -> bool:
-        return run.status.ended and reader.objective(run, self.program) is None
+        return run.status.ended and objective(run, self.program) is None
 
     def _overfitted(self, history: History, attempt: Attempt) -> str:
         """Why the holdout forbids a promotion; empty if it does not. Its values stay in here."""

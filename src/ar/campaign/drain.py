@@ -10,7 +10,7 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.engine import result_line
 from ar.campaign.progress import View
 from ar.git import refs
-from ar.history import reader
+from ar.history.attempts import find
 from ar.runs import recovery, slots
 from ar.runs.pool import Crew
 from ar.runs.stop import HAND
@@ -63,7 +63,7 @@ def _tell(campaign: Campaign, view: View, event: dict[str, Any]) -> None:
         case "refused":
             view.event(event["reason"])
         case "ended":
-            run = reader.find(campaign.history(), event["name"])[1]
+            run = find(campaign.history(), event["name"])[1]
             view.event(result_line(run, campaign.program))
         case "requeued" | "withdrawn" as word:
             view.event(f"{event['name']} {word}")

@@ -20,7 +20,7 @@ from ar.campaign.ladder import Climb, Step
 from ar.campaign.progress import Running, Snapshot, View
 from ar.changes.proposal import Change
 from ar.errors import BadProposal, BadState, CannotClimb, OutOfBudget
-from ar.history import reader
+from ar.history.attempts import effect, objective
 from ar.history.records import (
     Attempt,
     Decision,
@@ -416,7 +416,7 @@ class Loop:
         """A baseline that does not run cannot be improved on."""
         head = history.now
         ended = [run for run in (head.experiments if head else ()) if run.status.ended]
-        failed = [run for run in ended if reader.objective(run, self.program) is None]
+        failed = [run for run in ended if objective(run, self.program) is None]
         if len(failed) >= max(MAX_BASELINE_CRASHES, len(ended) / 2):
             reason = failed[-1].note.reason if failed[-1].note else str(failed[-1].status)
             raise BadState(f"the baseline itself does not run: {reason}", f"see: ar log {failed[-1].name}")
@@ -514,7 +514,7 @@ def noise_line(report: NoiseReport, program: Program) -> str:
 
 def result_line(run: Experiment, program: Program) -> str:
     """How a run ended, in one line."""
-    value = reader.objective(run, program)
+    value = objective(run, program)
     if value is not None:
         seed = "" if run.seed is None else f" seed {run.seed}"
         return f"{run.name}{seed}: {program.objective.key} {value:.5g}"
@@ -560,9 +560,7 @@ def snapshot(campaign: Campaign, history: History, used: Used, began: float, lim
         running=running,
         queued=sum(not run.status.ended for run in history.everything) - len(running),
         phase=phase,
-        verdicts=tuple(
-            (item.name, item.title, item.outcome, reader.effect(item, program)) for item in decided[-6:]
-        ),
+        verdicts=tuple((item.name, item.title, item.outcome, effect(item, program)) for item in decided[-6:]),
         best=_level(head),
         baseline=_level(first),
         spent=used.runs,

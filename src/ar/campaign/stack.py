@@ -18,7 +18,7 @@ from ar.campaign.promote import strongest_first
 from ar.campaign.rebase import Composite
 from ar.changes.proposal import Change
 from ar.errors import CannotPromote, Conflict, OutOfBudget
-from ar.history import reader
+from ar.history.attempts import find
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Run, Verdict
 from ar.judge import rule
 from ar.judge.rule import Noise
@@ -309,7 +309,7 @@ def additivity(campaign: Campaign, history: History, stack: Attempt) -> Additivi
     joint = [(1.0, _fair(campaign, stack)), (-1.0, head)]
     singles = []
     for name in stack.stack:
-        attempt, _ = reader.find(history, name)
+        attempt, _ = find(history, name)
         base = _incumbent(campaign, history, attempt.baseline)
         singles.append((attempt, [(1.0, _fair(campaign, attempt)), (-1.0, base)]))
     everything = [*joint, *((-weight, runs) for _, sides in singles for weight, runs in sides)]

@@ -48,7 +48,7 @@ def _mend(campaign: Campaign) -> None:
 
 
 def find_attempt(history: History, name: str) -> tuple[Attempt, Experiment]:
-    from ar.history.reader import find
+    from ar.history.attempts import find
 
     if not history.attempts:
         raise NotFound("there is no experiment yet", "run: ar run")

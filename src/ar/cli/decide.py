@@ -56,8 +56,8 @@ def promote(
     One that won on an earlier baseline is first merged onto the branch as it is, run and judged there.
     """
     from ar.campaign import promote as promoting
+    from ar.history.attempts import base_of
     from ar.history.diffs import changed
-    from ar.history.reader import base_of
     from ar.history.records import Outcome
 
     campaign = open_campaign()

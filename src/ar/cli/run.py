@@ -114,7 +114,7 @@ def climb(
     """
     from ar.campaign import climb as climbing
     from ar.campaign.engine import Limits
-    from ar.history.reader import base_of
+    from ar.history.attempts import base_of
     from ar.views.table import climbed, echo
 
     if names and everything:

@@ -8,128 +8,73 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from statistics import fmean
 
-from ar.errors import BadParams, NotFound, nearest
+from ar.errors import BadParams, nearest
 from ar.git import refs
 from ar.git.repo import Commit, Repo
+from ar.history.attempts import grouped
 from ar.history.messages import FOREIGN_AGENT, Message
-from ar.history.records import (
-    Attempt,
-    Decision,
-    Experiment,
-    History,
-    Label,
-    Note,
-    Outcome,
-    Status,
-    Verdict,
-)
+from ar.history.records import Experiment, History, Note, Status
 from ar.local import claims
 from ar.project.cache import Cache
 from ar.project.identity import identity
 from ar.project.pipeline_file import Declared
 from ar.project.program import FILE as PROGRAM_FILE
-from ar.project.program import ParamKey, Program
+from ar.project.program import ParamKey
 from ar.project.project import Project
-from ar.project.values import Scalar, flat, number
-from ar.text import signed
+from ar.project.values import Scalar, flat
 
 _Mark = tuple[str, Status | None, Mapping[str, object] | None]  # commit, status of one that waits, note
 
 
-class Known:
-    """What was read before: what a commit holds never changes, and most notes are as they were."""
+@dataclass(frozen=True)
+class _Snapshot:
+    """What one reading found: what a commit holds never changes, and most notes are as they were.
+
+    Args:
+        files: the metrics and the parameters files that were read.
+        marked: name to experiment, with all that may change about it.
+        experiments: what `history` is made of, in the order of the refs.
+    """
+
+    files: tuple[tuple[str, ...], ...] = ()
+    marked: Mapping[str, tuple[_Mark, Experiment]] = field(default_factory=dict)
+    experiments: tuple[Experiment, ...] = ()
+    history: History | None = None
+
+
+class Memory:
+    """What the last reading found. A reading replaces it whole, so that threads may share it."""
 
     def __init__(self) -> None:
-        self.files: tuple[object, ...] = ()
-        self.experiments: dict[str, tuple[_Mark, Experiment]] = {}
-        self.incumbent = "", ""
-        self.history: History | None = None
-        self.order: list[Experiment] = []
+        self.last = _Snapshot()
 
 
-def read(project: Project, known: Known | None = None) -> History:
+def read(project: Project, memory: Memory | None = None) -> History:
     """The whole history, oldest first.
 
     Args:
-        known: from the last time, so that only what is new since then is read.
+        memory: of the last reading, so that only what is new since then is read.
     """
-    known = known or Known()
-    head = project.repo.head()
-    if known.incumbent[0] != head:
-        known.incumbent = head, identity(project, head)
-    declared = Declared.read(project.repo, head)
-    experiments = _experiments(project, declared, known)
-    old = known.history
-    if old and old.head == head and all(a is b for a, b in zip_longest(experiments, known.order)):
+    memory = memory or Memory()
+    last, head = memory.last, project.repo.head()
+    now = _experiments(project, Declared.read(project.repo, head), last)
+    old = last.history if last.history and last.history.head == head else None
+    if old and all(a is b for a, b in zip_longest(now.experiments, last.experiments)):
         return old
-    merged = project.repo.merged_parents(head)
-    scales: dict[str, list[Experiment]] = {"": []}
-    for experiment in sorted(experiments, key=lambda item: (item.created, item.name)):
-        scales.setdefault(experiment.rung, []).append(experiment)
-    # Every scale has its own noise, and its runs never count at another.
-    sigmas = {rung: _noise(runs, project.program) for rung, runs in scales.items()}
-    groups: dict[tuple[str, str], list[Experiment]] = {}
-    for experiment in (run for runs in scales.values() for run in runs):
-        groups.setdefault((experiment.rung, experiment.candidate or experiment.rev), []).append(experiment)
-    attempts = _with_fates(
-        [_attempt(runs, project.program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
-    )
-    attempts.sort(key=lambda attempt: (attempt.created, attempt.name))
+    attempts, sigma = grouped(now.experiments, project.program, project.repo.merged_parents(head))
     history = History(
         head=head,
-        incumbent=known.incumbent[1],
+        incumbent=old.incumbent if old else identity(project, head),
         attempts=tuple(attempt for attempt in attempts if not attempt.rung),
         climbs=tuple(attempt for attempt in attempts if attempt.rung),
-        sigma=sigmas[""],
+        sigma=sigma,
     )
-    known.history, known.order = history, experiments
+    memory.last = replace(now, history=history)
     return history
-
-
-def find(history: History, name: str) -> tuple[Attempt, Experiment]:
-    """The experiment of that name (or unambiguous beginning of it, or revision), and its attempt.
-
-    Raises:
-        NotFound: none, or several.
-    """
-    known = (*history.attempts, *history.climbs)
-    pairs = [(attempt, item) for attempt in known for item in attempt.experiments]
-    exact = [pair for pair in pairs if pair[1].name == name]
-    near = exact or [
-        pair
-        for pair in pairs
-        if pair[1].name.startswith(name) or (len(name) >= 6 and pair[1].rev.startswith(name))
-    ]
-    if not near:
-        raise NotFound(
-            f"no experiment is called '{name}'",
-            nearest(name, [item.name for _, item in pairs]) + " See: ar show",
-        )
-    if len({(attempt.candidate, attempt.rung) for attempt, _ in near}) > 1:
-        raise NotFound(
-            f"'{name}' could be any of {', '.join(item.name for _, item in near[:5])}", "give the whole name"
-        )
-    return near[0]
-
-
-def base_of(history: History, attempt: Attempt) -> Attempt:
-    """The attempt at the base scale that a larger scale's belongs to; itself, where it is one.
-
-    Raises:
-        NotFound: it is not in this repository.
-    """
-    if not attempt.rung:
-        return attempt
-    found = next((item for item in history.attempts if item.candidate == attempt.candidate), None)
-    if found is None:
-        raise NotFound(f"{attempt.name} has no run at the base scale here", "see: ar show")
-    return found
 
 
 def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dict[str, Scalar]]:
@@ -207,10 +152,12 @@ def baseline_params(project: Project) -> dict[str, Scalar]:
 # -- experiments ------------------------------------------------------------------------------------------
 
 
-def _experiments(project: Project, declared: Declared, known: Known) -> list[Experiment]:
+def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snapshot:
+    """All experiments, of which only those are read that are not as they were."""
     metric_files = (*declared.metrics, *(metric.file for metric in project.program.metrics))
-    param_files = (*declared.params, *project.program.param_files)
-    old = known.experiments if known.files == (metric_files, param_files) else {}
+    param_files = (*declared.params, *sorted(project.program.param_files))
+    files = metric_files, param_files
+    old = last.marked if last.files == files else {}
     notes = project.repo.notes()
     places = _places(project.repo)
     marks = {name: (rev, status, notes.get(rev)) for name, (status, rev, _) in places.items()}
@@ -218,17 +165,15 @@ def _experiments(project: Project, declared: Declared, known: Known) -> list[Exp
     revs = [places[name][1] for name in fresh]
     measured = metric_values(project.repo, revs, metric_files)
     set_to = read_values(project.repo, revs, param_files)
-    found = {name: old[name] for name in marks if name in old}
+    marked = {name: old[name] for name in marks if name in old}
     for name, metrics, values in zip(fresh, measured, set_to, strict=True):
         commit, baseline = project.repo.commit(places[name][1]), places[name][2]
         if baseline or commit.parents:
             made = _experiment(commit, name, baseline or commit.parents[0], marks[name], metrics, values)
-            found[name] = marks[name], made
-    if fresh or found.keys() != old.keys():
-        # A result whose metrics DVC keeps elsewhere may be fetched yet.
-        known.experiments = {name: it for name, it in found.items() if it[1].metrics or it[0][1]}
-        known.files = metric_files, param_files
-    return [found[name][1] for name in places if name in found]
+            marked[name] = marks[name], made
+    # A result whose metrics DVC keeps elsewhere may be fetched yet.
+    kept = {name: it for name, it in marked.items() if it[1].metrics or it[0][1]}
+    return _Snapshot(files, kept, tuple(marked[name][1] for name in places if name in marked))
 
 
 def _places(repo: Repo) -> dict[str, tuple[Status | None, str, str]]:
@@ -279,114 +224,3 @@ def _note(data: Mapping[str, object] | None) -> Note | None:
         return Note.from_json(data)
     except (TypeError, ValueError, KeyError, AttributeError):
         return None  # written by something else: the run still counts by its metrics
-
-
-# -- attempts ---------------------------------------------------------------------------------------------
-
-
-def objective(experiment: Experiment, program: Program) -> float | None:
-    """The measured objective, in its own direction; None unless the run ended well and has it."""
-    if experiment.status is not Status.SUCCEEDED:
-        return None
-    return number(experiment.metrics.get(str(program.objective)))
-
-
-def effect(attempt: Attempt, program: Program) -> str:
-    """The verdict's effect with its error, in the metric's own direction; empty without one."""
-    verdict = attempt.verdict
-    if verdict is None or verdict.effect is None:
-        return ""
-    return signed(program.objective.orient(verdict.effect), verdict.standard_error)
-
-
-def _noise(experiments: Iterable[Experiment], program: Program) -> float | None:
-    groups: dict[str, list[float]] = {}
-    experiments = list(experiments)
-    tampered = {
-        run.candidate
-        for run in experiments
-        if run.note and run.note.verdict and run.note.verdict.label is Label.TAMPERED
-    }
-    for experiment in experiments:
-        value = objective(experiment, program)
-        if value is not None and experiment.candidate and experiment.candidate not in tampered:
-            groups.setdefault(experiment.candidate, []).append(value)
-    squares, df = 0.0, 0
-    for values in groups.values():
-        mean = fmean(values)
-        squares += sum((value - mean) ** 2 for value in values)
-        df += len(values) - 1
-    return math.sqrt(squares / df) if df else None
-
-
-def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: float | None) -> Attempt:
-    own = [run for run in runs if not run.measures_baseline]
-    first = (own or runs)[0]
-    verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
-    values = [value for run in runs if (value := objective(run, program)) is not None]
-    if verdict and verdict.label is Label.TAMPERED:
-        values = []
-    guards = {}
-    for guard in program.guards:
-        measured = [number(run.metrics.get(str(guard))) for run in runs if run.status is Status.SUCCEEDED]
-        known = [value for value in measured if value is not None]
-        if known:
-            guards[str(guard)] = fmean(known)
-    return Attempt(
-        name=first.name,
-        title=first.title,
-        agent=first.agent,
-        baseline=first.baseline,
-        candidate=first.candidate or first.rev,
-        experiments=tuple(runs),
-        value=fmean(values) if values else None,
-        standard_error=sigma / math.sqrt(len(values)) if values and sigma is not None else None,
-        guards=guards,
-        outcome=_outcome(own, runs, verdict, merged),
-        verdict=verdict,
-        created=first.created,
-        rung=first.rung,
-    )
-
-
-def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
-    """The attempts, with what became of winners that are in the branch otherwise than as they were."""
-    reverted = {
-        run.reverts for item in attempts if item.outcome is Outcome.PROMOTED for run in item.experiments
-    }
-    won = [item for item in attempts if item.outcome in (Outcome.WINNER, Outcome.PROMOTED)]
-    stacked = {name for item in won for name in item.stack}
-    return [
-        replace(item, outcome=Outcome.STACKED)
-        if item.outcome is Outcome.WINNER and item.name in stacked
-        else replace(item, outcome=Outcome.LAPSED)
-        if item.outcome is Outcome.WINNER and item.verdict and item.verdict.label is Label.DOES_NOT_STACK
-        else replace(item, outcome=Outcome.REVERTED)
-        if item.outcome is Outcome.PROMOTED and item.name in reverted
-        else item
-        for item in attempts
-    ]
-
-
-def _outcome(
-    own: list[Experiment], runs: list[Experiment], verdict: Verdict | None, merged: set[str]
-) -> Outcome:
-    if any(run.rev in merged for run in runs):
-        return Outcome.PROMOTED
-    if not own:
-        return Outcome.BASELINE
-    if verdict and verdict.label is Label.TAMPERED:
-        return Outcome.TAMPERED
-    decision = verdict.decision if verdict else Decision.OPEN
-    if decision is Decision.PROMOTE:
-        return Outcome.WINNER
-    ends = [run.status for run in own]
-    for status in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED):
-        if status in ends:
-            return Outcome(status)
-    if decision is Decision.DISCARD:
-        return Outcome.DISCARDED
-    for status in (Status.RUNNING, Status.QUEUED):
-        if status in ends:
-            return Outcome(status)
-    return Outcome.OPEN

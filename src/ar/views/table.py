@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ar.campaign.ladder import hurts
+from ar.history.attempts import effect
 from ar.history.ideas import Proposal
-from ar.history.reader import effect
 from ar.history.records import (
     Attempt,
     Case,

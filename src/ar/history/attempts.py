@@ -1,0 +1,176 @@
+"""Runs grouped into attempts: a change with all its seeds, what it came to, and the noise of one run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from ar.errors import NotFound, nearest
+from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.project.program import Program
+from ar.project.values import number
+from ar.text import signed
+
+
+def grouped(
+    experiments: Iterable[Experiment], program: Program, merged: set[str]
+) -> tuple[list[Attempt], float | None]:
+    """The attempts, oldest first, and the noise of one run at the base scale.
+
+    Args:
+        merged: commits that the branch has merged.
+    """
+    scales: dict[str, list[Experiment]] = {"": []}
+    groups: dict[tuple[str, str], list[Experiment]] = {}
+    for run in sorted(experiments, key=lambda run: (run.created, run.name)):
+        scales.setdefault(run.rung, []).append(run)
+        groups.setdefault((run.rung, run.candidate or run.rev), []).append(run)
+    # Every scale has its own noise, and its runs never count at another.
+    sigmas = {rung: _noise(runs, program) for rung, runs in scales.items()}
+    attempts = [_attempt(runs, program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
+    return sorted(_with_fates(attempts), key=lambda attempt: (attempt.created, attempt.name)), sigmas[""]
+
+
+def find(history: History, name: str) -> tuple[Attempt, Experiment]:
+    """The experiment of that name (or unambiguous beginning of it, or revision), and its attempt.
+
+    Raises:
+        NotFound: none, or several.
+    """
+    attempts = (*history.attempts, *history.climbs)
+    pairs = [(attempt, item) for attempt in attempts for item in attempt.experiments]
+    exact = [pair for pair in pairs if pair[1].name == name]
+    near = exact or [
+        pair
+        for pair in pairs
+        if pair[1].name.startswith(name) or (len(name) >= 6 and pair[1].rev.startswith(name))
+    ]
+    if not near:
+        raise NotFound(
+            f"no experiment is called '{name}'",
+            nearest(name, [item.name for _, item in pairs]) + " See: ar show",
+        )
+    if len({(attempt.candidate, attempt.rung) for attempt, _ in near}) > 1:
+        raise NotFound(
+            f"'{name}' could be any of {', '.join(item.name for _, item in near[:5])}", "give the whole name"
+        )
+    return near[0]
+
+
+def base_of(history: History, attempt: Attempt) -> Attempt:
+    """The attempt at the base scale that a larger scale's belongs to; itself, where it is one.
+
+    Raises:
+        NotFound: it is not in this repository.
+    """
+    if not attempt.rung:
+        return attempt
+    for item in history.attempts:
+        if item.candidate == attempt.candidate:
+            return item
+    raise NotFound(f"{attempt.name} has no run at the base scale here", "see: ar show")
+
+
+def objective(experiment: Experiment, program: Program) -> float | None:
+    """The measured objective, in its own direction; None unless the run ended well and has it."""
+    if experiment.status is not Status.SUCCEEDED:
+        return None
+    return number(experiment.metrics.get(str(program.objective)))
+
+
+def effect(attempt: Attempt, program: Program) -> str:
+    """The verdict's effect with its error, in the metric's own direction; empty without one."""
+    verdict = attempt.verdict
+    if verdict is None or verdict.effect is None:
+        return ""
+    return signed(program.objective.orient(verdict.effect), verdict.standard_error)
+
+
+def _noise(experiments: Sequence[Experiment], program: Program) -> float | None:
+    """The standard deviation of one run of one configuration, pooled over all that have several."""
+    groups: dict[str, list[float]] = {}
+    tampered = {
+        run.candidate
+        for run in experiments
+        if run.note and run.note.verdict and run.note.verdict.label is Label.TAMPERED
+    }
+    for experiment in experiments:
+        value = objective(experiment, program)
+        if value is not None and experiment.candidate and experiment.candidate not in tampered:
+            groups.setdefault(experiment.candidate, []).append(value)
+    squares, df = 0.0, 0
+    for values in groups.values():
+        mean = fmean(values)
+        squares += sum((value - mean) ** 2 for value in values)
+        df += len(values) - 1
+    return math.sqrt(squares / df) if df else None
+
+
+def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: float | None) -> Attempt:
+    own = [run for run in runs if not run.measures_baseline]
+    first = (own or runs)[0]
+    verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
+    values = [value for run in runs if (value := objective(run, program)) is not None]
+    if verdict and verdict.label is Label.TAMPERED:
+        values = []
+    guards = {}
+    for guard in program.guards:
+        measured = [number(run.metrics.get(str(guard))) for run in runs if run.status is Status.SUCCEEDED]
+        if finite := [value for value in measured if value is not None]:
+            guards[str(guard)] = fmean(finite)
+    return Attempt(
+        name=first.name,
+        title=first.title,
+        agent=first.agent,
+        baseline=first.baseline,
+        candidate=first.candidate or first.rev,
+        experiments=tuple(runs),
+        value=fmean(values) if values else None,
+        standard_error=sigma / math.sqrt(len(values)) if values and sigma is not None else None,
+        guards=guards,
+        outcome=_outcome(own, runs, verdict, merged),
+        verdict=verdict,
+        created=first.created,
+        rung=first.rung,
+    )
+
+
+def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
+    """The attempts, with what became of winners that are in the branch otherwise than as they were."""
+    promoted = [item for item in attempts if item.outcome is Outcome.PROMOTED]
+    winners = [item for item in attempts if item.outcome is Outcome.WINNER]
+    reverted = {run.reverts for item in promoted for run in item.experiments}
+    stacked = {name for item in (*winners, *promoted) for name in item.stack}
+    fates = {item.name: Outcome.REVERTED for item in promoted if item.name in reverted}
+    for item in winners:
+        if item.name in stacked:
+            fates[item.name] = Outcome.STACKED
+        elif item.verdict and item.verdict.label is Label.DOES_NOT_STACK:
+            fates[item.name] = Outcome.LAPSED
+    return [replace(item, outcome=fates[item.name]) if item.name in fates else item for item in attempts]
+
+
+def _outcome(
+    own: list[Experiment], runs: list[Experiment], verdict: Verdict | None, merged: set[str]
+) -> Outcome:
+    if any(run.rev in merged for run in runs):
+        return Outcome.PROMOTED
+    if not own:
+        return Outcome.BASELINE
+    if verdict and verdict.label is Label.TAMPERED:
+        return Outcome.TAMPERED
+    decision = verdict.decision if verdict else Decision.OPEN
+    if decision is Decision.PROMOTE:
+        return Outcome.WINNER
+    ends = [run.status for run in own]
+    for status in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED):
+        if status in ends:
+            return Outcome(status)
+    if decision is Decision.DISCARD:
+        return Outcome.DISCARDED
+    for status in (Status.RUNNING, Status.QUEUED):
+        if status in ends:
+            return Outcome(status)
+    return Outcome.OPEN
