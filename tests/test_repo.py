@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import git, run
+from helpers import Ar, git, run
 
-from ar.errors import Conflict, NotARepo
+from ar.errors import BadState, Conflict, NotARepo
+from ar.git import refs
 from ar.git.repo import ZERO, Repo
+from ar.history import reader
+from ar.project.project import Project
+from ar.runs import budget, queue, recovery
 
 
 @pytest.fixture
@@ -55,6 +62,153 @@ def test_update_refs_is_all_or_nothing(repo: Repo) -> None:
         repo.update_refs(("refs/ar/queue/a", head, ZERO))
     repo.update_refs(("refs/ar/running/a", head, ZERO), ("refs/ar/queue/a", ZERO, head))
     assert set(repo.refs("refs/ar")) == {"refs/ar/running/a"}
+
+
+def test_a_ref_that_cannot_be_written_is_no_conflict(repo: Repo) -> None:
+    head = repo.head()
+    repo.update_refs(("refs/ar/queue/a", head, ZERO))
+    with pytest.raises(BadState):
+        repo.update_refs(("refs/ar/queue/a/b", head, ZERO))
+    with pytest.raises(BadState):
+        repo.update_refs(("refs/ar/queue/c", "1" * 40, ZERO))
+    with pytest.raises(BadState):
+        repo.update_refs(("refs/ar/queue/..", head, ZERO))
+    assert set(repo.refs("refs/ar")) == {"refs/ar/queue/a"}
+
+
+def test_a_ref_whose_lock_is_held_for_an_instant_is_written(repo: Repo) -> None:
+    lock = repo.git_dir / "refs" / "ar" / "queue" / "a.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    let_go = threading.Timer(0.3, lock.unlink)
+    let_go.start()
+    repo.update_refs(("refs/ar/queue/a", repo.head(), ZERO))
+    let_go.join()
+    assert set(repo.refs("refs/ar")) == {"refs/ar/queue/a"}
+
+
+@pytest.fixture
+def full(repo: Repo) -> Iterator[Path]:
+    """The folder of queued experiments, on a file system without a free byte."""
+    folder = repo.git_dir / "refs" / "ar" / "queue"
+    folder.mkdir(parents=True)
+    if (
+        os.geteuid()
+        or run(folder, "mount", "-t", "tmpfs", "-o", "size=4k", "ar", ".", check=False).returncode
+    ):
+        pytest.skip("a small file system can be mounted by root only")
+    try:
+        (folder / "fill.lock").write_bytes(bytes(4096))
+        yield folder
+    finally:
+        run(repo.root, "umount", str(folder))
+
+
+def test_a_full_disk_is_no_conflict(repo: Repo, full: Path) -> None:
+    with pytest.raises(BadState):
+        repo.update_refs(("refs/ar/queue/a", repo.head(), ZERO))
+    (full / "fill.lock").unlink()
+    repo.update_refs(("refs/ar/queue/a", repo.head(), ZERO))
+    assert set(repo.refs("refs/ar")) == {"refs/ar/queue/a"}
+
+
+@pytest.mark.parametrize("pattern", ["refs/ar", "refs/ar/queue/a", "refs/exps/*/*/a", "refs/none", "refs"])
+@pytest.mark.parametrize("state", ["loose", "packed", "both"])
+def test_refs_are_those_that_git_lists(repo: Repo, state: str, pattern: str) -> None:
+    head = repo.head()
+    names = ["ar/queue/a", "ar/queue/a-b", "ar/queue/a.b", "ar/queue/b/a", "ar/running/x", "exps/12/34/a"]
+    repo.update_refs(*((f"refs/{name}", head, ZERO) for name in [*names, "exps/12/34/a-b", "exps/12/3/4/a"]))
+    if state != "loose":
+        run(repo.root, "git", "pack-refs", "--all")
+    if state == "both":
+        other = repo.commit_tree(repo.tree("HEAD"), [head], "Other")
+        repo.update_refs(("refs/ar/queue/a", other, head), ("refs/ar/queue/new", head, ZERO))
+        repo.update_refs(("refs/ar/running/x", ZERO, head), ("refs/exps/12/34/a", other, head))
+    listed = git(repo.root, "for-each-ref", "--format=%(refname) %(objectname)", pattern).splitlines()
+    assert list(repo.refs(pattern).items()) == [tuple(line.split(" ")) for line in listed]
+    assert repo.count_refs(pattern) == len(listed)
+
+
+def test_what_no_ref_can_be_read_from_is_left_out(repo: Repo) -> None:
+    folder = repo.git_dir / "refs" / "ar" / "queue"
+    folder.mkdir(parents=True)
+    (folder / "empty").touch()
+    (folder / "zeros").write_bytes(bytes(41))  # what a power cut can leave
+    (folder / "a.lock").write_text(f"{repo.head()}\n")
+    git(repo.root, "symbolic-ref", "refs/ar/queue/symbolic", "refs/heads/main")
+    assert repo.refs("refs/ar") == {}
+
+
+def test_a_ref_that_moves_on_is_never_missed(repo: Repo) -> None:
+    head, name = repo.head(), "x"
+    stations = [refs.queued(name), refs.running(name), str(refs.ExperimentRef(head, name))]
+    repo.update_refs((stations[0], head, ZERO), (refs.queued("stays"), head, ZERO))
+    script = f"""
+import subprocess
+from ar.git.repo import ZERO, Repo
+repo, stations = Repo.open(), {stations!r}
+for turn in range(12):
+    for old, new in zip(stations, stations[1:]):
+        if turn % 3 == 0:
+            subprocess.run(["git", "pack-refs", "--all"], check=True)
+        repo.update_refs((new, {head!r}, ZERO), (old, ZERO, {head!r}))
+    # Back to the start, while the reader may see it at both ends.
+    repo.update_refs((stations[0], {head!r}, ZERO))
+    print("back", flush=True)
+    input()
+    repo.update_refs((stations[-1], ZERO, {head!r}))
+"""
+    mover = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=repo.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    back = threading.Event()
+
+    def listen() -> None:
+        for _ in mover.stdout or ():
+            back.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    looks = 0
+    while mover.poll() is None:
+        at_both_ends = back.is_set()
+        seen = {refs.name_of(ref) for ref in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)}
+        assert seen == {name, "stays"}
+        looks += 1
+        if at_both_ends and mover.stdin:
+            back.clear()
+            mover.stdin.write(b"\n")
+            mover.stdin.flush()
+    assert mover.returncode == 0
+    assert looks > 24
+
+
+def test_what_is_looked_at_while_training_is_timed_starts_no_process(
+    measured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project.open(measured)
+    repo = project.repo
+    repo.update_refs((refs.running("x"), repo.head(), ZERO), (refs.queued("y"), repo.head(), ZERO))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(BadState, match="git is not on PATH"):
+        repo.run("version")
+    assert set(queue.running(repo)) == {"x"}
+    assert recovery.abandoned(repo) == ["x"]
+    assert set(repo.commits(refs.QUEUE)) == {refs.queued("y")}
+    assert budget.used(repo, reader.read(project)).runs
+    assert not any(budget.refusals(project))
+
+
+def test_a_missing_object_is_told_with_its_mend(measured: Path, ar: Ar) -> None:
+    ref, rev = next(iter(Repo.open(measured).refs(refs.EXPS).items()))
+    path = measured / ".git" / ref
+    path.write_text("1" * 40 + "\n")
+    done = ar(measured, "show", check=False)
+    assert done.returncode == 2
+    assert "1" * 40 in done.stderr
+    assert "git fetch" in done.stderr
+    assert "bug" not in done.stderr
+    path.write_text(f"{rev}\n")
+    assert ar(measured, "show").returncode == 0
 
 
 def test_no_note_is_lost_when_many_write_at_once(repo: Repo) -> None:
