@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from ar.history.records import Attempt, Decision, Experiment, History, Note, Outcome, Status, Verdict
+from ar.history.records import Attempt, Decision, Experiment, History, Label, Note, Outcome, Status, Verdict
 from ar.project.program import Metric, Program
 
 NOW = 1_800_000_000.0
@@ -23,27 +23,37 @@ TITLES = (
     "weight decay 0.1 → 0",
 )
 
+DECISIONS = {
+    **dict.fromkeys((Outcome.PROMOTED, Outcome.REVERTED), Decision.PROMOTE),
+    **dict.fromkeys((Outcome.WINNER, Outcome.STACKED, Outcome.LAPSED), Decision.PROMOTE),
+    **dict.fromkeys((Outcome.DISCARDED, Outcome.TAMPERED), Decision.DISCARD),
+}
+LABELS = {Outcome.LAPSED: Label.DOES_NOT_STACK, Outcome.TAMPERED: Label.TAMPERED}
+
 
 def attempt(
     number: int,
     value: float | None,
-    outcome: str = "discarded",
+    outcome: str = Outcome.DISCARDED,
     title: str = "optim.matrix_lr 0.02 → 0.06",
     runs: int = 1,
     sigma: float | None = 0.014,
     effect: float = -0.0214,
 ) -> Attempt:
     """One attempt with all its runs alike."""
-    failed = {"crashed": Status.CRASHED, "timed out": Status.TIMED_OUT, "cancelled": Status.CANCELLED}
-    waiting = {"queued": Status.QUEUED, "running": Status.RUNNING}
-    status = {**failed, **waiting}.get(outcome, Status.SUCCEEDED)
+    outcome = Outcome(outcome)
+    # A run that ended badly, waits or runs has the outcome's own word.
+    status = Status(outcome) if outcome in list(Status) else Status.SUCCEEDED
     metrics = {} if value is None else {str(OBJECTIVE): value, str(GUARD): 27.31}
-    name = f"{'baseline' if outcome == 'baseline' else 'matrix.lr-0.02-0.06'}-{number:06x}"
+    is_baseline = outcome is Outcome.BASELINE
+    name = f"{'baseline' if is_baseline else 'matrix.lr-0.02-0.06'}-{number:06x}"
     error = sigma / runs**0.5 if sigma is not None and value is not None else None
-    agent = "baseline" if outcome == "baseline" else "optuna"
-    decisions = {"promoted": Decision.PROMOTE, "winner": Decision.PROMOTE, "discarded": Decision.DISCARD}
-    decision = decisions.get(outcome)
-    verdict = Verdict(decision, "It says so.", effect, 0.0032) if decision and value is not None else None
+    agent = "baseline" if is_baseline else "optuna"
+    decision = DECISIONS.get(outcome)
+    verdict = None
+    if decision is not None and value is not None:
+        label = LABELS.get(outcome, Label.PLAIN)
+        verdict = Verdict(decision, "It says so.", effect, 0.0032, label=label)
     created = NOW - 86_400 + 60.0 * number
     experiments = tuple(
         Experiment(
@@ -73,7 +83,7 @@ def attempt(
         value=value,
         standard_error=error,
         guards={} if value is None else {str(GUARD): 27.31},
-        outcome=Outcome(outcome),
+        outcome=outcome,
         verdict=verdict,
         created=created,
     )
@@ -102,6 +112,17 @@ def campaign(size: int, seed: int = 0, promotions: float = 0.04) -> History:
     attempts.append(attempt(size + 1, None, "running", "softcap 15 → 20"))
     promoted = [item for item in attempts if item.outcome == "promoted"] or attempts[:1]
     return History(head="a" * 40, incumbent=promoted[-1].candidate, attempts=tuple(attempts), sigma=sigma)
+
+
+def every_outcome() -> History:
+    """An attempt of each outcome, measured unless its run came to no end."""
+    unmeasured = ("crashed", "timed out", "cancelled", "running", "queued")
+    attempts = [
+        attempt(number, None if outcome in unmeasured else 2.231 - number / 500, outcome, f"It is {outcome}")
+        for number, outcome in enumerate(Outcome)
+    ]
+    promoted = next(item for item in attempts if item.outcome is Outcome.PROMOTED)
+    return History(head="a" * 40, incumbent=promoted.candidate, attempts=tuple(attempts), sigma=0.014)
 
 
 def renamed(history: History, title: str) -> History:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from histories import GUARD, OBJECTIVE, PROGRAM, campaign, renamed
+from histories import GUARD, OBJECTIVE, PROGRAM, campaign, every_outcome, renamed
 
 from ar.errors import ArError
-from ar.history.records import Decision, History, Verdict
+from ar.history.records import Decision, History, Outcome, Verdict
 from ar.project.program import Metric, ParamKey, Program, Rung
-from ar.views import plots
+from ar.views.charts.files import save
 from ar.views.charts.ladder import ladder
 from ar.views.charts.pareto import pareto
+from ar.views.charts.progress import progress
 from ar.views.charts.stack import stack
 
 SCALES = replace(
@@ -51,7 +52,7 @@ def rows(spec: dict[str, Any], *fields: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("chart", [pareto, ladder, stack])
 def test_they_can_be_drawn(chart: Any, size: int, tmp_path: Path) -> None:
     path = tmp_path / "chart.png"
-    plots.save(chart(climbed(size), SCALES), path)
+    save(chart(climbed(size), SCALES), path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert len(path.read_bytes()) > 10_000
 
@@ -73,6 +74,29 @@ def test_the_frontier_holds_no_dot_that_another_beats_and_no_unconfirmed_one() -
             for item in kept
         )
     assert {(dot["x"], dot["y"]) for dot in dots} <= {(item.guards[str(GUARD)], item.value) for item in kept}
+
+
+@pytest.mark.parametrize("chart", [progress, pareto])
+def test_what_is_decided_is_not_drawn_as_undecided(chart: Any) -> None:
+    history = every_outcome()
+    outcomes = {item.name: item.outcome for item in history.attempts}
+    drawn = {outcomes[dot["name"]]: dot["kind"] for dot in rows(chart(history, PROGRAM), "name", "kind")}
+    assert {Outcome.STACKED, Outcome.LAPSED, Outcome.REVERTED, Outcome.TAMPERED, Outcome.OPEN} <= set(drawn)
+    assert [outcome for outcome, kind in drawn.items() if kind == "not decided"] == [Outcome.OPEN]
+
+
+def test_a_long_label_is_wrapped_and_whole(tmp_path: Path) -> None:
+    members = "optim.matrix_lr 0.02 → 0.06, embedding_lr 0.3 → 0.6, weight decay 0.1 → 0"
+    history = renamed(climbed(60), f"Stack of 3: {members}")
+    for chart, field in ((stack, "row"), (ladder, "row"), (progress, "text")):
+        spec = chart(history, SCALES)
+        labels = {row[field] for row in rows(spec, field) if "Stack" in row[field]}
+        assert labels
+        for label in labels:
+            assert label.rstrip("\u200b").replace("\n", " ") == f"Stack of 3: {members}"
+            assert max(map(len, label.split("\n"))) <= 46
+        save(spec, tmp_path / "chart.svg")
+        assert "0.1 → 0" in (tmp_path / "chart.svg").read_text()
 
 
 def test_the_shaded_region_ends_at_the_branch() -> None:
@@ -122,7 +146,7 @@ def test_titles_are_data(tmp_path: Path) -> None:
     history = replace(history, climbs=tuple(replace(item, title=evil) for item in history.climbs))
     for chart in (pareto, ladder, stack):
         path = tmp_path / "chart.html"
-        plots.save(chart(history, SCALES), path)
+        save(chart(history, SCALES), path)
         assert "</script><img" not in path.read_text()
 
 

@@ -13,7 +13,8 @@ from histories import OBJECTIVE, PROGRAM, attempt, campaign, renamed
 from ar.errors import ArError
 from ar.history.records import Attempt, History
 from ar.project.program import Metric, Program
-from ar.views import plots
+from ar.views.charts.files import save
+from ar.views.charts.progress import HEIGHT, WIDTH, progress
 
 WEIRD = "[bold]</script><script>alert(1)</script> \x1b[31mred \ud800 日本語 \u202eback\nnext" + "x" * 300
 
@@ -47,14 +48,14 @@ FORMATS = [(".png", b"\x89PNG"), (".svg", b"<svg"), (".html", b"<!DOCTYPE html>"
 @pytest.mark.parametrize(("ending", "start"), FORMATS)
 def test_formats_by_ending_into_folders_that_are_made(tmp_path: Path, ending: str, start: bytes) -> None:
     path = tmp_path / "a" / "b" / f"progress{ending}"
-    plots.progress(campaign(5), PROGRAM, path)
+    save(progress(campaign(5), PROGRAM), path)
     assert path.read_bytes().startswith(start)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_html_works_offline(tmp_path: Path) -> None:
     path = tmp_path / "progress.html"
-    plots.progress(campaign(5), PROGRAM, path)
+    save(progress(campaign(5), PROGRAM), path)
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"""<(script|link|img)[^>]+(src|href)=["']?(https?:)?//""", text)
     assert "@import" not in text
@@ -62,14 +63,14 @@ def test_html_works_offline(tmp_path: Path) -> None:
 
 def test_page_cannot_be_broken_by_a_title(tmp_path: Path) -> None:
     path = tmp_path / "progress.html"
-    plots.progress(renamed(campaign(5), WEIRD), PROGRAM, path)
+    save(progress(renamed(campaign(5), WEIRD), PROGRAM), path)
     assert "</script><script>alert(1)" not in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["progress.gif", "progress", "progress.png.", "png"])
 def test_unknown_ending_names_the_known_ones(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArError, match=r"\.png, \.svg, \.html"):
-        plots.progress(campaign(5), PROGRAM, tmp_path / name)
+        save(progress(campaign(5), PROGRAM), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
@@ -78,7 +79,7 @@ def test_unknown_ending_names_the_known_ones(tmp_path: Path, name: str) -> None:
 )
 def test_nothing_measured_says_what_to_run(tmp_path: Path, empty: History) -> None:
     with pytest.raises(ArError, match="ar run"):
-        plots.progress(empty, PROGRAM, tmp_path / "progress.png")
+        save(progress(empty, PROGRAM), tmp_path / "progress.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -92,13 +93,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        plots.progress(campaign(5), PROGRAM, path)
+        save(progress(campaign(5), PROGRAM), path)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_every_measured_or_crashed_attempt_is_a_dot_in_order() -> None:
     past = campaign(60)
-    shown = dots(plots.progress_chart(past, PROGRAM))
+    shown = dots(progress(past, PROGRAM))
     expected = [item for item in past.attempts[1:] if item.value is not None or item.outcome == "crashed"]
     assert [dot["name"] for dot in shown] == [item.name for item in expected]
     assert [dot["x"] for dot in shown] == list(range(1, len(expected) + 1))
@@ -113,7 +114,7 @@ def test_step_line_is_the_incumbents_mean() -> None:
         attempt(4, 2.18, "promoted", runs=4),
         incumbent=4,
     )
-    spec = plots.progress_chart(past, PROGRAM)
+    spec = progress(past, PROGRAM)
     steps = next(data for data in tables(spec) if data[:1] == [{"x": 0, "y": 2.231}])
     assert [step["y"] for step in steps] == [2.231, 2.20, 2.18, 2.18]
     assert spec["title"]["text"] == "val_bpb over 4 attempts: 2.2310 → 2.1800"
@@ -127,7 +128,7 @@ def test_one_diverged_run_does_not_flatten_the_rest(direction: Any) -> None:
     turned = [replace(item, value=item.value and sign * item.value) for item in past.attempts]
     turned.append(attempt(40, sign * 9.0))
     turned.append(attempt(41, None, "crashed"))
-    spec = plots.progress_chart(replace(past, attempts=tuple(turned)), program)
+    spec = progress(replace(past, attempts=tuple(turned)), program)
     low, high = y_domain(spec)
     assert high - low < 0.5
     far, crashed = dots(spec)[-2:]
@@ -141,14 +142,14 @@ def test_what_was_kept_is_always_inside() -> None:
     attempts = [attempt(0, 2.0, "baseline", runs=8)]
     attempts += [attempt(number, 2.0 + number / 1e4) for number in range(1, 30)]
     past = history(*attempts, attempt(40, 0.5, "promoted", runs=4), incumbent=40)
-    low, high = y_domain(plots.progress_chart(past, PROGRAM))
+    low, high = y_domain(progress(past, PROGRAM))
     assert low < 0.5 and high > 2.0
 
 
 @pytest.mark.parametrize("size", [5, 60, 700])
 def test_labels_do_not_cover_each_other(size: int) -> None:
     past = campaign(size)
-    spec = plots.progress_chart(past, PROGRAM)
+    spec = progress(past, PROGRAM)
     low, high = y_domain(spec)
     labels = rows(spec, "text")
     assert labels
@@ -156,10 +157,12 @@ def test_labels_do_not_cover_each_other(size: int) -> None:
     unique = {(label["x"], label["y"]): label for label in labels}.values()
     boxes = []
     for label in unique:
-        right = label["x"] * plots.WIDTH / (last + 1)
-        middle = (high - label["y"]) * plots.HEIGHT / (high - low)
-        boxes.append((right - 5 * len(label["text"]), middle - 5, right, middle + 5))
-        assert 0 <= middle <= plots.HEIGHT and right <= plots.WIDTH
+        right = label["x"] * WIDTH / (last + 1)
+        top = (high - label["y"]) * HEIGHT / (high - low) - 5  # `y` is the middle of the first line
+        lines = label["text"].split("\n")
+        bottom = top + 13 * len(lines) - 3
+        boxes.append((right - 5 * max(map(len, lines)), top, right, bottom))
+        assert top >= 0 and bottom <= HEIGHT and right <= WIDTH
     for index, (left, top, right, bottom) in enumerate(boxes):
         for other in boxes[:index]:
             assert not (left < other[2] and other[0] < right and top < other[3] and other[1] < bottom)
@@ -178,5 +181,5 @@ def test_labels_do_not_cover_each_other(size: int) -> None:
 )
 def test_any_history_can_be_drawn(past: History, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for ending in ("svg", "png"):
-        plots.progress(past, Program(objective=Metric("m.json", "a.b[0]")), tmp_path / f"progress.{ending}")
+        save(progress(past, Program(objective=Metric("m.json", "a.b[0]"))), tmp_path / f"progress.{ending}")
     assert capfd.readouterr() == ("", "")

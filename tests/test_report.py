@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import synthetic
 from helpers import Ar, git, run
+from histories import PROGRAM, every_outcome
 
+from ar.history.records import Outcome
 from ar.views import report
 from ar.views.report import Code, Items, Picture, Report, Section, Table, Text
 
@@ -72,6 +74,17 @@ def test_nothing_that_others_wrote_is_markdown() -> None:
     assert not re.search(r"(?<!\\)`code", outside)
     row = next(line for line in outside.splitlines() if line.startswith("| ") and line.endswith("| 1 |"))
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
+
+
+def test_every_attempt_that_did_not_hold_is_told_once() -> None:
+    history = every_outcome()
+    blocks = [block for block in report._failed(PROGRAM, history).blocks if isinstance(block, Items)]
+    told = {item.partition(" (")[0]: block.folded for block in blocks for item in block.items}
+    assert sum(len(block.items) for block in blocks) == len(told)
+    held = (Outcome.BASELINE, Outcome.PROMOTED, Outcome.STACKED)
+    assert set(told) == {f"It is {outcome}" for outcome in Outcome if outcome not in held}
+    assert told["It is reverted"] == "Promoted, then reverted: 1"
+    assert told["It is discarded"] == "No better beyond noise: 1"
 
 
 @pytest.fixture

@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 
 import pytest
-from histories import NOW, OBJECTIVE, PROGRAM, attempt, campaign, renamed
+from histories import NOW, OBJECTIVE, PROGRAM, attempt, campaign, every_outcome, renamed
 from rich.console import Console, RenderableType
 
 from ar.campaign.doctor import Check
 from ar.history.ideas import Edit, Proposal
-from ar.history.records import Attempt, History, Note, Status, Total
+from ar.history.records import Attempt, History, Note, Outcome, Status, Total
 from ar.project.program import Metric, Program
 from ar.text import clock, one_line, plain, quantity, shorten_middle, span
 from ar.views import table
+from ar.views.marks import MARKS
 
 WEIRD = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07\x1b[2J \ud800 日本語 \u202eback\nnext\tline\r"
 HISTORY = campaign(30)
@@ -174,6 +176,14 @@ def test_summary_counts_and_gain() -> None:
     text = draw(table.summary(history(*attempts, incumbent=1), PROGRAM), 400)
     assert "10 attempts: 1 promoted, 1 winning, 2 discarded, 2 crashed, 1 cancelled, 3 open." in text
     assert "val_bpb 2.2310 ±0.0049 → 2.1873 ±0.0070 (−0.0437 ±0.0086)." in text
+
+
+def test_every_outcome_has_a_mark_and_is_counted_once() -> None:
+    assert set(MARKS) == set(Outcome)
+    text = draw(table.summary(every_outcome(), PROGRAM), 400)
+    counts = text.partition(": ")[2].partition(". ")[0]
+    assert sum(map(int, re.findall(r"\d+", counts))) == len(Outcome) - 1  # all but the baseline
+    assert "1 reverted" in counts
 
 
 def test_summary_before_anything_won() -> None:

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from ar.campaign.progress import Running, Snapshot
+from ar.history.records import Outcome
 from ar.views.live import HEARTBEAT, LiveView, PlainView, frame, heartbeat, open_view
 
 WEIRD = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07\x1b[2J \ud800 日本語 \u202eback\nnext\tline\r"
@@ -20,9 +21,9 @@ SNAPSHOT = Snapshot(
     queued=2,
     phase="measuring the baseline 3/8",
     verdicts=(
-        ("lr-up-3f2a1c", "optim.matrix_lr 0.02 → 0.04", "promoted", "-0.045 ± 0.003"),
-        ("deep-1", WEIRD, "crashed", ""),
-        ("deep-2", "x" * 300, "an outcome of later days", "+0.019 ± 0.01"),
+        ("lr-up-3f2a1c", "optim.matrix_lr 0.02 → 0.04", Outcome.PROMOTED, "-0.045 ± 0.003"),
+        ("deep-1", WEIRD, Outcome.CRASHED, ""),
+        ("deep-2", "x" * 300, Outcome.REVERTED, "+0.019 ± 0.01"),
     ),
     best="2.1873 ± 0.0021",
     baseline="2.2310 ± 0.0035",

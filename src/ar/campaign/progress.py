@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from ar.history.records import Outcome
+
 
 @dataclass(frozen=True)
 class Running:
@@ -41,7 +43,7 @@ class Snapshot:
     running: tuple[Running, ...] = ()
     queued: int = 0
     phase: str = ""
-    verdicts: tuple[tuple[str, str, str, str], ...] = ()
+    verdicts: tuple[tuple[str, str, Outcome, str], ...] = ()
     best: str = ""
     baseline: str = ""
     spent: int = 0

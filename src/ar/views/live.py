@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from ar.campaign.progress import Running, Snapshot, View
+from ar.history.records import Outcome
 from ar.text import clock, one_line, plain, shorten_middle, span
+from ar.views.marks import MARKS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -26,24 +28,6 @@ HINT = "Ctrl-C once: finish what runs; twice: stop now"
 HEARTBEAT = 10.0  # seconds between two plain lines that say no more than "still at work"
 FRAME = 0.25  # seconds between two frames
 VERDICTS = 6
-
-# Outcome to its sign and its Rich style, here and in the history table.
-MARKS = {
-    "baseline": ("◆", "cyan"),
-    "promoted": ("✓", "bold green"),
-    "winner": ("✓", "green"),
-    "stacked": ("✓", "dim green"),
-    "lapsed": ("·", "yellow"),
-    "reverted": ("·", "dim"),
-    "discarded": ("·", "dim"),
-    "crashed": ("✗", "red"),
-    "timed out": ("✗", "red"),
-    "tampered": ("✗", "bold red"),
-    "cancelled": ("-", "dim"),
-    "running": ("▸", "yellow"),
-    "queued": ("○", "dim"),
-    "open": ("?", "yellow"),
-}
 
 
 def open_view(plain: bool | None = None) -> View:
@@ -210,15 +194,15 @@ def _runs(snapshot: Snapshot, most: int, width: int) -> RenderableType:
     return Group(table, _line(", ".join(waiting), "dim")) if waiting else table
 
 
-def _verdicts(verdicts: tuple[tuple[str, str, str, str], ...], width: int) -> Table:
+def _verdicts(verdicts: tuple[tuple[str, str, Outcome, str], ...], width: int) -> Table:
     table = _grid()
     table.add_column(no_wrap=True)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     table.add_column(justify="right", no_wrap=True)
     for name, title, outcome, effect in verdicts:
-        sign, style = MARKS.get(outcome, ("·", ""))
-        word = f"{sign} {outcome}" if width >= 60 else sign
-        table.add_row(_line(word, style), _line(title or name, style), _line(effect))
+        mark = MARKS[outcome]
+        word = f"{mark.sign} {outcome}" if width >= 60 else mark.sign
+        table.add_row(_line(word, mark.style), _line(title or name, mark.style), _line(effect))
     return table
 
 

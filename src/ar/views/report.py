@@ -21,15 +21,17 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.ladder import cases
 from ar.campaign.stack import Additivity, additivity
 from ar.errors import ArError
+from ar.history import reader
 from ar.history.diffs import changed
 from ar.history.records import Attempt, Case, History, Label, Outcome, Status
 from ar.judge import rule
-from ar.project.program import Metric
+from ar.project.program import Metric, Program
 from ar.project.project import Project
 from ar.redaction import redact
 from ar.text import one_line, plain, quantity, signed, span
-from ar.views import curves, plots
-from ar.views.charts import kinds
+from ar.views import curves
+from ar.views.charts import files, kinds
+from ar.views.marks import MARKS
 from ar.views.table import summary
 from ar.views.time_to_target import gain
 
@@ -42,6 +44,10 @@ _CHARTS = {
     "pareto": "Loss against time",
     "ladder": "At larger scales",
     "time-to-target": "Time to the first baseline's level",
+}
+_LABELS = {
+    Label.SCALE_BOUND: "Better at the base, worse at a larger scale",
+    Label.SUPERSEDED: "Not decided when the branch moved on",
 }
 
 
@@ -116,7 +122,7 @@ def write(campaign: Campaign, path: Path) -> None:
         raise ArError(f"{path}: no report ends in '{path.suffix}'", f"use one of: {', '.join(ENDINGS)}")
     found = gather(campaign)
     text = to_html(found) if path.suffix.lower() == ".html" else to_markdown(found)
-    plots.write_whole(path, text.encode())
+    files.write_whole(path, text.encode())
 
 
 # -- gathering --------------------------------------------------------------------------------------------
@@ -145,7 +151,7 @@ def gather(campaign: Campaign) -> Report:
             _question(campaign),
             _result(campaign, history),
             *_promoted(campaign, history, promoted),
-            _failed(campaign, history),
+            _failed(campaign.program, history),
             *_pictures(campaign, history),
             _reproduce(history, promoted),
             _spent(campaign, history),
@@ -312,46 +318,34 @@ def _members(found: Additivity) -> Table:
     return Table(("member", "alone", "in the stack"), tuple(rows))
 
 
-def _failed(campaign: Campaign, history: History) -> Section:
+def _failed(program: Program, history: History) -> Section:
     groups: dict[str, list[str]] = {}
     for item in history.attempts:
-        if item.is_baseline or item.outcome in (Outcome.PROMOTED, Outcome.STACKED):
-            continue
-        verdict = item.verdict
-        effect = ""
-        if verdict and verdict.effect is not None:
-            value = campaign.program.objective.orient(verdict.effect)
-            effect = f" ({signed(value, verdict.standard_error)})"
-        groups.setdefault(_group(campaign, item), []).append(f"{one_line(item.title)}{effect}")
+        heading = _heading(item, program)
+        if heading:
+            effect = reader.effect(item, program)
+            groups.setdefault(heading, []).append(f"{one_line(item.title)}{f' ({effect})' if effect else ''}")
     if not groups:
         return Section("What did not", (Text("Nothing else was tried."),))
     blocks: list[Block] = []
-    for words, titles in sorted(groups.items(), key=lambda pair: -len(pair[1])):
+    for heading, titles in sorted(groups.items(), key=lambda pair: -len(pair[1])):
         more = (f"… and {len(titles) - MOST_LISTED} more: ar show",) if len(titles) > MOST_LISTED else ()
-        blocks.append(Items((*titles[:MOST_LISTED], *more), folded=f"{words}: {len(titles)}"))
+        blocks.append(Items((*titles[:MOST_LISTED], *more), folded=f"{heading}: {len(titles)}"))
     return Section("What did not", tuple(blocks))
 
 
-def _group(campaign: Campaign, item: Attempt) -> str:
-    verdict = item.verdict
-    label = verdict.label if verdict else ""
-    if label is Label.SCALE_BOUND:
-        return "Better at the base, worse at a larger scale"
-    if label is Label.SUPERSEDED:
-        return "Not decided when the branch moved on"
-    if label:
-        return label[:1].upper() + label[1:]
-    if item.outcome in (Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.WINNER):
-        words = {"winner": "Judged better, not merged"}
-        return words.get(item.outcome, item.outcome.capitalize())
-    if verdict is None or not item.is_decided:
-        return "Still open"
-    guards = [guard.key for guard in campaign.program.guards]
-    if any(verdict.reason.startswith(f"{key} is ") for key in guards):
+def _heading(item: Attempt, program: Program) -> str:
+    """Below which heading it is told that an attempt did not hold; empty where it did, or nobody tried it."""
+    verdict, heading = item.verdict, MARKS[item.outcome].told
+    if not heading or verdict is None or item.outcome is Outcome.REVERTED:
+        return heading
+    if verdict.label is not Label.PLAIN:
+        return _LABELS.get(verdict.label) or verdict.label.capitalize()
+    if item.outcome is not Outcome.DISCARDED:
+        return heading
+    if any(verdict.reason.startswith(f"{guard.key} is ") for guard in program.guards):
         return "Slower: refused by a guard"
-    if verdict.z is not None and verdict.z < -2:
-        return "Clearly worse"
-    return "No better beyond noise"
+    return "Clearly worse" if verdict.z is not None and verdict.z < -2 else heading
 
 
 def _pictures(campaign: Campaign, history: History) -> list[Section]:
@@ -361,7 +355,7 @@ def _pictures(campaign: Campaign, history: History) -> list[Section]:
             spec = kinds.specification(kind, campaign.project, history)
         except ArError:
             continue  # there is nothing of that kind to draw
-        blocks.append(Picture(plots.svg(spec), caption))
+        blocks.append(Picture(files.svg(spec), caption))
     return [Section("Pictures", tuple(blocks))] if blocks else []
 
 

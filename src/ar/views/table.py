@@ -27,14 +27,13 @@ from ar.history.records import (
     Label,
     NoiseReport,
     Note,
-    Outcome,
     Status,
     Total,
 )
 from ar.history.spend import Spend
 from ar.project.values import Scalar
 from ar.text import one_line, plain, quantity, shorten_middle, signed, span
-from ar.views.live import MARKS
+from ar.views.marks import MARKS
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -151,18 +150,8 @@ def summary(history: History, program: Program, total: Total | None = None) -> T
 
     if not history.attempts:
         return Text(EMPTY)
-    tried = [attempt.outcome for attempt in history.attempts if not attempt.is_baseline]
-    counts = {
-        "promoted": tried.count(Outcome.PROMOTED),
-        "winning": tried.count(Outcome.WINNER),
-        "stacked": tried.count(Outcome.STACKED),
-        "lapsed": tried.count(Outcome.LAPSED),
-        "discarded": tried.count(Outcome.DISCARDED),
-        "crashed": tried.count(Outcome.CRASHED) + tried.count(Outcome.TIMED_OUT),
-        "tampered": tried.count(Outcome.TAMPERED),
-        "cancelled": tried.count(Outcome.CANCELLED),
-        "open": sum(map(tried.count, (Outcome.OPEN, Outcome.QUEUED, Outcome.RUNNING))),
-    }
+    tried = [MARKS[item.outcome].counted for item in history.attempts if not item.is_baseline]
+    counts = {word: tried.count(word) for mark in MARKS.values() if (word := mark.counted)}
     always = ("promoted", "discarded", "crashed", "open")
     parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
     attempts = "1 attempt" if len(tried) == 1 else f"{len(tried)} attempts"
@@ -329,7 +318,8 @@ class _Table:
         climb = _climb(self.history, attempt, rung)
         if climb is None:
             return Text()
-        sign, style = MARKS.get(climb.outcome, ("", ""))
+        mark = MARKS[climb.outcome]
+        sign, style = mark.sign, mark.style
         if climb.verdict and hurts(climb.verdict):
             sign, style = "✗", "red"
         return Text(f"{effect(climb, self.program)} {sign}".strip(), style=style)
@@ -378,10 +368,10 @@ def _objective(attempt: Attempt) -> str:
 def _verdict(attempt: Attempt) -> Text:
     from rich.text import Text
 
-    sign, style = MARKS.get(attempt.outcome, ("", ""))
+    mark = MARKS[attempt.outcome]
     scale_bound = attempt.verdict is not None and attempt.verdict.label is Label.SCALE_BOUND
     label = f", {Label.SCALE_BOUND}" if scale_bound else ""
-    return Text(f"{sign} {attempt.outcome}{label}".strip(), style=style)
+    return Text(f"{mark.sign} {attempt.outcome}{label}", style=mark.style)
 
 
 def _at(rung: str) -> str:
@@ -430,7 +420,7 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
     from rich.text import Text
 
     note, verdict = experiment.note, attempt.verdict
-    sign, style = MARKS.get(attempt.outcome, ("", ""))
+    mark = MARKS[attempt.outcome]
     head = Text(one_line(experiment.title), style="bold")
     head.append(f"\n{one_line(experiment.name)}", style="not bold")
     head.append(f"  {experiment.rev[:9]}", style="not bold dim")
@@ -450,11 +440,11 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         facts.append(("worker", note.worker))
     if note and note.spend:
         facts.append(("proposal", _price(note.spend)))
-    facts.append(("outcome", f"{sign} {attempt.outcome}".strip()))
+    facts.append(("outcome", f"{mark.sign} {attempt.outcome}"))
     if verdict:
         facts.append(("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}"))
     facts += [(key.rpartition(":")[2], _scalar(value)) for key, value in experiment.metrics.items()]
-    parts: list[RenderableType] = [head, Text(), _facts(facts, style)]
+    parts: list[RenderableType] = [head, Text(), _facts(facts, mark.style)]
     if experiment.hypothesis.strip():
         parts += [Text(), _prose(experiment.hypothesis)]
     printed = plain(running_log or (note.log if note else "")).strip("\n")

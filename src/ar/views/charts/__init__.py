@@ -1,1 +1,1 @@
-"""Charts beside the progress chart, as Vega-Lite specifications; `plots.save` draws them."""
+"""Charts of a campaign: each is made as a Vega-Lite specification, and drawn into a file."""

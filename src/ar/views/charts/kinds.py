@@ -7,11 +7,15 @@ from typing import Any
 
 from ar.history.records import History
 from ar.project.project import Project
-from ar.views import curves, plots
+from ar.views import curves
+from ar.views.charts import files
 from ar.views.charts.ladder import ladder
 from ar.views.charts.pareto import pareto
+from ar.views.charts.progress import progress
 from ar.views.charts.stack import stack
-from ar.views.charts.timing import time_to_target
+from ar.views.charts.time_to_target import time_to_target
+
+_OF_HISTORY = {"progress": progress, "pareto": pareto, "ladder": ladder, "stack": stack}
 
 
 def specification(kind: str, project: Project, history: History) -> dict[str, Any]:
@@ -20,16 +24,14 @@ def specification(kind: str, project: Project, history: History) -> dict[str, An
     Raises:
         ArError: there is nothing to draw yet, and what would help.
     """
-    if kind == "progress":
-        return plots.progress_chart(history, project.program)
-    if kind == "time-to-target":
-        scales = {}
-        for rung in ("", *(rung.name for rung in project.program.ladder[1:])):
-            found = curves.tracks(project, history, rung)
-            if found:
-                scales[rung] = (found, curves.reaches(found))
-        return time_to_target(scales, project.program)
-    return {"pareto": pareto, "ladder": ladder, "stack": stack}[kind](history, project.program)
+    if kind != "time-to-target":
+        return _OF_HISTORY[kind](history, project.program)
+    scales = {}
+    for rung in ("", *(rung.name for rung in project.program.ladder[1:])):
+        found = curves.tracks(project, history, rung)
+        if found:
+            scales[rung] = (found, curves.reaches(found))
+    return time_to_target(scales, project.program)
 
 
 def draw(kind: str, project: Project, history: History, path: Path) -> None:
@@ -38,8 +40,5 @@ def draw(kind: str, project: Project, history: History, path: Path) -> None:
     Raises:
         ArError: there is nothing to draw yet, or the file's ending is unknown.
     """
-    if kind == "progress":
-        plots.progress(history, project.program, path)
-        return
-    plots.check_ending(path)
-    plots.save(specification(kind, project, history), path)
+    files.check_ending(path)
+    files.save(specification(kind, project, history), path)

@@ -10,141 +10,95 @@ from ar.judge.rule import half_width
 from ar.project.program import Program
 from ar.text import one_line, signed
 from ar.views.charts.base import (
-    BLUE,
-    DARK,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    SKY,
     WIDTH,
     Rows,
-    data,
+    Spec,
+    distinct,
     domain_of,
-    label_of,
+    layer,
+    numbers,
     picture,
-    scale_of,
+    row_height,
+    rows_by,
+    tooltip,
+    words,
+    wrapped,
 )
+from ar.views.marks import BLUE, DARK, GREEN, GREY, ORANGE, RED, SKY
 
 _MOST_ROWS = 40
+_SAID = {Decision.PROMOTE: "better", Decision.DISCARD: "not better", Decision.OPEN: "open"}
 
 
-def ladder(history: History, program: Program) -> dict[str, Any]:
+def ladder(history: History, program: Program) -> Spec:
     """The effect of what climbed, at each rung, with its 95 % interval.
 
     Raises:
         ArError: nothing has climbed yet.
     """
-    rungs = [rung.name for rung in program.ladder]
-    base = rungs[0] if rungs else ""
-    rows: Rows = []
-    for item in history.attempts:
-        climbs = [
-            climb for rung in rungs[1:] if (climb := history.climb(item.candidate, rung)) and _own(climb)
-        ]
-        if climbs and _own(item):
-            cells = [_effect_row(it, it.rung or base, program) for it in (item, *climbs)]
-            last = cells[-1]
-            if last is not None:
-                label = label_of(item.title)
-                bound = item.verdict is not None and item.verdict.label is Label.SCALE_BOUND
-                rows += [
-                    {**cell, "title": label, "last": last["y"], "bound": bound, "name": item.name}
-                    for cell in cells
-                    if cell
-                ]
-    if not rows:
+    climbed = _climbed(history, program)
+    if not climbed:
         raise ArError("there is nothing to draw: no change has climbed yet", "run: ar climb")
-    order = list(
-        dict.fromkeys(
-            row["name"] for row in sorted(rows, key=lambda row: program.objective.orient(row["last"]))
-        )
-    )
-    left_out = max(0, len(order) - _MOST_ROWS)
-    order = order[:_MOST_ROWS]
-    # A row is a name; its label is the title, which two changes may share.
-    titles = {row["name"]: row["title"] + (" (scale-bound)" if row["bound"] else "") for row in rows}
-    labels: dict[str, str] = {}
-    for name in order:
-        label = titles[name]
-        while label in labels.values():
-            label += "\u200b"  # told apart by a space of no width
-        labels[name] = label
-    for row in rows:
-        row["row"] = labels.get(row["name"], "")
-    rows = [row for row in rows if row["row"]]
-    present = [rung for rung in rungs if any(row["rung"] == rung for row in rows)]
-    colour = {
-        "field": "rung",
-        "type": "nominal",
-        "sort": present,
-        "scale": {"domain": present, "range": [GREY, SKY, BLUE, GREEN, ORANGE, RED][: len(present)]},
-    }
-    y = {
-        "field": "row",
-        "type": "nominal",
-        "sort": list(labels.values()),
-        "title": None,
-        "axis": {"grid": True, "ticks": False, "domain": False},
-    }
-    offset = {"field": "rung", "type": "nominal", "sort": present}
-    key = one_line(program.objective.key)
-    domain = domain_of([0.0, *(row[end] for row in rows for end in ("low", "high"))])
-    side = "below" if program.objective.direction == "minimize" else "above"
-    x = scale_of(
-        "y", f"effect on {key} ({side} 0 is better)", scale={"domain": domain, "nice": False, "zero": False}
-    )
-    tooltip = [{"field": name, "type": "nominal"} for name in ("title", "rung", "effect", "verdict", "name")]
-    layers = [
-        {
-            "data": data([{"zero": 0}]),
-            "mark": {"type": "rule", "color": DARK, "strokeDash": [4, 3]},
-            "encoding": {"x": {**x, "field": "zero"}},
-        },
-        {
-            "data": data(rows),
-            "mark": {"type": "rule", "strokeWidth": 1.6},
-            "encoding": {
-                "y": y,
-                "yOffset": offset,
-                "x": {**x, "field": "low"},
-                "x2": {"field": "high"},
-                "color": colour,
-            },
-        },
-        {
-            "data": data(rows),
-            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-            "encoding": {"y": y, "yOffset": offset, "x": x, "color": colour, "tooltip": tooltip},
-        },
+    left_out = max(0, len(climbed) - _MOST_ROWS)
+    climbed = climbed[:_MOST_ROWS]
+    labels = distinct(_label(item) for item, _ in climbed)
+    rows: Rows = [
+        {**cell, "row": label, "title": one_line(item.title), "name": item.name}
+        for label, (item, cells) in zip(labels, climbed, strict=True)
+        for cell in cells
     ]
-    words = "with 95 % intervals, each judged by its own rung's noise; best at its largest rung first"
-    words += f"\n{left_out} more are left out" if left_out else ""
-    return picture(
-        "Effects at larger scales",
-        words,
-        width=WIDTH - 240,
-        height={"step": 14 + 9 * len(present), "for": "position"},
-        layer=layers,
-    )
+    present = [rung.name for rung in program.ladder if any(row["rung"] == rung.name for row in rows)]
+    hues = [GREY, SKY, BLUE, GREEN, ORANGE, RED][: len(present)]
+    colour = words("rung", sort=present, scale={"domain": present, "range": hues})
+    place = {
+        "y": rows_by("row", labels, grid=True),
+        "yOffset": words("rung", sort=present),
+        "color": colour,
+    }
+    side = "below" if program.objective.direction == "minimize" else "above"
+    title = f"effect on {one_line(program.objective.key)} ({side} 0 is better)"
+    x = numbers("y", title, domain_of([0.0, *(row[end] for row in rows for end in ("low", "high"))]))
+    low, high = {**x, "field": "low"}, {"field": "high"}
+    tips = tooltip("title", "rung", "effect", "verdict", "name")
+    layers = [
+        layer([{"zero": 0}], "rule", {"color": DARK, "strokeDash": [4, 3]}, x={**x, "field": "zero"}),
+        layer(rows, "rule", {"strokeWidth": 1.6}, x=low, x2=high, **place),
+        layer(rows, "point", {"filled": True, "size": 70, "opacity": 1}, x=x, tooltip=tips, **place),
+    ]
+    said = "with 95 % intervals, each judged by its own rung's noise; best at its largest rung first"
+    said += f"\n{left_out} more are left out" if left_out else ""
+    height = {"step": row_height(labels, 14 + 9 * len(present)), "for": "position"}
+    return picture("Effects at larger scales", said, width=WIDTH - 240, height=height, layer=layers)
 
 
-def _own(item: Attempt) -> bool:
-    return bool(item.own)
+def _climbed(history: History, program: Program) -> list[tuple[Attempt, Rows]]:
+    """What climbed, with its effects from the base on; the best at its largest rung first."""
+    rungs = [rung.name for rung in program.ladder]
+    found = []
+    for item in history.attempts:
+        at = [climb for rung in rungs[1:] if (climb := history.climb(item.candidate, rung)) and climb.own]
+        cells = [_effect(it, it.rung or rungs[0], program) for it in (item, *at)] if at and item.own else []
+        if cells and cells[-1] is not None:
+            found.append((item, [cell for cell in cells if cell]))
+    return sorted(found, key=lambda pair: program.objective.orient(pair[1][-1]["y"]))
 
 
-def _effect_row(item: Attempt, rung: str, program: Program) -> dict[str, Any] | None:
+def _label(item: Attempt) -> str:
+    bound = item.verdict is not None and item.verdict.label is Label.SCALE_BOUND
+    return f"{wrapped(item.title)}{' (scale-bound)' if bound else ''}"
+
+
+def _effect(item: Attempt, rung: str, program: Program) -> dict[str, Any] | None:
     verdict = item.verdict
     if verdict is None or verdict.effect is None or verdict.standard_error is None:
         return None
     effect = program.objective.orient(verdict.effect)
     half = half_width(verdict.standard_error, verdict.df)
-    said = {Decision.PROMOTE: "better", Decision.DISCARD: "not better", Decision.OPEN: "open"}
     return {
         "rung": rung,
         "y": effect,
         "low": effect - half,
         "high": effect + half,
         "effect": signed(effect, verdict.standard_error),
-        "verdict": said[verdict.decision],
+        "verdict": _SAID[verdict.decision],
     }

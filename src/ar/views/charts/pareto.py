@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from ar.errors import ArError
-from ar.history.records import Attempt, History
+from ar.history.records import History
 from ar.project.program import Metric, Program
 from ar.text import one_line, quantity
 from ar.views.charts.base import (
-    BLUE,
-    DARK,
-    GREEN,
-    GREY,
-    ORANGE,
-    SKY,
     WIDTH,
     Rows,
+    Spec,
     better,
-    data,
+    domain_of,
+    dots_by,
+    layer,
+    numbers,
     picture,
-    scale_of,
-    trimmed,
+    tooltip,
 )
+from ar.views.marks import BASELINE, DARK, GREEN, MARKS, PROMOTED, Dot
+
+_BRANCH = Dot("the branch", GREEN, "diamond")
+_CONFIRMED = (_BRANCH, PROMOTED, BASELINE)
 
 
-def pareto(history: History, program: Program) -> dict[str, Any]:
+def pareto(history: History, program: Program) -> Spec:
     """Objective against the first guard, the frontier of both, and what would be accepted.
 
     Raises:
@@ -34,108 +35,70 @@ def pareto(history: History, program: Program) -> dict[str, Any]:
     if not program.guards:
         raise ArError("a chart of loss against time needs a guard", "name one under guards: in program.md")
     cost, metric = program.guards[0], program.objective
+    dots = _dots(history, cost)
+    if not dots:
+        raise ArError("there is nothing to draw: no experiment has been measured yet", "run: ar run")
+    confirmed = [dot for dot in dots if dot["kind"] in {kind.words for kind in _CONFIRMED}]
+    domains = {axis: _domain([dot[axis] for dot in dots], [dot[axis] for dot in confirmed]) for axis in "xy"}
+    shown = [dot for dot in dots if all(domains[a][0] <= dot[a] <= domains[a][1] for a in "xy")]
+    x = numbers("x", f"{one_line(cost.key)} ({better(cost)})", domains["x"])
+    y = numbers("y", f"{one_line(metric.key)} ({better(metric)})", domains["y"])
+    layers = []
+    for now in (dot for dot in confirmed if dot["kind"] == _BRANCH.words):
+        ends = {
+            f"{axis}2": domains[axis][0 if side.direction == "minimize" else 1]
+            for axis, side in (("x", cost), ("y", metric))
+        }
+        box = {"x": now["x"], "y": now["y"], **ends}
+        style = {"color": GREEN, "opacity": 0.1}
+        layers.append(layer([box], "rect", style, x=x, x2={"field": "x2"}, y=y, y2={"field": "y2"}))
+    # The luckiest run is no frontier: it is drawn through what was confirmed.
+    front = _frontier(confirmed or dots, cost, metric)
+    if len(front) > 1:
+        step = "step-after" if cost.direction == "minimize" else "step-before"
+        style = {"color": DARK, "strokeWidth": 1.2, "strokeDash": [4, 3], "interpolate": step}
+        layers.append(layer(front, "line", style, x=x, y=y))
+    present = {dot["kind"] for dot in shown}
+    kinds = dict.fromkeys((_BRANCH, *(mark.dot for mark in MARKS.values())))
+    channels = dots_by("kind", (kind for kind in kinds if kind.words in present))
+    small = max(14.0, min(50.0, 4000 / len(dots)))
+    for rows, size, opacity in (
+        ([dot for dot in shown if dot not in confirmed], small, 0.55),
+        ([dot for dot in shown if dot in confirmed], 90.0, 1.0),
+    ):
+        style = {"filled": True, "size": size, "opacity": opacity}
+        tips = tooltip("name", "title", "value", "cost", "kind")
+        layers.append(layer(rows, "point", style, x=x, y=y, tooltip=tips, **channels))
+    outside = len(dots) - len(shown)
+    said = "shaded: better or equal in both than the branch; what lies there beyond noise may be promoted\n"
+    said += "dashed: the frontier of what was confirmed"
+    said += f"; {outside} lie outside the picture" if outside else ""
+    title = f"{one_line(metric.key)} against {one_line(cost.key)}, {len(dots)} attempts"
+    return picture(title, said, width=WIDTH, height=400, layer=layers)
+
+
+def _dots(history: History, cost: Metric) -> Rows:
     dots: Rows = []
     for item in history.attempts:
         paid = item.guards.get(str(cost))
         if item.value is None or paid is None:
             continue
-        kind = "the branch" if item is history.now else _kind(item)
+        kind = _BRANCH if item is history.now else MARKS[item.outcome].dot
         name, value = one_line(item.name), quantity(item.value, item.standard_error)
         dots.append(
-            {"x": paid, "y": item.value, "kind": kind, "title": one_line(item.title)}
+            {"x": paid, "y": item.value, "kind": kind.words, "title": one_line(item.title)}
             | {"name": name, "value": value, "cost": f"{paid:.5g}"}
         )
-    if not dots:
-        raise ArError("there is nothing to draw: no experiment has been measured yet", "run: ar run")
-    kept = [dot for dot in dots if dot["kind"] in ("the branch", "promoted", "first baseline")]
-    # The luckiest run is no frontier: it is drawn through what was confirmed.
-    front = _frontier(kept or dots, cost, metric)
-    domains = {axis: trimmed([dot[axis] for dot in dots], [dot[axis] for dot in kept]) for axis in ("x", "y")}
-    shown = [dot for dot in dots if all(domains[a][0] <= dot[a] <= domains[a][1] for a in "xy")]
-    x = scale_of(
-        "x",
-        f"{one_line(cost.key)} ({better(cost)})",
-        scale={"domain": domains["x"], "nice": False, "zero": False},
-    )
-    y = scale_of(
-        "y",
-        f"{one_line(metric.key)} ({better(metric)})",
-        scale={"domain": domains["y"], "nice": False, "zero": False},
-    )
-    layers: list[dict[str, Any]] = []
-    now = next((dot for dot in kept if dot["kind"] == "the branch"), None)
-    if now is not None:
-        edge = {
-            axis: domains[axis][0 if m.direction == "minimize" else 1]
-            for axis, m in (("x", cost), ("y", metric))
-        }
-        box = {"x": now["x"], "y": now["y"], "x2": edge["x"], "y2": edge["y"]}
-        layers.append(
-            {
-                "data": data([box]),
-                "mark": {"type": "rect", "color": GREEN, "opacity": 0.1},
-                "encoding": {"x": x, "x2": {"field": "x2"}, "y": y, "y2": {"field": "y2"}},
-            }
-        )
-    step = "step-after" if cost.direction == "minimize" else "step-before"
-    if len(front) > 1:
-        layers.append(
-            {
-                "data": data(front),
-                "mark": {
-                    "type": "line",
-                    "color": DARK,
-                    "strokeWidth": 1.2,
-                    "strokeDash": [4, 3],
-                    "interpolate": step,
-                },
-                "encoding": {"x": x, "y": y},
-            }
-        )
-    kinds = [kind for kind in _PARETO if any(dot["kind"] == kind for dot in shown)]
-    scale = {"domain": kinds, "range": [_PARETO[kind][0] for kind in kinds]}
-    shape = {"domain": kinds, "range": [_PARETO[kind][1] for kind in kinds]}
-    tooltip = [{"field": name, "type": "nominal"} for name in ("name", "title", "value", "cost", "kind")]
-    small = max(14.0, min(50.0, 4000 / len(dots)))
-    for rows, size, opacity in (
-        ([dot for dot in shown if dot not in kept], small, 0.55),
-        ([dot for dot in shown if dot in kept], 90.0, 1.0),
-    ):
-        layers.append(
-            {
-                "data": data(rows),
-                "mark": {"type": "point", "filled": True, "size": size, "opacity": opacity},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "color": {"field": "kind", "type": "nominal", "scale": scale},
-                    "shape": {"field": "kind", "type": "nominal", "scale": shape},
-                    "tooltip": tooltip,
-                },
-            }
-        )
-    outside = len(dots) - len(shown)
-    words = "shaded: better or equal in both than the branch; what lies there beyond noise may be promoted\n"
-    words += "dashed: the frontier of what was confirmed"
-    words += f"; {outside} lie outside the picture" if outside else ""
-    title = f"{one_line(metric.key)} against {one_line(cost.key)}, {len(dots)} attempts"
-    return picture(title, words, width=WIDTH, height=400, layer=layers)
+    return dots
 
 
-_PARETO = {
-    "the branch": (BLUE, "diamond"),
-    "promoted": (SKY, "circle"),
-    "first baseline": (DARK, "square"),
-    "judged better, not merged": (ORANGE, "circle"),
-    "not decided": ("#CC79A7", "circle"),
-    "discarded": (GREY, "circle"),
-}
-
-
-def _kind(item: Attempt) -> str:
-    words = {"promoted": "promoted", "baseline": "first baseline", "winner": "judged better, not merged"}
-    words |= {"discarded": "discarded", "cancelled": "discarded"}
-    return words.get(item.outcome, "not decided")
+def _domain(values: Sequence[float], kept: Sequence[float]) -> list[float]:
+    """A domain that holds all of `kept`, and of `values` what lies within three interquartile ranges."""
+    ranked = sorted(values)
+    low, high = ranked[len(ranked) // 4], ranked[(3 * len(ranked)) // 4]
+    reach = 3 * (high - low)
+    inside = [value for value in ranked if low - reach <= value <= high + reach]
+    return domain_of([*inside, *kept])
 
 
 def _frontier(dots: Rows, cost: Metric, metric: Metric) -> Rows:

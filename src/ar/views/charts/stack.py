@@ -10,102 +10,55 @@ from ar.history.records import Attempt, History
 from ar.project.program import Program
 from ar.text import one_line, quantity, signed
 from ar.views.charts.base import (
-    BLUE,
-    DARK,
-    GREY,
-    RED,
     WIDTH,
     Rows,
+    Spec,
     better,
-    data,
+    distinct,
     domain_of,
-    label_of,
+    numbers,
     picture,
-    scale_of,
+    row_height,
+    rows_by,
+    words,
+    wrapped,
 )
+from ar.views.marks import BLUE, DARK, GREY, RED
+
+_HUES = {"better": BLUE, "worse": RED, "rest": GREY, "level": DARK}
 
 
-def stack(history: History, program: Program) -> dict[str, Any]:
+def stack(history: History, program: Program) -> Spec:
     """A waterfall from the first baseline over the promoted changes' single effects to what is measured; of a
     stack, those of its members.
 
     Raises:
         ArError: nothing is promoted yet.
     """
-    first = history.first
-    promoted = history.promoted
-    merged = [single for item in promoted for single in _singles(history, item)]
-    now = history.now
+    first, now = history.first, history.now
+    merged = [single for item in history.promoted for single in _singles(history, item)]
     if first is None or first.value is None or not merged or now is None or now.value is None:
         raise ArError("there is nothing to draw: nothing is promoted yet", "run: ar run")
-    level = first.value
-    rows: Rows = [_total_row("first baseline", first)]
-    squares = 0.0
-    for item in merged:
-        verdict = item.verdict
-        effect = program.objective.orient(verdict.effect) if verdict and verdict.effect is not None else 0.0
-        error = verdict.standard_error if verdict and verdict.standard_error is not None else 0.0
-        squares += error**2
-        gains = program.objective.orient(effect) < 0
-        rows.append(
-            {
-                "row": label_of(item.title),
-                "from": level,
-                "to": level + effect,
-                "kind": "better" if gains else "worse",
-                "text": signed(effect, error or None),
-                "low": level + effect - error,
-                "high": level + effect + error,
-            }
-        )
-        level += effect
-    gap = now.value - level
-    error = math.hypot(math.sqrt(squares), first.standard_error or 0.0, now.standard_error or 0.0)
-    rows.append(
-        {
-            "row": "not additive, and luck",
-            "from": level,
-            "to": now.value,
-            "kind": "rest",
-            "text": signed(gap, error),
-            "low": now.value - error,
-            "high": now.value + error,
-        }
-    )
-    rows.append(_total_row("the branch, measured", now))
-    seen: dict[str, int] = {}
-    for row in rows:
-        again = seen.get(row["row"], 0)
-        seen[row["row"]] = again + 1
-        row["row"] += "\u200b" * again
+    rows = _rows(first, merged, now, program)
     domain = domain_of([row[end] for row in rows for end in ("from", "to", "low", "high")], 0.12)
     for row in rows:
         if row["kind"] == "level":
             row["from"] = domain[0]
         row["end"] = max(row["from"], row["to"], row["high"])
-    y = {
-        "field": "row",
-        "type": "nominal",
-        "sort": [row["row"] for row in rows],
-        "title": None,
-        "axis": {"ticks": False, "domain": False},
-    }
+    labels = [row["row"] for row in rows]
     key = one_line(program.objective.key)
-    x = scale_of(
-        "from",
-        f"{key} ({better(program.objective)})",
-        scale={"domain": domain, "nice": False, "zero": False},
-    )
-    colour = {
-        "field": "kind",
-        "type": "nominal",
-        "legend": None,
-        "scale": {"domain": ["better", "worse", "rest", "level"], "range": [BLUE, RED, GREY, DARK]},
-    }
+    x = numbers("from", f"{key} ({better(program.objective)})", domain)
+    y = rows_by("row", labels)
+    scale = {"domain": list(_HUES), "range": list(_HUES.values())}
     layers = [
         {
-            "mark": {"type": "bar", "height": {"band": 0.62}, "opacity": 0.85},
-            "encoding": {"y": y, "x": x, "x2": {"field": "to"}, "color": colour},
+            "mark": {"type": "bar", "size": 15, "opacity": 0.85},
+            "encoding": {
+                "y": y,
+                "x": x,
+                "x2": {"field": "to"},
+                "color": words("kind", scale=scale, legend=None),
+            },
         },
         {
             "mark": {"type": "rule", "color": "#222222"},
@@ -113,14 +66,20 @@ def stack(history: History, program: Program) -> dict[str, Any]:
         },
         {
             "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11},
-            "encoding": {"y": y, "x": {**x, "field": "end"}, "text": {"field": "text", "type": "nominal"}},
+            "encoding": {"y": y, "x": {**x, "field": "end"}, "text": words("text")},
         },
     ]
-    words = "each change's effect when it was judged (confirming runs), with its standard error;\n"
-    words += "the rest is what they do together, and what the measurements leave open"
+    said = "each change's effect when it was judged (confirming runs), with its standard error;\n"
+    said += "the rest is what they do together, and what the measurements leave open"
     total = f"{quantity(first.value, first.standard_error)} → {quantity(now.value, now.standard_error)}"
-    title = f"From the first baseline to the branch: {key} {total}"
-    return picture(title, words, width=WIDTH - 260, height={"step": 24}, data=data(rows), layer=layers)
+    return picture(
+        f"From the first baseline to the branch: {key} {total}",
+        said,
+        width=WIDTH - 260,
+        height={"step": row_height(labels, 24)},
+        data={"values": rows},
+        layer=layers,
+    )
 
 
 def _singles(history: History, item: Attempt) -> list[Attempt]:
@@ -129,15 +88,36 @@ def _singles(history: History, item: Attempt) -> list[Attempt]:
     return found if len(found) == len(item.stack) > 0 else [item]
 
 
-def _total_row(label: str, item: Attempt) -> dict[str, Any]:
-    assert item.value is not None
-    error = item.standard_error or 0.0
+def _rows(first: Attempt, merged: list[Attempt], now: Attempt, program: Program) -> Rows:
+    """The bars from top to bottom."""
+    assert first.value is not None and now.value is not None
+    level, squares = first.value, 0.0
+    rows: Rows = [_row("first baseline", "level", level, level, first.standard_error)]
+    for item in merged:
+        verdict = item.verdict
+        effect = program.objective.orient(verdict.effect) if verdict and verdict.effect is not None else 0.0
+        error = verdict.standard_error if verdict else None
+        squares += (error or 0.0) ** 2
+        kind = "better" if program.objective.orient(effect) < 0 else "worse"
+        rows.append(_row(wrapped(item.title), kind, level, level + effect, error))
+        level += effect
+    error = math.hypot(math.sqrt(squares), first.standard_error or 0.0, now.standard_error or 0.0)
+    rows.append(_row("not additive, and luck", "rest", level, now.value, error))
+    rows.append(_row("the branch, measured", "level", now.value, now.value, now.standard_error))
+    for row, label in zip(rows, distinct(row["row"] for row in rows), strict=True):
+        row["row"] = label
+    return rows
+
+
+def _row(label: str, kind: str, start: float, end: float, error: float | None) -> dict[str, Any]:
+    text = quantity(end, error) if kind == "level" else signed(end - start, error or None)
+    reach = error or 0.0
     return {
         "row": label,
-        "from": item.value,
-        "to": item.value,
-        "kind": "level",
-        "text": quantity(item.value, item.standard_error),
-        "low": item.value - error,
-        "high": item.value + error,
+        "kind": kind,
+        "from": start,
+        "to": end,
+        "low": end - reach,
+        "high": end + reach,
+        "text": text,
     }

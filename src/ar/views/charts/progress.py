@@ -1,0 +1,236 @@
+"""Every attempt in order, what was kept, and the level that the branch reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import quantiles
+from typing import Any
+
+from ar.errors import ArError
+from ar.history.records import Attempt, History, Outcome
+from ar.project.program import Metric, Program
+from ar.text import one_line, quantity
+from ar.views.charts.base import (
+    LINE,
+    Rows,
+    Spec,
+    better,
+    dots_by,
+    layer,
+    numbers,
+    picture,
+    tooltip,
+    words,
+    wrapped,
+)
+from ar.views.charts.labels import Places
+from ar.views.marks import BLUE, DARK, DISCARDED, GREY, MARKS, PROMOTED, Dot
+
+# Of the whole picture about 900 x 480: the rest is titles, axes and legend.
+WIDTH, HEIGHT = 830, 370
+
+_LABEL_WIDTH = 34  # characters of a label's line
+_SHOWN_LABELS = 24
+_MANY = 40  # attempts from which on dots shrink and only what was kept has error bars
+_ABOVE = Dot("above the scale", GREY, "triangle-up")
+_BELOW = Dot("below the scale", GREY, "triangle-down")
+
+
+@dataclass
+class _Points:
+    """Rows of the chart's data, in data units."""
+
+    dots: Rows = field(default_factory=list)
+    bars: Rows = field(default_factory=list)
+    steps: Rows = field(default_factory=list)
+    kept: list[tuple[int, Attempt]] = field(default_factory=list)
+
+
+def progress(history: History, program: Program) -> Spec:
+    """The progress chart.
+
+    Raises:
+        ArError: nothing is measured yet.
+    """
+    if not any(attempt.value is not None for attempt in history.attempts):
+        raise ArError("there is nothing to draw: no experiment has been measured yet", "run: ar run")
+    first = next((item for item in history.attempts if item.is_baseline and item.value is not None), None)
+    tried = [item for item in history.attempts if item is not first]
+    tried = [item for item in tried if item.value is not None or not MARKS[item.outcome].dot.counts]
+    if not tried:
+        raise ArError("there is nothing to draw yet: only the baseline was measured", "run: ar run")
+    metric, count = program.objective, len(tried)
+    domain = _domain([first, *tried] if first else tried, metric)
+    points = _points(tried, first, domain, metric)
+    axis = {"tickMinStep": 1, "tickCount": 10, "format": "d", "grid": False}
+    x = numbers("x", "attempt", [0, count + 1], axis=axis)
+    y = numbers("y", f"{one_line(metric.key)} ({better(metric)})", domain)
+    layers = [
+        *_baseline(first, count, x, y),
+        *_attempts(points, count, x, y),
+        *_labels(points, domain, count, metric, x, y),
+    ]
+    title, said = _title(history, program, first, count)
+    return picture(title, said, width=WIDTH, height=HEIGHT, layer=layers)
+
+
+def _domain(attempts: Sequence[Attempt], metric: Metric) -> tuple[float, float]:
+    """The y axis: what was kept always lies inside, one diverged run cannot flatten the rest.
+
+    Far-out values (beyond three times the interquartile range, as Tukey draws them) are left outside.
+    """
+    values = sorted(item.value for item in attempts if item.value is not None)
+    kept = [item for item in attempts if item.outcome in (Outcome.PROMOTED, Outcome.BASELINE, Outcome.WINNER)]
+    shown = [value for item in kept for value in _interval(item)]
+    if len(values) >= 4:
+        lower, _, upper = quantiles(values, n=4, method="inclusive")
+        reach = 3 * (upper - lower)
+        shown += [value for value in values if lower - reach <= value <= upper + reach]
+    else:
+        shown += values
+    low, high = min(shown), max(shown)
+    room = (high - low) or abs(high) * 0.01 or 1.0
+    # Labels hang on the better side of the dots, where few others are.
+    wide = 0.25 if any(item.outcome is Outcome.PROMOTED for item in attempts) else 0.06
+    below, above = (wide, 0.06) if metric.direction == "minimize" else (0.06, wide)
+    return low - below * room, high + above * room
+
+
+def _interval(attempt: Attempt) -> list[float]:
+    if attempt.value is None:
+        return []
+    error = attempt.standard_error or 0.0
+    return [attempt.value - error, attempt.value + error]
+
+
+def _points(
+    tried: Sequence[Attempt], first: Attempt | None, domain: tuple[float, float], metric: Metric
+) -> _Points:
+    low, high = domain
+    inset = 0.012 * (high - low)
+    worst = high - inset if metric.direction == "minimize" else low + inset
+    points = _Points()
+    if first is not None:
+        points.steps.append({"x": 0, "y": first.value})
+    for number, attempt in enumerate(tried, 1):
+        shown, value = MARKS[attempt.outcome].dot, attempt.value
+        dot: dict[str, Any] = {
+            "x": number,
+            "kind": shown.words,
+            "title": one_line(attempt.title),
+            "name": attempt.name,
+            "value": "none" if value is None else quantity(value, attempt.standard_error),
+        }
+        if value is None or not shown.counts:
+            points.dots.append({**dot, "y": worst})
+            continue
+        if not low <= value <= high:
+            edge, where = (high - inset, _ABOVE) if value > high else (low + inset, _BELOW)
+            points.dots.append(dot | {"y": edge, "kind": where.words})
+            continue
+        points.dots.append(dot | {"y": value})
+        if attempt.standard_error and (shown is not DISCARDED or len(tried) <= _MANY):
+            bottom, top = _interval(attempt)
+            bar = {"x": number, "kind": shown.words, "y": max(bottom, low), "y2": min(top, high)}
+            points.bars.append(bar)
+        if shown is PROMOTED:
+            points.kept.append((number, attempt))
+            points.steps.append({"x": number, "y": value})
+    if points.steps:
+        points.steps.append({"x": len(tried) + 0.5, "y": points.steps[-1]["y"]})
+    return points
+
+
+def _baseline(first: Attempt | None, count: int, x: Spec, y: Spec) -> list[Spec]:
+    """The first baseline's level, with its standard error."""
+    if first is None:
+        return []
+    low, high = _interval(first)
+    level = {"x": 0, "x2": count + 1, "y": first.value, "low": low, "high": high}
+    x2, ends = {"field": "x2"}, {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
+    dashes = {"color": DARK, "strokeDash": [5, 4], "strokeWidth": 1.2}
+    return [
+        layer([level], "rect", {"color": DARK, "opacity": 0.12}, x=x, x2=x2, **ends),
+        layer([level], "rule", dashes, x=x, x2=x2, y=y),
+    ]
+
+
+def _attempts(points: _Points, count: int, x: Spec, y: Spec) -> list[Spec]:
+    """Error bars, dots, and the step line below the promoted ones."""
+    present = {dot["kind"] for dot in points.dots}
+    kinds = dict.fromkeys((*(mark.dot for mark in MARKS.values()), _ABOVE, _BELOW))
+    channels = dots_by("kind", (kind for kind in kinds if kind.words in present))
+    size = min(60.0, max(20.0, 3000 / count))
+    promoted = [dot for dot in points.dots if dot["kind"] == PROMOTED.words]
+    others = [dot for dot in points.dots if dot["kind"] != PROMOTED.words]
+    tips = tooltip("name", "title", "value", "kind")
+
+    def dots(rows: Rows, area: float, opacity: float) -> Spec:
+        style = {"filled": True, "size": area, "opacity": opacity}
+        return layer(rows, "point", style, x=x, y=y, tooltip=tips, **channels)
+
+    line = {"interpolate": "step-after", "color": BLUE, "strokeWidth": 1.8}
+    thin = {"strokeWidth": 1.2, "opacity": 0.55}
+    return [
+        layer(points.bars, "rule", thin, x=x, y=y, y2={"field": "y2"}, color=channels["color"]),
+        layer(points.steps, "line", line, x=x, y=y),
+        dots(others, size, 0.75),
+        dots(promoted, 1.7 * size, 1.0),
+    ]
+
+
+def _labels(
+    points: _Points, domain: tuple[float, float], count: int, metric: Metric, x: Spec, y: Spec
+) -> list[Spec]:
+    """Names of what was kept with their leader lines; the largest effects, where there is room."""
+    low, high = domain
+    to_x, to_y = WIDTH / (count + 1), HEIGHT / (high - low)
+    better = 1 if metric.direction == "minimize" else -1  # pixels grow downwards
+    places = Places(WIDTH, HEIGHT, better)
+    for dot in points.dots:
+        at, level = dot["x"] * to_x, (high - dot["y"]) * to_y
+        places.taken.append((at - 3, level - 3, at + 3, level + 3))
+    for bar in points.bars:
+        at = bar["x"] * to_x
+        places.taken.append((at - 1, (high - bar["y2"]) * to_y, at + 1, (high - bar["y"]) * to_y))
+    largest = sorted(points.kept, key=lambda item: _gain(item[1]), reverse=True)[:_SHOWN_LABELS]
+    rows: Rows = []
+    for number, attempt in sorted(largest, key=lambda item: item[0]):
+        assert attempt.value is not None
+        at, level = number * to_x, (high - attempt.value) * to_y
+        label = places.put(at, level, (wrapped(attempt.title, _LABEL_WIDTH, lines) for lines in (3, 1)))
+        if label is not None:
+            line = {
+                "at": number,
+                "from": high - (level + better * 5) / to_y,
+                "to": high - label.leader / to_y,
+            }
+            rows.append({"text": label.text, "x": label.right / to_x, "y": high - label.first / to_y, **line})
+    font = {"align": "right", "baseline": "middle", "fontSize": 10.5, "color": "#222222", "lineBreak": "\n"}
+    font |= {"lineHeight": LINE}
+    halo = {"stroke": "white", "strokeWidth": 3}
+    ends = {"x": {**x, "field": "at"}, "y": {**y, "field": "from"}, "y2": {"field": "to"}}
+    return [
+        layer(rows, "rule", {"color": "#999999", "strokeWidth": 0.6}, **ends),
+        *(layer(rows, "text", {**font, **more}, x=x, y=y, text=words("text")) for more in (halo, {})),
+    ]
+
+
+def _gain(attempt: Attempt) -> float:
+    return -attempt.verdict.effect if attempt.verdict and attempt.verdict.effect is not None else 0.0
+
+
+def _title(history: History, program: Program, first: Attempt | None, count: int) -> tuple[str, str]:
+    """The heading, and the line below it."""
+    now = history.now
+    heading = f"{one_line(program.objective.key)} over {count} attempt{'' if count == 1 else 's'}"
+    parts = [f"{len(history.promoted)} promoted"]
+    if first is not None and first.value is not None:
+        before = quantity(first.value, first.standard_error)
+        parts.append(f"baseline {before} (dashed, with its standard error)")
+        if now is not None and now is not first and now.value is not None:
+            after = quantity(now.value, now.standard_error)
+            parts.append(f"now {after} (step line)")
+            heading += f": {before.partition(' ±')[0]} → {after.partition(' ±')[0]}"
+    return heading, ", ".join(parts)

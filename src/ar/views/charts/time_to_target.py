@@ -1,0 +1,72 @@
+"""Curves against time, the target, and when each state of the branch reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ar.project.program import Program
+from ar.text import one_line, quantity
+from ar.views.charts.base import WIDTH, Rows, Spec, domain_of, layer, numbers, picture, tooltip, words
+from ar.views.curves import Reach, Track, mean_curve
+from ar.views.marks import BLUE, DARK
+
+_FIRST, _BETWEEN, _BRANCH = "first baseline", "on the way", "the branch"
+_HUES = {_FIRST: DARK, _BETWEEN: "#BFDDEE", _BRANCH: BLUE}
+
+
+def time_to_target(scales: Mapping[str, tuple[Sequence[Track], Sequence[Reach]]], program: Program) -> Spec:
+    """Smoothed curves of the branch's states against time, the target, and where each reaches it; a picture
+    a scale."""
+    assert program.curve is not None
+    axis = program.curve.against[0]
+    base = program.ladder[0].name if program.ladder else ""
+    last = next(iter(scales.values()))[1][-1]
+    ratio = last.ratio.get(axis)
+    title = f"Time to the first baseline's last {one_line(program.curve.value)}"
+    if ratio is not None and last.runs and ratio != 1.0:
+        title += f": {quantity(ratio, last.error.get(axis))} of the first baseline's"
+    said = "mean over runs, smoothed by local linear regression; what the code under test reported"
+    views = [_scale(scale or base, *found, axis, program) for scale, found in scales.items()]
+    return picture(title, said, vconcat=views)
+
+
+def _scale(name: str, tracks: Sequence[Track], reaches: Sequence[Reach], axis: str, program: Program) -> Spec:
+    """The picture of one scale."""
+    assert program.curve is not None
+    sign = 1.0 if program.curve.direction == "minimize" else -1.0
+    roles = [_FIRST, *(_BETWEEN for _ in tracks[2:]), *(_BRANCH for _ in tracks[1:2])]
+    rows: Rows = []
+    points: Rows = []
+    for role, track, reach in zip(roles, tracks, reaches, strict=True):
+        curve = mean_curve(track)
+        title = one_line(track.attempt.title)
+        rows += [
+            {"x": at, "y": sign * value, "role": role, "name": reach.name, "title": title}
+            for at, value in list(zip(curve.axes[axis], curve.values, strict=True))[::-2]
+        ]
+        if axis in reach.at and role != _BETWEEN:
+            ratio = f"  ({reach.ratio[axis]:.2f} ×)" if role == _BRANCH and axis in reach.ratio else ""
+            text = f"{reach.at[axis]:,.4g}{ratio}"
+            points.append({"x": reach.at[axis], "y": sign * reach.target, "role": role, "text": text})
+    target = sign * reaches[0].target
+    # The first fifth of a run falls steeply and tells nothing: the picture begins below it.
+    end = max(row["x"] for row in rows)
+    domain = domain_of([*(row["y"] for row in rows if row["x"] >= 0.2 * end), target], 0.08)
+    shown = [row for row in rows if domain[0] <= row["y"] <= domain[1]]
+    present = {role: hue for role, hue in _HUES.items() if role in roles}
+    colour = words("role", scale={"domain": list(present), "range": list(present.values())})
+    x = numbers("x", one_line(axis), [min(row["x"] for row in shown), end])
+    y = numbers("y", one_line(program.curve.value), domain)
+    floor = {"y2": {"value": "height"}}
+    curves = {"x": x, "y": y, "color": colour, "detail": words("name"), "tooltip": tooltip("title")}
+    layers = [
+        layer([{"y": target}], "rule", {"color": DARK, "strokeDash": [4, 3]}, y=y),
+        layer(shown, "line", {"strokeWidth": 1.8}, **curves),
+        layer(points, "rule", {"strokeWidth": 1, "opacity": 0.7}, x=x, y=y, color=colour, **floor),
+        layer(points, "point", {"filled": True, "size": 80, "opacity": 1}, x=x, y=y, color=colour),
+    ]
+    # On either side of the two lines, which may be close: the first baseline's is the later one.
+    for role, side in ((_FIRST, {"align": "left", "dx": 4}), (_BRANCH, {"align": "right", "dx": -4})):
+        here = [point for point in points if point["role"] == role]
+        layers.append(layer(here, "text", {"dy": 15, "fontSize": 11, **side}, x=x, y=y, text=words("text")))
+    return {"width": WIDTH, "height": 300, "title": {"text": name, "fontSize": 12}, "layer": layers}
