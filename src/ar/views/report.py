@@ -21,7 +21,7 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.ladder import cases
 from ar.campaign.stack import Additivity, additivity
 from ar.errors import ArError
-from ar.history import reader
+from ar.history import attempts
 from ar.history.diffs import changed
 from ar.history.records import Attempt, Case, History, Label, Outcome, Status
 from ar.judge import rule
@@ -323,7 +323,7 @@ def _failed(program: Program, history: History) -> Section:
     for item in history.attempts:
         heading = _heading(item, program)
         if heading:
-            effect = reader.effect(item, program)
+            effect = attempts.effect(item, program)
             groups.setdefault(heading, []).append(f"{one_line(item.title)}{f' ({effect})' if effect else ''}")
     if not groups:
         return Section("What did not", (Text("Nothing else was tried."),))
