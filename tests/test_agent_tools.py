@@ -11,8 +11,7 @@ import pytest
 from helpers import commit, run
 from synthetic import fill
 
-from ar.agents import Briefing, prompt
-from ar.agents.holdout import HIDDEN, without_holdout
+from ar.agents import Briefing, holdout, prompt
 from ar.agents.tools import MAX_REPAIRS, SCHEMAS, BadInput, Tools
 from ar.errors import BadProposal, NotFound
 from ar.git.repo import Repo
@@ -183,12 +182,12 @@ def test_a_crashed_experiment_is_repaired_twice_at_most(project: Path) -> None:
 # -- the holdout ------------------------------------------------------------------------------------------
 
 
-def _with_holdout(objective: str, holdout: str) -> Program:
-    return parse(f'---\nobjective: "{objective}"\nholdout: "{holdout}"\n---\n')
+def _with_holdout(objective: str, metric: str) -> Program:
+    return parse(f'---\nobjective: "{objective}"\nholdout: "{metric}"\n---\n')
 
 
 @pytest.mark.parametrize(
-    ("objective", "holdout", "hidden", "kept"),
+    ("objective", "metric", "gone", "kept"),
     [
         ("m.json:val_bpb", "m.json:test_bpb", '{"val_bpb": 1, "test_bpb": 2}', "val_bpb 1.2"),
         ("eval/val.json:loss", "eval/test.json:loss", "test loss 1.2", "loss 1.2, latest"),
@@ -196,9 +195,9 @@ def _with_holdout(objective: str, holdout: str) -> Program:
         ("a/m.json:loss", "b/m.json:loss", "b 1.2", "loss 1.2"),
     ],
 )
-def test_lines_that_name_the_holdout_go(objective: str, holdout: str, hidden: str, kept: str) -> None:
-    program = _with_holdout(objective, holdout)
-    assert without_holdout(f"{kept}\n{hidden}", program) == f"{kept}\n{HIDDEN}"
+def test_lines_that_name_the_holdout_go(objective: str, metric: str, gone: str, kept: str) -> None:
+    program = _with_holdout(objective, metric)
+    assert holdout.hidden(f"{kept}\n{gone}", program) == f"{kept}\n{holdout.LINE_REMOVED}"
 
 
 @pytest.mark.parametrize("text", ["2.31415", "2.314", "value=2.3142,", "2.314e+00"])
@@ -212,7 +211,7 @@ def test_values_of_the_holdout_go_however_they_are_rounded(text: str) -> None:
         status=Status.SUCCEEDED,
         metrics={"m.json:test_bpb": 2.314152},
     )
-    assert "[holdout]" in without_holdout(f"got {text} there", program, [one])
+    assert "[holdout]" in holdout.hidden(f"got {text} there", program, [one])
 
 
 @pytest.mark.parametrize("text", ["2.3", "2.3152", "12.314", "v2.314.1", "x2.3142", "2314"])
@@ -226,7 +225,7 @@ def test_other_numbers_stay(text: str) -> None:
         status=Status.SUCCEEDED,
         metrics={"m.json:test_bpb": 2.314152},
     )
-    assert without_holdout(f"got {text} there", program, [one]) == f"got {text} there"
+    assert holdout.hidden(f"got {text} there", program, [one]) == f"got {text} there"
 
 
 def test_a_crash_does_not_tell_the_holdout_by_its_last_words() -> None:

@@ -59,8 +59,8 @@ def _history(*attempts: Attempt, start: float = (8.0 - 2.0) ** 2) -> History:
     return History("b", "c0", (base, *attempts))
 
 
-def _propose(program: Program, history: History, refused: tuple[str, ...] = ()) -> Proposal:
-    return OptunaAgent().propose(Briefing(program, history, BASE, refused))
+def _propose(program: Program, history: History) -> Proposal:
+    return OptunaAgent().propose(Briefing(program, history, BASE))
 
 
 def test_a_proposal_is_one_readable_move() -> None:
@@ -128,13 +128,6 @@ def test_what_looked_better_when_the_branch_moved_on_is_tried_again() -> None:
     assert _propose(program, _history(worse)).params != {"x": 9.5}
     again = _attempt(3, {"params.yaml:y": 3.0}, 21.0)
     assert _propose(program, _history(better, again)).params != {"y": 3.0}
-
-
-def test_a_refusal_leads_to_another_proposal() -> None:
-    program = _program("  x: {low: 0.0, high: 10.0}\n  y: {low: 0.1, high: 10.0}\n")
-    first = _propose(program, _history())
-    assert _propose(program, _history(), ("no",)).params != first.params
-    assert _propose(program, _history()) == first
 
 
 def test_without_ranges_it_says_what_to_add() -> None:

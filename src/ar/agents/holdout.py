@@ -1,35 +1,58 @@
-"""What no agent may see: the holdout's values, and what tells them."""
+"""What no agent may see: the holdout's values, and the lines that tell them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
-from ar.history.records import Experiment
+from ar.history.records import Attempt, Experiment, History
 from ar.project.program import Metric, Program
 from ar.project.values import number
 
-HIDDEN = "[a line about the holdout removed]"
+LINE_REMOVED = "[a line about the holdout removed]"
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.\d+(?:[eE][-+]?\d+)?(?![\w.])")
 _DIGITS = 4  # a number with fewer significant digits is too often some other one
 
 
-def mentions(text: str, program: Program) -> bool:
+def names_it(text: str, program: Program) -> bool:
     """Whether a text names the holdout."""
     pattern = _pattern(program)
     return pattern is not None and pattern.search(text) is not None
 
 
-def without_holdout(text: str, program: Program, runs: Iterable[Experiment] = ()) -> str:
+def hidden(text: str, program: Program, runs: Iterable[Experiment] = ()) -> str:
     """The text without lines that name the holdout, and without the values that these runs have on it."""
     pattern = _pattern(program)
     if pattern is None or program.holdout is None:
         return text
-    text = "\n".join(HIDDEN if pattern.search(line) else line for line in text.split("\n"))
+    text = "\n".join(LINE_REMOVED if pattern.search(line) else line for line in text.split("\n"))
     known = [number(run.metrics.get(str(program.holdout))) for run in runs]
     values = [value for value in known if value is not None]
-    return _NUMBER.sub(lambda match: "[holdout]" if _tells(match[0], values) else match[0], text)
+    return _NUMBER.sub(lambda match: "[holdout]" if _is_one_of(match[0], values) else match[0], text)
+
+
+def hidden_in(history: History, program: Program) -> History:
+    """The history without the holdout's values, for code that may pass on all it is given."""
+    if program.holdout is None:
+        return history
+
+    def blind_run(run: Experiment, runs: tuple[Experiment, ...]) -> Experiment:
+        metrics = {name: value for name, value in run.metrics.items() if name != str(program.holdout)}
+        note = run.note
+        if note is not None:
+            log, reason = (hidden(text, program, runs) for text in (note.log, note.reason))
+            note = replace(note, log=log, reason=reason)
+        return replace(run, metrics=metrics, note=note)
+
+    def blind(attempt: Attempt) -> Attempt:
+        runs = attempt.experiments
+        return replace(attempt, experiments=tuple(blind_run(run, runs) for run in runs))
+
+    return replace(
+        history, attempts=tuple(map(blind, history.attempts)), climbs=tuple(map(blind, history.climbs))
+    )
 
 
 def _pattern(program: Program) -> re.Pattern[str] | None:
@@ -47,7 +70,7 @@ def _words(metric: Metric) -> list[str]:
     return [*PurePosixPath(metric.file).with_suffix("").parts, *re.split(r"[./]", metric.key)]
 
 
-def _tells(text: str, values: Iterable[float]) -> bool:
+def _is_one_of(text: str, values: Iterable[float]) -> bool:
     """Whether a printed number is one of the values, rounded to as many places as it shows."""
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa.replace(".", "").lstrip("+-0")) < _DIGITS:

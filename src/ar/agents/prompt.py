@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ar.agents import holdout
 from ar.agents.base import Briefing
-from ar.agents.holdout import without_holdout
 from ar.history.attempts import effect
 from ar.history.records import Attempt, History, Label, Outcome, Status
 from ar.project.program import Program, Range
@@ -201,7 +201,7 @@ def reason(program: Program, attempt: Attempt) -> str:
     failed = next((run for run in attempt.own if run.note and run.note.reason), None)
     said = failed.note.reason if failed and failed.note else ""
     said = said or (attempt.verdict.reason if attempt.verdict else "")
-    return shorten_middle(one_line(without_holdout(said, program, attempt.experiments)), _REASON)
+    return shorten_middle(one_line(holdout.hidden(said, program, attempt.experiments)), _REASON)
 
 
 def _condensed(program: Program, attempts: Sequence[Attempt], start: int) -> str:

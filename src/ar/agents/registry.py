@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from ar.agents import holdout
 from ar.agents.base import Agent, Briefing, Channel
 from ar.errors import AgentFailed, ArError, BadProgram, nearest
 from ar.git.repo import Repo
@@ -70,7 +72,8 @@ class _Plugin:
         self.instant = bool(getattr(self.agent, "instant", False))
 
     def propose(self, briefing: Briefing) -> Proposal:
-        proposal = self._called(lambda: self.agent.propose(briefing))
+        history = holdout.hidden_in(briefing.history, briefing.program)
+        proposal = self._called(lambda: self.agent.propose(replace(briefing, history=history)))
         if not isinstance(proposal, Proposal):
             raise AgentFailed(f"the agent '{self.kind}' gave {type(proposal).__name__}, not a Proposal", _SEE)
         return proposal

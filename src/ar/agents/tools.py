@@ -14,9 +14,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ar.agents import prompt
+from ar.agents import holdout, prompt
 from ar.agents.base import Briefing
-from ar.agents.holdout import mentions, without_holdout
 from ar.changes.proposal import in_scope, prepare
 from ar.errors import ArError, NotFound, nearest
 from ar.git.repo import Repo
@@ -212,7 +211,7 @@ class Tools:
         if text is None:
             near = nearest(path, self.files) if len(self.files) < 5_000 else "use list_files"
             raise NotFound(f"no text file of the branch is called '{path}'", near)
-        if mentions(text, self.program) and self._is_result(path):
+        if holdout.names_it(text, self.program) and self._is_result(path):
             raise NotFound(f"{path} holds values of the holdout, which no agent sees", "use show_experiment")
         rows = text.split("\n")
         first = max(1, start)
@@ -273,7 +272,7 @@ class Tools:
     def _show_experiment(self, name: str) -> str:
         attempt, run = find(self.history, name)
         facts = [prompt.line(self.program, attempt), *self._values(attempt)]
-        if attempt.verdict and not mentions(attempt.verdict.reason, self.program):
+        if attempt.verdict and not holdout.names_it(attempt.verdict.reason, self.program):
             facts.append(f"judge: {attempt.verdict.reason}")
         if run.expected:
             facts.append(f"expected: {run.expected}")
@@ -285,7 +284,7 @@ class Tools:
         parts += self._curves(run)
         printed = run.note.log if run.note else ""
         if printed:
-            shown = without_holdout(printed, self.program, attempt.experiments)
+            shown = holdout.hidden(printed, self.program, attempt.experiments)
             parts.append(prompt.fence(shown, "the end of what it printed", _LOG))
         return "\n".join(parts)
 
@@ -314,7 +313,8 @@ class Tools:
         paths = [
             path
             for path in self.repo.files(run.rev)
-            if (path in self.declared.plots or path.startswith(inside)) and not mentions(path, self.program)
+            if (path in self.declared.plots or path.startswith(inside))
+            and not holdout.names_it(path, self.program)
         ]
         contents = self.repo.read_many([(run.rev, path) for path in paths])
         tables = {
@@ -389,7 +389,7 @@ def _thinned(path: str, content: bytes, program: Program) -> str:
             rows = list(csv.DictReader(io.StringIO(content.decode()), delimiter=delimiter))
     if not rows:
         return ""
-    columns = [str(key) for key in rows[0] if key and not mentions(str(key), program)]
+    columns = [str(key) for key in rows[0] if key and not holdout.names_it(str(key), program)]
     last = len(rows) - 1
     chosen = sorted({round(index * last / (_POINTS - 1)) for index in range(_POINTS)})
     lines = [" ".join(columns)]
