@@ -17,12 +17,16 @@ from ar.history.ideas import Edit, Proposal
 from ar.history.records import Attempt, History, Note, Outcome, Status, Total
 from ar.project.program import Metric, Program
 from ar.text import clock, one_line, plain, quantity, shorten_middle, span
-from ar.views import table
+from ar.views.console import echo
+from ar.views.experiment import checks_view, diff_view, log_view, proposal_view
+from ar.views.export import to_csv, to_json
 from ar.views.marks import MARKS
+from ar.views.summary import EMPTY, summary
+from ar.views.table import render
 
 WEIRD = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07\x1b[2J \ud800 日本語 \u202eback\nnext\tline\r"
 HISTORY = campaign(30)
-EMPTY = History(head="a" * 40, incumbent="")
+NOTHING = History(head="a" * 40, incumbent="")
 
 
 def draw(renderable: RenderableType, width: int = 160) -> str:
@@ -124,7 +128,7 @@ def test_stretches_of_time() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160, 400])
 def test_table_fits_and_keeps_the_objective(width: int) -> None:
-    lines = draw(table.render(HISTORY, PROGRAM, now=NOW), width).splitlines()
+    lines = draw(render(HISTORY, PROGRAM, now=NOW), width).splitlines()
     assert max(map(len, lines)) <= width
     for item in HISTORY.attempts:
         if item.value is not None:
@@ -134,7 +138,7 @@ def test_table_fits_and_keeps_the_objective(width: int) -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_table_keeps_every_number_from_80_columns_on(width: int) -> None:
-    lines = draw(table.render(HISTORY, PROGRAM, now=NOW), width).splitlines()
+    lines = draw(render(HISTORY, PROGRAM, now=NOW), width).splitlines()
     row = next(line for line in lines if "000003" in line)
     for part in ("27.31", "discarded", "24 h"):
         assert part in row
@@ -142,7 +146,7 @@ def test_table_keeps_every_number_from_80_columns_on(width: int) -> None:
 
 def test_wide_table_shows_everything_in_one_line() -> None:
     item = attempt(1, 2.18734, "promoted", "optim.matrix_lr 0.02 → 0.06", runs=4)
-    line = draw(table.render(history(item), PROGRAM, now=NOW), 200).splitlines()[1]
+    line = draw(render(history(item), PROGRAM, now=NOW), 200).splitlines()[1]
     parts = [item.name, item.title, "optuna", "   4", "2.1873 ±0.0070", "−0.0214 ±0.0032", "27.31"]
     parts += ["✓ promoted", "24 h"]
     places = [line.index(part) for part in parts]
@@ -150,7 +154,7 @@ def test_wide_table_shows_everything_in_one_line() -> None:
 
 
 def test_newest_first_and_limited() -> None:
-    lines = draw(table.render(HISTORY, PROGRAM, limit=3, now=NOW), 200).splitlines()
+    lines = draw(render(HISTORY, PROGRAM, limit=3, now=NOW), 200).splitlines()
     numbers = [int(line.split()[0][-6:], 16) for line in lines[1:4]]
     assert numbers == [31, 30, 29]
     assert f"{len(HISTORY.attempts) - 3} older" in lines[4]
@@ -159,12 +163,12 @@ def test_newest_first_and_limited() -> None:
 
 @pytest.mark.parametrize("limit", [None, 1, 1000])
 def test_any_limit(limit: int | None) -> None:
-    assert "val_bpb" in draw(table.render(HISTORY, PROGRAM, limit, NOW))
+    assert "val_bpb" in draw(render(HISTORY, PROGRAM, limit, NOW))
 
 
 def test_direction_turns_arrow_and_effect() -> None:
     program = Program(objective=Metric("m.yaml", "accuracy", "maximize"))
-    text = draw(table.render(history(attempt(1, 0.91, "winner", sigma=None)), program, now=NOW), 200)
+    text = draw(render(history(attempt(1, 0.91, "winner", sigma=None)), program, now=NOW), 200)
     assert "accuracy ↑" in text and "+0.0214 ±0.0032" in text
 
 
@@ -173,14 +177,14 @@ def test_summary_counts_and_gain() -> None:
     outcomes = ["discarded", "discarded", "crashed", "timed out", "cancelled"]
     outcomes += ["open", "queued", "running", "winner"]
     attempts += [attempt(2 + index, 2.3, outcome) for index, outcome in enumerate(outcomes)]
-    text = draw(table.summary(history(*attempts, incumbent=1), PROGRAM), 400)
+    text = draw(summary(history(*attempts, incumbent=1), PROGRAM), 400)
     assert "10 attempts: 1 promoted, 1 winning, 2 discarded, 2 crashed, 1 cancelled, 3 open." in text
     assert "val_bpb 2.2310 ±0.0049 → 2.1873 ±0.0070 (−0.0437 ±0.0086)." in text
 
 
 def test_every_outcome_has_a_mark_and_is_counted_once() -> None:
     assert set(MARKS) == set(Outcome)
-    text = draw(table.summary(every_outcome(), PROGRAM), 400)
+    text = draw(summary(every_outcome(), PROGRAM), 400)
     counts = text.partition(": ")[2].partition(". ")[0]
     assert sum(map(int, re.findall(r"\d+", counts))) == len(Outcome) - 1  # all but the baseline
     assert "1 reverted" in counts
@@ -188,26 +192,26 @@ def test_every_outcome_has_a_mark_and_is_counted_once() -> None:
 
 def test_summary_before_anything_won() -> None:
     only = history(attempt(0, 2.231, "baseline", runs=8))
-    assert "0 attempts" in draw(table.summary(only, PROGRAM))
-    assert "val_bpb 2.2310 ±0.0049." in draw(table.summary(only, PROGRAM))
-    assert "not measured" in draw(table.summary(history(attempt(3, None, "queued")), PROGRAM))
+    assert "0 attempts" in draw(summary(only, PROGRAM))
+    assert "val_bpb 2.2310 ±0.0049." in draw(summary(only, PROGRAM))
+    assert "not measured" in draw(summary(history(attempt(3, None, "queued")), PROGRAM))
 
 
 def test_seeds_count_runs_that_ended_well_and_those_to_come() -> None:
     item = attempt(1, 2.2, "open", runs=3)
     last = replace(item.experiments[-1], status=Status.QUEUED)
     item = replace(item, experiments=(*item.experiments[:-1], last))
-    assert " 2+1 " in draw(table.render(history(item), PROGRAM, now=NOW), 200)
+    assert " 2+1 " in draw(render(history(item), PROGRAM, now=NOW), 200)
 
 
 def test_empty_history_says_what_to_run() -> None:
-    assert draw(table.render(EMPTY, PROGRAM)).strip() == table.EMPTY
-    assert "ar run" in draw(table.summary(EMPTY, PROGRAM))
+    assert draw(render(NOTHING, PROGRAM)).strip() == EMPTY
+    assert "ar run" in draw(summary(NOTHING, PROGRAM))
 
 
 @pytest.mark.parametrize("width", [1, 10, 80, 200])
 def test_weird_text_is_data(width: int) -> None:
-    text = draw(table.render(renamed(HISTORY, WEIRD), PROGRAM, now=NOW), width)
+    text = draw(render(renamed(HISTORY, WEIRD), PROGRAM, now=NOW), width)
     assert "\x1b" not in text and "\u202e" not in text and "\x07" not in text
     if width == 200:
         assert "[bold]x[/bold] [/] red" in text
@@ -215,14 +219,14 @@ def test_weird_text_is_data(width: int) -> None:
 
 def test_no_guards_and_no_noise() -> None:
     item = replace(attempt(1, 2.2, sigma=None), guards={})
-    text = draw(table.render(history(item), Program(objective=OBJECTIVE), now=NOW), 120)
+    text = draw(render(history(item), Program(objective=OBJECTIVE), now=NOW), 120)
     assert "2.2 " in text and "train_sec" not in text
 
 
 def test_baseline_and_promoted_rows_stand_out() -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=120, force_terminal=True, color_system="standard", record=True)
-    console.print(table.render(HISTORY, PROGRAM, now=NOW), soft_wrap=True)
+    console.print(render(HISTORY, PROGRAM, now=NOW), soft_wrap=True)
     lines = console.export_text(styles=True).splitlines()
     for word, code in (("baseline-0", "\x1b[36m"), ("✓ promoted", "\x1b[1;32m")):
         assert any(word in line and line.startswith(code) for line in lines)
@@ -230,7 +234,7 @@ def test_baseline_and_promoted_rows_stand_out() -> None:
 
 def test_echo_is_flat_and_whole_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     long = "x" * 72
-    table.echo(table.render(renamed(HISTORY, long), PROGRAM, now=NOW))
+    echo(render(renamed(HISTORY, long), PROGRAM, now=NOW))
     out = capsys.readouterr().out
     assert "\x1b" not in out and long in out and "…" not in out
 
@@ -238,35 +242,35 @@ def test_echo_is_flat_and_whole_off_a_terminal(capsys: pytest.CaptureFixture[str
 def test_echo_survives_a_terminal_without_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    table.echo(table.render(HISTORY, PROGRAM, now=NOW))
+    echo(render(HISTORY, PROGRAM, now=NOW))
     assert b"val_bpb" in raw.getvalue()
 
 
 def test_seeds_unfold_an_attempt_into_its_runs() -> None:
-    shown = draw(table.render(history(attempt(1, 2.2, runs=3)), PROGRAM, now=NOW, seeds=True)).splitlines()
+    shown = draw(render(history(attempt(1, 2.2, runs=3)), PROGRAM, now=NOW, seeds=True)).splitlines()
     runs = [line for line in shown if line.startswith("  matrix")]
     assert len(runs) == 3
     for seed, line in enumerate(runs):
         assert line.split()[1:4] == ["seed", str(seed), "2.2"]
         assert "27.31" in line and "succeeded" in line
-    folded = draw(table.render(history(attempt(1, 2.2, runs=3)), PROGRAM, now=NOW))
+    folded = draw(render(history(attempt(1, 2.2, runs=3)), PROGRAM, now=NOW))
     assert "seed 1" not in folded
 
 
 def test_a_run_that_failed_unfolds_without_numbers() -> None:
     failed = attempt(1, None, "crashed")
-    shown = draw(table.render(history(failed), PROGRAM, now=NOW, seeds=True))
+    shown = draw(render(history(failed), PROGRAM, now=NOW, seeds=True))
     line = next(line for line in shown.splitlines() if line.startswith("  matrix"))
     assert line.split()[1:4] == ["seed", "0", "crashed"]
 
 
 def test_the_audited_total_stands_in_the_summary() -> None:
     total = Total(-0.0484, 0.0053, (-0.0602, -0.0366), 2.3263, 2.2779, 8, 4)
-    text = draw(table.render(HISTORY, PROGRAM, now=NOW, total=total), width=400)
+    text = draw(render(HISTORY, PROGRAM, now=NOW, total=total), width=400)
     assert "Total val_bpb −0.0484 ±0.0053, 95 % interval −0.0602 to −0.0366" in text
     assert "2.3263 in 8 runs of the first baseline, 2.2779 in 4 of the closing audit" in text
-    assert json.loads(table.to_json(HISTORY, PROGRAM, total=total))["total"]["change"] == -0.0484
-    assert json.loads(table.to_json(HISTORY, PROGRAM))["total"] is None
+    assert json.loads(to_json(HISTORY, PROGRAM, total=total))["total"]["change"] == -0.0484
+    assert json.loads(to_json(HISTORY, PROGRAM))["total"] is None
 
 
 # -- one experiment ---------------------------------------------------------------------------------------
@@ -275,7 +279,7 @@ DIFF = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-old [bold]\n+new \x1
 
 
 def test_diff_is_whole_and_coloured() -> None:
-    text = table.diff_view(DIFF)
+    text = diff_view(DIFF)
     assert text.plain == DIFF.replace("\x1b[2J", "").rstrip()
     assert {str(span.style) for span in text.spans} == {"bold", "cyan", "red", "green"}
 
@@ -283,7 +287,7 @@ def test_diff_is_whole_and_coloured() -> None:
 def test_log_says_what_and_why_and_what_was_printed() -> None:
     item = attempt(1, 2.18734, "promoted")
     note = Note(Status.SUCCEEDED, log="step 1\nstep \x1b[31m2\n", seconds=27.3, worker="here:12")
-    text = draw(table.log_view(item, replace(item.experiments[0], note=note)))
+    text = draw(log_view(item, replace(item.experiments[0], note=note)))
     for part in (item.title, item.name, "27 s", "promoted", "It says so.", "Because", "2.18734", "step 2"):
         assert part in text
 
@@ -291,18 +295,18 @@ def test_log_says_what_and_why_and_what_was_printed() -> None:
 def test_log_of_a_crash_and_of_a_run_under_way() -> None:
     crashed = attempt(1, None, "crashed")
     note = Note(Status.CRASHED, reason="CUDA out of memory")
-    text = draw(table.log_view(crashed, replace(crashed.experiments[0], note=note)))
+    text = draw(log_view(crashed, replace(crashed.experiments[0], note=note)))
     assert "CUDA out of memory" in text and "printed nothing" in text
     running = attempt(2, None, "running")
-    assert "so far" in draw(table.log_view(running, running.experiments[0], running_log="loss 3.1\n"))
+    assert "so far" in draw(log_view(running, running.experiments[0], running_log="loss 3.1\n"))
 
 
 def test_proposal_says_whether_it_was_queued() -> None:
     why = f"It helps. {WEIRD}"
     edits = (Edit("a", "b", "c"),)
     proposal = Proposal("Raise it", why, "optuna", {"optim.lr": 0.1}, edits, expected="-0.01", parent="p-1")
-    queued = draw(table.proposal_view(proposal, DIFF, "raise-it-1"))
-    dry = draw(table.proposal_view(proposal, DIFF))
+    queued = draw(proposal_view(proposal, DIFF, "raise-it-1"))
+    dry = draw(proposal_view(proposal, DIFF))
     assert "Queued raise-it-1: Raise it" in queued and "Would queue: Raise it" in dry
     for part in ("optim.lr", "0.1", "It helps. [bold]", "-0.01", "p-1", "+new"):
         assert part in queued
@@ -314,7 +318,7 @@ def test_checks_end_with_the_mend() -> None:
         Check("program.md", False, "missing", "ar init"),
         Check("gpu", False, "none", "", required=False),
     ]
-    text = draw(table.checks_view(checks))
+    text = draw(checks_view(checks))
     assert "✓ git" in text and "✗ program.md" in text and "! gpu" in text and "ar init" in text
 
 
@@ -322,7 +326,7 @@ def test_checks_end_with_the_mend() -> None:
 
 
 def test_json_shape() -> None:
-    data = json.loads(table.to_json(HISTORY, PROGRAM))
+    data = json.loads(to_json(HISTORY, PROGRAM))
     assert data["objective"] == {"metric": "metrics.json:val_bpb", "direction": "minimize"}
     assert [item["name"] for item in data["attempts"]] == [item.name for item in reversed(HISTORY.attempts)]
     first = data["attempts"][-1]
@@ -335,20 +339,20 @@ def test_json_shape() -> None:
 def test_json_is_valid_whatever_was_measured() -> None:
     item = attempt(1, 2.2)
     run = replace(item.experiments[0], metrics={"m:x": float("nan"), "m:y": float("inf"), "m:z": WEIRD})
-    text = table.to_json(history(replace(item, experiments=(run,), title=WEIRD)), PROGRAM)
+    text = to_json(history(replace(item, experiments=(run,), title=WEIRD)), PROGRAM)
     assert json.loads(text)["attempts"][0]["experiments"][0]["metrics"]["m:x"] is None
     text.encode("ascii")
 
 
 def test_json_and_csv_of_nothing_and_of_the_newest() -> None:
-    assert json.loads(table.to_json(EMPTY, PROGRAM))["attempts"] == []
-    assert len(json.loads(table.to_json(HISTORY, PROGRAM, 2))["attempts"]) == 2
-    assert len(table.to_csv(EMPTY, PROGRAM).splitlines()) == 1
-    assert len(table.to_csv(HISTORY, PROGRAM, 2).splitlines()) == 3
+    assert json.loads(to_json(NOTHING, PROGRAM))["attempts"] == []
+    assert len(json.loads(to_json(HISTORY, PROGRAM, 2))["attempts"]) == 2
+    assert len(to_csv(NOTHING, PROGRAM).splitlines()) == 1
+    assert len(to_csv(HISTORY, PROGRAM, 2).splitlines()) == 3
 
 
 def test_csv_has_a_line_for_every_experiment() -> None:
-    rows = list(csv.DictReader(io.StringIO(table.to_csv(renamed(HISTORY, 'a, "b"\n[c]'), PROGRAM))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(renamed(HISTORY, 'a, "b"\n[c]'), PROGRAM))))
     assert [row["name"] for row in rows][-1] == HISTORY.experiments[7].name
     assert len(rows) == len(HISTORY.experiments)
     assert rows[-1]["metrics.json:val_bpb"] == "2.231" and rows[-1]["params.yaml:optim.matrix_lr"] == "0.06"

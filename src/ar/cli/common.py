@@ -76,7 +76,8 @@ def channel_to_user() -> Channel:
 
 
 def echo_change(campaign: Campaign, change: Change, name: str | None) -> None:
-    from ar.views.table import echo, proposal_view
+    from ar.views.console import echo
+    from ar.views.experiment import proposal_view
 
     echo(proposal_view(change.proposal, campaign.diff(change), name))
 

@@ -75,7 +75,8 @@ def promote(
     )
     if moved:
         from ar.campaign import rebase
-        from ar.views.table import diff_view, echo
+        from ar.views.console import echo
+        from ar.views.experiment import diff_view
 
         made = rebase.compose(campaign, history, [attempt])
         if made.clashes and resolve and not dry_run:
@@ -132,7 +133,8 @@ def stack(
     from ar.campaign import rebase
     from ar.campaign import stack as stacking
     from ar.history.records import Outcome
-    from ar.views.table import echo, stack_view
+    from ar.views.console import echo
+    from ar.views.experiment import stack_view
 
     campaign = open_campaign()
     history = campaign.history()

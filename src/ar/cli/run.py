@@ -16,7 +16,8 @@ from ar.cli.decide import run_loop
 def baseline(jobs: int, plain: bool) -> None:
     """Measure the branch over seeds, and say what effects can be told from its noise."""
     from ar.campaign.engine import Limits
-    from ar.views.table import echo, noise_view
+    from ar.views.console import echo
+    from ar.views.experiment import noise_view
 
     campaign = open_campaign()
     code = run_loop(campaign, Limits(experiments=0, jobs=jobs), plain)
@@ -40,7 +41,8 @@ def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: in
     Ctrl-C once finishes what runs and ends; twice stops at once. Started again, it carries on.
     """
     from ar.campaign.engine import Limits
-    from ar.views.table import echo, summary
+    from ar.views.console import echo
+    from ar.views.summary import summary
 
     campaign = open_campaign()
     code = run_loop(campaign, Limits(experiments, hours, jobs, promote=not no_promote), plain)
@@ -115,7 +117,8 @@ def climb(
     from ar.campaign import climb as climbing
     from ar.campaign.engine import Limits
     from ar.history.attempts import base_of
-    from ar.views.table import climbed, echo
+    from ar.views.console import echo
+    from ar.views.table import climbed
 
     if names and everything:
         raise click.UsageError("--all takes no NAME.")

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: bool) -> None:
     """Show the history: what was tried, what it gave, what the judge said."""
     from ar.runs import recovery
-    from ar.views import table as showing
+    from ar.views.console import echo
+    from ar.views.export import to_csv, to_json
+    from ar.views.table import render
 
     campaign = open_campaign()
     if recovery.abandoned(campaign.repo):
@@ -36,17 +38,17 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
     if time_to:
         _show_time_to(campaign, history, as_json)
     elif as_json:
-        click.echo(showing.to_json(history, campaign.program, limit, campaign.total(history)))
+        click.echo(to_json(history, campaign.program, limit, campaign.total(history)))
     elif as_csv:
-        click.echo(showing.to_csv(history, campaign.program, limit), nl=False)
+        click.echo(to_csv(history, campaign.program, limit), nl=False)
     else:
         total = campaign.total(history)
-        showing.echo(showing.render(history, campaign.program, limit, seeds=seeds, total=total))
+        echo(render(history, campaign.program, limit, seeds=seeds, total=total))
 
 
 def _show_time_to(campaign: Campaign, history: History, as_json: bool) -> None:
+    from ar.views.console import echo
     from ar.views.curves import all_reaches
-    from ar.views.table import echo
     from ar.views.time_to_target import time_view
 
     found = all_reaches(campaign.project, history)
@@ -62,7 +64,8 @@ def _show_time_to(campaign: Campaign, history: History, as_json: bool) -> None:
 def diff(name: str, stat: bool) -> None:
     """Show what an experiment changed against its baseline."""
     from ar.history.diffs import changed
-    from ar.views.table import diff_view, echo
+    from ar.views.console import echo
+    from ar.views.experiment import diff_view
 
     campaign = open_campaign()
     _, experiment = find_attempt(campaign.history(), name)
@@ -74,7 +77,8 @@ def diff(name: str, stat: bool) -> None:
 @click.argument("name")
 def log(name: str) -> None:
     """Show an experiment's hypothesis, end and output."""
-    from ar.views.table import echo, log_view
+    from ar.views.console import echo
+    from ar.views.experiment import log_view
 
     campaign = open_campaign()
     history = campaign.history()
@@ -93,7 +97,8 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     if name is None:
         raise click.UsageError("Missing argument 'NAME' (or --stdio).")
     from ar.campaign.ladder import cases
-    from ar.views import table as showing
+    from ar.views.console import echo
+    from ar.views.experiment import additivity_view, case_view
 
     campaign = open_campaign()
     history = campaign.history()
@@ -106,9 +111,9 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
         more = {key: value for key, value in found.items() if value}
         click.echo(json.dumps(case.to_json() | more, indent=2))
     else:
-        showing.echo(showing.case_view(case, campaign.program, climbs))
+        echo(case_view(case, campaign.program, climbs))
         if stacked:
-            showing.echo(showing.additivity_view(stacked, campaign.program))
+            echo(additivity_view(stacked, campaign.program))
 
 
 def _judge_lines() -> None:

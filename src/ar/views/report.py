@@ -32,7 +32,7 @@ from ar.text import one_line, plain, quantity, signed, span
 from ar.views import curves
 from ar.views.charts import files, kinds
 from ar.views.marks import MARKS
-from ar.views.table import summary
+from ar.views.summary import summary
 from ar.views.time_to_target import gain
 
 ENDINGS = (".html", ".md")

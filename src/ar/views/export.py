@@ -1,0 +1,120 @@
+"""The history for programs (JSON) and for spreadsheets (CSV)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+from ar.history.records import Attempt, History, Total
+from ar.project.program import Program
+from ar.project.values import Scalar
+from ar.text import one_line, plain
+
+_CSV_COLUMNS = (
+    *("name", "title", "agent", "outcome", "attempt", "candidate", "status", "seed", "rev", "baseline"),
+    *("created", "rung"),
+)
+
+
+def to_json(history: History, program: Program, limit: int | None = None, total: Total | None = None) -> str:
+    """The history as one JSON object; its shape is stable, keys may be added.
+
+    - `objective`: `metric`, `direction`; `guards`: metric names; `head`, `incumbent`, `sigma` as in `History`
+    - `total`, null before the closing audit: `change` from the first baseline to the audit in the metric's
+      own direction, `standard_error`, `interval` (95 %), `before`, `after`, `runs_before`, `runs_after`
+    - `attempts`, newest first: `name`, `title`, `agent`, `baseline`, `candidate`, `outcome`, `value`,
+      `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `created`,
+      `rungs`: the same of what was measured at larger scales, by the rung's name
+    - each with `experiments`, oldest first: `name`, `rev`, `status`, `seed`, `created`, `metrics` and
+      `params` (keyed `file:dotted.key`)
+
+    Numbers that are not finite become null: JSON has no word for them.
+    """
+    shown = list(reversed(history.attempts))[:limit]
+    data = {
+        "objective": {"metric": str(program.objective), "direction": program.objective.direction},
+        "guards": [str(guard) for guard in program.guards],
+        "head": history.head,
+        "incumbent": history.incumbent,
+        "sigma": history.sigma,
+        "total": total.to_json() if total else None,
+        "attempts": [
+            {
+                **_attempt_json(attempt),
+                "rungs": {
+                    climb.rung: _attempt_json(climb)
+                    for climb in history.climbs
+                    if climb.candidate == attempt.candidate
+                },
+            }
+            for attempt in shown
+        ],
+    }
+    return json.dumps(_finite(data), indent=2, allow_nan=False)
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    keys = ("name", "title", "agent", "baseline", "candidate", "outcome", "value", "standard_error", "guards")
+    return {
+        **{key: getattr(attempt, key) for key in keys},
+        "verdict": attempt.verdict.to_json() if attempt.verdict else None,
+        "created": attempt.created,
+        "experiments": [
+            {
+                "name": run.name,
+                "rev": run.rev,
+                "status": str(run.status),
+                "reason": run.note.reason if run.note else "",
+                "seed": run.seed,
+                "created": run.created,
+                "metrics": run.metrics,
+                "params": run.params,
+            }
+            for run in attempt.experiments
+        ],
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_csv(history: History, program: Program, limit: int | None = None) -> str:
+    """A line an experiment, newest attempt first; metrics and parameters a column each.
+
+    The objective's column is the first of the metrics, the guards' follow. Runs at larger scales come last.
+    """
+    shown = list(reversed(history.attempts))[:limit]
+    inside = {attempt.candidate for attempt in shown}
+    shown += [climb for climb in reversed(history.climbs) if climb.candidate in inside]
+    runs = [run for attempt in shown for run in attempt.experiments]
+    known = dict.fromkeys(key for run in runs for key in run.metrics)
+    first = [str(metric) for metric in (program.objective, *program.guards)]
+    metrics = [*first, *(key for key in known if key not in first)]
+    params = list(dict.fromkeys(key for run in runs for key in run.params))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_CSV_COLUMNS, *metrics, *params])
+    for attempt in shown:
+        for run in attempt.experiments:
+            writer.writerow(
+                [
+                    *(run.name, one_line(run.title), one_line(run.agent), attempt.outcome, attempt.name),
+                    *(run.candidate, str(run.status), "" if run.seed is None else run.seed, run.rev),
+                    *(run.baseline, f"{run.created:.0f}", run.rung),
+                    *(_cell(run.metrics.get(key)) for key in metrics),
+                    *(_cell(run.params.get(key)) for key in params),
+                ]
+            )
+    return out.getvalue()
+
+
+def _cell(value: Scalar) -> Scalar:
+    return plain(value) if isinstance(value, str) else value

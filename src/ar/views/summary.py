@@ -1,0 +1,77 @@
+"""The summary line: what was tried, what became of it, and how far the branch has come."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ar.history.records import Attempt, History, Total
+from ar.project.program import Program
+from ar.text import one_line, quantity, signed
+from ar.views.marks import MARKS
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+EMPTY = "No experiment yet. Run: ar run"
+
+
+def summary(history: History, program: Program, total: Total | None = None) -> Text:
+    """What was tried, what became of it, and how far the branch has come."""
+    from rich.text import Text
+
+    if not history.attempts:
+        return Text(EMPTY)
+    tried = [MARKS[item.outcome].counted for item in history.attempts if not item.is_baseline]
+    counts = {word: tried.count(word) for mark in MARKS.values() if (word := mark.counted)}
+    always = ("promoted", "discarded", "crashed", "open")
+    parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
+    attempts = "1 attempt" if len(tried) == 1 else f"{len(tried)} attempts"
+    text = Text(f"{attempts}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
+    text.append(_total(total, program) if total else _gain(history, program), style="bold")
+    return text.append("".join(f"\n{line}" for line in levels(history, program)))
+
+
+def levels(history: History, program: Program) -> list[str]:
+    """How far the branch has come at each rung above the base, as far as it was measured there."""
+    first = history.first
+    lines = []
+    for rung in program.ladder[1:]:
+        before = history.climb(first.candidate, rung.name) if first else None
+        now = history.climb(history.incumbent, rung.name)
+        if before and now and before.value is not None and now.value is not None:
+            gain = quantity(now.value, now.standard_error) if now is before else moved(before, now)
+            lines.append(f"At {rung.name}, {one_line(program.objective.key)} {gain}.")
+    return lines
+
+
+def _total(total: Total, program: Program) -> str:
+    """The audited gain: unlike the values that decided, it is not selected for being good."""
+    low, high, before, after = (
+        quantity(value, total.standard_error).partition(" ")[0].replace("-", "−")
+        for value in (*total.interval, total.before, total.after)
+    )
+    return (
+        f"Total {one_line(program.objective.key)} {signed(total.change, total.standard_error)}, "
+        f"95 % interval {low} to {high}: {before} in {total.runs_before} runs of the first baseline, "
+        f"{after} in {total.runs_after} of the closing audit."
+    )
+
+
+def _gain(history: History, program: Program) -> str:
+    key = one_line(program.objective.key)
+    first = history.first
+    now = history.now
+    if now is None or now.value is None:
+        return f"{key}: the branch is not measured yet."
+    if first is None or first.value is None or first is now:
+        return f"{key} {quantity(now.value, now.standard_error)}."
+    return f"{key} {moved(first, now)}."
+
+
+def moved(first: Attempt, now: Attempt) -> str:
+    assert first.value is not None and now.value is not None
+    errors = [attempt.standard_error for attempt in (first, now) if attempt.standard_error is not None]
+    error = math.hypot(*errors) if len(errors) == 2 else None
+    before, after = quantity(first.value, first.standard_error), quantity(now.value, now.standard_error)
+    return f"{before} → {after} ({signed(now.value - first.value, error)})"
