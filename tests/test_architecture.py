@@ -39,7 +39,7 @@ SEAMS = {
     "anthropic": "agents.api",
     "httpx2": "agents.api",
     "click": "cli",
-    "pynvml": "runs.slots",
+    "pynvml": "runs.gpu_meter",
 }
 NEVER = {"torch", "model", "data"}  # the lab's: it meets us in dvc.yaml, params.yaml and the metrics files
 HEAVY = {"dvc", "optuna", "vl_convert", "anthropic", "pandas", "numpy", "torch"}

@@ -9,6 +9,7 @@ import pytest
 from helpers import Ar, commit, edit, git, run
 
 from ar.campaign.campaign import Campaign
+from ar.changes import integrity
 from ar.history.attempts import find
 from ar.history.ideas import Proposal
 from ar.history.records import Experiment, Status
@@ -38,14 +39,14 @@ def test_what_a_log_says_of_the_machine(text: str, fault: str) -> None:
     assert bool(faults.said(text)) is bool(fault)
 
 
-def run_one(root: Path, command: str, sandbox: str = "off") -> Experiment:
+def run_one(root: Path, command: str, sandbox: str = "off", work: str = WORK) -> Experiment:
     """One candidate's run, with a command put in front of the stage's."""
     edit(root / "program.md", "budget:", f"sandbox: {{kind: {sandbox}}}\nbudget:")
     edit(root / "dvc.yaml", "cmd: awk", f"cmd: {command} && awk")
     commit(root, "Another command")
     campaign = Campaign(Project.open(root))
     _, name = campaign.submit(campaign.check(Proposal("Try x", "", "optuna", params={"x": 2.0})))
-    run(root, sys.executable, "-c", WORK)
+    run(root, sys.executable, "-c", work)
     return find(campaign.history(), name)[1]
 
 
@@ -75,3 +76,47 @@ def test_a_crash_of_its_own_is_not_tried_again(project: Path, tmp_path: Path) ->
     assert ended.status is Status.CRASHED
     assert ended.note and ended.note.retried == ""
     assert count.read_text() == "x\n"
+
+
+# The launcher on a disk that fills up while the stage runs, whoever fills it.
+FULL_DISK = """
+from pathlib import Path
+import sys
+import ar
+from ar.runs import worker
+
+script = Path.cwd() / ".git" / "launcher"
+script.write_text(f'''#!{sys.executable}
+import sys
+sys.path.append({str(Path(ar.__file__).parents[1])!r})
+from ar.stage import launcher, limits
+told = iter([10**9])
+limits.free = lambda folder: next(told, 10**6)
+sys.exit(launcher.main(sys.argv))
+''')
+script.chmod(0o700)
+worker._launcher_script = lambda repo: script
+"""
+
+
+def test_a_full_disk_is_a_fault_of_the_machine_s_and_no_tampering(project: Path) -> None:
+    ended = run_one(project, "true", work=f"{FULL_DISK}\n{WORK}")
+    assert ended.status is Status.CRASHED
+    assert ended.note and ended.note.retried
+    assert ended.note.refused == ""
+    campaign = Campaign(Project.open(project))
+    history = campaign.history()
+    assert integrity.flaw(campaign.project, history, find(history, ended.name)[0]) == ""
+
+
+def test_what_the_run_s_own_checks_say_is_what_it_is_refused_for(project: Path) -> None:
+    ended = run_one(project, "(echo probe failed && exit 77)")
+    assert ended.status is Status.CRASHED
+    assert ended.note and (ended.note.exit_code, ended.note.refused) == (77, "probe failed")
+
+
+def test_what_a_finished_run_s_metrics_lack_is_noted(project: Path) -> None:
+    (project / "fit.awk").write_text((project / "fit.awk").read_text().replace("val_loss", "another"))
+    ended = run_one(project, "true")
+    assert ended.status is Status.CRASHED
+    assert ended.note and (ended.note.exit_code, ended.note.lacking) == (0, "m.json has no 'val_loss'")

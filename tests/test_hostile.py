@@ -81,7 +81,7 @@ for number, attempt in enumerate(attempts):
     tree = repo.write_tree("HEAD", {"params.yaml": f"attempt: {attempt}\\nseed: 1\\n".encode()})
     message = Message(attempt, agent="human", candidate=f"{number:016x}", seed=1)
     name = f"{attempt.replace('_', '-')}-{number}"
-    queue.put(repo, campaign.pipeline, campaign.program, tree, repo.head(), message, name)
+    queue.put(campaign.project, campaign.pipeline, tree, repo.head(), message, name)
     worker.run_next()
 """
 

@@ -20,7 +20,7 @@ from ar.git.repo import Repo
 from ar.history.attempts import find
 from ar.history.ideas import Edit, Proposal
 from ar.history.messages import Message
-from ar.history.records import Label, Status
+from ar.history.records import Label, Outcome, Status
 from ar.judge.rule import Kind
 from ar.project.program import ParamKey, Program, Scope, load
 from ar.project.project import Project
@@ -145,26 +145,35 @@ def test_what_the_baselines_own_runs_rewrite_is_no_tampering(measured: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("reason", "found"),
+    ("fields", "found"),
     [
-        (
-            "failed to run: train, exited with 77: train: probe failed: causality",
-            "train: probe failed: causality",
-        ),
-        ("ended: it changed fit.awk, which it depends on", "it changed fit.awk, which it depends on"),
-        ("ended: it used more than 8 GB of memory", ""),
-        ("failed to run: train, exited with 77", "the run's own checks refused it"),
-        ("failed to run: train, exited with 1: exited with 77", ""),
-        ("failed to run: train, exited with 770: x", ""),
-        ("the run ended, but m.json has no 'val_loss'", "m.json has no 'val_loss'"),
+        ({"refused": "train: probe failed: causality"}, "train: probe failed: causality"),
+        ({"lacking": "m.json has no 'val_loss'"}, "m.json has no 'val_loss'"),
+        ({"exit_code": 77}, ""),
+        ({"reason": "ended: it changed fit.awk, which it depends on"}, ""),
+        ({"reason": "failed to run: train, exited with 77: it left something"}, ""),
+        ({"reason": "the run ended, but m.json has no 'val_loss'"}, ""),
     ],
 )
-def test_a_run_that_its_own_checks_refused(measured: Path, reason: str, found: str) -> None:
+def test_only_the_note_s_own_fields_say_what_a_run_was_refused_for(
+    measured: Path, fields: dict[str, object], found: str
+) -> None:
     name = plant(measured, {"m.json": b'{"crashed": 1}\n'})
     repo = Repo.open(measured)
     rev = find(Campaign(Project(repo, load(measured))).history(), name)[1].rev
-    repo.update_note(rev, lambda note: {"status": "crashed", "reason": reason})
+    repo.update_note(rev, lambda note: {"status": "crashed", **fields})
     assert flaw(measured, name) == found
+
+
+def test_what_was_judged_tampered_before_stays_so(measured: Path) -> None:
+    """A note of a version that did not write down what a run was refused for."""
+    name = plant(measured, {"m.json": b'{"crashed": 1}\n'})
+    repo = Repo.open(measured)
+    rev = find(Campaign(Project(repo, load(measured))).history(), name)[1].rev
+    words = "ended: it changed fit.awk, which it depends on"
+    verdict = {"decision": "discard", "reason": f"Refused: {words}.", "label": "tampered"}
+    repo.update_note(rev, lambda note: {"status": "crashed", "reason": words, "verdict": verdict})
+    assert find(Campaign(Project(repo, load(measured))).history(), name)[0].outcome is Outcome.TAMPERED
 
 
 def test_a_change_whose_run_rewrites_what_is_fixed_is_tampered(measured: Path, ar: Ar) -> None:

@@ -15,6 +15,7 @@ from helpers import Ar, commit, edit, git, run
 from ar.project.program import Sandbox
 from ar.runs import sandbox
 from ar.stage import limits, snapshot
+from ar.stage.files import Cause, Limits
 from ar.stage.log import Funnel
 
 NEEDED = ("awk", "cat", "chmod", "cp", "dvc", "env", "git", "ls", "mkdir", "python", "rm", "sh", "uname")
@@ -83,7 +84,7 @@ def test_bubblewrap_that_may_not_do_its_work_counts_as_none(
 
 
 @pytest.fixture
-def wall() -> sandbox.Wall:
+def bwrap() -> sandbox.Bubblewrap:
     found = sandbox.find(Sandbox())
     if not found.program:
         pytest.skip(f"no sandbox on this machine: {found.why}")
@@ -91,7 +92,7 @@ def wall() -> sandbox.Wall:
 
 
 def test_what_is_listed_can_be_read_and_nothing_beside_it(
-    wall: sandbox.Wall, project: Path, ar: Ar, tmp_path: Path
+    bwrap: sandbox.Bubblewrap, project: Path, ar: Ar, tmp_path: Path
 ) -> None:
     for name in ("listed", "beside"):
         (tmp_path / f"{name} ü").mkdir()
@@ -108,7 +109,7 @@ def test_what_is_listed_can_be_read_and_nothing_beside_it(
 
 
 def test_a_project_in_a_subfolder_behind_a_link(
-    wall: sandbox.Wall, template: Path, tmp_path: Path, ar: Ar
+    bwrap: sandbox.Bubblewrap, template: Path, tmp_path: Path, ar: Ar
 ) -> None:
     top = tmp_path / "größe 2" / "repo"
     top.mkdir(parents=True)
@@ -124,7 +125,7 @@ def test_a_project_in_a_subfolder_behind_a_link(
 
 
 def test_what_programs_need_is_readable_and_no_home_is(
-    wall: sandbox.Wall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bwrap: sandbox.Bubblewrap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, root = tmp_path / "home", tmp_path / "home" / "project"
     (home / "tools" / "bin").mkdir(parents=True)
@@ -133,7 +134,7 @@ def test_what_programs_need_is_readable_and_no_home_is(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PATH", os.pathsep.join([str(home / "tools" / "bin"), str(home), "/usr/bin", "/"]))
     limits = sandbox.limits(Sandbox(), root, 0.5)
-    argv = sandbox.command(wall, Sandbox(), root, root / ".dvc", root, "/cache", limits)
+    argv = sandbox.command(bwrap, Sandbox(), root, root / ".dvc", root, "/cache", limits)
     bound = {argv[place + 1] for place, word in enumerate(argv) if "bind" in word}
     assert {sys.prefix, sys.base_prefix} - {"/usr"} <= bound
     assert str(home / "tools" / "bin") in bound
@@ -307,9 +308,10 @@ def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
             assert len(family) == 5
             assert limits.resident(family) > 5 * 60_000_000
             assert 60_000_000 < limits.proportional(family)[0] < 120_000_000
-            wide, narrow = (limits.Limits(size, 1000, 10**9) for size in (200_000_000, 50_000_000))
-            assert limits.Watch(wide, tmp_path, 0)._memory(family) == ""
-            assert limits.Watch(narrow, tmp_path, 0)._memory(family) == "it used more than 50 MB of memory"
+            wide, narrow = (Limits(size, 1000, 10**9) for size in (200_000_000, 50_000_000))
+            assert limits.Monitor(wide, tmp_path, 0).memory(family) is None
+            breach = limits.Monitor(narrow, tmp_path, 0).memory(family)
+            assert breach and breach.cause is Cause.EXCESS
         finally:
             os.killpg(it.pid, 9)
 

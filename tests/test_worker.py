@@ -1,9 +1,10 @@
-"""Workers by hand, slots, and ending things on purpose."""
+"""`ar worker`, slots, and ending things on purpose."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from ar.history import reader
 from ar.local import claims
 from ar.project.program import load
 from ar.project.project import Project
-from ar.runs import slots
+from ar.runs import gpu_meter, slots
 from ar.runs.pipeline import Pipeline
 from ar.runs.slots import Slot
 from ar.stage.processes import born
@@ -72,7 +73,7 @@ def test_a_worker_by_hand_empties_the_queue(project: Path, ar: Ar) -> None:
     assert {item["status"] for item in _runs(project, ar).values()} == {"succeeded"}
     assert git(project, "for-each-ref", "refs/ar") == ""
     assert "Nothing was run" in ar(project, "worker").stdout
-    assert not list((project / ".git" / "ar").glob("hand-*"))
+    assert not list((project / ".git" / "ar").glob("worker-*.lock"))
 
 
 def test_stopped_by_name_an_experiment_ends_for_good(project: Path, ar: Ar) -> None:
@@ -199,6 +200,81 @@ def test_what_kills_its_worker_twice_does_not_come_back(project: Path, ar: Ar) -
     assert git(project, "for-each-ref", "refs/ar") == ""
 
 
+# What is asked of the one experiment that waits, while a worker has it.
+ASKED = """
+import threading, time
+from ar.git.repo import Repo
+from ar.local import claims
+from ar.runs.pipeline import Pipeline
+from ar.runs.worker import Worker
+from ar.stage.files import Request
+
+repo = Repo.open()
+worker = Worker(repo, report=lambda event: on_event(event))
+"""
+
+
+def test_a_cancel_is_not_lost_to_the_worker_s_own_end(project: Path, ar: Ar) -> None:
+    ar(project, "next")
+    (name,) = _waiting(project)
+    code = """
+def on_event(event):
+    if event.name:
+        claims.ask(repo, event.name, Request.CANCEL, "enough")
+        worker.stop()
+
+worker.run_next()
+"""
+    run(project, sys.executable, "-c", ASKED + code)
+    assert _waiting(project) == []
+    assert _runs(project, ar)[name]["status"] == "cancelled"
+    assert "enough" in ar(project, "log", name).stdout
+
+
+def test_a_request_that_comes_while_the_folder_is_removed_is_heeded(project: Path, ar: Ar) -> None:
+    """The run is cancelled; while its folder goes, the worker is told to finish."""
+    _slow(project, 36.5)
+    ar(project, "next")
+    (name,) = _waiting(project)
+    code = """
+def cancel(name):
+    while not claims.stage(repo, name):
+        time.sleep(0.02)
+    claims.ask(repo, name, Request.CANCEL)
+
+def on_event(event):
+    if event.name:
+        threading.Thread(target=cancel, args=(event.name,), daemon=True).start()
+
+def remove(pipeline, name, removed=Pipeline.remove_workspace):
+    if claims.stage(repo, name):
+        worker.finish()
+    removed(pipeline, name)
+
+Pipeline.remove_workspace = remove
+worker.run_next()
+"""
+    run(project, sys.executable, "-c", ASKED + code)
+    assert _waiting(project) == _waiting(project, "running") == []
+    assert _runs(project, ar)[name]["status"] == "cancelled"
+
+
+def test_refs_that_hold_no_experiment_stop_nobody(project: Path, ar: Ar) -> None:
+    """Somebody put them there: a file's content, and a commit without a parent."""
+    blob = git(project, "rev-parse", "HEAD:params.yaml")
+    root = git(project, "rev-list", "--max-parents=0", "HEAD")
+    for space, rev in itertools.product(("queue", "running"), (blob, root)):
+        git(project, "update-ref", f"refs/ar/{space}/stray-{rev[:6]}", rev)
+    shown = ar(project, "show")
+    assert shown.stderr.count("held no experiment") == 4
+    assert blob in shown.stderr
+    assert git(project, "for-each-ref", "refs/ar") == ""
+    git(project, "update-ref", "refs/ar/queue/stray", blob)
+    assert json.loads(ar(project, "show", "--json").stdout)["attempts"] == []
+    assert "held no experiment" in ar(project, "worker").stdout
+    assert git(project, "for-each-ref", "refs/ar") == ""
+
+
 @pytest.mark.slow
 def test_half_a_message_in_dvcs_queue_is_cleared(project: Path, ar: Ar) -> None:
     ar(project, "next")
@@ -215,12 +291,12 @@ def test_half_a_message_in_dvcs_queue_is_cleared(project: Path, ar: Ar) -> None:
 def test_slots_follow_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert slots.share(2) == [Slot("cpu0", "", 4), Slot("cpu1", "", 4)]
-    assert slots.by_hand() == []
+    assert slots.divide(2) == [Slot("cpu0", "", 4), Slot("cpu1", "", 4)]
+    assert slots.every_gpu() == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-abc")
-    assert slots.share(3) == [Slot("gpu0", "3", 2), Slot("gpu1", "GPU-abc", 2), Slot("gpu0.2", "3", 2)]
-    assert slots.share(1)[0].env["CUDA_VISIBLE_DEVICES"] == "3"
-    assert [slot.gpu for slot in slots.by_hand()] == ["3", "GPU-abc"]
+    assert slots.divide(3) == [Slot("gpu0", "3", 2), Slot("gpu1", "GPU-abc", 2), Slot("gpu0.2", "3", 2)]
+    assert slots.divide(1)[0].env["CUDA_VISIBLE_DEVICES"] == "3"
+    assert [slot.gpu for slot in slots.every_gpu()] == ["3", "GPU-abc"]
 
 
 class _Nvml:
@@ -264,9 +340,9 @@ class _Nvml:
 def test_gpus_are_found_through_nvml_and_metered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", _Nvml())
-    assert slots.gpus() == ["GPU-0", "MIG-0", "MIG-1"]
-    monkeypatch.setattr(slots, "_SAMPLE", 0.01)
-    with slots.metered(lambda: "GPU-0") as meter:
+    assert gpu_meter.gpus() == ["GPU-0", "MIG-0", "MIG-1"]
+    monkeypatch.setattr(gpu_meter, "_SAMPLE", 0.01)
+    with gpu_meter.metered(lambda: "GPU-0") as meter:
         _until(lambda: len(meter.percent) > 2)
     assert meter.peak_memory_mb == 3000
     assert meter.mean_percent == 80

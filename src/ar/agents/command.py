@@ -30,7 +30,7 @@ from ar.project.pipeline_file import Declared
 from ar.project.program import AgentSpec, Budget
 from ar.redaction import redact
 from ar.runs import sandbox
-from ar.runs.sandbox import Wall
+from ar.runs.sandbox import Bubblewrap
 from ar.text import clock, one_line, plain, shorten_middle
 
 # What a coding agent needs to find its programs, its login and the network. Keys are for `agent.env` to name.
@@ -100,8 +100,8 @@ class CommandAgent:
         account.refuse_beyond(account.total(self.repo), budget.tokens, budget.usd)
         if self._scratch is None or not briefing.refused or self._scratch.base != head:
             self._scratch = self._checkout(briefing)
-        wall = sandbox.find(briefing.program.sandbox)
-        message = self._run(self._scratch, wall, f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n")
+        bwrap = sandbox.find(briefing.program.sandbox)
+        message = self._run(self._scratch, bwrap, f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n")
         self._refuse_uncounted(budget)
         proposal = transcript.proposal(self._redact(message), self.spec.name)
         tree = self._changed(self._scratch, briefing)
@@ -132,7 +132,7 @@ class CommandAgent:
 
     # -- the process --------------------------------------------------------------------------------------
 
-    def _run(self, scratch: Scratch, wall: Wall, text: str) -> str:
+    def _run(self, scratch: Scratch, bwrap: Bubblewrap, text: str) -> str:
         """The command's last message. Nothing that it started is left running."""
         (scratch.folder / BRIEFING).write_text(text, encoding="utf-8")
         given, said, errors = (scratch.home / name for name in ("briefing", "output", "errors"))
@@ -142,7 +142,7 @@ class CommandAgent:
         self._find(scratch.folder, env["PATH"])
         with given.open("rb") as stdin, said.open("wb") as stdout, errors.open("wb") as stderr:
             process = subprocess.Popen(
-                [*self._wrapped(scratch, wall), *self.spec.command],
+                [*self._wrapped(scratch, bwrap), *self.spec.command],
                 cwd=scratch.folder,
                 env=env,
                 stdin=stdin,
@@ -164,10 +164,10 @@ class CommandAgent:
             )
         return message
 
-    def _wrapped(self, scratch: Scratch, wall: Wall) -> list[str]:
+    def _wrapped(self, scratch: Scratch, bwrap: Bubblewrap) -> list[str]:
         """What goes before the command: where it can be had, a view of the machine without the project."""
         hidden = [self.repo.top, self.repo.git_dir]
-        around = sandbox.without(wall, self.repo.root, hidden, scratch.home) or _tied_to_us()
+        around = sandbox.without(bwrap, self.repo.root, hidden, scratch.home) or _tied_to_us()
         return [*around, "--"] if around else []
 
     def _account(self, spent: Spend | None) -> None:

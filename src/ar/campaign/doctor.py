@@ -242,12 +242,12 @@ def _sandbox(project: Project) -> list[Check]:
     )
     known = Check("limits", True, detail, required=False)
     try:
-        wall = sandbox.find(project.program.sandbox)
+        bwrap = sandbox.find(project.program.sandbox)
     except ArError as error:
         return [Check("sandbox", False, error.message, error.mend or ""), known]
-    mend = sandbox.INSTALL if wall.why else ""
+    mend = sandbox.INSTALL if bwrap.why else ""
     return [
-        Check("sandbox", not wall.why, wall.describe(project.program.sandbox), mend, required=False),
+        Check("sandbox", not bwrap.why, bwrap.describe(project.program.sandbox), mend, required=False),
         known,
     ]
 

@@ -39,7 +39,8 @@ from ar.project.program import AgentSpec, Program
 from ar.redaction import redact
 from ar.runs import budget, queue, recovery, sandbox, slots
 from ar.runs.budget import Used
-from ar.runs.pool import Crew
+from ar.runs.events import EventKind
+from ar.runs.pool import Pool
 from ar.text import quantity
 
 BUSY = "another ar run is at work in this repository (process {pid}); stop that one first with Ctrl-C"
@@ -97,7 +98,7 @@ class Loop:
         self.told_noise = False
         self.over = ""  # why the time is spent
         self.used = budget.Used()
-        self.crew = Crew(self.repo, slots.share(limits.jobs), workers=limits.jobs)
+        self.pool = Pool(self.repo, slots.divide(limits.jobs), workers=limits.jobs)
         self.asking = Asking(campaign)
         self.ladder: dict[str, Climb] = {}
         self.stuck: set[str] = set()  # names of winners that a rung has no budget left for
@@ -111,7 +112,7 @@ class Loop:
         with self.repo.lock("run", busy=BUSY):
             self.view.event(f"sandbox: {sandbox.find(self.program.sandbox).describe(self.program.sandbox)}")
             try:
-                with self.crew:
+                with self.pool:
                     self._begin()
                     while self._round():
                         pass
@@ -131,7 +132,7 @@ class Loop:
         self._close_stale(history)
         self.told = {run.name: str(run.status) for run in history.everything if run.status.ended}
         self.decided = {item.name for item in _all(history) if item.is_decided}
-        self.crew.wake()
+        self.pool.wake()
 
     def _round(self) -> bool:
         """Look, act, wait. False when it is time to end."""
@@ -146,7 +147,7 @@ class Loop:
         self.over = self.over or self._out_of_time() or self.used.refusal(self.program.budget, budget.TIME)
         finishing = bool(level or self.over)
         if finishing:
-            self.crew.drain()
+            self.pool.drain()
             self.asking.drop()
         elif self._take_answers():
             history = self.campaign.history()
@@ -431,7 +432,7 @@ class Loop:
 
     def _queued(self, name: str) -> None:
         self.told.setdefault(name, str(Status.QUEUED))
-        self.crew.wake()
+        self.pool.wake()
 
     def _out_of_time(self) -> str:
         """Why this `ar run` is to end by the clock; empty while it is not."""
@@ -447,25 +448,24 @@ class Loop:
         level = self.stop()
         while time.monotonic() < deadline:
             self.view.update(self._snapshot(history))
-            self.crew.reinforce(self._waiting(history))
-            events = self.crew.events(0.25)
-            ended = [event for event in events if event["event"] in ("ended", "requeued", "withdrawn")]
+            self.pool.reinforce(self._waiting(history))
+            events = self.pool.events(0.25)
             for event in events:
-                if event["event"] == "retried":
-                    self.view.event(f"{event['name']}: {event['reason']}; it is tried once more")
-                if event["event"] == "died":
-                    self.crew.blame(str(event.get("name", "")))
+                if event.kind is EventKind.RETRIED:
+                    self.view.event(f"{event.name}: {event.reason}; it is tried once more")
+                if event.kind is EventKind.DIED:
+                    self.pool.blame(event.name)
                     self._recover()
-                    self.crew.wake()
+                    self.pool.wake()
             self._tell_events()
-            if ended or self.stop() != level or self.asking.ready:
+            if any(event.is_settled for event in events) or self.stop() != level or self.asking.ready:
                 return
-            if any(event["event"] == "started" for event in events):
+            if any(event.kind is EventKind.STARTED for event in events):
                 history = self.campaign.history()
 
     def _waiting(self, history: History) -> int:
         """How many experiments no worker of ours has taken yet."""
-        taken = set(self.crew.busy.values())
+        taken = set(self.pool.busy.values())
         return sum(run.status is Status.QUEUED and run.name not in taken for run in history.everything)
 
     def _tell(self, history: History) -> None:
@@ -527,15 +527,15 @@ def snapshot(campaign: Campaign, history: History, used: Used, began: float, lim
     durations = [run.note.seconds for run in history.experiments if run.note and run.note.seconds]
     expected = fmean(durations[-8:]) if durations else None
     now = time.time()
-    stages = {name: facts for name, facts in queue.running(campaign.repo).items() if facts}
+    stages = queue.training(campaign.repo)
     running = tuple(
         Running(
             name=run.name,
             title=run.title,
             seed=run.seed,
-            elapsed=now - float(stages[run.name]["since"]),
+            elapsed=now - stages[run.name].since,
             expected=expected,
-            slot=str(stages[run.name]["slot"]) if limits.jobs > 1 else "",
+            slot=stages[run.name].slot if limits.jobs > 1 else "",
         )
         for run in history.everything
         if run.name in stages and not run.status.ended

@@ -7,7 +7,6 @@ also what its run rewrote, and what arrived from `dvc exp run` or from another c
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import PurePosixPath
 
 from ar.changes.proposal import in_scope, may_edit
@@ -19,10 +18,7 @@ from ar.project.program import ParamKey
 from ar.project.project import Project
 from ar.project.values import flat, number
 
-REFUSED = 77  # how a stage says that the code under test broke its rules: EX_NOPERM of sysexits(3)
 MOST_NAMED = 3  # flaws in one reason
-_LEFT = re.compile(r"ended: (it (?:changed|left) .*)")  # what `footprint` complains of
-_EXIT = re.compile(r", exited with (\d+)")
 
 
 def flaw(project: Project, history: History, attempt: Attempt) -> str:
@@ -30,7 +26,8 @@ def flaw(project: Project, history: History, attempt: Attempt) -> str:
     for run in attempt.experiments:
         if run.measures_baseline or not run.status.ended:
             continue
-        found = _refused(run) or _unfit_metrics(project, run)
+        found = (run.note.refused or run.note.lacking) if run.note else ""
+        found = found or _unfit_metrics(project, run)
         if not found and run.status is Status.SUCCEEDED:
             found = changed(project, run, _reference(history, run.baseline))
         if found:
@@ -46,23 +43,8 @@ def _reference(history: History, baseline: str) -> str:
     return baseline
 
 
-def _refused(run: Experiment) -> str:
-    """What the run's own checks (a probe, a guard) or its launcher refused it for."""
-    reason = run.note.reason if run.note else ""
-    if run.status is not Status.CRASHED:
-        return ""
-    if left := _LEFT.match(reason):
-        return left[1]
-    code = _EXIT.search(reason)
-    if not code or int(code[1]) != REFUSED:
-        return ""
-    return reason[code.end() :].lstrip(": ") or "the run's own checks refused it"
-
-
 def _unfit_metrics(project: Project, run: Experiment) -> str:
     """What the declared metrics lack. Files that only DVC's cache holds may simply not be here."""
-    if run.status is Status.CRASHED and run.note and run.note.reason.startswith("the run ended, but "):
-        return run.note.reason.removeprefix("the run ended, but ")
     if run.status is not Status.SUCCEEDED:
         return ""
     for metric in project.program.metrics:

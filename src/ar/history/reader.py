@@ -167,6 +167,8 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
     set_to = read_values(project.repo, revs, param_files)
     marked = {name: old[name] for name in marks if name in old}
     for name, metrics, values in zip(fresh, measured, set_to, strict=True):
+        if project.repo.resolve(places[name][1]) is None:
+            continue  # a ref to anything but a commit
         commit, baseline = project.repo.commit(places[name][1]), places[name][2]
         if baseline or commit.parents:
             made = _experiment(commit, name, baseline or commit.parents[0], marks[name], metrics, values)

@@ -132,6 +132,9 @@ class Note(Record):
         status: how the run ended.
         reason: why, where it did not succeed.
         retried: the fault of the machine's that ended a first try, where this is the second.
+        exit_code: of the last stage command, 128 and more for a signal; None where it ended otherwise.
+        refused: what the launcher or the run's own checks refused the run for; empty if nothing.
+        lacking: what the finished run's metrics lack; empty if nothing.
         log: tail of what the run printed, escapes and control characters removed.
         verdict: the judge's last word on the candidate this run belongs to.
         seconds: wall time of its stage commands; None where none was started.
@@ -146,6 +149,9 @@ class Note(Record):
     status: Status
     reason: str = ""
     retried: str = ""
+    exit_code: int | None = None
+    refused: str = ""
+    lacking: str = ""
     log: str = ""
     verdict: Verdict | None = None
     seconds: float | None = None

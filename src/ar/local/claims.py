@@ -2,7 +2,7 @@
 
 A claim is a lock on a file of the experiment's name: the kernel drops it with its holder, so that a free lock
 is a dead process's, after a reboot too. Beside the file lies the claim's folder, where worker, launcher and
-whoever wants the run to end leave word for each other.
+whoever wants the run to end leave word for each other: see `stage.files`.
 """
 
 from __future__ import annotations
@@ -12,27 +12,15 @@ import fcntl
 import json
 import os
 import shutil
-import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from ar.errors import BadState
 from ar.git.repo import Commit, Repo, read_json
-from ar.stage import launcher, processes
-
-_WHY = "why"  # in the claim's folder: the reason for what is asked
-
-
-class Ask(StrEnum):
-    """What somebody wants of a claimed experiment. The first two are heeded only before training begins."""
-
-    YIELD = "yield"  # back to the queue
-    WITHDRAW = "withdraw"  # out of the queue, as if it had never been in it
-    REQUEUE = "requeue"  # end it; back to the queue
-    CANCEL = "cancel"  # end it for good, and record that
+from ar.stage import files
+from ar.stage.files import Request, Requested, Stage, Usage
+from ar.stage.processes import Process
 
 
 @dataclass
@@ -48,14 +36,17 @@ class Claim:
 
     @classmethod
     def begin(cls, repo: Repo, name: str, commit: Commit, held: IO[str]) -> Self:
-        """Make a claim of a lock: with an empty folder, and word of who we are in the file under the lock."""
+        """Make a claim of a lock: with an empty folder, and word of who we are in the file under the lock.
+
+        Args:
+            commit: the queued one; its first parent is the baseline.
+        """
         place = folder(repo, name)
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        me = {"pid": os.getpid(), "born": processes.born(os.getpid()), "host": socket.gethostname()}
         held.seek(0)
         held.truncate()
-        json.dump(me, held)
+        json.dump(Process.me()._asdict(), held)
         held.flush()
         return cls(name, commit.rev, commit.parents[0], commit.message, place, held)
 
@@ -64,28 +55,33 @@ class Claim:
         return self.folder / "log"
 
     @property
+    def plan(self) -> Path:
+        """The launcher's file."""
+        return self.folder / files.PLAN
+
+    @property
     def begun(self) -> bool:
         """Whether a stage command was started."""
-        return (self.folder / launcher.STAGE).exists()
+        return (self.folder / files.STAGE).exists()
 
     @property
-    def heeded(self) -> Ask | None:
-        """What was asked of it, where it is not too late for that."""
-        with contextlib.suppress(OSError, ValueError):
-            what = Ask((self.folder / launcher.ASK).read_text())
-            return what if what in (Ask.REQUEUE, Ask.CANCEL) or not self.begun else None
-        return None
+    def stage(self) -> Stage | None:
+        return files.read(Stage, self.folder / files.STAGE)
 
     @property
-    def why(self) -> str:
-        """The reason that was left with what was asked; empty where none was."""
-        with contextlib.suppress(OSError):
-            return (self.folder / _WHY).read_text()
-        return ""
+    def usage(self) -> Usage | None:
+        """What its stages used; None where the launcher was killed, or never started one."""
+        return files.read(Usage, self.folder / files.USAGE)
+
+    @property
+    def requested(self) -> Requested | None:
+        """What is asked of it, where it is not too late for that."""
+        left = files.read(Requested, self.folder / files.REQUEST)
+        return left if left and (left.request.ends_training or not self.begun) else None
 
     def begin_again(self) -> None:
         """Forget what the launcher left of a first try."""
-        for name in (launcher.STAGE, launcher.USAGE):
+        for name in (files.STAGE, files.USAGE):
             (self.folder / name).unlink(missing_ok=True)
 
     def let_go(self) -> None:
@@ -98,37 +94,27 @@ def folder(repo: Repo, name: str) -> Path:
     return _file(repo, name).with_name(f"{name}.d")
 
 
-def owner(repo: Repo, name: str) -> Mapping[str, Any]:
-    """What the claiming process says of itself: `pid`, `born`, `host`; empty where unknown."""
-    return read_json(_file(repo, name))
+def owner(repo: Repo, name: str) -> Process | None:
+    """The process that claimed it; None where unknown."""
+    said = read_json(_file(repo, name))
+    return Process(int(said["pid"]), str(said["born"]), str(said["host"])) if "host" in said else None
 
 
-def stage(repo: Repo, name: str) -> Mapping[str, Any]:
-    """What the launcher says of the stage it started: `pid`, `born`, `since`, `slot`; empty before that."""
-    return read_json(folder(repo, name) / launcher.STAGE)
+def stage(repo: Repo, name: str) -> Stage | None:
+    """The stage that was started; None before that."""
+    return files.read(Stage, folder(repo, name) / files.STAGE)
 
 
 def is_waiting(repo: Repo, name: str) -> bool:
     """Whether a claimed experiment is set up on this machine, but does not train yet."""
     place = folder(repo, name)
-    return place.is_dir() and not (place / launcher.STAGE).exists()
+    return place.is_dir() and not (place / files.STAGE).exists()
 
 
-def ask(repo: Repo, name: str, what: Ask, why: str = "") -> bool:
-    """Leave word for whoever has an experiment, and why. False where nobody here has it."""
-    return _ask(folder(repo, name), what, why)
-
-
-def _ask(place: Path, what: Ask, why: str) -> bool:
-    fresh = place / f"{launcher.ASK}.{os.getpid()}"
-    try:
-        if why:
-            (place / _WHY).write_text(why)
-        fresh.write_text(what)
-        fresh.replace(place / launcher.ASK)
-    except OSError:
-        return False
-    return True
+def ask(repo: Repo, name: str, request: Request, why: str = "") -> bool:
+    """Leave a request for whoever has an experiment. Whether it stands: somebody here has it, and no stronger
+    request was left."""
+    return files.leave_request(folder(repo, name), request, why)
 
 
 def is_abandoned(repo: Repo, name: str) -> bool:

@@ -65,13 +65,13 @@ def used(repo: Repo, history: History) -> Used:
     """What the campaign has used until now."""
     now = time.time()
     claimed = {refs.name_of(ref) for ref in repo.refs(refs.RUNNING)}
-    stages = queue.running(repo)
+    stages = queue.training(repo)
     spans: list[_Span] = []
     gpus: dict[str, list[_Span]] = defaultdict(list)
     for run in history.everything:
         if run.status is Status.RUNNING:
-            facts = stages.get(run.name, {})
-            span, slot, host = (float(facts.get("since", now)), now), str(facts.get("slot", "")), ""
+            stage = stages.get(run.name)
+            span, slot, host = (stage.since if stage else now, now), stage.slot if stage else "", ""
         elif run.note and run.note.seconds and run.note.finished:
             span = (run.note.finished - run.note.seconds, run.note.finished)
             slot, host = run.note.slot, run.note.worker.partition(":")[0]

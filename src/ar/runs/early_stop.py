@@ -1,4 +1,4 @@
-"""Keeps an eye on the curve of a run under way, and has the run ended once it is hopeless.
+"""Watches the curve of a run under way, and has the run ended once it is hopeless.
 
 The curve is the experiment's own writing: it is read as numbers, from a plain file inside the workspace, and
 of a bounded size.
@@ -15,11 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ar.git import refs
 from ar.history import reader
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Status
 from ar.judge import early
 from ar.judge.early import Point
+from ar.project.identity import identity
 from ar.project.program import EarlyStop
 from ar.project.project import Project
 
@@ -27,7 +29,7 @@ INTERVAL = 1.0  # seconds between two looks
 MOST_BYTES = 16_000_000
 
 
-class Lookout:
+class CurveWatch:
     """A thread that looks at one run's curve, for the length of a `with` block.
 
     Args:
@@ -91,12 +93,15 @@ def incumbents_curve(project: Project, baseline: str, text: str) -> list[Point]:
     what, message = project.program.early_stop, Message.parse(text)
     if what is None or message.agent == BASELINE_AGENT or message.rung:
         return []
-    history = reader.read(project)
-    if history.now is None or history.head != baseline:
+    if project.repo.head() != baseline:
         return []
-    for run in history.now.experiments:
-        if run.seed == message.seed and run.status is Status.SUCCEEDED:
-            return points(reader.read_output(project.repo, run.rev, what.curve.file) or b"", what)
+    incumbent = identity(project, baseline)
+    for commit in project.repo.commits(refs.EXPS).values():
+        if incumbent in commit.message:
+            ran = Message.parse(commit.message)
+            same = (ran.candidate, ran.seed, ran.rung) == (incumbent, message.seed, "")
+            if same and project.repo.note(commit.rev).get("status") == Status.SUCCEEDED:
+                return points(reader.read_output(project.repo, commit.rev, what.curve.file) or b"", what)
     return []
 
 

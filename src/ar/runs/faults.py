@@ -1,7 +1,7 @@
 """Failures that are the machine's and not the experiment's: such a run is tried once more.
 
-Only clear ones: what the kernel and the launcher saw, and messages that nothing else brings about. Whoever
-prints such a message on purpose gains a second try, and a second run is spent on it.
+Only clear ones: what the kernel and the launcher saw, and messages that nothing else brings about. A run that
+prints such a message on purpose gains a second try, and pays for it with a second run.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 import signal
 
-from ar.git.repo import read_json
 from ar.local.claims import Claim
-from ar.stage import launcher
+from ar.stage.files import Cause
 
 _KILLED = 128 + signal.SIGKILL
 _LINES = 20  # of the log's end: what ended the run is said there
@@ -28,14 +27,16 @@ _SAID = (
 
 def of_run(claim: Claim) -> str:
     """What fault of the machine ended a failed run, in words; empty if none is known."""
-    usage = read_json(claim.folder / launcher.USAGE)
-    if not usage:
+    usage = claim.usage
+    if usage is None:
         return "its launcher was killed" if claim.begun else ""
-    if usage.get("timed_out") or usage.get("reason"):
+    if usage.cause is Cause.MACHINE:
+        return usage.why
+    if usage.cause is not Cause.NONE:
         return ""  # we ended it ourselves
-    if usage.get("oom_kills"):
+    if usage.oom_kills:
         return "the kernel killed a process for want of memory"
-    if usage.get("code") == _KILLED:
+    if usage.code == _KILLED:
         return "it was killed from outside (SIGKILL)"
     return said(_end(claim))
 

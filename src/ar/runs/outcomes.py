@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ar.errors import ArError
-from ar.git.repo import read_json
 from ar.history.messages import Message
 from ar.history.records import Note, Status
 from ar.local.claims import Claim
@@ -19,55 +18,67 @@ from ar.project.pipeline_file import ARGS_FILE
 from ar.project.project import Project
 from ar.project.values import Scalar, flat, number
 from ar.redaction import redact
+from ar.runs.gpu_meter import Meter
 from ar.runs.pipeline import Failure
-from ar.runs.slots import Meter
 from ar.stage import launcher
+from ar.stage.files import Cause, Usage
 from ar.text import plain
 
 LOG_LIMIT = 16_000
+REFUSED = 77  # how a stage says that the code under test broke its rules: EX_NOPERM of sysexits(3)
 
 
 def of_run(project: Project, claim: Claim, outcome: Failure | str, meter: Meter) -> tuple[str, Note]:
     """The commit and the note of a run that DVC made a commit of, or failed."""
-    note = _note(claim, meter)
-    usage = read_json(claim.folder / launcher.USAGE)
+    note, usage = _note(claim, meter), claim.usage or Usage()
     if isinstance(outcome, Failure):
-        status, reason = Status.CRASHED, _reason(outcome.reason, note.log)
-        if usage.get("reason"):
-            reason = f"ended: {plain(str(usage['reason']))}"
-        if usage.get("timed_out"):
-            timeout = project.program.timeout(Message.parse(claim.message).rung)
-            status, reason = Status.TIMED_OUT, f"ended after the time limit of {timeout:g} s"
-        return crash_commit(project, claim), replace(note, status=status, reason=reason)
+        return crash_commit(project, claim), _failed(project, claim, outcome, usage, note)
     lacking = _lacking(project, outcome)
     if lacking:
-        return outcome, replace(note, status=Status.CRASHED, reason=lacking)
-    if usage.get("left"):
-        return outcome, replace(note, reason=launcher.left_words(int(usage["left"])))
+        words = f"the run ended, but {lacking}"
+        return outcome, replace(note, status=Status.CRASHED, reason=words, lacking=lacking)
+    if usage.left:
+        return outcome, replace(note, reason=launcher.left_words(usage.left))
     return outcome, note
 
 
-def of_cancelled(project: Project, claim: Claim) -> tuple[str, Note]:
+def _failed(project: Project, claim: Claim, failure: Failure, usage: Usage, note: Note) -> Note:
+    """The note of a run that did not come to its end, with what it ended by."""
+    if usage.cause is Cause.TIME:
+        timeout = project.program.timeout(Message.parse(claim.message).rung)
+        return replace(note, status=Status.TIMED_OUT, reason=f"ended after the time limit of {timeout:g} s")
+    note = replace(note, status=Status.CRASHED)
+    if usage.cause is not Cause.NONE:
+        why = plain(usage.why)
+        return replace(note, reason=f"ended: {why}", refused=why if usage.cause is Cause.REFUSED else "")
+    last = _last_words(note.log)
+    note = replace(note, reason=redact(": ".join(filter(None, [failure.reason, last]))))
+    if usage.code == REFUSED:
+        return replace(note, refused=redact(last) or "the run's own checks refused it")
+    return note
+
+
+def of_cancelled(project: Project, claim: Claim, why: str = "") -> tuple[str, Note]:
     """The commit and the note of a run that was ended or never let begin; by the user, if nobody says why."""
-    words = claim.why or "stopped by the user" + ("" if claim.begun else " before it began")
+    words = why or "stopped by the user" + ("" if claim.stage else " before it began")
     note = replace(_note(claim, Meter()), status=Status.CANCELLED, reason=words)
     return crash_commit(project, claim), note
 
 
 def _note(claim: Claim, meter: Meter) -> Note:
-    usage = read_json(claim.folder / launcher.USAGE)
-    now = time.time()
+    stage, usage = claim.stage, claim.usage
     return Note(
         status=Status.SUCCEEDED,
+        exit_code=usage.code if usage else None,
         log=_tail(claim.log),
-        seconds=_rounded(usage.get("seconds")),
-        cpu_seconds=_rounded(usage.get("cpu_seconds")),
-        peak_memory_mb=_rounded(usage.get("peak_memory_mb")),
+        seconds=round(usage.seconds, 3) if usage else None,
+        cpu_seconds=round(usage.cpu_seconds, 3) if usage else None,
+        peak_memory_mb=round(usage.peak_memory_mb, 3) if usage else None,
         gpu_memory_mb=meter.peak_memory_mb,
         gpu_percent=meter.mean_percent,
-        slot=str(read_json(claim.folder / launcher.STAGE).get("slot") or ""),
+        slot=stage.slot if stage else "",
         worker=f"{socket.gethostname()}:{os.getpid()}",
-        finished=_rounded(now),
+        finished=round(time.time(), 3),
         spend=Message.parse(claim.message).spend,
     )
 
@@ -93,11 +104,11 @@ def _lacking(project: Project, rev: str) -> str:
         try:
             value: Scalar = flat(content, metric.file).get(metric.key)
         except ArError as error:
-            return f"the run ended, but {error.message}"
+            return error.message
         if value is None:
-            return f"the run ended, but {metric.file} has no '{metric.key}'"
+            return f"{metric.file} has no '{metric.key}'"
         if number(value) is None:
-            return f"the run ended, but {metric} is {redact(str(value))[:40]}, not a finite number"
+            return f"{metric} is {redact(str(value))[:40]}, not a finite number"
     return ""
 
 
@@ -114,16 +125,11 @@ def _tail(path: Path) -> str:
     return ""
 
 
-def _reason(failure: str, log: str) -> str:
-    """The failure with the last thing that the run itself said."""
+def _last_words(log: str) -> str:
+    """The last line that the run itself printed, not DVC; empty if none."""
     own = [
         line
         for line in log.splitlines()
         if line.strip() and not line.startswith(("ERROR: failed to", "Running stage", "> "))
     ]
-    last = own[-1].strip()[:200] if own else ""
-    return redact(f"{failure}: {last}" if last else failure)
-
-
-def _rounded(value: object) -> float | None:
-    return round(value, 3) if isinstance(value, int | float) else None
+    return own[-1].strip()[:200] if own else ""

@@ -14,20 +14,20 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from ar.errors import BadState
 from ar.git.repo import Repo
 from ar.local import claims
-from ar.local.claims import Ask
+from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.slots import Slot
-from ar.runs.worker import FINISH, WAKE
+from ar.stage.files import Request
 
 _MAX_DEATHS = 5
 _PATIENCE = 1.0  # seconds for which experiments wait before another worker is worth its start
 
 
-class Crew:
+class Pool:
     """Worker processes that feed slots: one for each, and a second one where experiments wait to be set up.
 
     They get ready on their own and claim nothing before the first `wake`. A worker that dies is replaced; if
@@ -95,7 +95,7 @@ class Crew:
         """A worker died: the second time over the same experiment, that one does not come back."""
         self.fatal[name] += 1
         if name and self.fatal[name] > 1:
-            claims.ask(self.repo, name, Ask.CANCEL, "its worker died twice while it ran")
+            claims.ask(self.repo, name, Request.CANCEL, "its worker died twice while it ran")
 
     def reinforce(self, waiting: int) -> None:
         """Start one more worker where experiments keep waiting while every worker has one, up to two a slot:
@@ -110,30 +110,30 @@ class Crew:
             self._crowded = None
             self._start(len(self.workers))
 
-    def events(self, timeout: float) -> list[dict[str, Any]]:
+    def events(self, timeout: float) -> list[Event]:
         """What the workers reported within `timeout` seconds; a dead worker is reported and replaced."""
-        found: list[dict[str, Any]] = []
+        found: list[Event] = []
         for key, _ in self._selector.select(timeout):
             number = int(key.data)
             chunk = os.read(key.fd, 65536)
             if not chunk:
-                found.append({"event": "died", "worker": number, "name": self.busy.get(number, "")})
+                found.append(Event(EventKind.DIED, self.busy.get(number, ""), worker=number))
                 self._selector.unregister(key.fileobj)
                 if not self.draining:
                     self._replace(number)
                 continue
             *lines, self._buffers[number] = (self._buffers[number] + chunk).split(b"\n")
             for line in lines:
-                with contextlib.suppress(ValueError):
-                    found.append({"worker": number, **json.loads(line)})
+                with contextlib.suppress(ValueError, TypeError):
+                    found.append(dataclasses.replace(Event.from_json(json.loads(line)), worker=number))
         for event in found:
-            if event["event"] == "started":
-                self.busy[event["worker"]] = event["name"]
-            elif event["event"] in ("ended", "requeued", "withdrawn", "idle", "died"):
-                self.busy.pop(event["worker"], None)
-                self.deaths *= event["event"] != "ended"
-            elif event["event"] == "failed":
-                raise BadState(f"a worker cannot go on: {event['reason']}")
+            if event.kind is EventKind.STARTED:
+                self.busy[event.worker] = event.name
+            elif event.is_settled or event.kind in (EventKind.IDLE, EventKind.DIED):
+                self.busy.pop(event.worker, None)
+                self.deaths *= event.kind is not EventKind.ENDED
+            elif event.kind is EventKind.FAILED:
+                raise BadState(f"a worker cannot go on: {event.reason}")
         return found
 
     def _start(self, number: int) -> None:

@@ -7,9 +7,6 @@ everything, so that `dvc queue` and `dvc exp show` agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ar.changes.seeding import seeded_tree
 from ar.errors import Conflict
 from ar.git import refs
@@ -17,10 +14,11 @@ from ar.git.repo import ZERO, Repo
 from ar.history.messages import Message
 from ar.history.records import Note
 from ar.local import claims
-from ar.local.claims import Ask, Claim
+from ar.local.claims import Claim
 from ar.project.pipeline_file import ARGS_FILE
 from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
+from ar.stage.files import Request, Stage
 
 
 def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message: Message, name: str) -> str:
@@ -123,7 +121,7 @@ def withdraw(pipeline: Pipeline, name: str, rev: str) -> bool:
     try:
         pipeline.repo.update_refs((refs.queued(name), ZERO, rev), reason="ar: withdraw")
     except Conflict:
-        return claims.is_waiting(pipeline.repo, name) and claims.ask(pipeline.repo, name, Ask.WITHDRAW)
+        return claims.is_waiting(pipeline.repo, name) and claims.ask(pipeline.repo, name, Request.WITHDRAW)
     pipeline.take(rev)
     return True
 
@@ -138,6 +136,7 @@ def drop(repo: Repo, claimed: Claim) -> None:
     claimed.let_go()
 
 
-def running(repo: Repo) -> dict[str, Mapping[str, Any]]:
-    """Name to what the launcher says of its stage, for every claimed experiment; empty before it trains."""
-    return {name: claims.stage(repo, name) for name in map(refs.name_of, repo.refs(refs.RUNNING))}
+def training(repo: Repo) -> dict[str, Stage]:
+    """Name to stage, for every claimed experiment that trains on this machine."""
+    claimed = map(refs.name_of, repo.refs(refs.RUNNING))
+    return {name: stage for name in claimed if (stage := claims.stage(repo, name))}

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from ar.errors import ArError, Conflict
 from ar.git import refs
-from ar.git.repo import ZERO, Repo, read_json
-from ar.local import claims
-from ar.local.claims import Ask, Claim
+from ar.git.repo import ZERO, Repo
+from ar.local import claims, orphans
+from ar.local.claims import Claim
 from ar.project.project import Project
 from ar.runs import outcomes, queue
+from ar.runs.gpu_meter import Meter
 from ar.runs.pipeline import Pipeline
-from ar.runs.slots import Meter
-from ar.stage import launcher, processes
+from ar.stage.files import Request
+from ar.stage.processes import Process
 
 _STALE_LOCK = 60.0  # seconds; git holds a ref's lock file for milliseconds
 
@@ -34,15 +35,14 @@ def recover(project: Project, pipeline: Pipeline) -> list[str]:
     _clear_locks(project.repo)
     pipeline.mend()
     ended = {ref.name for ref in map(refs.ExperimentRef.parse, project.repo.refs(refs.EXPS)) if ref}
-    done = []
-    for ref, rev in project.repo.refs(refs.RUNNING).items():
+    done = _clear_strays(project.repo)
+    for ref, commit in project.repo.commits(refs.RUNNING).items():
         name = refs.name_of(ref)
         held = claims.lock(project.repo, name)
         if held is None:
             continue  # alive
-        commit = project.repo.commit(rev)
         folder = claims.folder(project.repo, name)
-        claimed = Claim(name, rev, commit.parents[0], commit.message, folder, held)
+        claimed = Claim(name, commit.rev, commit.parents[0], commit.message, folder, held)
         with contextlib.suppress(Conflict):
             done.append(f"{name} {_settle(project, pipeline, claimed, name in ended)}")
     done += _check_queue(pipeline, ended)
@@ -50,11 +50,22 @@ def recover(project: Project, pipeline: Pipeline) -> list[str]:
     return done
 
 
+def _clear_strays(repo: Repo) -> list[str]:
+    """Remove what was put among our refs and is no experiment: the least is a commit with a parent."""
+    done = []
+    for ref, rev in repo.refs(refs.QUEUE, refs.RUNNING).items():
+        if repo.resolve(rev) is None or not repo.commit(rev).parents:
+            with contextlib.suppress(Conflict):
+                repo.update_refs((ref, ZERO, rev), reason="ar: recover")
+                done.append(f"{ref} held no experiment but {rev}; the ref is removed")
+    return done
+
+
 def _settle(project: Project, pipeline: Pipeline, claimed: Claim, ended: bool) -> str:
     """Give an abandoned experiment its end, or another beginning."""
-    plan = claimed.folder / launcher.PLAN
-    stage = read_json(claimed.folder / launcher.STAGE)
-    processes.end_run(project.repo.root, claimed.name, stage, plan)
+    stage, asked = claimed.stage, claimed.requested
+    process = Process(stage.pid, stage.born) if stage else Process()
+    orphans.end_all(project.repo.root, claimed.name, process, claimed.plan)
     if ended:
         project.repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: recover")
         claimed.let_go()
@@ -65,8 +76,8 @@ def _settle(project: Project, pipeline: Pipeline, claimed: Claim, ended: bool) -
             rev, note = outcomes.of_run(project, claimed, rev, Meter())
             queue.finish(project.repo, claimed, rev, note)
             return "had finished when its process was killed; its result is collected"
-    if claimed.heeded is Ask.CANCEL:
-        queue.finish(project.repo, claimed, *outcomes.of_cancelled(project, claimed))
+    if asked and asked.request is Request.CANCEL:
+        queue.finish(project.repo, claimed, *outcomes.of_cancelled(project, claimed, asked.why))
         return "was being stopped when its process was killed; it is recorded as cancelled"
     queue.requeue(pipeline, claimed)
     return "was running in a process that is gone; it is queued again"

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ar.errors import BadState
 from ar.project.program import Sandbox
-from ar.stage.limits import Limits
+from ar.stage.files import Limits
 
 INSTALL = "install it (apt-get install bubblewrap), or set sandbox: off in program.md"
 _PROBE_SECONDS = 10
@@ -52,7 +52,7 @@ _NAMESPACES = (
 
 
 @dataclass(frozen=True)
-class Wall:
+class Bubblewrap:
     """What is in force.
 
     Args:
@@ -81,36 +81,36 @@ class Wall:
         )
 
 
-def find(settings: Sandbox) -> Wall:
+def find(settings: Sandbox) -> Bubblewrap:
     """The sandbox that `program.md` asks for, as far as this machine has it.
 
     Raises:
         BadState: `bwrap` is asked for and does not work here.
     """
     if settings.kind == "off":
-        return Wall()
-    wall = _probe(shutil.which("bwrap"))
-    if settings.kind == "bwrap" and not wall.program:
-        raise BadState(f"program.md asks for sandbox: bwrap, but {wall.why}", INSTALL)
-    return wall
+        return Bubblewrap()
+    bwrap = _probe(shutil.which("bwrap"))
+    if settings.kind == "bwrap" and not bwrap.program:
+        raise BadState(f"program.md asks for sandbox: bwrap, but {bwrap.why}", INSTALL)
+    return bwrap
 
 
 @functools.cache
-def _probe(program: str | None) -> Wall:
+def _probe(program: str | None) -> Bubblewrap:
     """Whether bubblewrap works here: it may be missing, or the system may forbid user namespaces."""
     if program is None:
-        return Wall(why="bubblewrap is not installed")
+        return Bubblewrap(why="bubblewrap is not installed")
     try:
         usage = _ask([program, "--help"])
         options = frozenset(name for name in ("--size", "--disable-userns") if name in usage.stdout)
-        wall = Wall(program, options)
-        done = _ask([*_base(wall, 1 << 20), "--", "/bin/sh", "-c", "exit 0"])
+        bwrap = Bubblewrap(program, options)
+        done = _ask([*_base(bwrap, 1 << 20), "--", "/bin/sh", "-c", "exit 0"])
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Wall(why=f"bubblewrap does not start: {error}")
+        return Bubblewrap(why=f"bubblewrap does not start: {error}")
     if done.returncode:
         line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return Wall(why=f"bubblewrap does not work here: {line}")
-    return wall
+        return Bubblewrap(why=f"bubblewrap does not work here: {line}")
+    return bwrap
 
 
 def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -142,7 +142,7 @@ def _memory() -> int:
 
 
 def command(
-    wall: Wall, settings: Sandbox, workspace: Path, dvc: Path, root: Path, cache: str, limits: Limits
+    bwrap: Bubblewrap, settings: Sandbox, workspace: Path, dvc: Path, root: Path, cache: str, limits: Limits
 ) -> list[str]:
     """Bubblewrap with its arguments, to be followed by `--` and a command; empty without bubblewrap.
 
@@ -152,9 +152,9 @@ def command(
         root: the project's own folder, which stays invisible.
         cache: where DVC keeps outputs.
     """
-    if not wall.program:
+    if not bwrap.program:
         return []
-    found = _base(wall, limits.memory)
+    found = _base(bwrap, limits.memory)
     for path in _readable(root):
         found += ["--ro-bind-try", path, path]
     for name in settings.read:
@@ -171,7 +171,7 @@ def command(
     return [*found, "--dir", cache, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
-def without(wall: Wall, root: Path, hidden: Sequence[Path], shown: Path) -> list[str]:
+def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) -> list[str]:
     """Bubblewrap for a program that may use machine and network as the user does, save for some folders; to
     be followed by `--` and a command. Empty without bubblewrap. All that the program starts ends with it.
 
@@ -180,13 +180,13 @@ def without(wall: Wall, root: Path, hidden: Sequence[Path], shown: Path) -> list
         hidden: folders that are empty for it; one that holds the home stays.
         shown: a folder that it may use in any case.
     """
-    if not wall.program:
+    if not bwrap.program:
         return []
     home = os.path.realpath(os.path.expanduser("~"))
     places = [os.path.realpath(folder) for folder in hidden]
     within = {path for path in places for other in places if path != other and _holds(other, path)}
     hide = [path for path in places if path not in within and not _holds(path, home)]
-    found = [wall.program, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"]
+    found = [bwrap.program, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"]
     for folder in hide:
         found += ["--tmpfs", folder]
     for path in _readable(root):
@@ -203,10 +203,10 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _base(wall: Wall, memory: int) -> list[str]:
+def _base(bwrap: Bubblewrap, memory: int) -> list[str]:
     """The system, an empty /tmp and /dev, and nothing else."""
-    found = [wall.program, *_NAMESPACES]
-    if "--disable-userns" in wall.options:
+    found = [bwrap.program, *_NAMESPACES]
+    if "--disable-userns" in bwrap.options:
         found.append("--disable-userns")
     for path in _SYSTEM:
         if os.path.islink(path):
@@ -223,7 +223,7 @@ def _base(wall: Wall, memory: int) -> list[str]:
             found += ["--ro-bind", f"/proc/{name}", f"/proc/{name}"]
     found += ["--dev", "/dev"]
     for path in ("/dev/shm", "/tmp"):
-        found += [*(["--size", str(memory)] if "--size" in wall.options else []), "--tmpfs", path]
+        found += [*(["--size", str(memory)] if "--size" in bwrap.options else []), "--tmpfs", path]
     return found
 
 

@@ -1,25 +1,19 @@
 """Slots: what one training has to itself, a GPU or a share of the cores.
 
 A slot's token is a lock on a file, which the launcher holds while a stage command runs and the kernel drops
-with it. Which GPUs there are says `CUDA_VISIBLE_DEVICES`, else NVML.
+with it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import statistics
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from ar.git.repo import Repo
+from ar.runs.gpu_meter import VISIBLE, gpus
+from ar.stage.files import Place
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
-_SAMPLE = 1.0  # seconds between two looks at a GPU
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class Slot:
 
     Args:
         name: of its token file; what views call it.
-        gpu: as `CUDA_VISIBLE_DEVICES` names it; empty on a CPU.
+        gpu: as `CUDAVISIBLE_DEVICES` names it; empty on a CPU.
         threads: how many a stage is told to use.
     """
 
@@ -38,7 +32,7 @@ class Slot:
 
     @property
     def env(self) -> dict[str, str]:
-        pinned = {_VISIBLE: self.gpu} if self.gpu else {}
+        pinned = {VISIBLE: self.gpu} if self.gpu else {}
         return pinned | {name: str(self.threads) for name in _THREADS}
 
     @property
@@ -46,12 +40,14 @@ class Slot:
         """Of the machine."""
         return min(1.0, self.threads / (os.cpu_count() or 1))
 
-    def describe(self, repo: Repo) -> dict[str, Any]:
+    def place(self, repo: Repo) -> Place:
         """For the launcher."""
-        return {"name": self.name, "env": self.env, "token": str(_folder(repo) / self.name)}
+        folder = repo.git_dir / "ar" / "slots"
+        folder.mkdir(parents=True, exist_ok=True)
+        return Place(self.name, self.env, str(folder / self.name))
 
 
-def share(jobs: int) -> list[Slot]:
+def divide(jobs: int) -> list[Slot]:
     """`jobs` slots: a GPU each as far as there are any (then they are shared), else a share of the cores."""
     found = gpus()
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -64,112 +60,8 @@ def share(jobs: int) -> list[Slot]:
     return slots
 
 
-def by_hand() -> list[Slot]:
-    """Where a worker that no loop started may train: on any GPU that is free; none: beside all others."""
+def every_gpu() -> list[Slot]:
+    """A slot for each GPU: where `ar worker` may train. On a CPU none: it need not wait for others."""
     found = gpus()
     threads = max(1, (os.cpu_count() or 1) // max(1, len(found)))
     return [Slot(f"gpu{place}", gpu, threads) for place, gpu in enumerate(found)]
-
-
-def gpus() -> list[str]:
-    """The GPUs that we may use, as `CUDA_VISIBLE_DEVICES` names them."""
-    told = os.environ.get(_VISIBLE)
-    if told is not None:
-        names = [name.strip() for name in told.split(",")]
-        # CUDA itself stops at the first that is not valid; -1 is the common way to say "none".
-        return [] if names[0] in ("", "-1") else [name for name in names if name]
-    with _nvml() as nvml:
-        if nvml is not None:
-            handles = (nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount()))
-            return [uuid for handle in handles for uuid in _uuids(nvml, handle)]
-    return []
-
-
-def _uuids(nvml: Any, handle: Any) -> list[str]:
-    """Of a GPU, or of the instances that it is divided into (MIG)."""
-    with contextlib.suppress(nvml.NVMLError):
-        if nvml.nvmlDeviceGetMigMode(handle)[0]:
-            found = []
-            for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-                with contextlib.suppress(nvml.NVMLError):
-                    part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
-                    found.append(nvml.nvmlDeviceGetUUID(part))
-            return found
-    return [nvml.nvmlDeviceGetUUID(handle)]
-
-
-@dataclass
-class Meter:
-    """What a GPU did during a run. Empty where there is none to look at.
-
-    Args:
-        memory_mb: most memory in use on it, in MB (10⁶ bytes).
-        percent: share of the time in which it was at work.
-    """
-
-    memory_mb: list[float] = field(default_factory=list)
-    percent: list[float] = field(default_factory=list)
-
-    @property
-    def peak_memory_mb(self) -> float | None:
-        return round(max(self.memory_mb), 1) if self.memory_mb else None
-
-    @property
-    def mean_percent(self) -> float | None:
-        return round(statistics.fmean(self.percent), 1) if self.percent else None
-
-
-@contextlib.contextmanager
-def metered(gpu_in_use: Callable[[], str]) -> Iterator[Meter]:
-    """Look at the GPU that a run uses, once a second, for as long as the block lasts.
-
-    Args:
-        gpu_in_use: called for the GPU's name; empty while the run has none yet.
-    """
-    meter, done = Meter(), threading.Event()
-    thread = threading.Thread(target=_look, args=(gpu_in_use, meter, done), daemon=True)
-    thread.start()
-    try:
-        yield meter
-    finally:
-        done.set()
-        thread.join()
-
-
-def _look(gpu_in_use: Callable[[], str], meter: Meter, done: threading.Event) -> None:
-    with _nvml() as nvml:
-        while nvml is not None and not done.wait(_SAMPLE):
-            gpu = gpu_in_use()
-            if not gpu:
-                continue
-            with contextlib.suppress(nvml.NVMLError, ValueError):
-                handle = (
-                    nvml.nvmlDeviceGetHandleByIndex(int(gpu))
-                    if gpu.isdecimal()
-                    else nvml.nvmlDeviceGetHandleByUUID(gpu)
-                )
-                meter.memory_mb.append(nvml.nvmlDeviceGetMemoryInfo(handle).used / 1e6)
-                meter.percent.append(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-
-
-@contextlib.contextmanager
-def _nvml() -> Iterator[Any]:
-    """NVIDIA's management library, or None where there is no driver."""
-    try:
-        import pynvml as nvml
-
-        nvml.nvmlInit()
-    except Exception:  # not installed, no driver, a driver that is being replaced: all mean "no GPU"
-        yield None
-        return
-    try:
-        yield nvml
-    finally:
-        with contextlib.suppress(nvml.NVMLError):
-            nvml.nvmlShutdown()
-
-
-def _folder(repo: Repo) -> Path:
-    folder = repo.git_dir / "ar" / "slots"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -11,13 +11,13 @@ from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.records import Experiment
 from ar.local import claims
-from ar.local.claims import Ask
 from ar.project.project import Project
 from ar.runs import outcomes, queue, recovery
 from ar.runs.pipeline import Pipeline
-from ar.stage import processes
+from ar.stage.files import Request
+from ar.stage.processes import Process
 
-HAND = "hand"  # an `ar worker` holds the lock `hand-<pid>`
+WORKER = "worker"  # an `ar worker` holds the lock `worker-<pid>`
 _PATIENCE = 60.0
 
 
@@ -28,14 +28,17 @@ def stop_all(repo: Repo, say: Callable[[str], None]) -> list[str]:
         BadState: one does not end.
     """
     ended = []
-    for name in repo.locks("run", f"{HAND}-*"):
+    for name in repo.locks("run", f"{WORKER}-*"):
         holder = repo.lock_holder(name)
-        if holder is None or not processes.tell(holder, signal.SIGTERM):
+        if holder is None:
             continue
-        what = f"ar {'run' if name == 'run' else 'worker'} (process {holder['pid']})"
+        process = Process(int(holder["pid"]), str(holder["born"]))
+        if not process.tell(signal.SIGTERM):
+            continue
+        what = f"ar {'run' if name == 'run' else 'worker'} (process {process.pid})"
         say(f"Ending {what} …")
         if not _wait(lambda name=name: repo.lock_holder(name) is None):  # type: ignore[misc]
-            raise BadState(f"{what} does not end", f"end it for good: kill -9 {holder['pid']}")
+            raise BadState(f"{what} does not end", f"end it for good: kill -9 {process.pid}")
         ended.append(what)
     return ended
 
@@ -54,13 +57,15 @@ def stop_one(project: Project, pipeline: Pipeline, run: Experiment) -> None:
         return
     if not project.repo.has_ref(refs.running(run.name)):
         raise BadState(f"a worker of DVC's has {run.name}", f"run: dvc queue kill {run.name}")
-    if not claims.ask(project.repo, run.name, Ask.CANCEL):
-        host = claims.owner(project.repo, run.name).get("host", "another machine")
+    if not claims.ask(project.repo, run.name, Request.CANCEL):
+        owner = claims.owner(project.repo, run.name)
+        host = owner.host if owner else "another machine"
         raise BadState(f"{run.name} runs on {host}", "stop it there")
     if claims.is_abandoned(project.repo, run.name):
         recovery.recover(project, pipeline)
     if not _wait(lambda: not project.repo.has_ref(refs.running(run.name))):
-        pid = claims.owner(project.repo, run.name).get("pid", "unknown")
+        owner = claims.owner(project.repo, run.name)
+        pid = owner.pid if owner else "unknown"
         raise BadState(f"{run.name} does not end; its worker is process {pid}", "run: ar stop")
 
 

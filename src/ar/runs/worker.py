@@ -1,9 +1,8 @@
 """A worker: claims a waiting experiment, runs it in a folder of its own, records how it ended, and again.
 
-A worker is a process that imported DVC once. Its parent writes `WAKE` to its stdin when there may be work
-(it waits for the first), `FINISH` when the run in hand is to be the last, and reads one JSON event per line
-from its stdout; when stdin closes, the run in hand goes back to the queue and the worker ends. Everything
-that matters is in refs and notes, so that a worker may be killed at will.
+A worker is a process that imported DVC once. Its parent writes `WAKE` and `FINISH` to its stdin (it waits
+for the first `WAKE`) and reads its events from its stdout; when stdin closes, the run in hand goes back to
+the queue and the worker ends. All that matters is in refs and notes: a worker may be killed at any time.
 """
 
 from __future__ import annotations
@@ -18,26 +17,28 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ar.errors import ArError
 from ar.git import refs
-from ar.git.repo import Repo, read_json
+from ar.git.repo import Repo
 from ar.history.messages import Message
 from ar.history.records import Note
-from ar.local import claims
-from ar.local.claims import Ask, Claim
+from ar.local import claims, orphans
+from ar.local.claims import Claim
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.program import load as load_program
 from ar.project.project import Project
 from ar.runs import budget, faults, outcomes, queue, sandbox
-from ar.runs.early_stop import Lookout, incumbents_curve
+from ar.runs.early_stop import CurveWatch, incumbents_curve
+from ar.runs.events import FINISH, Event, EventKind
+from ar.runs.gpu_meter import Meter, metered
 from ar.runs.pipeline import Failure, Pipeline, Workspace
-from ar.runs.slots import Meter, Slot, metered
-from ar.stage import launcher, processes
+from ar.runs.slots import Slot
+from ar.stage import files
+from ar.stage.files import Plan, Request
+from ar.stage.processes import Process
 
-WAKE, FINISH = b"\n", b"f"
 # What a stage may see of our environment. Everything else, keys above all, stays outside.
 ALLOWED_ENV = (
     "CUDA_VISIBLE_DEVICES", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME",
@@ -51,16 +52,14 @@ class Worker:
 
     Args:
         slots: where a stage may train, whichever is free first; none where it need not wait for any.
-        report: called with an event: `{"event": …, "name": …}`: "started", "retried" after a fault of the
-            machine's, "ended", "requeued" or "withdrawn"; or `{"event": "refused", "reason": …}` where the
-            budget forbids to run what waits.
+        report: called with every event.
     """
 
     def __init__(
         self,
         repo: Repo,
         slots: Sequence[Slot] = (),
-        report: Callable[[dict[str, Any]], None] | None = None,
+        report: Callable[[Event], None] | None = None,
     ) -> None:
         self.repo = repo
         self.pipeline = Pipeline(repo)
@@ -77,8 +76,8 @@ class Worker:
             return False
         self._claimed = claimed
         self._pass_on()
-        self.report({"event": "started", "name": claimed.name})
-        end = {"event": "requeued"}
+        self.report(Event(EventKind.STARTED, claimed.name))
+        end = EventKind.REQUEUED
         try:
             end = self._run(claimed, load_program(self.repo.root))
         except BaseException:
@@ -86,7 +85,7 @@ class Worker:
             raise
         finally:
             self._claimed = None
-            self.report({"name": claimed.name, **end})
+            self.report(Event(end, claimed.name))
         return True
 
     def _claim(self) -> Claim | None:
@@ -94,7 +93,7 @@ class Worker:
             nothing, base = budget.refusals(Project(self.repo, load_program(self.repo.root)))
             claimed = None if nothing else queue.claim(self.pipeline, base=not base)
         if claimed is None and (nothing or base) and self.repo.refs(refs.QUEUE):
-            self.report({"event": "refused", "reason": nothing or base})
+            self.report(Event(EventKind.REFUSED, reason=nothing or base))
         return claimed
 
     def finish(self) -> None:
@@ -108,99 +107,94 @@ class Worker:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Tell the launcher what we were told, before or after there is a claim to tell it of."""
+        """Tell the launcher what we were told, whether that was before or after we claimed an experiment."""
         claimed = self._claimed
         if claimed is not None and (self.stopping.is_set() or self.finishing.is_set()):
-            claims.ask(self.repo, claimed.name, Ask.REQUEUE if self.stopping.is_set() else Ask.YIELD)
+            claims.ask(self.repo, claimed.name, Request.REQUEUE if self.stopping.is_set() else Request.YIELD)
 
-    def _run(self, claimed: Claim, program: Program, fault: str = "") -> dict[str, Any]:
-        """Run and settle one claimed experiment. Returns the event that says how.
+    def _run(self, claimed: Claim, program: Program, fault: str = "") -> EventKind:
+        """Run and settle one claimed experiment. Returns how that went.
 
         Args:
             fault: what ended its first run, where this is the second.
         """
+        project, again = Project(self.repo, program), ""
         with self.pipeline.workspace(claimed.name, claimed.rev, claimed.baseline) as workspace:
-            with self._metered(claimed) as meter, self._lookout(claimed, program, workspace):
+            with self._metered(claimed) as meter, self._curve_watch(claimed, program, workspace):
                 outcome = self._reproduce(claimed, program, workspace)
-            if not isinstance(outcome, Failure) or not claimed.heeded:
-                seen = "" if fault or not isinstance(outcome, Failure) else faults.of_run(claimed)
-                if not seen:
-                    rev, note = outcomes.of_run(Project(self.repo, program), claimed, outcome, meter)
-                    return self._finish(claimed, (rev, replace(note, retried=fault)))
-        if not claimed.heeded:
-            self.report({"event": "retried", "name": claimed.name, "reason": seen})
+            failed = isinstance(outcome, Failure)
+            asked = claimed.requested if failed else None
+            if failed and not asked and not fault:
+                again = faults.of_run(claimed)
+            if not asked and not again:
+                rev, note = outcomes.of_run(project, claimed, outcome, meter)
+                return self._finish(claimed, rev, replace(note, retried=fault))
+        # Whoever takes it next sets up the same folder: it goes back only once ours is gone.
+        asked = asked or claimed.requested
+        if asked is None:
+            self.report(Event(EventKind.RETRIED, claimed.name, again))
             claimed.begin_again()
-            return self._run(claimed, program, seen)
-        # Whoever takes it next sets up the same folder: it goes back only now that ours is gone.
-        if claimed.heeded is Ask.CANCEL:
-            return self._finish(claimed, outcomes.of_cancelled(Project(self.repo, program), claimed))
-        if claimed.heeded is Ask.WITHDRAW:
+            return self._run(claimed, program, again)
+        if asked.request is Request.CANCEL:
+            return self._finish(claimed, *outcomes.of_cancelled(project, claimed, asked.why))
+        if asked.request is Request.WITHDRAW:
             queue.drop(self.repo, claimed)
-            return {"event": "withdrawn"}
+            return EventKind.WITHDRAWN
         queue.requeue(self.pipeline, claimed)
-        return {"event": "requeued"}
+        return EventKind.REQUEUED
 
     def _reproduce(self, claimed: Claim, program: Program, workspace: Workspace) -> Failure | str:
-        plan = claimed.folder / launcher.PLAN
-        with (
-            _output_to(claimed.log),
-            _environment(SHELL=str(_launcher_script(self.repo)), AR_LAUNCH=str(plan)),
-        ):
-            plan.write_text(json.dumps(self._plan(program, claimed, workspace)))
+        shell = str(_launcher_script(self.repo))
+        with _output_to(claimed.log), _environment(SHELL=shell, AR_LAUNCH=str(claimed.plan)):
+            files.write(claimed.plan, self._plan(program, claimed, workspace))
             outcome = self.pipeline.reproduce(workspace, claimed.message)
             if not isinstance(outcome, Failure):
                 self.pipeline.collect(workspace, outcome)
-        if isinstance(outcome, Failure) and claimed.begun and not (claimed.folder / launcher.USAGE).exists():
+        stage = claimed.stage
+        if isinstance(outcome, Failure) and stage and claimed.usage is None:
             # The launcher was killed before it could end what it had started.
-            stage = read_json(claimed.folder / launcher.STAGE)
-            processes.end_run(self.repo.root, claimed.name, stage, plan)
+            orphans.end_all(self.repo.root, claimed.name, Process(stage.pid, stage.born), claimed.plan)
         return outcome
 
-    def _lookout(self, claimed: Claim, program: Program, workspace: Workspace) -> Lookout:
-        what = program.early_stop
-        known = incumbents_curve(Project(self.repo, program), claimed.baseline, claimed.message)
-        return Lookout(
-            workspace.root, what, known, lambda why: claims.ask(self.repo, claimed.name, Ask.CANCEL, why)
-        )
+    def _curve_watch(self, claimed: Claim, program: Program, workspace: Workspace) -> CurveWatch:
+        curve = incumbents_curve(Project(self.repo, program), claimed.baseline, claimed.message)
+
+        def end(why: str) -> None:
+            claims.ask(self.repo, claimed.name, Request.CANCEL, why)
+
+        return CurveWatch(workspace.root, program.early_stop, curve, end)
 
     def _metered(self, claimed: Claim) -> contextlib.AbstractContextManager[Meter]:
         gpus = {slot.name: slot.gpu for slot in self.slots if slot.gpu}
         if not gpus:
             return contextlib.nullcontext(Meter())
-        return metered(lambda: gpus.get(str(claims.stage(self.repo, claimed.name).get("slot")), ""))
+        return metered(lambda: gpus.get(stage.slot, "") if (stage := claimed.stage) else "")
 
-    def _finish(self, claimed: Claim, end: tuple[str, Note]) -> dict[str, Any]:
-        rev, note = end
+    def _finish(self, claimed: Claim, rev: str, note: Note) -> EventKind:
         queue.finish(self.repo, claimed, rev, note)
-        return {"event": "ended", "status": str(note.status), "reason": note.reason}
+        return EventKind.ENDED
 
-    def _plan(self, program: Program, claimed: Claim, workspace: Workspace) -> dict[str, Any]:
-        """What the launcher is to do: see there."""
-        wall = sandbox.find(program.sandbox)
+    def _plan(self, program: Program, claimed: Claim, workspace: Workspace) -> Plan:
+        bubblewrap = sandbox.find(program.sandbox)
         env = self._stage_env(program)
         share = min((slot.share for slot in self.slots), default=1.0)
         limits = sandbox.limits(program.sandbox, self.repo.root, share)
+        dvc, cache = workspace.root / ".dvc", self.pipeline.cache
         declared = Declared.read(self.repo, claimed.rev)
-        return {
-            "worker": os.getpid(),
-            "slots": [slot.describe(self.repo) for slot in self.slots],
-            "env": sandbox.environment(env) if wall.program else env,
-            "timeout": program.timeout(Message.parse(claimed.message).rung),
-            "wall": sandbox.command(
-                wall,
-                program.sandbox,
-                workspace.top,
-                workspace.root / ".dvc",
-                self.repo.root,
-                self.pipeline.cache,
-                limits,
+        return Plan(
+            worker=os.getpid(),
+            slots=[slot.place(self.repo) for slot in self.slots],
+            env=sandbox.environment(env) if bubblewrap.program else env,
+            timeout=program.timeout(Message.parse(claimed.message).rung),
+            sandbox=sandbox.command(
+                bubblewrap, program.sandbox, workspace.top, dvc, self.repo.root, cache, limits
             ),
-            "workspace": str(workspace.top),
-            "inputs": [str(workspace.root / path) for path in sorted(declared.inputs)],
-            "outputs": [str(workspace.root / path) for path in sorted(declared.outputs)],
-            "cache": self.pipeline.cache,
-            "limits": limits._asdict(),
-        }
+            workspace=str(workspace.top),
+            inputs=[str(workspace.root / path) for path in sorted(declared.inputs)],
+            outputs=[str(workspace.root / path) for path in sorted(declared.outputs)],
+            cache=cache,
+            limits=limits,
+        )
 
     def _stage_env(self, program: Program) -> dict[str, str]:
         env = {name: os.environ[name] for name in (*ALLOWED_ENV, *program.sandbox.env) if name in os.environ}
@@ -215,25 +209,25 @@ def main(argv: list[str]) -> int:
     worker = Worker(
         Repo.open(Path(argv[1])),
         slots=[Slot(**slot) for slot in json.loads(argv[2])],
-        report=lambda event: print(json.dumps(event), file=events),
+        report=lambda event: print(event, file=events),
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     wake = threading.Event()
     threading.Thread(target=_listen, args=(worker, wake), daemon=True).start()
     try:
         worker.pipeline.load()
-        print(json.dumps({"event": "ready"}), file=events)
+        print(Event(EventKind.READY), file=events)
         wake.wait()
         while not worker.stopping.is_set() and not worker.finishing.is_set():
             if worker.run_next():
                 continue
-            print(json.dumps({"event": "idle"}), file=events)
+            print(Event(EventKind.IDLE), file=events)
             wake.wait()
             wake.clear()
     except BrokenPipeError:
         return 0
     except (ArError, OSError) as error:
-        print(json.dumps({"event": "failed", "reason": str(error)}), file=events)
+        print(Event(EventKind.FAILED, reason=str(error)), file=events)
         return 2
     return 0
 
@@ -308,4 +302,4 @@ def _quoted(path: str) -> str:
 
 if __name__ == "__main__":
     code = main(sys.argv)
-    os._exit(code)  # DVC and what it loaded take their time to be taken down; nothing of ours hangs on it
+    os._exit(code)  # tearing down DVC and what it loaded takes a while, and nothing of ours needs it

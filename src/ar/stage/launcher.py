@@ -6,7 +6,7 @@ memory, processes and disk after which all that the command started is gone, a l
 it used. Standard library only, of ours only what is so too, and of both as little as will do: it starts once
 per stage, and the slot waits.
 
-What it is to do stands in the file that `AR_LAUNCH` names; what happened is written beside it.
+What it is to do stands in the file that `AR_LAUNCH` names; what happened is written beside it (`files`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import json
 import os
 import resource
 import select
@@ -22,9 +21,11 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ar.stage import limits, snapshot
+from ar.stage import files, limits, snapshot
+from ar.stage.files import Cause, Place, Plan, Requested, Stage, Usage
+from ar.stage.limits import Breach
 from ar.stage.log import Funnel
 from ar.stage.processes import born
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 TIMED_OUT = 124
 REFUSED = 125
 STOPPED = 143
-PLAN, STAGE, USAGE, ASK = "launch.json", "stage.json", "usage.json", "ask"  # files in the claim's folder
 _GRACE = 5.0
 _POLL = 0.02  # seconds between two looks for a free slot: half of it is the mean idle gap between trainings
 _SLICE = 0.2  # seconds between two looks at what is asked
@@ -66,9 +66,9 @@ def main(argv: list[str]) -> int:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what daemonises inside the run still has us as its parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the worker's to interpret
     plan_file = os.environ["AR_LAUNCH"]
-    plan: dict[str, Any] = json.loads(_read(plan_file))
-    if os.getppid() != plan["worker"]:
-        return STOPPED  # it died before the kernel was told to tell us
+    plan = files.read(Plan, plan_file)
+    if plan is None or os.getppid() != plan.worker:
+        return STOPPED  # the worker died before the kernel was told to tell us
     return _Stage(argv[2], plan, os.path.dirname(plan_file)).run()
 
 
@@ -76,28 +76,16 @@ class _Stage:
     """One command: started, watched, ended.
 
     Args:
-        plan: `worker`, its process; `slots` to wait for, each a `name`, a `token` file and `env`; `env`;
-            `timeout` in seconds for all stages of the experiment together, or None; `wall`, bubblewrap with
-            its arguments, or empty; `workspace`, the experiment's folder; `inputs` and `outputs`, see
-            `footprint`; `cache`, DVC's; `limits`, those of `limits.Limits`.
         folder: the claim's.
     """
 
-    def __init__(self, command: str, plan: dict[str, Any], folder: str) -> None:
+    def __init__(self, command: str, plan: Plan, folder: str) -> None:
         self.command = command
-        self.env = plan["env"] | {name: os.environ[name] for name in _DVC_NAMES if name in os.environ}
-        self.slots: list[dict[str, Any]] = plan["slots"]
+        self.plan = plan
+        self.env = plan.env | {name: os.environ[name] for name in _DVC_NAMES if name in os.environ}
         self.folder = folder
-        self.timeout: float | None = plan.get("timeout")
-        self.wall: list[str] = plan["wall"]
-        self.workspace: str = plan["workspace"]
-        self.inputs: list[str] = plan["inputs"]
-        self.outputs: list[str] = plan["outputs"]
-        self.cache: str = plan["cache"]
-        self.limits = limits.Limits(**plan["limits"])
         self.launcher = os.getpid()
         self.stopping = False
-        self.timed_out = False
         self.left = 0
         self.nice = os.getpriority(os.PRIO_PROCESS, 0)
 
@@ -105,59 +93,72 @@ class _Stage:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)
         counted, counter = os.pipe()  # opened first: a shell knows descriptors of one digit only
-        before = snapshot.take(self.workspace)
-        used = limits.usage(self.workspace)
+        before = snapshot.take(self.plan.workspace)
+        held = limits.usage(self.plan.workspace)
         slot = self._take_slot()
         if slot is None:
             return STOPPED
         with contextlib.suppress(OSError):  # only root may: to act in time on a machine that is swamped
             os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-        earlier = self._earlier()
+        earlier = files.read(Usage, self._file(files.USAGE)) or Usage()
         oom_kills = _oom_kills()
         began = time.monotonic()
         reading, writing = os.pipe()
-        process = self._start(before, slot["env"], writing, counter)
+        process = self._start(before, slot.env, writing, counter)
         os.close(writing)
         os.close(counter)
-        facts = {"pid": process.pid, "born": born(process.pid), "since": time.time(), "slot": slot["name"]}
-        self._write(STAGE, facts)
-        looker = limits.Watch(self.limits, self.workspace, used, process.pid if self.wall else None)
+        self._write(files.STAGE, Stage(process.pid, born(process.pid), time.time(), slot.name))
+        bubblewrap = process.pid if self.plan.sandbox else None
+        monitor = limits.Monitor(self.plan.limits, self.plan.workspace, held, bubblewrap)
         funnel = Funnel(reading, sys.stdout.fileno())
-        deadline = began + self.timeout - earlier["seconds"] if self.timeout else None
-        reason = self._attend(process, looker, funnel, deadline)
-        ended = process.returncode
-        usage = self._end_all(process, at_once=bool(reason))
-        usage["seconds"] = time.monotonic() - began
+        deadline = began + self.plan.timeout - earlier.seconds if self.plan.timeout else None
+        breach = self._attend(process, monitor, funnel, deadline)
+        code = process.returncode  # of its own: None where it runs still
+        usage = self._end_all(process, at_once=breach is not None and breach.cause is not Cause.TIME)
+        seconds = time.monotonic() - began
         self._free_slot()
         funnel.drain()
         self._count(counted)
-        if not (reason or self.timed_out or self.stopping):
-            reason = looker.disk() or snapshot.complaint(self.workspace, before, self.inputs, self.outputs)
-        if reason or self.timed_out or self.stopping:
-            snapshot.clear(self.workspace, before)
-        end = {"timed_out": self.timed_out, "reason": reason, "left": self.left}
-        end["code"] = ended if ended is None or ended >= 0 else 128 - ended
-        end["oom_kills"] = _oom_kills() - oom_kills
-        self._write(USAGE, _together(earlier, usage) | end)
-        if self.timed_out:
-            print(f"ar: ended after {self.timeout:g} s, the time limit of program.md", file=sys.stderr)
+        if breach is None and not self.stopping:
+            breach = monitor.disk() or self._complaint(before)
+        if breach or self.stopping:
+            snapshot.clear(self.plan.workspace, before)
+        usage = usage._replace(
+            seconds=earlier.seconds + seconds,
+            cpu_seconds=earlier.cpu_seconds + usage.cpu_seconds,
+            peak_memory_mb=max(earlier.peak_memory_mb, usage.peak_memory_mb),
+            code=None if code is None else _shell_code(code),
+            oom_kills=_oom_kills() - oom_kills,
+            left=self.left,
+        )
+        self._write(files.USAGE, usage._replace(cause=breach.cause, why=breach.why) if breach else usage)
+        return self._exit_code(breach, process.returncode)
+
+    def _exit_code(self, breach: Breach | None, code: int) -> int:
+        """What DVC is told; the log says why."""
+        if breach and breach.cause is Cause.TIME:
+            print(f"ar: {breach.why}", file=sys.stderr)
             return TIMED_OUT
         if self.left:
             print(f"ar: {left_words(self.left)}", file=sys.stderr)
-        if reason:
-            print(f"ar: ended: {reason}", file=sys.stderr)
+        if breach:
+            print(f"ar: ended: {breach.why}", file=sys.stderr)
             return REFUSED
-        code = process.returncode
-        return code if code >= 0 else 128 - code
+        return _shell_code(code)
 
-    def _take_slot(self) -> dict[str, Any] | None:
+    def _complaint(self, before: snapshot.Footprint) -> Breach | None:
+        plan = self.plan
+        words = snapshot.complaint(plan.workspace, before, plan.inputs, plan.outputs)
+        return Breach(Cause.REFUSED, words) if words else None
+
+    def _take_slot(self) -> Place | None:
         """Wait for a slot and hold its token. None if we are told to stop before."""
-        self.tokens = [os.open(slot["token"], os.O_RDWR | os.O_CREAT, 0o600) for slot in self.slots]
-        begun = os.path.exists(self._file(STAGE))
-        while not self._asked("cancel", "requeue", *([] if begun else ["yield", "withdraw"])):
-            if not self.slots:
-                return {"name": "", "env": {}}
-            for slot, token in zip(self.slots, self.tokens, strict=True):
+        self.tokens = [os.open(slot.token, os.O_RDWR | os.O_CREAT, 0o600) for slot in self.plan.slots]
+        begun = os.path.exists(self._file(files.STAGE))
+        while not self._told_to_stop(begun):
+            if not self.plan.slots:
+                return Place()
+            for slot, token in zip(self.plan.slots, self.tokens, strict=True):
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(token, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     return slot
@@ -168,27 +169,21 @@ class _Stage:
         for token in self.tokens:
             os.close(token)
 
-    def _asked(self, *what: str) -> bool:
-        """Whether this is to end: by a signal, or by a word left in the claim's folder."""
-        with contextlib.suppress(OSError):
-            self.stopping = self.stopping or _read(self._file(ASK)) in what
+    def _told_to_stop(self, begun: bool = True) -> bool:
+        """Whether this is to end: by a signal, or by a request left in the claim's folder."""
+        if not self.stopping and (left := files.read(Requested, self._file(files.REQUEST))):
+            self.stopping = left.request.ends_training or not begun
         return self.stopping
-
-    def _earlier(self) -> dict[str, float]:
-        """What the experiment's earlier stages used."""
-        with contextlib.suppress(OSError, ValueError):
-            used: dict[str, float] = json.loads(_read(self._file(USAGE)))
-            return used
-        return {"seconds": 0.0, "cpu_seconds": 0.0, "peak_memory_mb": 0.0}
 
     def _start(
         self, before: snapshot.Footprint, env: dict[str, str], writing: int, counter: int
     ) -> subprocess.Popen[bytes]:
         command = ["/bin/sh", "-c", self.command]
-        if self.wall:
-            cache = ["--ro-bind", self.cache, self.cache] if snapshot.leads_to(before, self.cache) else []
-            command = [*self.wall, *cache, "--", *command]
-            counting = _COUNTING.format(fd=counter, tasks=_TASKS * self.limits.processes)
+        if self.plan.sandbox:
+            cache = self.plan.cache
+            shown = ["--ro-bind", cache, cache] if snapshot.leads_to(before, cache) else []
+            command = [*self.plan.sandbox, *shown, "--", *command]
+            counting = _COUNTING.format(fd=counter, tasks=_TASKS * self.plan.limits.processes)
             command[-2:] = ["-c", counting, "sh", self.command]
         return subprocess.Popen(
             command,
@@ -196,7 +191,7 @@ class _Stage:
             stdin=subprocess.DEVNULL,
             stdout=writing,
             stderr=writing,
-            pass_fds=[counter] if self.wall else [],
+            pass_fds=[counter] if self.plan.sandbox else [],
             start_new_session=True,
             preexec_fn=self._before_exec,
         )
@@ -211,47 +206,53 @@ class _Stage:
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as stream:
             stream.write("1000")
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self.limits.disk, self.limits.disk))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.plan.limits.disk, self.plan.limits.disk))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def _attend(
-        self, process: subprocess.Popen[bytes], looker: limits.Watch, funnel: Funnel, deadline: float | None
-    ) -> str:
-        """Until the command ends, must end, or uses too much; then what, in words."""
+        self,
+        process: subprocess.Popen[bytes],
+        monitor: limits.Monitor,
+        funnel: Funnel,
+        deadline: float | None,
+    ) -> Breach | None:
+        """Until the command ends or has to end; then for what of its own."""
         sources = [funnel.source]
         with contextlib.suppress(OSError, AttributeError):
             sources.append(os.pidfd_open(process.pid))  # readable as soon as the process has ended
         due = time.monotonic() + limits.INTERVAL
-        while process.poll() is None and not self._asked("cancel", "requeue"):
+        while process.poll() is None and not self._told_to_stop():
             now = time.monotonic()
             if deadline is not None and now > deadline:
-                self.timed_out = True
-                break
+                words = f"ended after {self.plan.timeout:g} s, the time limit of program.md"
+                return Breach(Cause.TIME, words)
             if now >= due:
-                reason, wait = looker.look()
-                if reason:
-                    return reason
+                breach, wait = monitor.look()
+                if breach:
+                    return breach
                 due = time.monotonic() + wait
             until = min(due, deadline or due, now + _SLICE) - now
             ready, _, _ = select.select(sources, [], [], max(0.0, until))
             if funnel.source in ready and not funnel.pump():
                 sources.remove(funnel.source)
-        return ""
+        return None
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self.stopping = True
 
-    def _end_all(self, process: subprocess.Popen[bytes], at_once: bool) -> dict[str, float]:
+    def _end_all(self, process: subprocess.Popen[bytes], at_once: bool) -> Usage:
         """End what is left of the run: politely if there is time, then for good. Nothing outlives its run."""
         spent, peak = 0.0, 0
         if process.poll() is not None:
-            self.left = len(limits.descendants(os.getpid())) if not self.wall else 0
+            self.left = len(limits.descendants(os.getpid())) if not self.plan.sandbox else 0
         else:
             # Whoever ends with the sandbox is waited for by nobody: what it used would be lost.
             pids = limits.descendants(os.getpid(), _COUNTED)
             spent, peak = limits.spent(pids)
             if not at_once:
-                for pid in set(limits.descendants(os.getpid())) - ({process.pid} if self.wall else set()):
+                for pid in set(limits.descendants(os.getpid())) - (
+                    {process.pid} if self.plan.sandbox else set()
+                ):
                     _signal(pid, signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_GRACE)
@@ -268,10 +269,10 @@ class _Stage:
             time.sleep(0.002)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         unit = 1 if sys.platform == "darwin" else 1024
-        return {
-            "cpu_seconds": max(used.ru_utime + used.ru_stime, spent),
-            "peak_memory_mb": max(used.ru_maxrss * unit, peak) / 1e6,
-        }
+        return Usage(
+            cpu_seconds=max(used.ru_utime + used.ru_stime, spent),
+            peak_memory_mb=max(used.ru_maxrss * unit, peak) / 1e6,
+        )
 
     def _count(self, counted: int) -> None:
         """Take over what the sandbox says of processes that the command left running."""
@@ -279,13 +280,9 @@ class _Stage:
         with contextlib.suppress(OSError, ValueError):
             self.left = int(os.read(counted, 16))
 
-    def _write(self, name: str, data: dict[str, Any]) -> None:
-        """Whole or not at all: others read it at any time."""
-        fresh = self._file(f"{name}.new")
+    def _write(self, name: str, record: Stage | Usage) -> None:
         with contextlib.suppress(OSError):
-            with open(fresh, "w") as stream:
-                stream.write(json.dumps(data))
-            os.replace(fresh, self._file(name))
+            files.write(self._file(name), record)
 
     def _file(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -300,10 +297,9 @@ def left_words(count: int) -> str:
     )
 
 
-def _together(earlier: dict[str, float], now: dict[str, float]) -> dict[str, float]:
-    """What two stages used, one after the other."""
-    sums = {name: earlier[name] + now[name] for name in ("seconds", "cpu_seconds")}
-    return sums | {"peak_memory_mb": max(earlier["peak_memory_mb"], now["peak_memory_mb"])}
+def _shell_code(code: int) -> int:
+    """An exit code as a shell has it: a signal is 128 and more."""
+    return code if code >= 0 else 128 - code
 
 
 def _oom_kills() -> int:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from ar.stage.files import Cause, Limits
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -23,21 +25,14 @@ _ENTRY = 1024  # bytes that any file or folder counts for, so that empty ones co
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Limits(NamedTuple):
-    """What a stage may use. Sizes in bytes.
+class Breach(NamedTuple):
+    """What a stage has to end for."""
 
-    Args:
-        memory: of all its processes together, files in `/tmp` and `/dev/shm` of the sandbox included.
-        processes: at once, threads not counted.
-        disk: by which its folder may grow.
-    """
-
-    memory: int
-    processes: int
-    disk: int
+    cause: Cause
+    why: str
 
 
-class Watch:
+class Monitor:
     """Looks at a running stage now and then.
 
     Args:
@@ -54,39 +49,41 @@ class Watch:
         self._disk_due = time.monotonic() + _DISK_INTERVAL
         self._floor = min(_FLOOR, free(folder) // 2)
 
-    def look(self) -> tuple[str, float]:
-        """What is too much, in words, or nothing; and the seconds until the next look."""
+    def look(self) -> tuple[Breach | None, float]:
+        """What it is to end for, if anything, and the seconds until the next look."""
         began = time.monotonic()
         pids = descendants(os.getpid(), self.limits.processes + 1)
-        reason = self._processes(pids) or self._memory(pids)
-        if not reason and began >= self._disk_due:
-            reason = self.disk()
+        breach = self.processes(pids) or self.memory(pids)
+        if not breach and began >= self._disk_due:
+            breach = self.disk()
             took = time.monotonic() - began
             self._disk_due = time.monotonic() + max(_DISK_INTERVAL, took / _SHARE)
         took = time.monotonic() - began
-        return reason, max(INTERVAL, min(took / _SHARE, 5.0))
+        return breach, max(INTERVAL, min(took / _SHARE, 5.0))
 
-    def disk(self) -> str:
-        """Whether the folder has grown too much, or the disk is nearly full."""
+    def disk(self) -> Breach | None:
+        """Whether the folder has grown too much, or the disk is nearly full, whoever filled it."""
         if usage(self.folder) - self.used >= self.limits.disk:
-            return f"it wrote more than {size(self.limits.disk)} to disk"
+            return Breach(Cause.EXCESS, f"it wrote more than {size(self.limits.disk)} to disk")
         left = free(self.folder)
-        return f"it left {size(left)} free on the disk" if left < self._floor else ""
+        if left < self._floor:
+            return Breach(Cause.MACHINE, f"the disk was nearly full: {size(left)} were free")
+        return None
 
-    def _processes(self, pids: list[int]) -> str:
+    def processes(self, pids: list[int]) -> Breach | None:
         if len(pids) <= self.limits.processes:
-            return ""
-        return f"it started more than {self.limits.processes} processes"
+            return None
+        return Breach(Cause.EXCESS, f"it started more than {self.limits.processes} processes")
 
-    def _memory(self, pids: list[int]) -> str:
+    def memory(self, pids: list[int]) -> Breach | None:
         held = self._held_by_files()
         if resident(pids) + held <= self.limits.memory:
-            return ""
+            return None
         # Pages that processes share were counted once for each: ask again, precisely.
         private, shared = proportional(pids)
         if private + max(shared, held) <= self.limits.memory:
-            return ""
-        return f"it used more than {size(self.limits.memory)} of memory"
+            return None
+        return Breach(Cause.EXCESS, f"it used more than {size(self.limits.memory)} of memory")
 
     def _held_by_files(self) -> int:
         held = 0

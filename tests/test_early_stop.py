@@ -9,17 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, commit, edit, run, swap
+from helpers import Ar, commit, edit, git, run, swap
 
 from ar.campaign.campaign import Campaign
 from ar.errors import BadProgram
+from ar.history import reader
 from ar.history.attempts import find
 from ar.history.ideas import Proposal
+from ar.history.messages import Message
 from ar.history.records import Attempt, Experiment, Status
 from ar.judge.rule import Kind
 from ar.project.program import parse
 from ar.project.project import Project
-from ar.runs.early_stop import read_inside
+from ar.runs.early_stop import incumbents_curve, read_inside
 
 WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 # A loss that falls to (x - 3)²; where x is 6, the second half of the run would take most of a minute.
@@ -83,6 +85,22 @@ def test_a_hopeless_run_is_cancelled_and_discarded(curved: Path, ar: Ar) -> None
 
 def test_a_run_that_may_still_win_runs_to_its_end(curved: Path) -> None:
     assert tried(curved, 2.5)[2].status is Status.SUCCEEDED
+
+
+def test_the_incumbent_s_curve_is_found_without_reading_the_history(
+    curved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(reader, "read")
+    project = Project.open(curved)
+    head = project.repo.head()
+
+    def curve(baseline: str, **fields: object) -> list[tuple[float, float]]:
+        message = Message(**{"title": "x", "agent": "optuna", "seed": 1} | fields)  # type: ignore[arg-type]
+        return incumbents_curve(project, baseline, str(message))
+
+    assert [place for place, _ in curve(head)] == list(range(1, 101))
+    assert curve(head, seed=2) == curve(head, rung="d8") == curve(head, agent="baseline") == []
+    assert curve(git(curved, "rev-parse", "HEAD~1")) == []
 
 
 @pytest.mark.slow

@@ -1,0 +1,115 @@
+"""The GPUs of this machine: which we may use, and what one does during a run.
+
+`CUDA_VISIBLE_DEVICES` says which there are; where it is not set, NVIDIA's management library (NVML) does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_SAMPLE = 1.0  # seconds between two looks at a GPU
+
+
+def gpus() -> list[str]:
+    """The GPUs that we may use, as `CUDAVISIBLE_DEVICES` names them."""
+    told = os.environ.get(VISIBLE)
+    if told is not None:
+        names = [name.strip() for name in told.split(",")]
+        # CUDA itself stops at the first that is not valid; -1 is the common way to say "none".
+        return [] if names[0] in ("", "-1") else [name for name in names if name]
+    with _nvml() as nvml:
+        if nvml is not None:
+            handles = (nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount()))
+            return [uuid for handle in handles for uuid in _uuids(nvml, handle)]
+    return []
+
+
+def _uuids(nvml: Any, handle: Any) -> list[str]:
+    """Of a GPU, or of the instances that it is divided into (MIG)."""
+    with contextlib.suppress(nvml.NVMLError):
+        if nvml.nvmlDeviceGetMigMode(handle)[0]:
+            found = []
+            for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+                with contextlib.suppress(nvml.NVMLError):
+                    part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
+                    found.append(nvml.nvmlDeviceGetUUID(part))
+            return found
+    return [nvml.nvmlDeviceGetUUID(handle)]
+
+
+@dataclass
+class Meter:
+    """What a GPU did during a run. Empty where there is none to look at.
+
+    Args:
+        memory_mb: most memory in use on it, in MB (10⁶ bytes).
+        percent: share of the time in which it was at work.
+    """
+
+    memory_mb: list[float] = field(default_factory=list)
+    percent: list[float] = field(default_factory=list)
+
+    @property
+    def peak_memory_mb(self) -> float | None:
+        return round(max(self.memory_mb), 1) if self.memory_mb else None
+
+    @property
+    def mean_percent(self) -> float | None:
+        return round(statistics.fmean(self.percent), 1) if self.percent else None
+
+
+@contextlib.contextmanager
+def metered(gpu_in_use: Callable[[], str]) -> Iterator[Meter]:
+    """Look at the GPU that a run uses, once a second, for as long as the block lasts.
+
+    Args:
+        gpu_in_use: called for the GPU's name; empty while the run has none yet.
+    """
+    meter, done = Meter(), threading.Event()
+    thread = threading.Thread(target=_look, args=(gpu_in_use, meter, done), daemon=True)
+    thread.start()
+    try:
+        yield meter
+    finally:
+        done.set()
+        thread.join()
+
+
+def _look(gpu_in_use: Callable[[], str], meter: Meter, done: threading.Event) -> None:
+    with _nvml() as nvml:
+        while nvml is not None and not done.wait(_SAMPLE):
+            gpu = gpu_in_use()
+            if not gpu:
+                continue
+            with contextlib.suppress(nvml.NVMLError, ValueError):
+                handle = (
+                    nvml.nvmlDeviceGetHandleByIndex(int(gpu))
+                    if gpu.isdecimal()
+                    else nvml.nvmlDeviceGetHandleByUUID(gpu)
+                )
+                meter.memory_mb.append(nvml.nvmlDeviceGetMemoryInfo(handle).used / 1e6)
+                meter.percent.append(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+
+
+@contextlib.contextmanager
+def _nvml() -> Iterator[Any]:
+    """NVIDIA's management library, or None where there is no driver."""
+    try:
+        import pynvml as nvml
+
+        nvml.nvmlInit()
+    except Exception:  # not installed, no driver, a driver that is being replaced: all mean "no GPU"
+        yield None
+        return
+    try:
+        yield nvml
+    finally:
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()

@@ -1,0 +1,181 @@
+"""What lies in a claim's folder: a record a file, whole or not at all, whoever reads it at whatever time.
+
+The worker writes the plan; the launcher writes the stage it started and, at its end, what that used; whoever
+wants the run to end leaves a request. Standard library only: the launcher reads and writes them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLAN, STAGE, USAGE, REQUEST = "launch.json", "stage.json", "usage.json", "request.json"
+
+
+class Request(StrEnum):
+    """What somebody wants of a claimed experiment, each stronger than those before it."""
+
+    YIELD = "yield"  # back to the queue, unless it trains already
+    WITHDRAW = "withdraw"  # out of the queue as if it had never been in it, unless it trains already
+    REQUEUE = "requeue"  # end it; back to the queue
+    CANCEL = "cancel"  # end it for good, and record that
+
+    @property
+    def ends_training(self) -> bool:
+        return self in (Request.REQUEUE, Request.CANCEL)
+
+
+class Cause(StrEnum):
+    """Why the launcher ended a stage, or does not accept what it left."""
+
+    NONE = ""
+    TIME = "time"  # its time was up
+    EXCESS = "excess"  # it used more than it may
+    REFUSED = "refused"  # it did to its folder what it may not do
+    MACHINE = "machine"  # the machine has too little left
+
+
+class Limits(NamedTuple):
+    """What a stage may use. Sizes in bytes.
+
+    Args:
+        memory: of all its processes together, files in `/tmp` and `/dev/shm` of the sandbox included.
+        processes: at once, threads not counted.
+        disk: by which its folder may grow.
+    """
+
+    memory: int
+    processes: int
+    disk: int
+
+
+class Place(NamedTuple):
+    """A slot as the launcher sees it: `token` is the file whose lock is the slot."""
+
+    name: str = ""
+    env: dict[str, str] = {}  # noqa: RUF012  (never changed)
+    token: str = ""
+
+
+class Plan(NamedTuple):
+    """What the launcher is to do.
+
+    Args:
+        worker: its process.
+        slots: to wait for, whichever is free first; none where it need not wait.
+        env: the stage's whole environment, but for the slot's and DVC's own names.
+        timeout: in seconds, for all stages of the experiment together.
+        sandbox: bubblewrap with its arguments; empty without it.
+        workspace: the experiment's folder.
+        inputs, outputs: absolute paths that must be as they were, and those in them that stages write.
+        cache: the folder that DVC keeps outputs in.
+    """
+
+    worker: int
+    slots: list[Place]
+    env: dict[str, str]
+    timeout: float | None
+    sandbox: list[str]
+    workspace: str
+    inputs: list[str]
+    outputs: list[str]
+    cache: str
+    limits: Limits
+
+
+class Stage(NamedTuple):
+    """The stage command that was started: its process, see `processes`; since when (unix time); its slot."""
+
+    pid: int
+    born: str
+    since: float
+    slot: str
+
+
+class Usage(NamedTuple):
+    """What an experiment's stages used so far, and how the last of them ended.
+
+    Args:
+        seconds, cpu_seconds: summed over stages; `peak_memory_mb` (10⁶ bytes) is the largest of them.
+        code: the last command's exit code, 128 and more for a signal; None where we ended it.
+        oom_kills: processes that the kernel killed for want of memory meanwhile.
+        left: processes that the command left running.
+        cause, why: for which the launcher ended it or refuses what it left; in words.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    code: int | None = None
+    oom_kills: int = 0
+    left: int = 0
+    cause: Cause = Cause.NONE
+    why: str = ""
+
+
+class Requested(NamedTuple):
+    """A request, and the reason for it; empty where none was given."""
+
+    request: Request
+    why: str = ""
+
+
+_Record = TypeVar("_Record", Plan, Stage, Usage, Requested)
+_NESTED: dict[str, Callable[[Any], Any]] = {
+    "limits": lambda values: Limits(*values),
+    "slots": lambda slots: [Place(*values) for values in slots],
+    "cause": Cause,
+    "request": Request,
+}
+
+
+def read(kind: type[_Record], path: Path | str) -> _Record | None:
+    """The record in a file; None where there is none. Keys that are not known are left out."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            data = json.load(stream)
+        known = {name: data[name] for name in kind._fields if name in data}
+        return kind(**{name: _NESTED.get(name, _same)(value) for name, value in known.items()})
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write(path: Path | str, record: Plan | Stage | Usage | Requested) -> None:
+    """Put a record in the place of what the file holds."""
+    fresh = f"{path}.{os.getpid()}"
+    with open(fresh, "w", encoding="utf-8") as stream:
+        stream.write(json.dumps(record._asdict()))
+    os.replace(fresh, path)
+
+
+def leave_request(folder: Path | str, request: Request, why: str = "") -> bool:
+    """Leave a request in a claim's folder, unless a stronger one, or the same, lies there.
+
+    Returns whether this request stands; False also where there is no such folder.
+    """
+    path = os.path.join(folder, REQUEST)
+    order = list(Request)
+    try:
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            old = read(Requested, path)
+            if old is not None and order.index(old.request) >= order.index(request):
+                return old.request is request
+            write(path, Requested(request, why))
+        finally:
+            os.close(held)
+    except OSError:
+        return False
+    return True
+
+
+def _same(value: Any) -> Any:
+    return value
