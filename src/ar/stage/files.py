@@ -4,7 +4,7 @@ The worker writes the plan; the launcher writes the stage it started and, at its
 wants the run to end leaves a request. Standard library only: the launcher reads and writes them.
 """
 
-from __future__ import annotations
+# Annotations are not postponed: a named tuple would compile each of them whenever a stage starts.
 
 import fcntl
 import json
@@ -40,6 +40,13 @@ class Cause(StrEnum):
     EXCESS = "excess"  # it used more than it may
     REFUSED = "refused"  # it did to its folder what it may not do
     MACHINE = "machine"  # the machine has too little left
+
+
+class Breach(NamedTuple):
+    """What a stage has to end for, in words too."""
+
+    cause: Cause
+    why: str
 
 
 class Limits(NamedTuple):
@@ -136,7 +143,7 @@ _NESTED: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def read(kind: type[_Record], path: Path | str) -> _Record | None:
+def read(kind: type[_Record], path: "Path | str") -> _Record | None:
     """The record in a file; None where there is none. Keys that are not known are left out."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -147,7 +154,7 @@ def read(kind: type[_Record], path: Path | str) -> _Record | None:
         return None
 
 
-def write(path: Path | str, record: Plan | Stage | Usage | Requested) -> None:
+def write(path: "Path | str", record: Plan | Stage | Usage | Requested) -> None:
     """Put a record in the place of what the file holds."""
     fresh = f"{path}.{os.getpid()}"
     with open(fresh, "w", encoding="utf-8") as stream:
@@ -155,7 +162,7 @@ def write(path: Path | str, record: Plan | Stage | Usage | Requested) -> None:
     os.replace(fresh, path)
 
 
-def leave_request(folder: Path | str, request: Request, why: str = "") -> bool:
+def leave_request(folder: "Path | str", request: Request, why: str = "") -> bool:
     """Leave a request in a claim's folder, unless a stronger one, or the same, lies there.
 
     Returns whether this request stands; False also where there is no such folder.

@@ -24,8 +24,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ar.stage import files, limits, snapshot
-from ar.stage.files import Cause, Place, Plan, Requested, Stage, Usage
-from ar.stage.limits import Breach
+from ar.stage.files import Breach, Cause, Place, Plan, Requested, Stage, Usage
 from ar.stage.log import Funnel
 from ar.stage.processes import born
 

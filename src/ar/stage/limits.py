@@ -10,9 +10,9 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from ar.stage.files import Cause, Limits
+from ar.stage.files import Breach, Cause, Limits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,13 +23,6 @@ _SHARE = 0.02  # of the launcher's time that looking may take
 _FLOOR = 300_000_000  # bytes that a run must leave free on the disk
 _ENTRY = 1024  # bytes that any file or folder counts for, so that empty ones count too
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-class Breach(NamedTuple):
-    """What a stage has to end for."""
-
-    cause: Cause
-    why: str
 
 
 class Monitor:

@@ -5,7 +5,7 @@ and start time are those that were written down, or (see `local.orphans`) if its
 experiment.
 """
 
-from __future__ import annotations
+# Annotations are not postponed: see `files`.
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ class Process(NamedTuple):
     host: str = ""
 
     @classmethod
-    def me(cls) -> Process:
+    def me(cls) -> "Process":
         return cls(os.getpid(), born(os.getpid()), os.uname().nodename)
 
     @property

@@ -5,7 +5,7 @@ its folder and nothing that is neither file nor folder; and what its stages depe
 later stage would be another than the one that is judged. Standard library only: the launcher uses it.
 """
 
-from __future__ import annotations
+# Annotations are not postponed: see `files`.
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ class Mark(NamedTuple):
     target: str = ""
 
     @classmethod
-    def of(cls, path: str, found: os.stat_result) -> Mark:
+    def of(cls, path: str, found: os.stat_result) -> "Mark":
         kind = stat.S_IFMT(found.st_mode)
         target = os.readlink(path) if kind == stat.S_IFLNK else ""
         if kind == stat.S_IFDIR:  # its entries are marked themselves
@@ -43,12 +43,12 @@ class Mark(NamedTuple):
 Footprint = dict[str, Mark]
 
 
-def take(folder: Path | str) -> Footprint:
+def take(folder: "Path | str") -> Footprint:
     """Everything in a folder, by path; git's and DVC's own folders are single entries."""
     return {path: Mark.of(path, found) for path, found in _walk(folder)}
 
 
-def complaint(folder: Path | str, before: Footprint, inputs: Iterable[str], outputs: Iterable[str]) -> str:
+def complaint(folder: "Path | str", before: Footprint, inputs: Iterable[str], outputs: Iterable[str]) -> str:
     """What a stage did that it may not do, in words; empty if nothing.
 
     Args:
@@ -71,7 +71,7 @@ def complaint(folder: Path | str, before: Footprint, inputs: Iterable[str], outp
     return ""
 
 
-def clear(folder: Path | str, before: Footprint) -> None:
+def clear(folder: "Path | str", before: Footprint) -> None:
     """Remove what a refused run made: DVC looks through the folder once more, and would wait at a pipe."""
     top = os.path.realpath(folder)
     folders = [path for path, mark in before.items() if mark.kind == stat.S_IFDIR]
@@ -99,7 +99,7 @@ def leads_to(marks: Footprint, folder: str) -> bool:
     return any(_inside(os.path.realpath(path), (os.path.realpath(folder),)) for path in links)
 
 
-def _flaw(folder: Path | str, path: str, mark: Mark, old: Mark | None, names: Counter[int]) -> str:
+def _flaw(folder: "Path | str", path: str, mark: Mark, old: Mark | None, names: Counter[int]) -> str:
     if mark.kind == stat.S_IFLNK:
         known = old is not None and old.target == mark.target
         if not known and not _inside(os.path.realpath(path), (os.path.realpath(folder),)):
@@ -112,7 +112,7 @@ def _flaw(folder: Path | str, path: str, mark: Mark, old: Mark | None, names: Co
     return ""
 
 
-def _walk(folder: Path | str) -> Iterator[tuple[str, os.stat_result]]:
+def _walk(folder: "Path | str") -> Iterator[tuple[str, os.stat_result]]:
     waiting = [str(folder)]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
