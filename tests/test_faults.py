@@ -116,7 +116,7 @@ def test_what_the_run_s_own_checks_say_is_what_it_is_refused_for(project: Path) 
 
 
 def test_what_a_finished_run_s_metrics_lack_is_noted(project: Path) -> None:
-    (project / "fit.awk").write_text((project / "fit.awk").read_text().replace("val_loss", "another"))
+    edit(project / "fit.awk", "val_loss", "another")
     ended = run_one(project, "true")
     assert ended.status is Status.CRASHED
     assert ended.note and (ended.note.exit_code, ended.note.lacking) == (0, "m.json has no 'val_loss'")
