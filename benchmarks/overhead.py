@@ -209,7 +209,7 @@ def by_history(root: Path, repeats: int) -> dict[str, float]:
     """Median seconds of the steps of one experiment, in this process."""
     from ar.campaign.campaign import Campaign
     from ar.git.repo import Repo
-    from ar.project.program import load
+    from ar.project.program_file import load
     from ar.project.project import Project
     from ar.runs.worker import Worker
 

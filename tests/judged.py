@@ -12,7 +12,7 @@ from ar.changes.proposal import prepare
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.history.records import Attempt, Decision, Verdict
-from ar.project.program import load
+from ar.project.program_file import load
 from ar.project.project import Project
 
 WIN = Verdict(Decision.PROMOTE, "Better by a lot.", -2.0, 0.01, 9.0, 3.5, 2, 8, 0.004, 7)

@@ -11,7 +11,7 @@ from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.messages import Message
 from ar.project.identity import identity
-from ar.project.program import load
+from ar.project.program_file import load
 from ar.project.project import Project
 
 

@@ -17,7 +17,8 @@ from ar.errors import BadProposal, NotFound
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Note, Outcome, Status, Verdict
-from ar.project.program import Program, load, parse
+from ar.project.program import Program
+from ar.project.program_file import load, parse
 from ar.project.project import Project
 
 

@@ -12,7 +12,8 @@ from ar.agents.optuna import OptunaAgent
 from ar.errors import BadProgram
 from ar.history.ideas import Proposal
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
-from ar.project.program import Program, parse
+from ar.project.program import Program
+from ar.project.program_file import parse
 from ar.project.values import Scalar
 
 TEXT = """---
@@ -108,7 +109,7 @@ def test_the_least_tried_parameter_comes_next() -> None:
 def test_gains_are_chained_over_baselines() -> None:
     """A value measured against an earlier baseline counts from what that baseline's own value was worth."""
     from ar.agents.optuna import Move, _potential
-    from ar.project.program import ParamKey
+    from ar.project.params import ParamKey
 
     key = ParamKey("params.yaml", "x")
     moves = [

@@ -17,7 +17,8 @@ from ar.changes.proposal import Change
 from ar.errors import AgentFailed, BadProposal, BadState, OutOfBudget
 from ar.history.ideas import Proposal
 from ar.history.records import History
-from ar.project.program import AgentSpec, Program, parse
+from ar.project.program import AgentSpec, Program
+from ar.project.program_file import parse
 
 CLAUDE, COMMAND, OPTUNA = AgentSpec("claude"), AgentSpec("command"), AgentSpec("optuna")
 CHANGE = Change(Proposal("t", "h", "claude"), "b", "tree", "c")

@@ -13,7 +13,8 @@ from histories import GUARD, OBJECTIVE, PROGRAM, campaign, every_outcome, rename
 
 from ar.errors import ArError
 from ar.history.records import Decision, History, Outcome, Verdict
-from ar.project.program import Metric, ParamKey, Program, Rung
+from ar.project.params import ParamKey
+from ar.project.program import Metric, Program, Rung
 from ar.views.charts.files import save
 from ar.views.charts.ladder import ladder
 from ar.views.charts.pareto import pareto

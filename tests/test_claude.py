@@ -27,7 +27,8 @@ from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.ideas import Proposal
 from ar.history.spend import Spend
-from ar.project.program import AgentSpec, Budget, Prices, Program, load
+from ar.project.program import AgentSpec, Budget, Prices, Program
+from ar.project.program_file import load
 from ar.project.project import Project
 from ar.views.live import PlainView, frame
 

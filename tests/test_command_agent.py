@@ -23,7 +23,8 @@ from ar.changes.proposal import Change
 from ar.errors import AgentFailed, ArError, BadProposal, OutOfBudget
 from ar.git.repo import Repo
 from ar.history.spend import Spend
-from ar.project.program import Sandbox, load
+from ar.project.program import Sandbox
+from ar.project.program_file import load
 from ar.project.project import Project
 from ar.runs import sandbox
 

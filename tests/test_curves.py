@@ -13,7 +13,7 @@ from histories import attempt
 
 from ar.errors import BadProgram
 from ar.project.program import CurveFile
-from ar.project.program import parse as parse_program
+from ar.project.program_file import parse as parse_program
 from ar.views import curves
 from ar.views.curves import Curve, Track, reaches, read_curve, smooth
 

@@ -19,7 +19,7 @@ from ar.history.ideas import Proposal
 from ar.history.messages import Message
 from ar.history.records import Attempt, Experiment, Status
 from ar.judge.rule import Kind
-from ar.project.program import parse
+from ar.project.program_file import parse
 from ar.project.project import Project
 from ar.runs.early_stop import incumbents_curve, read_inside
 

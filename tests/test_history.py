@@ -21,7 +21,7 @@ from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.attempts import find
 from ar.project.identity import identity
-from ar.project.program import load
+from ar.project.program_file import load
 from ar.project.project import Project
 
 

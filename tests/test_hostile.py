@@ -64,7 +64,7 @@ from ar.runs import queue
 from ar.campaign.campaign import Campaign
 from ar.history.messages import Message
 from ar.project.project import Project
-from ar.project.program import load
+from ar.project.program_file import load
 from ar.git.repo import Repo
 from ar.runs.worker import Worker
 

@@ -22,8 +22,11 @@ from ar.history.ideas import Edit, Proposal
 from ar.history.messages import Message
 from ar.history.records import Label, Outcome, Status
 from ar.judge.rule import Kind
-from ar.project.program import ParamKey, Program, Scope, load
+from ar.project.params import ParamKey
+from ar.project.program import Program
+from ar.project.program_file import load
 from ar.project.project import Project
+from ar.project.scope import Scope
 
 WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 

@@ -21,7 +21,8 @@ from histories import attempt
 from ar.campaign import ladder
 from ar.errors import BadProgram
 from ar.history.records import Attempt, Decision, History, Verdict
-from ar.project.program import Program, load, parse
+from ar.project.program import Program
+from ar.project.program_file import load, parse
 
 # Known effects: `good` gains 0.2 at every size; `small` gains 0.3 at size 1 and loses 0.3 beyond. The noise
 # between seeds is 0.03 wide at size 1, and grows with it.

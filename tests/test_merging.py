@@ -12,7 +12,8 @@ from ar.changes.merging import Merged, merge
 from ar.git.repo import Repo
 from ar.history.records import Run
 from ar.judge.rule import Candidate, Noise
-from ar.project.program import Program, load
+from ar.project.program import Program
+from ar.project.program_file import load
 from ar.project.project import Project
 
 CODE = b"one\ntwo\nthree\nfour\nfive\n"

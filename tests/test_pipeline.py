@@ -17,7 +17,7 @@ from ar.campaign.campaign import Campaign
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.messages import Message
-from ar.project.program import load
+from ar.project.program_file import load
 from ar.project.project import Project
 from ar.runs import queue
 

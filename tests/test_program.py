@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ar.errors import BadProgram
-from ar.project.program import ParamKey, parse, seconds
+from ar.project.params import ParamKey
+from ar.project.program_file import parse, seconds
+from ar.project.scope import Scope
 
 GOOD = 'objective: {metric: "m.json:loss"}\n'
 
@@ -76,6 +78,31 @@ def test_scope_covers_groups_not_prefixes_of_words() -> None:
     assert not program.scope.allows_param(ParamKey.parse("optimizer.lr"))
     assert program.scope.allows_param(ParamKey.parse("conf.json:a.b.c"))
     assert not program.scope.allows_param(ParamKey.parse("a.b.c"))
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "covered"),
+    [
+        ("src/*", "src/a.py", True),
+        ("src/*", "src/deep/er.py", False),
+        ("src", "src/a.py", False),
+        ("*.py", "src/a.py", False),
+        ("**/*.py", "a.py", True),
+        ("**/*.py", "a/b/c.py", True),
+        ("m[!0-9].py", "mx.py", True),
+        ("m[!0-9].py", "m1.py", False),
+    ],
+)
+def test_a_star_stays_in_its_folder(glob: str, path: str, covered: bool) -> None:
+    assert Scope((glob,)).covers(path) is covered
+
+
+def test_the_frame_is_out_of_every_scope() -> None:
+    everything = Scope(("**",))
+    assert everything.may_edit("model/a.py")
+    for path in ("program.md", "dvc.yaml", "dvc.lock", ".dvc/config", ".git/hooks/pre-push"):
+        assert everything.covers(path)
+        assert not everything.may_edit(path)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from helpers import commit, edit, git
 
-from ar.changes.proposal import Change, in_scope, prepare
+from ar.changes.proposal import Change, prepare
 from ar.changes.seeding import seeded_tree
 from ar.errors import BadParams, BadProposal
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.ideas import Edit, Proposal
 from ar.project.identity import identity
-from ar.project.program import Program, load
+from ar.project.program import Program
+from ar.project.program_file import load
 from ar.project.project import Project
 
 
@@ -99,7 +100,7 @@ def test_the_same_change_is_refused_by_the_name_of_the_first(repo: Repo) -> None
     ],
 )
 def test_globs(repo: Repo, path: str, inside: bool) -> None:
-    assert in_scope(path, load(repo.root)) is inside
+    assert load(repo.root).scope.covers(path) is inside
 
 
 def test_identity_ignores_seed_outputs_and_layout_but_nothing_else(repo: Repo) -> None:

@@ -15,7 +15,7 @@ from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal
-from ar.project.program import load
+from ar.project.program_file import load
 from ar.project.project import Project
 
 # A loss with known effects: a, c and p add up; p and q each help alone and together undo more than q gives.

@@ -20,7 +20,7 @@ from helpers import Ar, commit, edit, git, run
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.local import claims
-from ar.project.program import load
+from ar.project.program_file import load
 from ar.project.project import Project
 from ar.runs import gpu_meter, slots
 from ar.runs.pipeline import Pipeline

@@ -18,7 +18,8 @@ from ar.agents.base import Briefing
 from ar.errors import BadProgram
 from ar.history.ideas import Proposal
 from ar.history.records import Attempt, Label, Outcome
-from ar.project.program import FILE, ParamKey, Program, Range
+from ar.project.params import ParamKey
+from ar.project.program import FILE, Program, Range
 from ar.project.values import Scalar
 
 if TYPE_CHECKING:

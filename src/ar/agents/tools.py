@@ -16,7 +16,7 @@ from typing import Any
 
 from ar.agents import holdout, prompt
 from ar.agents.base import Briefing
-from ar.changes.proposal import in_scope, prepare
+from ar.changes.proposal import prepare
 from ar.errors import ArError, NotFound, nearest
 from ar.git.repo import Repo
 from ar.history.attempts import find
@@ -201,7 +201,7 @@ class Tools:
 
     def _list_files(self, pattern: str) -> str:
         found = [path for path in sorted(self.files) if _fits(path, pattern)]
-        lines = [f"{'* ' if in_scope(path, self.program) else '  '}{path}" for path in found[:_FILES]]
+        lines = [f"{'* ' if self.program.scope.covers(path) else '  '}{path}" for path in found[:_FILES]]
         if len(found) > _FILES:
             lines.append(f"… {len(found) - _FILES} more: give a narrower pattern")
         return prompt.fence("\n".join(lines) or "no file fits", "the files of the branch", MOST)

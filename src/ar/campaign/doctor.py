@@ -17,7 +17,7 @@ from ar.history import reader
 from ar.history.records import History, Status
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Program, agent_plugins
-from ar.project.program import load as load_program
+from ar.project.program_file import load as load_program
 from ar.project.project import Project
 from ar.project.values import number
 from ar.runs import budget, recovery, sandbox

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import PurePosixPath
 
-from ar.changes.proposal import in_scope, may_edit
 from ar.changes.seeding import influenced_stages
 from ar.errors import BadParams
 from ar.history.records import Attempt, Experiment, History, Status
+from ar.project.params import ParamKey
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
-from ar.project.program import ParamKey
 from ar.project.project import Project
 from ar.project.values import flat, number
 
@@ -70,7 +69,7 @@ def changed(project: Project, run: Experiment, reference: str) -> str:
         rewritten = usual.get(path) != before and path not in project.program.param_files
         if before == after or written or declared.is_output(path) or rewritten:
             continue
-        if may_edit(path, project.program):
+        if project.program.scope.may_edit(path):
             flaws += [f"{path} is a link"] if after and not after.is_file else []
         elif path in project.program.param_files and before and after:
             flaws += _foreign_params(project, run, path)
@@ -106,7 +105,7 @@ def _foreign_data(project: Project, run: Experiment, reference: str) -> list[str
     for name, stage in theirs.items():
         known = ours[name].deps if name in ours else {}
         for path, md5 in stage.deps.items():
-            own = path in made or in_scope(path, project.program) or in_scope(f"{path}/x", project.program)
+            own = path in made or project.program.scope.reaches(path)
             if path in known and not own and md5 != known[path]:
                 flaws.append(f"{path} is not what the baseline was measured with")
         for path, md5 in stage.outs.items():

@@ -9,14 +9,14 @@ import yaml
 
 from ar.changes import patches
 from ar.changes.patches import Patch
-from ar.changes.proposal import MAX_FILE_BYTES, may_edit
+from ar.changes.proposal import MAX_FILE_BYTES
 from ar.errors import BadProposal
 from ar.git import checkouts
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.reader import baseline_params
+from ar.project.params import ParamKey
 from ar.project.pipeline_file import Declared
-from ar.project.program import ParamKey
 from ar.project.project import Project
 from ar.project.values import Scalar
 from ar.text import one_line
@@ -48,7 +48,7 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
     declared = Declared.read(project.repo, project.repo.head())
 
     def wanted(path: str) -> bool:
-        ours = may_edit(path, project.program) or path in project.program.param_files
+        ours = project.program.scope.may_edit(path) or path in project.program.param_files
         return ours and not declared.is_generated(path)
 
     tree, others = checkouts.snapshot(project.repo, wanted, MAX_FILE_BYTES)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import fnmatch
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -18,16 +16,15 @@ from ar.history.messages import TITLE_LIMIT
 from ar.history.records import History
 from ar.project import params
 from ar.project.identity import identity
-from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
-from ar.project.program import FILE as PROGRAM_FILE
-from ar.project.program import ParamKey, Program
+from ar.project.params import ParamKey
+from ar.project.pipeline_file import Declared
+from ar.project.program import Program
 from ar.project.project import Project
 from ar.project.values import flat
 from ar.redaction import MARK, redact
 
 MAX_FILE_BYTES = 1_000_000
 MAX_EDITS = 200
-_NEVER = (".dvc", ".git")
 
 
 @dataclass(frozen=True)
@@ -75,35 +72,6 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
 # -- files ------------------------------------------------------------------------------------------------
 
 
-def in_scope(path: str, program: Program) -> bool:
-    return any(_matches(path, pattern) for pattern in program.scope.files)
-
-
-def _matches(path: str, pattern: str) -> bool:
-    """Glob match where `**` crosses folders and `*` does not."""
-    parts = []
-    for piece in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern):
-        if piece == "**/":
-            parts.append("(?:.*/)?")
-        elif piece == "**":
-            parts.append(".*")
-        elif piece == "*":
-            parts.append("[^/]*")
-        elif piece == "?":
-            parts.append("[^/]")
-        elif piece.startswith("["):
-            parts.append(fnmatch.translate(piece)[4:-3])
-        else:
-            parts.append(re.escape(piece))
-    return re.fullmatch("".join(parts), path) is not None
-
-
-def may_edit(path: str, program: Program) -> bool:
-    """Whether a proposal may edit this file: it lies in the scope and is no part of the fixed frame."""
-    fixed = path.split("/")[0] in _NEVER or path in (PIPELINE_FILE, LOCK_FILE, PROGRAM_FILE)
-    return in_scope(path, program) and not fixed
-
-
 def _check_tree(project: Project, head: str, tree: str) -> None:
     """Hold every file that differs from the head to what an edit of it would be held to."""
     changed = project.repo.changed(head, tree)
@@ -113,7 +81,7 @@ def _check_tree(project: Project, head: str, tree: str) -> None:
     before = project.repo.files(head)
     files: dict[str, str] = {}
     for path, entry in changed.items():
-        if path not in project.program.param_files or in_scope(path, project.program):
+        if path not in project.program.param_files or project.program.scope.covers(path):
             checked_path(path, project.program)
         if declared.is_output(path):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
@@ -198,7 +166,7 @@ def checked_path(path: str, program: Program) -> str:
             f"{path!r} is no path inside the project", "use paths relative to the project's root"
         )
     clean = str(pure)
-    if not may_edit(clean, program):
+    if not program.scope.may_edit(clean):
         allowed = ", ".join(program.scope.files) or "no file at all"
         raise BadProposal(f"{clean} lies outside the scope", f"what may change is: {allowed}")
     return clean

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import yaml
 
-from ar.changes.proposal import in_scope
 from ar.project import params
+from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, Declared, LockedStage
-from ar.project.program import ParamKey, Program
+from ar.project.program import Program
 from ar.project.project import Project
 from ar.project.values import flat, flatten, parse
 
@@ -62,4 +62,4 @@ def _uses_scope(stage: LockedStage, program: Program) -> bool:
     ]
     if any(name.is_under(key) or key.is_under(name) for name in used for key in keys):
         return True
-    return any(in_scope(path, program) or in_scope(f"{path}/x", program) for path in stage.deps)
+    return any(program.scope.reaches(path) for path in stage.deps)

@@ -21,9 +21,9 @@ from ar.history.records import Experiment, History, Note, Status
 from ar.local import claims
 from ar.project.cache import Cache
 from ar.project.identity import identity
+from ar.project.params import ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.program import FILE as PROGRAM_FILE
-from ar.project.program import ParamKey
 from ar.project.project import Project
 from ar.project.values import Scalar, flat
 

@@ -12,8 +12,9 @@ import yaml
 
 from ar.errors import ArError, BadParams
 from ar.git.repo import Repo
+from ar.project.params import PARAMS_FILE
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
-from ar.project.program import FILE, PARAMS_FILE
+from ar.project.program import FILE
 from ar.project.values import Scalar, flat, number
 
 # Words in a metric's name that say which way is better.

@@ -1,4 +1,4 @@
-"""Parameters files, written by key with the rest of the text kept."""
+"""Parameters by their keys, and files of them written by key with the rest of the text kept."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,6 +14,33 @@ import yaml
 
 from ar.errors import BadParams, nearest
 from ar.project.values import flatten, get, parse
+
+PARAMS_FILE = "params.yaml"
+
+
+@dataclass(frozen=True)
+class ParamKey:
+    """One value of a parameters file: `optim.matrix_lr`, or `other.json:optim.matrix_lr`."""
+
+    file: str
+    key: str
+
+    def __str__(self) -> str:
+        return self.key if self.file == PARAMS_FILE else f"{self.file}:{self.key}"
+
+    @property
+    def flat(self) -> str:
+        """The key of `Experiment.params`."""
+        return f"{self.file}:{self.key}"
+
+    @classmethod
+    def parse(cls, text: str) -> ParamKey:
+        file, _, key = text.rpartition(":")
+        return cls(file or PARAMS_FILE, key)
+
+    def is_under(self, scope: ParamKey) -> bool:
+        """Whether `scope` is this key or a group that holds it."""
+        return self.file == scope.file and (self.key == scope.key or self.key.startswith(f"{scope.key}."))
 
 
 def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from ar.git.repo import Repo
-from ar.project.program import Program, load
+from ar.project.program import Program
+from ar.project.program_file import load
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ar.local import claims, orphans
 from ar.local.claims import Claim
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
-from ar.project.program import load as load_program
+from ar.project.program_file import load as load_program
 from ar.project.project import Project
 from ar.runs import budget, faults, outcomes, queue, sandbox
 from ar.runs.early_stop import CurveWatch, incumbents_curve
