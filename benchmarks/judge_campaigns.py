@@ -2,7 +2,7 @@
 
 A proposal is good, neutral, harmful or crashes; its runs are the truth plus noise; effects add up. Every
 rule meets the same proposals with the same luck (common random numbers). Our rule is asked through
-`ar.judge.answer`, as an outside program would ask it. Unit of all values: 1e-3 val_bpb.
+`ar.judge.protocol.answer`, as an outside program would ask it. Unit of all values: 1e-3 val_bpb.
 
     python benchmarks/judge_campaigns.py --campaigns 300 --runs 700
 """
@@ -21,7 +21,8 @@ from functools import cache, partial
 from multiprocessing import Pool
 from typing import Any
 
-from ar.judge.rule import Memory, answer, audit_runs
+from ar.judge.evidence import audit_runs
+from ar.judge.protocol import Memory, answer
 
 Correlation = float | tuple[float, ...]  # between runs of one seed; of several, each change has one
 

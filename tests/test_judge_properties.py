@@ -11,9 +11,12 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ar.history.records import Run
 from ar.judge import rule
-from ar.judge.rule import Action, Candidate, Kind, Ledger, Memory, answer, next_action
+from ar.judge.evidence import Candidate, Ledger, Run
+from ar.judge.findings import total_gain
+from ar.judge.noise import LEAST_RESIDUAL, noise_of
+from ar.judge.protocol import Memory, answer
+from ar.judge.rule import Action, Kind, next_action
 
 FAST = settings(max_examples=60, deadline=None)
 RANK = {Kind.DISCARD: 0, Kind.RUN_CANDIDATE: 1, Kind.PROMOTE: 2}
@@ -65,8 +68,8 @@ def clear_cut(action: Action, case: Ledger) -> bool:
     """Not within rounding of a bar, where the order of additions may decide."""
     z, n = action.verdict.z, action.verdict.runs
     bars = (rule.promote_bar(n), rule.discard_bar(n), rule.SIMPLER_BAR) if n else ()
-    noise = rule.noise_of(case)
-    edge = noise.residual.df and not 0 < noise.correlation < 1 - rule.LEAST_RESIDUAL**2
+    noise = noise_of(case)
+    edge = noise.residual.df and not 0 < noise.correlation < 1 - LEAST_RESIDUAL**2
     return z is None or (all(abs(z - bar) > 1e-6 for bar in bars) and not edge)
 
 
@@ -192,7 +195,7 @@ def test_no_ledger_crashes_it(case: Ledger) -> None:
     assert action.kind in Kind and action.reason
     json.dumps(action.verdict.to_json(), allow_nan=False)
     rule.overfitted(case)
-    rule.total_gain(case.incumbent.runs, case.incumbent.base)
+    total_gain(case.incumbent.runs, case.incumbent.base)
 
 
 any_json = st.recursive(

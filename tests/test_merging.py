@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from helpers import git
 
-from ar.campaign.stack import best_seeds, contrast
 from ar.changes.merging import Merged, merge
 from ar.git.repo import Repo
-from ar.history.records import Run
-from ar.judge.rule import Candidate, Noise
+from ar.judge.contrast import best_seeds, contrast
+from ar.judge.evidence import Candidate, Run
+from ar.judge.noise import Noise
 from ar.project.program import Program
 from ar.project.program_file import load
 from ar.project.project import Project

@@ -14,7 +14,8 @@ from rich.console import Console, RenderableType
 
 from ar.campaign.doctor import Check
 from ar.history.ideas import Edit, Proposal
-from ar.history.records import Attempt, History, Note, Outcome, Status, Total
+from ar.history.records import Attempt, History, Note, Outcome, Status
+from ar.judge.findings import Total
 from ar.project.program import Metric, Program
 from ar.text import clock, one_line, plain, quantity, shorten_middle, span
 from ar.views.console import echo

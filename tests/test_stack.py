@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from helpers import Ar, commit, edit, git, run
 
-from ar.campaign import stack
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal
+from ar.judge.additivity import additivity
 from ar.project.program_file import load
 from ar.project.project import Project
 
@@ -96,7 +96,7 @@ def test_a_stack_is_what_adds_up(additive: Path, ar: Ar) -> None:
         wanted = {f"{key} 0 → 1" for key in members}
         titles = {item.name: item.title for item in history.attempts}
         attempt = next(item for item in history.attempts if {titles[name] for name in item.stack} == wanted)
-        found = stack.additivity(campaign, history, attempt)
+        found = additivity(campaign.program, history, attempt)
         assert found is not None
         truth = sum(TRUTH[key] for key in members)
         assert found.sum == pytest.approx(truth, abs=3 * found.sum_error)

@@ -7,46 +7,32 @@ together; commands such as `ar next` take one.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from statistics import fmean
 
 from ar.agents import Agent, Briefing, Channel, make, turns
 from ar.campaign import promote
 from ar.changes import integrity, own, patches
 from ar.changes.patches import Patch
 from ar.changes.proposal import Change, prepare
-from ar.errors import ArError, BadParams, BadProposal, CannotPromote, NotFound, OutOfBudget
+from ar.errors import ArError, BadParams, BadProposal, CannotPromote, OutOfBudget
 from ar.git import refs
 from ar.history import reader
-from ar.history.attempts import find, objective
+from ar.history.attempts import find
 from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
-from ar.history.records import (
-    Attempt,
-    Case,
-    Decision,
-    Experiment,
-    History,
-    Label,
-    NoiseReport,
-    Outcome,
-    Run,
-    Status,
-    Total,
-    Verdict,
-)
-from ar.judge import rule
-from ar.judge.rule import Candidate, Kind, Ledger
+from ar.history.records import Attempt, History, Outcome, Verdict
+from ar.judge import findings
+from ar.judge.evidence import Ledger
+from ar.judge.findings import Case, NoiseReport, Total
+from ar.judge.ledger import first_seed, ledger, step
+from ar.judge.rule import Action, Kind, next_action
 from ar.local import claims
-from ar.project.program import AgentSpec, Metric
+from ar.project.program import AgentSpec
 from ar.project.project import Project
-from ar.project.values import number
 from ar.runs import budget, queue
 from ar.runs.pipeline import Pipeline
 from ar.runs.worker import Worker
-from ar.text import signed
 
 MAX_REFUSALS = 3
 MAX_RACES = 10  # how often others may queue the very same change between our proposing and queueing it
@@ -154,8 +140,9 @@ class Campaign:
                 tree = patches.apply(self.repo, history.head, diff, lambda _: False)
                 proposal = replace(proposal, tree=tree)
             change = prepare(self.project, proposal, history)
-            action = rule.next_action(self.ledger(history, None))
-            first = action.seed if action.kind is Kind.PROPOSE else self._first_seed(history)
+            known = self.ledger(history)
+            action = next_action(known)
+            first = action.seed if action.kind is Kind.PROPOSE else known.first_seed
             message = Message.of(change.proposal, change.candidate, first if seed is None else seed)
             name = refs.new_name(change.proposal.title)
             queue.put(self.project, self.pipeline, change.tree, change.baseline, message, name)
@@ -236,57 +223,18 @@ class Campaign:
 
     # -- judging ------------------------------------------------------------------------------------------
 
-    def ledger(self, history: History, attempt: Attempt | None) -> Ledger:
+    def ledger(self, history: History, attempt: Attempt | None = None) -> Ledger:
         """The campaign as the judge sees it, with one attempt open. Runs under way are as good as spent."""
-        head = history.now
-        closed = tuple(
-            self.candidate(item)
-            for item in history.attempts
-            if item is not head
-            and item is not attempt
-            and (item.is_decided or item.is_baseline or item.outcome is Outcome.PROMOTED)
-            and item.outcome is not Outcome.TAMPERED
-        )
-        first = history.first
-        return Ledger(
-            budget=self.program.budget.runs,
-            spent=budget.ended(history.experiments)
-            + sum(not run.status.ended for run in history.experiments),
-            incumbent=self.candidate(head) if head else Candidate(),
-            candidate=self.candidate(attempt) if attempt else None,
-            closed=closed,
-            promotions=len(history.promoted),
-            first_guards=rule.guard_means(self._runs(first.experiments)) if first else (),
-            first_seed=self._first_seed(history),
-        )
+        return ledger(self.program, history, attempt, self._head_seed(history))
 
-    def _first_seed(self, history: History) -> int | None:
-        """The campaign's first seed: that of its first baseline run, the head's before there is one."""
-        seeds = [run.seed for run in history.experiments if run.measures_baseline and run.seed is not None]
-        return seeds[0] if seeds else promote.head_seed(self.project)
+    def _head_seed(self, history: History) -> int | None:
+        """The head's seed where no baseline run says where seeds begin."""
+        return promote.head_seed(self.project) if first_seed(history) is None else None
 
-    def candidate(self, attempt: Attempt) -> Candidate:
-        """An attempt as the judge sees it."""
-        own = attempt.own
-        base = attempt.base
-        simpler = any(run.simplification for run in own)
-        return Candidate(self._runs(own), self._runs(base), simplification=simpler)
-
-    def _runs(self, experiments: Sequence[Experiment]) -> tuple[Run, ...]:
-        """The runs that ended; of one seed measured twice, in two clones, the first."""
-        ended = [item for item in experiments if item.status.ended]
-        first = {_seed_or_name(item): item for item in reversed(ended)}
-        return tuple(self._run(item) for item in ended if first[_seed_or_name(item)] is item)
-
-    def _run(self, experiment: Experiment) -> Run:
-        value = objective(experiment, self.program)
-        guards = [number(experiment.metrics.get(str(guard))) for guard in self.program.guards]
-        known = [guard for guard in guards if guard is not None]
-        if value is None or len(known) < len(guards):
-            return Run(experiment.seed, 0.0, crashed=True)
-        oriented = tuple(g.orient(v) for g, v in zip(self.program.guards, known, strict=True))
-        when = experiment.note.finished if experiment.note else None
-        return Run(experiment.seed, self.program.objective.orient(value), oriented, when=when)
+    def step(self, history: History, attempt: Attempt) -> Action:
+        """The judge's next step for one open candidate, none of whose runs is under way."""
+        flaw = integrity.flaw(self.project, history, attempt)
+        return step(self.program, history, attempt, self._head_seed(history), flaw)
 
     def record(self, attempt: Attempt, verdict: Verdict) -> None:
         """Write the verdict into the note of the attempt's first run."""
@@ -295,146 +243,24 @@ class Campaign:
             first.rev, lambda note: {"status": str(first.status), **note, "verdict": verdict.to_json()}
         )
 
-    def step(self, history: History, attempt: Attempt) -> rule.Action:
-        """The judge's next step for one open candidate, none of whose runs is under way."""
-        if flaw := integrity.flaw(self.project, history, attempt):
-            verdict = Verdict(
-                Decision.DISCARD, f"Refused: {flaw}.", runs=len(attempt.experiments), label=Label.TAMPERED
-            )
-            return rule.Action(Kind.DISCARD, verdict)
-        action = rule.next_action(self.ledger(history, attempt))
-        verdict = action.verdict
-        for place, guard in enumerate(self.program.guards, 1):
-            verdict = replace(verdict, reason=verdict.reason.replace(f"Guard {place} ", f"{guard.key} "))
-        failed = [run for run in attempt.experiments if self._failed(run)]
-        if action.kind is Kind.DISCARD and failed:
-            why = failed[0].note.reason if failed[0].note else ""
-            if failed[0].status is Status.SUCCEEDED:
-                why = "its metrics are not in this clone; to get them: dvc fetch"
-            ended = "was cancelled" if failed[0].status is Status.CANCELLED else failed[0].status
-            verdict = replace(verdict, reason=f"A run {ended}{f': {why}' if why else ''}.")
-        elif action.kind is Kind.PROMOTE and (words := self._overfitted(history, attempt)):
-            verdict = replace(verdict, decision=Decision.DISCARD, reason=words, label=Label.OVERFITTED)
-            return replace(action, kind=Kind.DISCARD, verdict=verdict)
-        return replace(action, verdict=verdict)
-
     def case(self, history: History, attempt: Attempt) -> Case:
         """What the verdict on an attempt rests on. One that is not judged yet is judged as things stand.
 
         Raises:
             NotFound: it is the baseline, or none of its runs has ended.
         """
-        own = attempt.own
-        if not own:
-            raise NotFound(f"{attempt.name} is the baseline: there is nothing to judge", "see: ar show")
-        if not any(run.status.ended for run in own):
-            raise NotFound(f"{attempt.name} has no run that ended yet", "wait for it: ar run")
         verdict = attempt.verdict
         if verdict is None or not attempt.is_decided:
             verdict = self.step(history, attempt).verdict
-        base = [
-            run
-            for item in history.attempts
-            for run in item.experiments
-            if run.measures_baseline and run.baseline == attempt.baseline
-        ]
-        effect: float | None = None
-        interval: tuple[float, ...] = ()
-        if verdict.effect is not None:
-            effect = self.program.objective.orient(verdict.effect)
-            if verdict.standard_error is not None and verdict.df:
-                half = rule.half_width(verdict.standard_error, verdict.df)
-                interval = (effect - half, effect + half)
-        return Case(
-            name=attempt.name,
-            title=attempt.title,
-            outcome=attempt.outcome,
-            verdict=verdict,
-            effect=effect,
-            interval=interval,
-            seeds=tuple(run.seed for run in own if run.seed is not None),
-            base_seeds=tuple(run.seed for run in base if run.seed is not None),
-            guards=_means(self.program.guards, base, own),
-            holdout=_means((self.program.holdout,) if self.program.holdout else (), base, own),
-            wanted=self._wanted(verdict),
-        )
+        return findings.case(self.program, history, attempt, verdict)
 
     def noise(self, history: History) -> NoiseReport:
         """What was learned of the noise so far."""
-        ledger = self.ledger(history, None)
-        noise = rule.noise_of(ledger)
-        runs = len(ledger.incumbent.fair)
-        if not noise.plain.df or not runs:
-            return NoiseReport(runs)
-        return NoiseReport(
-            runs=runs,
-            sigma=noise.sigma,
-            paired_sigma=noise.typical or (noise.residual_sigma if noise.correlation > 0 else None),
-            smallest={str(n): rule.resolution(noise, n, runs) for n in (2, 4, 8)},
-        )
+        return findings.noise_report(self.ledger(history))
 
     def total(self, history: History) -> Total | None:
         """The campaign's gain, from the first baseline to the closing audit of the head; None before that."""
-        first = history.first
-        now = history.now
-        if first is None or now is None:
-            return None
-        before = [run for run in first.experiments if run.measures_baseline and not run.audit]
-        after = [run for run in now.experiments if run.audit]
-        old, new = ([run for run in self._runs(side) if rule.measured(run)] for side in (before, after))
-        gain, error = rule.total_gain(old, new)
-        if not math.isfinite(error):
-            return None
-        orient = self.program.objective.orient
-        change, half = orient(-gain), rule.half_width(error, len(old) + len(new) - 2)
-        return Total(
-            change=change,
-            standard_error=error,
-            interval=(change - half, change + half),
-            before=orient(fmean(run.value for run in old)),
-            after=orient(fmean(run.value for run in new)),
-            runs_before=len(old),
-            runs_after=len(new),
-        )
-
-    def _wanted(self, verdict: Verdict) -> str:
-        if verdict.decision is Decision.PROMOTE or verdict.needed is None:
-            return ""
-        if verdict.z is not None and verdict.bar is not None and verdict.z >= verdict.bar:
-            return ""  # it was refused for something else than its size
-        needed = signed(self.program.objective.orient(verdict.needed))
-        return f"a mean effect of {needed} over its {verdict.runs} run{'s' if verdict.runs > 1 else ''}"
-
-    def _failed(self, run: Experiment) -> bool:
-        return run.status.ended and objective(run, self.program) is None
-
-    def _overfitted(self, history: History, attempt: Attempt) -> str:
-        """Why the holdout forbids a promotion; empty if it does not. Its values stay in here."""
-        if self.program.holdout is None:
-            return ""
-        unseen = Campaign(
-            Project(self.repo, replace(self.program, objective=self.program.holdout)), self.pipeline
-        )
-        return rule.overfitted(unseen.ledger(history, attempt))
-
-
-def _seed_or_name(run: Experiment) -> int | str:
-    return run.name if run.seed is None else run.seed
-
-
-def _means(
-    metrics: Sequence[Metric], base: Sequence[Experiment], own: Sequence[Experiment]
-) -> dict[str, list[float]]:
-    """Metric to its mean on either side, where both have it."""
-    found = {}
-    for metric in metrics:
-        sides = [
-            [value for run in runs if (value := number(run.metrics.get(str(metric)))) is not None]
-            for runs in (base, own)
-        ]
-        if all(sides):
-            found[str(metric)] = [fmean(side) for side in sides]
-    return found
+        return findings.total(self.program, history)
 
 
 def is_open(attempt: Attempt, history: History) -> bool:

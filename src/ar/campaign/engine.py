@@ -27,13 +27,13 @@ from ar.history.records import (
     Experiment,
     History,
     Label,
-    NoiseReport,
     Outcome,
-    Run,
     Status,
     Verdict,
 )
 from ar.judge import rule
+from ar.judge.evidence import Run
+from ar.judge.findings import NoiseReport
 from ar.judge.rule import Kind
 from ar.project.program import AgentSpec, Program
 from ar.redaction import redact
@@ -286,7 +286,7 @@ class Loop:
             self.told_noise = True
             self.view.event(noise_line(self.campaign.noise(history), self.program))
         # While the last of the incumbent's runs are under way there is time to think of the next change.
-        begun = any(map(rule.measured, ledger.incumbent.base))
+        begun = any(run.measured for run in ledger.incumbent.base)
         open_ones = sum(is_open(attempt, history) for attempt in history.attempts)
         pending = self._pending(history)
         # The incumbent's runs under way count as measured: enough of them are queued already.
@@ -302,7 +302,7 @@ class Loop:
         while room > 0:
             action = rule.next_action(ledger)
             if action.kind is Kind.RUN_INCUMBENT:
-                auditing = ledger.left <= rule.audit_runs(ledger.budget)
+                auditing = ledger.auditing
                 waiting = [item for item in history.attempts if waits_for_merge(item, history)]
                 stuck = not self.limits.promote or all(item.name in self.stuck for item in waiting)
                 unsettled = open_ones or self.asking.count or not stuck

@@ -19,19 +19,18 @@ from ar.errors import BadState, CannotClimb
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.messages import BASELINE_AGENT, Message
-from ar.history.records import Attempt, Case, Decision, History, Label, Outcome, Run, Status, Verdict
-from ar.judge import rule
-from ar.judge.rule import Kind
+from ar.history.records import Attempt, Decision, History, Label, Outcome, Status, Verdict
+from ar.judge.evidence import Run
+from ar.judge.findings import Case
+from ar.judge.rule import Kind, next_action, next_base_seed
 from ar.project import params
 from ar.project.identity import identity
 from ar.project.program import Program, Rung
-from ar.project.project import Project
 from ar.runs import queue
 
 HURTS = 2.0  # the score of worsening from which a change counts as one that hurts at a rung
 ETA = 3  # of so many contenders one climbs on
 MAX_BASELINE_CRASHES = 2
-_NO_AUDIT = 1_000_000  # runs; a rung's own limit is kept here, not by the judge's closing audit
 _T = TypeVar("_T")
 
 
@@ -63,8 +62,6 @@ class Climb:
         self.repo = campaign.repo
         self.program = campaign.program
         self.rung = rung
-        budget = replace(self.program.budget, runs=_NO_AUDIT)
-        self.court = Campaign(Project(self.repo, replace(self.program, budget=budget)), campaign.pipeline)
         self.checked: set[str] = set()
         self.identity: Callable[[str], str] = cache(lambda tree: identity(self.project, tree))
 
@@ -77,7 +74,9 @@ class Climb:
             replace(item, outcome=Outcome.PROMOTED) if item is not first and _was_incumbent(item) else item
             for item in here
         )
-        return History(head=baseline, incumbent=self.identity(baseline), attempts=attempts)
+        return History(
+            head=baseline, incumbent=self.identity(baseline), attempts=attempts, rung=self.rung.name
+        )
 
     def check(self, attempt: Attempt) -> None:
         """Refuse what cannot be measured at this rung.
@@ -116,22 +115,22 @@ class Climb:
         if any(not run.status.ended for run in own):
             return Moved(Step.WAITING)
         if mine and own:
-            action = self.court.step(view, mine)
+            action = self.campaign.step(view, mine)
             if action.kind in (Kind.PROMOTE, Kind.DISCARD):
-                self.court.record(mine, action.verdict)
+                self.campaign.record(mine, action.verdict)
                 self._follow(attempt, action.verdict)
                 return Moved(Step.DECIDED)
         else:
             self.check(attempt)
             # It may have been measured here as an incumbent: those seeds are not run again.
-            action = rule.next_action(self.court.ledger(view, mine))
+            action = next_action(self.campaign.ledger(view, mine))
         if action.kind is Kind.RUN_INCUMBENT:
             return self._measure_incumbent(history, view, alone=bool(own))
         if self._is_spent(history):
             return Moved(Step.SPENT)
         if mine and own:
-            self.court.record(mine, action.verdict)
-            return Moved(Step.QUEUED, self.court.replicate(mine, action.seed))
+            self.campaign.record(mine, action.verdict)
+            return Moved(Step.QUEUED, self.campaign.replicate(mine, action.seed))
         return Moved(Step.QUEUED, self._begin(attempt, action.seed))
 
     def case(self, history: History, attempt: Attempt) -> Case:
@@ -140,7 +139,7 @@ class Climb:
         Raises:
             NotFound: none of its runs has ended.
         """
-        return self.court.case(self.view(history, attempt.baseline), attempt)
+        return self.campaign.case(self.view(history, attempt.baseline), attempt)
 
     def _tree(self, attempt: Attempt) -> str:
         return attempt.first.rev
@@ -159,18 +158,18 @@ class Climb:
         ]
         if under_way and alone:
             return Moved(Step.WAITING)
-        ledger = self.court.ledger(view, None)
+        ledger = self.campaign.ledger(view, None)
         # Those under way count as measured: enough of them may be queued already.
         placeholders = tuple(Run(run.seed, 0.0) for run in under_way)
         base = ledger.incumbent.base + placeholders
         ledger = replace(ledger, incumbent=replace(ledger.incumbent, base=base))
-        action = rule.next_action(ledger)
+        action = next_action(ledger)
         if action.kind is not Kind.RUN_INCUMBENT and not alone:
             return Moved(Step.WAITING)
         if self._is_spent(history):
             return Moved(Step.SPENT)
         self._refuse_hopeless(now)
-        seed = action.seed if action.kind is Kind.RUN_INCUMBENT else rule.next_base_seed(ledger)
+        seed = action.seed if action.kind is Kind.RUN_INCUMBENT else next_base_seed(ledger)
         message = Message(
             title=f"baseline at {self.rung.name}{'' if seed is None else f', seed {seed}'}",
             hypothesis="Measures a baseline at a larger scale, so that changes can be judged there.",

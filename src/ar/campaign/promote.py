@@ -14,7 +14,8 @@ from ar.errors import BadState, CannotPromote
 from ar.git import advance, refs
 from ar.git.repo import ZERO, Repo
 from ar.history import reader
-from ar.history.records import Attempt, Case, Decision, Experiment, History, Outcome, Status
+from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Status
+from ar.judge.findings import Case
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.runs.pipeline import Pipeline

@@ -6,7 +6,6 @@ again carries on: the stack, and the stack without each member, are candidates w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,58 +17,14 @@ from ar.campaign.promote import strongest_first
 from ar.campaign.rebase import Composite
 from ar.changes.proposal import Change
 from ar.errors import CannotPromote, Conflict, OutOfBudget
-from ar.history.attempts import find
-from ar.history.records import Attempt, Decision, History, Label, Outcome, Run, Verdict
-from ar.judge import rule
-from ar.judge.rule import Noise
-from ar.record import Record
+from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
+from ar.judge.additivity import own_runs, share
+from ar.judge.contrast import Comparison
+from ar.judge.noise import noise_of
 from ar.text import plain, signed
 
 TRIM_RUNS = 4  # of the stack, and of the stack without a member, before the member may be dropped
 WEIGHT = 1.0  # the least score of a member's contribution to stay: each won alone, so the doubt is for it
-
-
-@dataclass(frozen=True)
-class Member(Record):
-    """One winner in a stack; effects in the metric's own direction and unit.
-
-    Args:
-        effect, standard_error: of the change alone, against its own baseline.
-        share, share_error: what the stack gains by it, from the stack with and without it; None where that
-            was not measured.
-    """
-
-    name: str
-    title: str
-    effect: float
-    standard_error: float
-    share: float | None = None
-    share_error: float | None = None
-
-
-@dataclass(frozen=True)
-class Additivity(Record):
-    """Whether changes add up, in the metric's own direction and unit.
-
-    All numbers are from confirming runs: those of a screening run were selected for being good.
-
-    Args:
-        name: of the stack's attempt.
-        sum, sum_error: of the single effects.
-        joint, joint_error: effect of the stack against its baseline.
-        interaction, interaction_error: joint effect minus sum, its error from the runs that they share.
-        interval: of the interaction, 95 %.
-    """
-
-    name: str
-    members: tuple[Member, ...]
-    sum: float
-    sum_error: float
-    joint: float
-    joint_error: float
-    interaction: float
-    interaction_error: float
-    interval: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -126,7 +81,7 @@ class Stacker(Loop):
             names = ", ".join(item.name for item in self.composite.members)
             raise CannotPromote(f"the branch has what {names} changed already", "see: ar diff NAME")
         ledger = campaign.ledger(history, None)
-        if ledger.left - rule.audit_runs(ledger.budget) < TRIM_RUNS:
+        if ledger.spare < TRIM_RUNS:
             raise OutOfBudget(
                 f"{ledger.spent} of {ledger.budget} runs are spent, and the closing audit needs the rest",
                 "raise budget.runs in program.md",
@@ -153,7 +108,7 @@ class Stacker(Loop):
             if is_open(whole, history):
                 busy = any(not run.status.ended for run in whole.experiments)
                 return not busy and self._judge(history, whole, room)
-            if len(members) == 1 or not self.trim or not _values(self.campaign, whole):
+            if len(members) == 1 or not self.trim or not own_runs(self.program, whole):
                 self._close(history, whole)
                 return False
             parts = {
@@ -226,7 +181,7 @@ class Stacker(Loop):
     ) -> bool:
         """Queue runs of the trimming, as far as there is room; none where the budget is too small for all."""
         ledger = self.campaign.ledger(history, None)
-        if ledger.left - rule.audit_runs(ledger.budget) < len(wanted):
+        if ledger.spare < len(wanted):
             if not self._pending(history):
                 self.view.event(
                     f"not trimmed: that takes {len(wanted)} more runs than the budget has to spare"
@@ -256,17 +211,17 @@ class Stacker(Loop):
 
     def _shares(
         self, history: History, whole: Attempt, parts: dict[str, Composite]
-    ) -> dict[str, rule.Comparison | None]:
+    ) -> dict[str, Comparison | None]:
         """What each member adds to the stack (below 0 it improves it); None where a side has no runs yet."""
-        noise = rule.noise_of(self.campaign.ledger(history, None))
-        found: dict[str, rule.Comparison | None] = {}
+        noise = noise_of(self.campaign.ledger(history, None))
+        found: dict[str, Comparison | None] = {}
         for name, part in parts.items():
             attempt = _attempt(history, part.change)
-            sides = [_values(self.campaign, item) for item in (whole, attempt) if item]
+            sides = [own_runs(self.program, item) for item in (whole, attempt) if item]
             runs = [run for item in (whole, attempt) if item for run in item.experiments]
             pending = any(not run.status.ended for run in runs)
             found[name] = (
-                None if pending or len(sides) < 2 or not all(sides) else _compare(sides[0], sides[1], noise)
+                None if pending or len(sides) < 2 or not all(sides) else share(sides[0], sides[1], noise)
             )
         return found
 
@@ -291,156 +246,6 @@ def _attempt(history: History, change: Change | None) -> Attempt | None:
     if change is None:
         return None
     return next((item for item in history.attempts if item.candidate == change.candidate), None)
-
-
-def _values(campaign: Campaign, attempt: Attempt) -> list[Run]:
-    """Runs that count, without those made of the tree as a baseline."""
-    return [run for run in campaign.candidate(attempt).runs if rule.measured(run)]
-
-
-def additivity(campaign: Campaign, history: History, stack: Attempt) -> Additivity | None:
-    """How a measured stack compares with the sum of its members; None where a side has no run.
-
-    Raises:
-        NotFound: a member is not in this repository.
-    """
-    noise = rule.noise_of(campaign.ledger(history, None))
-    head = _incumbent(campaign, history, stack.baseline)
-    joint = [(1.0, _fair(campaign, stack)), (-1.0, head)]
-    singles = []
-    for name in stack.stack:
-        attempt, _ = find(history, name)
-        base = _incumbent(campaign, history, attempt.baseline)
-        singles.append((attempt, [(1.0, _fair(campaign, attempt)), (-1.0, base)]))
-    everything = [*joint, *((-weight, runs) for _, sides in singles for weight, runs in sides)]
-    if not all(runs for _, runs in everything):
-        return None
-    orient = campaign.program.objective.orient
-    seeds = best_seeds(everything, noise)  # one form for all, so that the sum is that of the lines above it
-    members = []
-    for attempt, sides in singles:
-        single = contrast(sides, noise, seeds)
-        share = _share(campaign, history, stack, attempt.name, noise)
-        members.append(
-            Member(
-                attempt.name,
-                attempt.title,
-                orient(single.effect),
-                single.error,
-                None if share is None else orient(share.effect),
-                None if share is None else share.error,
-            )
-        )
-    total = contrast([side for _, sides in singles for side in sides], noise, seeds)
-    together, gap = contrast(joint, noise, seeds), contrast(everything, noise, seeds)
-    half = rule.half_width(gap.error, gap.df) if gap.df else math.inf
-    return Additivity(
-        stack.name,
-        tuple(members),
-        orient(total.effect),
-        total.error,
-        orient(together.effect),
-        together.error,
-        orient(gap.effect),
-        gap.error,
-        (orient(gap.effect) - half, orient(gap.effect) + half),
-    )
-
-
-def _share(
-    campaign: Campaign, history: History, stack: Attempt, name: str, noise: Noise
-) -> rule.Comparison | None:
-    """What a stack gains by one member: the stack against itself without it, where that was measured."""
-    rest = tuple(member for member in stack.stack if member != name)
-    for item in history.attempts:
-        alone = len(rest) == 1 and item.name == rest[0]
-        if item.baseline == stack.baseline and (item.stack == rest or alone) and rest:
-            sides = [_values(campaign, side) for side in (stack, item)]
-            return _compare(sides[0], sides[1], noise) if all(sides) else None
-    return None
-
-
-def _compare(runs: Sequence[Run], base: Sequence[Run], noise: Noise) -> rule.Comparison:
-    return rule.compare(runs, base, noise, rule.own_residual(runs, base))
-
-
-def best_seeds(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> frozenset[int | None]:
-    """The seeds that all sides have, if their runs alone tell a contrast more precisely; else none."""
-    seeds = frozenset.intersection(*(frozenset(run.seed for run in runs) for _, runs in sides)) - {None}
-    if not seeds or (noise.correlation <= 0 and noise.typical is None):
-        return frozenset()
-    paired, all_runs = contrast(sides, noise, seeds), contrast(sides, noise)
-    narrower = rule.half_width(paired.error, paired.df) < rule.half_width(all_runs.error, all_runs.df)
-    return seeds if narrower else frozenset()
-
-
-def contrast(
-    sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise, seeds: frozenset[int | None] = frozenset()
-) -> rule.Comparison:
-    """A weighted sum of means and its standard error, on some seeds only if any are given.
-
-    Runs that several sides share count with the sum of their weights, as do runs of one seed in what the
-    seed does to them. Where changes are not alike, the sums of the given seeds say themselves how precise.
-    """
-    if not seeds:
-        return _contrast(sides, noise)
-    shared = [(weight, [run for run in runs if run.seed in seeds]) for weight, runs in sides]
-    if noise.typical is None:
-        return _contrast(shared, noise)
-    return _by_seed(shared, len(seeds), noise.typical)
-
-
-def _contrast(sides: Sequence[tuple[float, Sequence[Run]]], noise: Noise) -> rule.Comparison:
-    total, by_run, by_seed = _weights(sides)
-    helps = noise.correlation > 0
-    own = noise.residual_sigma if helps else noise.sigma
-    squares = [math.fsum(weight**2 for weight in item.values()) for item in (by_run, by_seed)]
-    error = math.sqrt(own**2 * squares[0] + (noise.sigma**2 - own**2) * squares[1])
-    return rule.Comparison(total, error, own, noise.residual.df if helps else noise.plain.df, helps)
-
-
-def _by_seed(sides: Sequence[tuple[float, Sequence[Run]]], count: int, typical: float) -> rule.Comparison:
-    """The contrast from its values on each of `count` seeds; what is typical counts as one more."""
-    total, by_run, _ = _weights(sides)
-    values: dict[object, float] = {}
-    for run, weight in by_run.items():
-        values[run.seed] = values.get(run.seed, 0.0) + weight * run.value * count
-    pool = rule.Pool()
-    pool.add(list(values.values()))
-    expected = typical**2 * count * math.fsum(weight**2 for weight in by_run.values())
-    error = math.sqrt((expected + pool.squares) / (1 + pool.df) / count)
-    return rule.Comparison(total, error, typical, 1 + pool.df, paired=True)
-
-
-def _weights(
-    sides: Sequence[tuple[float, Sequence[Run]]],
-) -> tuple[float, dict[Run, float], dict[object, float]]:
-    """The weighted sum of means, and the weight in it of every run and of every seed."""
-    total = 0.0
-    by_run: dict[Run, float] = {}
-    by_seed: dict[object, float] = {}
-    for place, (weight, runs) in enumerate(sides):
-        for run in runs:
-            part = weight / len(runs)
-            total += part * run.value
-            by_run[run] = by_run.get(run, 0.0) + part
-            key = (place, len(by_seed)) if run.seed is None else run.seed
-            by_seed[key] = by_seed.get(key, 0.0) + part
-    return total, by_run, by_seed
-
-
-def _fair(campaign: Campaign, attempt: Attempt) -> Sequence[Run]:
-    """Its runs without the screening run, which was selected for its luck; with it where it is alone."""
-    runs = _values(campaign, attempt)
-    return runs[1:] or runs
-
-
-def _incumbent(campaign: Campaign, history: History, baseline: str) -> Sequence[Run]:
-    """The runs that measure a commit of the branch."""
-    for attempt in history.attempts:
-        if any(run.measures_baseline and run.baseline == baseline for run in attempt.experiments):
-            return campaign.candidate(attempt).fair
-    return ()
 
 
 # -- for the commands ---------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from ar.redaction import redact
 if TYPE_CHECKING:
     from ar.agents import Channel
     from ar.campaign.campaign import Campaign
-    from ar.campaign.stack import Additivity
     from ar.changes.proposal import Change
     from ar.history.records import Attempt, Experiment, History
+    from ar.judge.additivity import Additivity
 
 jobs_option = click.option(
     "-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Experiments at once."
@@ -59,9 +59,9 @@ def additivity_of(campaign: Campaign, history: History, attempt: Attempt) -> Add
     """Whether a stack's members add up; None for what is no stack of several."""
     if len(attempt.stack) < 2:
         return None
-    from ar.campaign.stack import additivity
+    from ar.judge.additivity import additivity
 
-    return additivity(campaign, history, attempt)
+    return additivity(campaign.program, history, attempt)
 
 
 def channel_to_user() -> Channel:

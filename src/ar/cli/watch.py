@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ar.cli.common import additivity_of, find_attempt, open_campaign
-from ar.errors import ArError
 
 if TYPE_CHECKING:
     from ar.campaign.campaign import Campaign
@@ -92,7 +91,10 @@ def log(name: str) -> None:
 def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     """Say what the judge thinks of an experiment, and why."""
     if stdio:
-        _judge_lines()
+        from ar.judge.protocol import answers
+
+        for line in answers(sys.stdin):
+            click.echo(line)
         return
     if name is None:
         raise click.UsageError("Missing argument 'NAME' (or --stdio).")
@@ -114,26 +116,6 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
         echo(case_view(case, campaign.program, climbs))
         if stacked:
             echo(additivity_view(stacked, campaign.program))
-
-
-def _judge_lines() -> None:
-    """The protocol of docs/judge-reference.md on standard input and output."""
-    from ar.judge.rule import Memory, answer
-
-    memory = Memory()
-    for number, line in enumerate(sys.stdin, 1):
-        if not line.strip():
-            continue
-        try:
-            message = json.loads(line)
-            if not isinstance(message, dict):
-                raise ValueError("expected an object")
-            reply = answer(message, memory)
-        except ValueError as error:
-            raise ArError(
-                f"line {number} is not a question of the protocol: {error}", "see docs/judge-reference.md"
-            ) from None
-        click.echo(json.dumps(reply))
 
 
 @click.command()

@@ -78,20 +78,6 @@ class Label(StrEnum):
 
 
 @dataclass(frozen=True)
-class Run(Record):
-    """One measured run as the judge sees it: values are oriented, so that lower is better.
-
-    `guards` are in the order of the programme's `guards:`; `when` is the unix time of the run's end.
-    """
-
-    seed: int | None
-    value: float
-    guards: tuple[float, ...] = ()
-    crashed: bool = False
-    when: float | None = None
-
-
-@dataclass(frozen=True)
 class Verdict(Record):
     """The judge's answer on one candidate, with the numbers it rests on.
 
@@ -107,6 +93,7 @@ class Verdict(Record):
         sigma, df: the noise of one run (of one paired difference's residual when `paired`) and its
             degrees of freedom.
         label: what kind of win or loss it is.
+        failed_guard: key of the guard that it was refused by; empty in notes of earlier versions.
     """
 
     decision: Decision
@@ -122,6 +109,7 @@ class Verdict(Record):
     df: int = 0
     paired: bool = False
     label: Label = Label.PLAIN
+    failed_guard: str = ""
 
 
 @dataclass(frozen=True)
@@ -262,67 +250,6 @@ class Attempt(Record):
 
 
 @dataclass(frozen=True)
-class Case(Record):
-    """Everything a verdict rests on, for `ar judge`. Values in the metric's own direction and unit.
-
-    Args:
-        interval: of the effect, 95 %, from the confirming runs.
-        seeds, base_seeds: of the runs on either side.
-        guards: metric to its mean for the incumbent and for the change.
-        holdout: the same for the holdout. For people only: no agent may see it.
-        wanted: what would change the verdict.
-    """
-
-    name: str
-    title: str
-    outcome: Outcome
-    verdict: Verdict
-    effect: float | None = None
-    interval: tuple[float, ...] = ()
-    seeds: tuple[int, ...] = ()
-    base_seeds: tuple[int, ...] = ()
-    guards: dict[str, list[float]] = field(default_factory=dict)
-    holdout: dict[str, list[float]] = field(default_factory=dict)
-    wanted: str = ""
-
-
-@dataclass(frozen=True)
-class NoiseReport(Record):
-    """What the campaign knows of its noise, in the objective's unit.
-
-    Args:
-        runs: of the incumbent that measure it.
-        sigma: standard deviation of one run of equal code; None before anything was repeated.
-        paired_sigma: what is left of it after the seed's effect; None while pairing is not known to help.
-        smallest: number of runs of a change to the smallest mean improvement that they can show.
-    """
-
-    runs: int
-    sigma: float | None = None
-    paired_sigma: float | None = None
-    smallest: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Total(Record):
-    """What the campaign changed, by runs that no decision selected, in the metric's own direction and unit.
-
-    Args:
-        change, standard_error: mean of the closing audit minus mean of the first baseline.
-        interval: of the change, 95 %.
-        before, after: the two means, of so many runs.
-    """
-
-    change: float
-    standard_error: float
-    interval: tuple[float, ...]
-    before: float
-    after: float
-    runs_before: int
-    runs_after: int
-
-
-@dataclass(frozen=True)
 class History(Record):
     """Everything the repository knows of the campaign, oldest first.
 
@@ -333,6 +260,7 @@ class History(Record):
         sigma: standard deviation of one run of one configuration, from the replicates; None before there
             are any.
         climbs: what was measured at larger scales. An attempt has the `candidate` it has at the base.
+        rung: the larger scale that this is a view of; empty for the base scale.
     """
 
     head: str
@@ -340,6 +268,7 @@ class History(Record):
     attempts: tuple[Attempt, ...] = ()
     sigma: float | None = None
     climbs: tuple[Attempt, ...] = ()
+    rung: str = ""
 
     @property
     def now(self) -> Attempt | None:

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ar.campaign.doctor import Check
-from ar.campaign.stack import Additivity, Result
+from ar.campaign.stack import Result
 from ar.history.ideas import Proposal
-from ar.history.records import Attempt, Case, Experiment, NoiseReport, Note
+from ar.history.records import Attempt, Experiment, Note
 from ar.history.spend import Spend
+from ar.judge.additivity import Additivity
+from ar.judge.findings import Case, NoiseReport
 from ar.project.program import Program
 from ar.text import one_line, plain, quantity, signed, span
 from ar.views.marks import MARKS

@@ -8,7 +8,8 @@ import json
 import math
 from typing import Any
 
-from ar.history.records import Attempt, History, Total
+from ar.history.records import Attempt, History
+from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
 from ar.text import one_line, plain

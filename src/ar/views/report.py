@@ -19,12 +19,14 @@ from pathlib import Path
 from ar.agents import account
 from ar.campaign.campaign import Campaign
 from ar.campaign.ladder import cases
-from ar.campaign.stack import Additivity, additivity
 from ar.errors import ArError
 from ar.history import attempts
 from ar.history.diffs import changed
-from ar.history.records import Attempt, Case, History, Label, Outcome, Status
-from ar.judge import rule
+from ar.history.records import Attempt, History, Label, Outcome, Status
+from ar.judge.additivity import Additivity, additivity
+from ar.judge.arithmetic import half_width
+from ar.judge.findings import Case
+from ar.judge.noise import noise_of
 from ar.project.program import Metric, Program
 from ar.project.project import Project
 from ar.redaction import redact
@@ -218,13 +220,13 @@ def _result(campaign: Campaign, history: History) -> Section:
 
 def _unaudited(campaign: Campaign, history: History, base: Attempt, now: Attempt) -> str:
     """The interval of the gain so far, where the closing audit has not been made; empty if unknown."""
-    df = rule.noise_of(campaign.ledger(history, None)).plain.df
+    df = noise_of(campaign.ledger(history)).plain.df
     if base.value is None or now.value is None or not df:
         return ""
     if base.standard_error is None or now.standard_error is None:
         return ""
     change, error = now.value - base.value, math.hypot(base.standard_error, now.standard_error)
-    half = rule.half_width(error, df)
+    half = half_width(error, df)
     low, high = (signed(end, error).partition(" ")[0] for end in (change - half, change + half))
     return (
         f"95 % interval of the change in {campaign.program.objective.key}: {low} to {high}, from all runs of "
@@ -289,7 +291,7 @@ def _evidence(
     more = (
         f"\n… {len(diff) - MOST_DIFF} more characters: ar diff {item.name}" if len(diff) > MOST_DIFF else ""
     )
-    added = additivity(campaign, history, item) if len(item.stack) > 1 else None
+    added = additivity(campaign.program, history, item) if len(item.stack) > 1 else None
     words = plain(own[0].hypothesis) if added is None else "Each of these won alone; this is their sum."
     blocks: tuple[Block, ...] = (Text(words), *([_members(added)] if added else []), Items(tuple(facts)))
     return Section(one_line(item.title), (*blocks, Code(diff[:MOST_DIFF] + more, "diff")), level=3)
@@ -343,7 +345,9 @@ def _heading(item: Attempt, program: Program) -> str:
         return _LABELS.get(verdict.label) or verdict.label.capitalize()
     if item.outcome is not Outcome.DISCARDED:
         return heading
-    if any(verdict.reason.startswith(f"{guard.key} is ") for guard in program.guards):
+    # Notes of earlier versions have it in words only.
+    said = any(verdict.reason.startswith(f"{guard.key} is ") for guard in program.guards)
+    if verdict.failed_guard or said:
         return "Slower: refused by a guard"
     return "Clearly worse" if verdict.z is not None and verdict.z < -2 else heading
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ar.history.records import Attempt, History, Total
+from ar.history.records import Attempt, History
+from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.text import one_line, quantity, signed
 from ar.views.marks import MARKS

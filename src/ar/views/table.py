@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ar.campaign.ladder import hurts
 from ar.history.attempts import effect
-from ar.history.records import Attempt, Experiment, History, Label, Status, Total
+from ar.history.records import Attempt, Experiment, History, Label, Status
+from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
 from ar.text import one_line, quantity, shorten_middle, span

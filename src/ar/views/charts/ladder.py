@@ -6,7 +6,7 @@ from typing import Any
 
 from ar.errors import ArError
 from ar.history.records import Attempt, Decision, History, Label
-from ar.judge.rule import half_width
+from ar.judge.arithmetic import half_width
 from ar.project.program import Program
 from ar.text import one_line, signed
 from ar.views.charts.base import (

@@ -1,0 +1,51 @@
+"""Means, spreads, scores and quantiles: the arithmetic of the judge, on plain numbers."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from statistics import NormalDist
+
+NORMAL_95 = 1.96  # normal deviate that leaves 2.5 % on either side
+CERTAIN = 99.0  # the score of any difference where there is no noise; finite, so that JSON can hold it
+
+
+def mean(values: Sequence[float]) -> float:
+    """Exact for equal values and independent of their order, so that equality stays equality."""
+    low = min(values)
+    return low + math.fsum(value - low for value in values) / len(values)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Sum of squared deviations from the mean."""
+    centre = mean(values)
+    return math.fsum((value - centre) ** 2 for value in values)
+
+
+def spread_of_most(values: Sequence[float]) -> float:
+    """Standard deviation by the median absolute deviation, which a few wild values cannot move far."""
+    middle = statistics.median(values)
+    return 1.4826 * statistics.median(abs(value - middle) for value in values)
+
+
+def score(t: float, df: int) -> float:
+    """Student's t on df degrees of freedom as the normal deviate of equal tail (Wallace 1959), clipped."""
+    z = math.sqrt(df * math.log1p(t * t / df)) * (8 * df + 1) / (8 * df + 3)
+    return math.copysign(min(z, CERTAIN), t)
+
+
+def unscore(z: float, df: int) -> float:
+    """The t whose `score` is z, for z of at least 0."""
+    root = z * (8 * df + 3) / (8 * df + 1)
+    return math.sqrt(df * math.expm1(min(700.0, root * root / df)))
+
+
+def half_width(error: float, df: int) -> float:
+    """Half of the 95 % interval of an effect with this standard error; df of 0 stands for a known sigma."""
+    return (unscore(NORMAL_95, df) if df else NORMAL_95) * error
+
+
+def chi_square(p: float, df: int) -> float:
+    """Quantile of the chi-square distribution (Wilson and Hilferty 1931), p below one half."""
+    return df * max(0.01, 1 - 2 / (9 * df) + NormalDist().inv_cdf(p) * math.sqrt(2 / (9 * df))) ** 3

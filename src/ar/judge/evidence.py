@@ -1,0 +1,121 @@
+"""What the judge is shown: runs, the changes that they measure, and the campaign so far.
+
+Values are oriented (lower is better), so an effect below 0 is an improvement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from ar.judge.arithmetic import mean
+
+MOST_RUNS = 8  # no change gets more; the first incumbent has as many before the rule may begin
+HUGE = 1e140  # a value beyond this is no measurement; below it no sum of squares overflows
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measured run: of what a change is judged by.
+
+    Args:
+        value: of the objective, oriented.
+        guards: oriented too, in the order of the programme's `guards:`.
+        when: unix time of the run's end; None where nobody knows.
+    """
+
+    seed: int | None
+    value: float
+    guards: tuple[float, ...] = ()
+    crashed: bool = False
+    when: float | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether it gave finite values; one that did not counts as crashed."""
+        finite = abs(self.value) <= HUGE and (
+            not self.guards or all(abs(guard) <= HUGE for guard in self.guards)
+        )
+        return finite and not self.crashed
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change and its runs.
+
+    Args:
+        runs: made while it was judged, in order; runs[0] is its screening run. Empty for the first
+            baseline, which nobody judged.
+        base: made later, while it was the incumbent.
+        simplification: declared to be simpler at equal quality.
+    """
+
+    runs: tuple[Run, ...] = ()
+    base: tuple[Run, ...] = ()
+    simplification: bool = False
+
+    @cached_property
+    def fair(self) -> tuple[Run, ...]:
+        """The runs that measure it: all but the screening run, which was selected for its luck."""
+        return tuple(run for run in (*self.runs[1:], *self.base) if run.measured)
+
+    @cached_property
+    def fresh(self) -> tuple[Run, ...]:
+        """Those of them that were made after the decision that made it the incumbent."""
+        return tuple(run for run in self.base if run.measured)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The campaign so far.
+
+    Args:
+        budget: in runs; None where the judge has none to watch over, and keeps no run back for an audit.
+        spent: in runs; a crashed run is spent too.
+        incumbent: what the branch holds now.
+        candidate: the open change, with the runs made so far (none yet is fine); None between changes.
+        closed: every change judged before, and every earlier incumbent, in any order.
+        promotions: how many times the incumbent was replaced.
+        guards: their names, in the order of `Run.guards`.
+        first_guards: mean guard values of the campaign's first baseline (see `guard_means`); while empty
+            and before the first promotion, the incumbent's.
+        first_seed: seeds are first_seed, first_seed + 1, ...; None where the programme has none.
+    """
+
+    budget: int | None
+    spent: int
+    incumbent: Candidate
+    candidate: Candidate | None = None
+    closed: tuple[Candidate, ...] = ()
+    promotions: int = 0
+    guards: tuple[str, ...] = ()
+    first_guards: tuple[float, ...] = ()
+    first_seed: int | None = None
+
+    @property
+    def left(self) -> float:
+        """Runs that are left; infinite without a budget."""
+        return math.inf if self.budget is None else self.budget - self.spent
+
+    @property
+    def spare(self) -> float:
+        """Runs that are left besides those of the closing audit."""
+        return self.left - (0 if self.budget is None else audit_runs(self.budget))
+
+    @property
+    def auditing(self) -> bool:
+        """Whether all that is left is the closing audit's."""
+        return self.spare <= 0
+
+
+def audit_runs(budget: int) -> int:
+    """How many runs at the end of the budget re-measure the incumbent: clamp(budget / 100, 4, 8)."""
+    return min(8, max(4, budget // 100))
+
+
+def guard_means(runs: Iterable[Run]) -> tuple[float, ...]:
+    """Mean of each guard over the runs that gave a value."""
+    rows = [run.guards for run in runs if run.measured]
+    return tuple(mean(column) for column in zip(*rows, strict=False))

@@ -1,0 +1,131 @@
+"""The judge for other programs: `ar judge --stdio`, one JSON object a line in, one out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ar.errors import ArError
+from ar.judge.evidence import HUGE, Candidate, Ledger, Run
+from ar.judge.noise import Noise
+from ar.judge.rule import Kind, next_action
+
+
+def answers(lines: Iterable[str]) -> Iterator[str]:
+    """The answer to each line of the protocol (docs/judge-reference.md), as soon as it is asked for.
+
+    Raises:
+        ArError: a line is not one of the protocol's.
+    """
+    memory = Memory()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            message = json.loads(line)
+            if not isinstance(message, dict):
+                raise ValueError("expected an object")
+            reply = answer(message, memory)
+        except ValueError as error:
+            raise ArError(
+                f"line {number} is not a question of the protocol: {error}", "see docs/judge-reference.md"
+            ) from None
+        yield json.dumps(reply)
+
+
+@dataclass
+class Memory:
+    """What `answer` keeps between questions of one campaign: the changes closed so far and their noise."""
+
+    closed: list[Candidate] = field(default_factory=list)
+    incumbent: Candidate = field(default_factory=Candidate)
+    change: int | None = None
+    open: Candidate = field(default_factory=Candidate)
+    noise: Noise = field(default_factory=Noise)
+    promotions: int = 0
+
+    def close(self, change: Candidate) -> None:
+        self.closed.append(change)
+
+    def follow(self, change: int, runs: Candidate, incumbent: Candidate, promotions: int) -> None:
+        """Take in what happened since the last question: a change dropped, an incumbent replaced."""
+        if change != self.change and self.open.runs:
+            self.close(self.open)  # the caller dropped it: a run crashed
+            self.noise.add(self.open)
+        if incumbent != self.incumbent:
+            if promotions != self.promotions:
+                self.close(self.incumbent)
+            self.noise = Noise.of((incumbent, *self.closed))
+        self.incumbent, self.promotions = incumbent, promotions
+        self.change, self.open = change, runs
+
+
+def answer(message: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
+    """One line of `ar judge --stdio`: the answer to a message, with `memory` brought up to date.
+
+    Raises:
+        ValueError: the message is not one of the protocol's (docs/judge-reference.md).
+    """
+    if message.get("reset"):
+        _whole(message, "budget")
+        memory.__dict__.update(Memory().__dict__)
+        return {}
+    seeds = message.get("seeds")
+    if seeds is not None and not isinstance(seeds, Mapping):
+        raise ValueError("seeds: expected an object with cand, own and base")
+    cand, own, base = (_runs(message, name, seeds) for name in ("cand", "own", "base"))
+    budget, left, promotions = (_whole(message, name) for name in ("budget", "left", "promotions"))
+    _whole(message, "spent")
+    change = Candidate(cand)
+    memory.follow(_whole(message, "change"), change, Candidate(own, base), promotions)
+    ledger = Ledger(
+        budget,
+        budget - left,
+        memory.incumbent,
+        change,
+        tuple(memory.closed),
+        promotions,
+        first_seed=None if seeds is None else 0,
+    )
+    action = next_action(ledger, memory.noise)
+    if action.kind is Kind.DISCARD:
+        memory.close(change)
+        memory.noise.add(change)
+        memory.open = Candidate()
+    elif action.kind is Kind.PROMOTE:
+        memory.open = Candidate()
+    names = {Kind.RUN_INCUMBENT: "base", Kind.RUN_CANDIDATE: "run", Kind.PROMOTE: "promote"}
+    effect = action.effect if action.kind in (Kind.PROMOTE, Kind.DISCARD) else None
+    return {"action": names.get(action.kind, "discard"), "effect": effect, "seed": action.seed}
+
+
+def _whole(message: Mapping[str, Any], name: str) -> int:
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name}: expected a whole number, got {value!r}")
+    return value
+
+
+def _runs(message: Mapping[str, Any], name: str, seeds: Mapping[str, Any] | None) -> tuple[Run, ...]:
+    values = message.get(name)
+    if not isinstance(values, list) or not all(_is_number(value) for value in values):
+        raise ValueError(f"{name}: expected a list of numbers, got {values!r}")
+    if seeds is None:
+        return tuple(Run(None, _finite(value)) for value in values)
+    order = seeds.get(name)
+    if not isinstance(order, list) or not all(isinstance(seed, int | None) for seed in order):
+        raise ValueError(f"seeds.{name}: expected a list of whole numbers, got {order!r}")
+    if len(order) != len(values):
+        raise ValueError(f"seeds.{name}: {len(order)} seeds for {len(values)} values")
+    return tuple(Run(seed, _finite(value)) for seed, value in zip(order, values, strict=True))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite(value: float) -> float:
+    return float(value) if abs(value) <= HUGE else math.inf  # whole numbers of JSON may exceed any float
