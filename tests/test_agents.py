@@ -93,6 +93,10 @@ def test_it_never_repeats_itself_nor_what_is_under_way() -> None:
         _propose(program, _history(*attempts))
 
 
+def test_listed_numbers_are_taken_as_they_are() -> None:
+    assert _propose(_program("  x: [0.125, 2.0]\n"), _history()).params == {"x": 0.125}
+
+
 def test_the_least_tried_parameter_comes_next() -> None:
     program = _program(
         "  x: {low: 0.0, high: 10.0}\n  y: {low: 0.1, high: 10.0, log: true}\n  kind: [a, b, c]\n"

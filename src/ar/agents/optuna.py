@@ -239,8 +239,13 @@ def _distribution(within: Range) -> BaseDistribution:
 
 
 def _rounded(value: Any, within: Range, now: Scalar) -> Scalar:
-    """Two significant digits: more would pretend to a precision that no campaign can measure."""
-    if isinstance(value, float) and within.step is None and value and math.isfinite(value):
+    """Two significant digits: more would pretend to a precision that no campaign can measure.
+
+    Values that program.md lists stay as they are.
+    """
+    if within.choices or within.step is not None:
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, float) and value and math.isfinite(value):
         digits = SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value)))
         assert within.low is not None and within.high is not None
         value = min(max(round(value, digits), within.low), within.high)
