@@ -1,11 +1,14 @@
-"""What tests of the tool share: a command in a folder, git in one line."""
+"""What tests of the tool share: commands, changes to a project, and what became of its experiments."""
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 Ar = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -42,7 +45,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing came of it"
-        time.sleep(0.005)
+        time.sleep(0.05)
 
 
 def commit(folder: Path, message: str) -> None:
@@ -60,3 +63,43 @@ def swap(text: str, old: str, new: str) -> str:
 def edit(path: Path, old: str, new: str) -> None:
     """Replace one part of a file, which must stand in it exactly once."""
     path.write_text(swap(path.read_text(), old, new))
+
+
+def start(folder: Path, *args: str) -> subprocess.Popen[str]:
+    """`ar` in the background, in a process group of its own; errors are in its output."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ar", *args],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run_next(folder: Path, first: str = "") -> None:
+    """Run the oldest waiting experiment, in a process of its own as workers do, after some lines of code."""
+    code = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
+    run(folder, sys.executable, "-c", f"{first}\n{code}")
+
+
+def processes() -> str:
+    """The command line of every process of this machine."""
+    return run(Path("/"), "ps", "axo", "args").stdout
+
+
+def names_of(folder: Path, space: str) -> list[str]:
+    """Names of the experiments whose refs lie in a space such as `refs/ar/queue`, oldest first."""
+    refs = git(folder, "for-each-ref", space, "--sort=creatordate", "--format=%(refname)").split()
+    return [ref.rpartition("/")[2] for ref in refs if "celery" not in ref]
+
+
+def attempts_of(folder: Path) -> list[dict[str, Any]]:
+    """What `ar show --json` tells of every attempt, newest first."""
+    shown = run(folder, sys.executable, "-m", "ar", "show", "--json").stdout
+    return json.loads(shown)["attempts"]  # type: ignore[no-any-return]
+
+
+def runs_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """What `ar show --json` tells of every run at the base scale, by its name."""
+    return {one["name"]: one for attempt in attempts_of(folder) for one in attempt["experiments"]}

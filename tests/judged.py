@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from helpers import run
+from helpers import run_next
 
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
@@ -29,8 +28,7 @@ def tried(
     title, params = (f"x 1.5 → {x}", {"x": x}) if y is None else (f"y 0.03 → {y}", {"y": y})
     proposal = Proposal(title, "Nearer to the floor.", "human", params)
     _, name = campaign.submit(prepare(campaign.project, proposal, history), seed)
-    code = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
-    run(root, sys.executable, "-c", code)
+    run_next(root)
     attempt = next(item for item in campaign.history().attempts if item.name == name)
     if verdict:
         campaign.record(attempt, verdict)

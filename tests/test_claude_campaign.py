@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, commit, edit, git, run
+from helpers import Ar, attempts_of, commit, edit, git, run
 from messages_api import KEY, Request, Server, calls, fails, proposes, says
 
 from ar.agents import account
@@ -92,7 +92,7 @@ def test_from_question_to_verdict_without_a_leak(bowl: Path, ar: Ar) -> None:
     for value in ("1.4", "1.2"):
         ar(bowl, "next", "--set", f"x={value}", "-m", f"Further left may help, says {KEY}.")
     printed = [ar(bowl, "run", "-n", "0", "--plain").stdout]
-    names = [item["name"] for item in shown(ar, bowl) if item["outcome"] != "baseline"]
+    names = [item["name"] for item in attempts_of(bowl) if item["outcome"] != "baseline"]
     assert len(names) == 2
 
     def edit(path: str, old: str, new: str) -> list[dict[str, str]]:
@@ -135,7 +135,7 @@ def test_from_question_to_verdict_without_a_leak(bowl: Path, ar: Ar) -> None:
     assert "fit.awk lies outside the scope" in refusal
 
     # What became of it: an experiment that was judged, with its price in its note.
-    mine = next(item for item in shown(ar, bowl) if item["agent"] == "claude")
+    mine = next(item for item in attempts_of(bowl) if item["agent"] == "claude")
     assert mine["title"] == "Shift the model to the right"
     assert mine["outcome"] == "promoted"
     assert "SHIFT = 1.25" in git(bowl, "show", "HEAD:model/gpt.py")
@@ -171,11 +171,6 @@ def test_from_question_to_verdict_without_a_leak(bowl: Path, ar: Ar) -> None:
             assert KEY.encode() not in path.read_bytes(), path
 
 
-def shown(ar: Ar, root: Path) -> list[dict[str, Any]]:
-    attempts: list[dict[str, Any]] = json.loads(ar(root, "show", "--json").stdout)["attempts"]
-    return attempts
-
-
 def use_claude(root: Path, **settings: object) -> None:
     agent = json.dumps({"kind": "claude", **settings})
     edit(root / "program.md", "budget:", f"agent: {agent}\nbudget:")
@@ -199,7 +194,7 @@ def test_the_fallback_keeps_the_slots_busy(measured: Path, ar: Ar) -> None:
     with Server([fails(401, "authentication_error")], endless=True) as server:
         done = ar(measured, "run", "-n", "1", "--plain", env={**os.environ, **server.environment})
     assert "claude is not asked any more: Claude refused the key" in done.stdout
-    assert [item["agent"] for item in shown(ar, measured)].count("optuna") == 1
+    assert [item["agent"] for item in attempts_of(measured)].count("optuna") == 1
 
 
 @pytest.mark.slow
@@ -222,7 +217,7 @@ def test_experiments_run_and_are_promoted_while_claude_thinks(measured: Path, ar
     )
     queued = next(place for place, line in enumerate(lines) if "queued x-1.5-2.5" in line)
     assert promoted < queued
-    mine = next(item for item in shown(ar, measured) if item["agent"] == "claude")
+    mine = next(item for item in attempts_of(measured) if item["agent"] == "claude")
     assert mine["baseline"] != head  # what was paid for is tried on the branch as it is now
     assert mine["outcome"] == "promoted"
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import Ar, commit, edit, git, run
+from helpers import Ar, commit, edit, git, run_next
 
 from ar.campaign.campaign import Campaign
 from ar.changes import integrity
@@ -15,8 +14,6 @@ from ar.history.ideas import Proposal
 from ar.history.records import Experiment, Status
 from ar.project.project import Project
 from ar.runs import faults
-
-WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 
 
 @pytest.mark.parametrize(
@@ -39,14 +36,14 @@ def test_what_a_log_says_of_the_machine(text: str, fault: str) -> None:
     assert bool(faults.said(text)) is bool(fault)
 
 
-def run_one(root: Path, command: str, sandbox: str = "off", work: str = WORK) -> Experiment:
+def run_one(root: Path, command: str, sandbox: str = "off", first: str = "") -> Experiment:
     """One candidate's run, with a command put in front of the stage's."""
     edit(root / "program.md", "budget:", f"sandbox: {{kind: {sandbox}}}\nbudget:")
     edit(root / "dvc.yaml", "cmd: awk", f"cmd: {command} && awk")
     commit(root, "Another command")
     campaign = Campaign(Project.open(root))
     _, name = campaign.submit(campaign.check(Proposal("Try x", "", "optuna", params={"x": 2.0})))
-    run(root, sys.executable, "-c", work)
+    run_next(root, first)
     return find(campaign.history(), name)[1]
 
 
@@ -100,7 +97,7 @@ worker._launcher_script = lambda repo: script
 
 
 def test_a_full_disk_is_a_fault_of_the_machine_s_and_no_tampering(project: Path) -> None:
-    ended = run_one(project, "true", work=f"{FULL_DISK}\n{WORK}")
+    ended = run_one(project, "true", first=FULL_DISK)
     assert ended.status is Status.CRASHED
     assert ended.note and ended.note.retried
     assert ended.note.refused == ""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, commit, git, run
+from helpers import Ar, attempts_of, commit, git, run
 
 from ar.project.program import Sandbox
 from ar.runs import sandbox
@@ -114,7 +114,7 @@ class Scene:
             for path, content in before.items()
             if git_dir not in path.parents and path.read_bytes() != content
         ]
-        shown = json.loads(ar(self.root, "show", "--json").stdout)["attempts"]
+        shown = attempts_of(self.root)
         self.runs: dict[str, dict[str, Any]] = {
             run_["name"].rpartition("-")[0].replace("-", "_"): run_
             for attempt in shown

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from helpers import Ar, git, run
+from helpers import Ar, attempts_of, git, run, run_next
 
 from ar.campaign.campaign import Campaign
 from ar.changes import integrity
@@ -27,8 +25,6 @@ from ar.project.program import Program
 from ar.project.program_file import load
 from ar.project.project import Project
 from ar.project.scope import Scope
-
-WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 
 Changes = dict[str, bytes | None]
 
@@ -187,7 +183,7 @@ def test_a_change_whose_run_rewrites_what_is_fixed_is_tampered(measured: Path, a
     edit = Edit("fit.awk", 'print "loss", loss', 'print "loss", loss - 9 > "notes.txt"')
     proposal = Proposal("Rewrite the notes", "Why not.", "optuna", edits=(edit,))
     _, name = campaign.submit(prepare(campaign.project, proposal, campaign.history()))
-    run(measured, sys.executable, "-c", WORK)
+    run_next(measured)
     history = campaign.history()
     attempt, experiment = find(history, name)
     assert experiment.status is Status.SUCCEEDED, experiment.note
@@ -198,7 +194,7 @@ def test_a_change_whose_run_rewrites_what_is_fixed_is_tampered(measured: Path, a
         "Refused: notes.txt differs from the baseline.",
     )
     campaign.record(attempt, action.verdict)
-    shown = json.loads(ar(measured, "show", "--json").stdout)["attempts"][0]
+    shown = attempts_of(measured)[0]
     assert (shown["outcome"], shown["value"]) == (Label.TAMPERED, None)
     assert "1 tampered" in ar(measured, "show").stdout
     assert "notes.txt differs" in ar(measured, "judge", name).stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import random
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import Ar, commit, edit, git, run
+from helpers import Ar, commit, edit, git, names_of, run, runs_of
 
 VICTIMS = ("loop", "worker", "launcher", "training")
 
@@ -119,11 +118,6 @@ def everything_of(root: Path) -> list[str]:
     return found
 
 
-def names_of(root: Path, space: str) -> list[str]:
-    lines = git(root, "for-each-ref", space, "--format=%(refname)").split()
-    return [line.rpartition("/")[2] for line in lines if "celery" not in line]
-
-
 def prepare(root: Path, ar: Ar) -> None:
     """Runs that last as long as DELAY says, no change better than another, and the baseline measured."""
     edit(root / "fit.awk", "loss = (x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2", "loss = 1")
@@ -138,8 +132,7 @@ def check(root: Path, ar: Ar, queued: list[str]) -> None:
     ended = names_of(root, "refs/exps")
     assert len(ended) == len(set(ended))
     assert sorted(set(queued) - set(ended)) == []
-    attempts = json.loads(ar(root, "show", "--json").stdout)["attempts"]
-    runs = {item["name"]: item for attempt in attempts for item in attempt["experiments"]}
+    runs = runs_of(root)
     # Cancelled: what had its worker killed twice does not come back.
     assert {item["status"] for item in runs.values()} <= {"succeeded", "crashed", "cancelled"}
     assert set(runs) == set(ended)

@@ -7,15 +7,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, commit, edit, git, run
+from helpers import Ar, commit, edit, git, run, start
 from histories import attempt
 
 from ar.campaign import ladder
@@ -199,8 +197,7 @@ def test_a_change_of_what_the_rung_sets_cannot_climb(climbed: Path, ar: Ar) -> N
 
 @pytest.mark.slow
 def test_killed_while_it_climbs_it_carries_on(climbed: Path, ar: Ar) -> None:
-    args = [sys.executable, "-m", "ar", "climb", "--to", "s3", "--plain"]
-    climb = subprocess.Popen(args, cwd=climbed, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    climb = start(climbed, "climb", "--to", "s3", "--plain")
     assert climb.stdout is not None
     for line in climb.stdout:
         if "seed 4" in line:
@@ -208,7 +205,6 @@ def test_killed_while_it_climbs_it_carries_on(climbed: Path, ar: Ar) -> None:
     os.kill(climb.pid, signal.SIGKILL)
     climb.stdout.close()
     climb.wait()
-    time.sleep(1)
     ar(climbed, "climb", "--to", "s3", "--plain")
     attempts = shown(climbed, ar)["attempts"]
     there = [run_ for item in attempts for run_ in item["rungs"].get("s3", {}).get("experiments", [])]

@@ -5,17 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, commit, edit, git, run
-
-
-def _attempts(root: Path, ar: Ar) -> list[dict[str, object]]:
-    return json.loads(ar(root, "show", "--json").stdout)["attempts"]  # type: ignore[no-any-return]
+from helpers import Ar, attempts_of, commit, edit, git, names_of, processes, run, runs_of, start, wait_for
 
 
 def test_from_a_fresh_project_to_a_promoted_winner(bare: Path, ar: Ar) -> None:
@@ -57,8 +51,8 @@ def test_nothing_is_left_behind(measured: Path, ar: Ar) -> None:
 
 
 def test_a_second_run_carries_on_and_does_not_measure_the_baseline_again(measured: Path, ar: Ar) -> None:
-    first = _attempts(measured, ar)
-    assert [len(attempt["experiments"]) for attempt in first] == [8]  # type: ignore[arg-type]
+    first = attempts_of(measured)
+    assert [len(attempt["experiments"]) for attempt in first] == [8]
     out = ar(measured, "run", "-n", "1", "--plain").stdout
     assert "noise: σ = 0.0028" in out
     assert "8 runs of the branch. Shows improvements of" in out
@@ -69,7 +63,7 @@ def test_a_second_run_carries_on_and_does_not_measure_the_baseline_again(measure
 def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(measured: Path, ar: Ar) -> None:
     edit(measured / "program.md", "runs: 200", "runs: 14")
     ar(measured, "run", "--plain", "--jobs", "2")
-    runs = [run_ for attempt in _attempts(measured, ar) for run_ in attempt["experiments"]]  # type: ignore[attr-defined]
+    runs = list(runs_of(measured).values())
     assert len(runs) == 14
     assert sum(run_["name"].startswith("baseline") for run_ in runs) >= 8
     audit = [run_ for run_ in runs if run_["name"].startswith("audit")]
@@ -81,7 +75,7 @@ def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(measured: Path, ar: A
     assert total["interval"][0] < total["change"] < total["interval"][1]
     assert "of the closing audit" in ar(measured, "show").stdout
     ar(measured, "run", "--plain")
-    assert sum(len(a["experiments"]) for a in _attempts(measured, ar)) == 14  # type: ignore[misc, arg-type]
+    assert len(runs_of(measured)) == 14
 
 
 def test_a_crash_is_recorded_for_good_and_the_campaign_goes_on(project: Path, ar: Ar) -> None:
@@ -91,7 +85,7 @@ def test_a_crash_is_recorded_for_good_and_the_campaign_goes_on(project: Path, ar
     run(project, "dvc", "repro", "-q")
     commit(project, "Crash beyond 2")
     ar(project, "run", "-n", "1", "--plain")
-    crashed = next(attempt for attempt in _attempts(project, ar) if attempt["outcome"] == "crashed")
+    crashed = next(attempt for attempt in attempts_of(project) if attempt["outcome"] == "crashed")
     name = str(crashed["name"])
     log = ar(project, "log", name).stdout
     assert "boom: x is" in log
@@ -133,12 +127,8 @@ def test_a_run_that_hangs_is_ended_with_all_it_started(project: Path, ar: Ar) ->
     commit(project, "Hang")
     done = ar(project, "run", "-n", "1", "--plain", check=False)
     assert "time limit of 2 s" in done.stderr
-    statuses = {r["status"] for a in _attempts(project, ar) for r in a["experiments"]}  # type: ignore[attr-defined]
-    assert "timed out" in statuses
-    assert (
-        "98765"
-        not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
-    )
+    assert "timed out" in {run_["status"] for run_ in runs_of(project).values()}
+    assert "98765" not in processes()
 
 
 def test_the_environment_of_a_stage_is_a_list_of_allowed_names(
@@ -150,22 +140,11 @@ def test_the_environment_of_a_stage_is_a_list_of_allowed_names(
     edit(project / "program.md", "budget:", "sandbox: {env: [DATA_HOME]}\nbudget:")
     commit(project, "Print the environment")
     ar(project, "run", "-n", "0", "--plain")
-    log = ar(project, "log", str(_attempts(project, ar)[0]["name"])).stdout
+    log = ar(project, "log", str(attempts_of(project)[0]["name"])).stdout
     assert "DATA_HOME=/data" in log
     assert "PATH=" in log
     assert "planted" not in log
     assert "planted" not in run(project, "git", "log", "--all", "-p").stdout
-
-
-def _start(root: Path, *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "ar", "run", "--plain", *args],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def _slow(project: Path, seconds: float) -> None:
@@ -174,65 +153,54 @@ def _slow(project: Path, seconds: float) -> None:
 
 
 def _wait_for_running(project: Path) -> str:
-    for _ in range(300):
-        ref = git(project, "for-each-ref", "refs/ar/running", "--format=%(refname)")
-        if ref and list((project / ".git" / "ar" / "running").glob("*.d/stage.json")):
-            return ref.splitlines()[0].rpartition("/")[2]
-        time.sleep(0.1)
-    raise AssertionError("nothing began to run")
+    wait_for(lambda: list((project / ".git" / "ar" / "running").glob("*.d/stage.json")))
+    return names_of(project, "refs/ar/running")[0]
 
 
 def test_interrupted_once_it_finishes_what_runs(project: Path, ar: Ar) -> None:
     _slow(project, 2)
-    loop = _start(project, "-n", "3")
+    loop = start(project, "run", "--plain", "-n", "3")
     name = _wait_for_running(project)
     os.kill(loop.pid, signal.SIGINT)
     out, _ = loop.communicate(timeout=60)
     assert loop.returncode == 130
     assert "run again to carry on" in out
-    ended = {r["name"]: r["status"] for a in _attempts(project, ar) for r in a["experiments"]}  # type: ignore[attr-defined]
+    ended = {name: run_["status"] for name, run_ in runs_of(project).items()}
     assert ended[name] == "succeeded"
     assert sorted(ended.values()).count("succeeded") == 1
     assert git(project, "for-each-ref", "refs/ar/running") == ""
 
 
 def test_interrupted_twice_it_stops_at_once_and_loses_nothing(project: Path, ar: Ar) -> None:
-    _slow(project, 31.5)
-    loop = _start(project, "-n", "3")
+    _slow(project, 331.5)
+    loop = start(project, "run", "--plain", "-n", "3")
     name = _wait_for_running(project)
-    began = time.monotonic()
     os.kill(loop.pid, signal.SIGINT)
     time.sleep(0.3)
     os.kill(loop.pid, signal.SIGINT)
     out, _ = loop.communicate(timeout=60)
-    assert time.monotonic() - began < 20
     assert "Traceback" not in out
     waiting = git(project, "for-each-ref", "refs/ar/queue", "--format=%(refname)")
     assert name in waiting
     assert name in run(project, "dvc", "queue", "status").stdout
-    assert (
-        "sleep 31.5"
-        not in subprocess.run(["ps", "axo", "args"], capture_output=True, text=True, check=True).stdout
-    )
+    assert "sleep 331.5" not in processes()
 
 
 @pytest.mark.parametrize("victim", ["loop", "worker", pytest.param("stage", marks=pytest.mark.slow)])
 def test_killed_at_any_time_the_next_run_carries_on(project: Path, ar: Ar, victim: str) -> None:
     _slow(project, 0.8)
-    loop = _start(project, "-n", "0")
+    loop = start(project, "run", "--plain", "-n", "0")
     name = _wait_for_running(project)
     facts = json.loads((project / ".git" / "ar" / "running" / name).read_text())
     stage = json.loads((project / ".git" / "ar" / "running" / f"{name}.d" / "stage.json").read_text())
     os.kill({"loop": loop.pid, "worker": facts["pid"], "stage": stage["pid"]}[victim], signal.SIGKILL)
     loop.communicate(timeout=120)
-    time.sleep(1)
-    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text())
     ar(project, "run", "-n", "0", "--plain", check=victim != "stage")
-    attempts = _attempts(project, ar)
-    names = [r["name"] for a in attempts for r in a["experiments"]]  # type: ignore[attr-defined]
+    runs = [run_ for attempt in attempts_of(project) for run_ in attempt["experiments"]]
+    names = [run_["name"] for run_ in runs]
     assert len(names) == len(set(names))
     assert name in names
-    good = [r for a in attempts for r in a["experiments"] if r["status"] == "succeeded"]  # type: ignore[attr-defined]
+    good = [run_ for run_ in runs if run_["status"] == "succeeded"]
     assert len(good) == 8
     assert git(project, "for-each-ref", "refs/ar") == ""
     assert run(project, "git", "fsck").returncode == 0

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from helpers import Ar, commit, git, run, snapshot
+from helpers import Ar, attempts_of, commit, git, names_of, run, snapshot, wait_for
 
 
 def _make_dirty(root: Path) -> None:
@@ -21,8 +21,6 @@ def _make_dirty(root: Path) -> None:
 
 def test_dirty_tree_stays_as_it_was_and_out_of_the_experiment(project: Path, ar: Ar) -> None:
     _make_dirty(project)
-    run(project, "git", "stash", "list")
-    before = snapshot(project)
     status = git(project, "status", "--porcelain=v2")
     before = snapshot(project)  # git status itself may refresh the index
     time.sleep(0.02)
@@ -43,18 +41,14 @@ def test_dirty_tree_stays_as_it_was_and_out_of_the_experiment(project: Path, ar:
 
 def test_dvc_lists_and_runs_what_was_queued(project: Path, ar: Ar) -> None:
     ar(project, "next")
-    ref = git(project, "for-each-ref", "refs/ar/queue", "--format=%(refname)")
-    name = ref.rpartition("/")[2]
+    (name,) = names_of(project, "refs/ar/queue")
     status = run(project, "dvc", "queue", "status").stdout
     assert name in status
     assert "Queued" in status
     assert name in run(project, "dvc", "exp", "show", "--csv").stdout
 
     run(project, "dvc", "queue", "start")
-    for _ in range(200):
-        if git(project, "for-each-ref", "refs/exps", "--format=%(refname)").count(name):
-            break
-        time.sleep(0.2)
+    wait_for(lambda: name in names_of(project, "refs/exps"))
     shown = json.loads(run(project, "dvc", "exp", "show", "--json").stdout)
     experiments = [item["revs"][0] for base in shown for item in base["experiments"] or []]
     mine = next(item for item in experiments if item["name"] == name)
@@ -70,7 +64,7 @@ def test_dvc_lists_and_runs_what_was_queued(project: Path, ar: Ar) -> None:
     assert "Ar-Candidate: " in trailers
     assert "Ar-Seed: 1" in trailers
     # ar sees the result of a run that it did not make.
-    row = next(a for a in json.loads(ar(project, "show", "--json").stdout)["attempts"] if a["name"] == name)
+    row = next(a for a in attempts_of(project) if a["name"] == name)
     assert row["experiments"][0]["status"] == "succeeded"
 
 
@@ -106,5 +100,5 @@ def test_works_below_the_top_of_the_repository(project: Path, ar: Ar, tmp_path: 
     run(top / "sub", "dvc", "repro", "-q")
     commit(top, "Start")
     ar(top / "sub", "run", "-n", "1", "--plain")
-    rows = json.loads(ar(top / "sub", "show", "--json").stdout)["attempts"]
+    rows = attempts_of(top / "sub")
     assert {run_["status"] for row in rows for run_ in row["experiments"]} == {"succeeded"}

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, edit, git, run
+from helpers import Ar, attempts_of, edit, git, names_of, run, runs_of, start, wait_for
 
 from ar.campaign.campaign import Campaign
 from ar.git import refs
@@ -80,9 +76,8 @@ def test_what_git_ignores_stays_out_of_an_experiments_commit(project: Path, ar: 
     run(project, "git", "commit", "-qm", "More outputs")
     ar(project, "next")
     ar(project, "worker")
-    ref = git(project, "for-each-ref", "refs/exps", "--format=%(refname)").split()
-    made = next(item for item in ref if "celery" not in item)
-    files = git(project, "ls-tree", "-r", "--name-only", made).split()
+    (made,) = runs_of(project).values()
+    files = git(project, "ls-tree", "-r", "--name-only", made["rev"]).split()
     assert "seen.txt" in files
     assert not {"hidden.txt", "stray.txt", ".dvc/tmp/repro.dat"} & set(files)
 
@@ -98,26 +93,18 @@ def test_stages_run_through_the_shell_of_the_environment(bare: Path, tmp_path: P
 
 def test_an_experiment_measures_even_what_dvc_remembers(measured: Path, ar: Ar) -> None:
     """The first baseline run has the very tree of the head: DVC alone would answer from its run cache."""
-    rows = json.loads(ar(measured, "show", "--json").stdout)["attempts"][0]["experiments"]
+    rows = attempts_of(measured)[0]["experiments"]
     same = next(row for row in rows if row["seed"] == 1)
     assert "loss" in ar(measured, "log", same["name"]).stdout
 
 
 def test_four_processes_queue_at_once_and_nothing_is_lost(project: Path) -> None:
-    program = project / "program.md"
-    program.write_text(program.read_text().replace("search:", "search:\n  # many values\n"))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "ar", "next", "-n", "4"],
-            cwd=project,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(4)
-    ]
-    for process in processes:
-        _, error = process.communicate(timeout=200)
-        assert process.returncode == 0, error.decode()
+    """Nor proposed twice: the search offers as many values as are asked for, beside the present one."""
+    edit(project / "program.md", "  x: {low: 0.5, high: 6.0}", f"  x: {[number / 2 for number in range(17)]}")
+    edit(project / "program.md", "  y: {low: 0.01, high: 1.0, log: true}\n", "")
+    for process in [start(project, "next", "-n", "4") for _ in range(4)]:
+        said, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, said
     revs = git(project, "for-each-ref", "refs/ar/queue", "--format=%(objectname)").split()
     assert len(revs) == 16
     assert len({git(project, "show", f"{rev}:params.yaml") for rev in revs}) == 16
@@ -131,21 +118,10 @@ def test_four_processes_queue_at_once_and_nothing_is_lost(project: Path) -> None
 @pytest.mark.slow
 def test_dvcs_worker_and_ours_share_one_queue(measured: Path, ar: Ar) -> None:
     ar(measured, "next", "-n", "3")
-    names = {
-        ref.rpartition("/")[2]
-        for ref in git(measured, "for-each-ref", "refs/ar/queue", "--format=%(refname)").split()
-    }
+    names = set(names_of(measured, "refs/ar/queue"))
     run(measured, "dvc", "queue", "start")
     ar(measured, "run", "-n", "0", "--plain")
-    for _ in range(150):
-        ended = {
-            ref.rpartition("/")[2]
-            for ref in git(measured, "for-each-ref", "refs/exps", "--format=%(refname)").split()
-        }
-        if names <= ended:
-            break
-        time.sleep(0.2)
-    assert names <= ended
+    wait_for(lambda: names <= set(names_of(measured, "refs/exps")))
     assert git(measured, "for-each-ref", "refs/ar/running") == ""
 
 

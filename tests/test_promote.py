@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers import Ar, edit, git, run, swap
+from helpers import Ar, attempts_of, edit, git, run, swap
 from judged import LOSS, WIN, tried
 
 from ar.history.records import Verdict
@@ -57,7 +56,7 @@ def test_the_unjudged_and_the_losing_need_force(
 
 
 def test_a_baseline_run_cannot_be_promoted(measured: Path, ar: Ar) -> None:
-    name = json.loads(ar(measured, "show", "--json").stdout)["attempts"][0]["name"]
+    name = attempts_of(measured)[0]["name"]
     assert "baseline itself" in ar(measured, "promote", name, "--force", check=False).stderr
 
 
@@ -82,7 +81,7 @@ def test_a_winner_of_an_earlier_baseline_is_measured_on_the_branch_as_it_is(meas
     message = git(measured, "show", "-s", "--format=%B")
     assert f"Ar-Stack: {flat.name}" in message
     assert "val_loss −" in message.splitlines()[0]
-    outcomes = {row["name"]: row["outcome"] for row in _rows(measured, ar)}
+    outcomes = {row["name"]: row["outcome"] for row in attempts_of(measured)}
     assert outcomes[near.name] == "promoted"
     assert outcomes[flat.name] == "stacked"
     assert "up to date" in run(measured, "dvc", "status").stdout
@@ -96,7 +95,7 @@ def test_the_loop_tries_a_winner_that_was_left_behind_on_the_branch_as_it_is(mea
     assert f"{flat.name} won on an earlier baseline" in out
     merged = git(measured, "log", "--first-parent", "--merges", "--reverse", "--format=%s").splitlines()
     assert [line.partition(":")[0] for line in merged[:2]] == ["x 1.5 → 2.9", "y 0.03 → 0.09"]
-    outcomes = {row["name"]: row["outcome"] for row in _rows(measured, ar)}
+    outcomes = {row["name"]: row["outcome"] for row in attempts_of(measured)}
     assert (outcomes[near.name], outcomes[flat.name]) == ("promoted", "stacked")
 
 
@@ -105,7 +104,7 @@ def test_a_winner_whose_gain_is_gone_does_not_stack(measured: Path, ar: Ar) -> N
     tried(measured, WIN)
     gone = tried(measured, WIN, y=0.029)
     ar(measured, "run", "-n", "1", "--plain")
-    rows = {row["name"]: row for row in _rows(measured, ar)}
+    rows = {row["name"]: row for row in attempts_of(measured)}
     assert rows[gone.name]["outcome"] == "lapsed"
     again = next(row for row in rows.values() if row["title"] == gone.title and row["name"] != gone.name)
     assert again["verdict"]["label"] == "does not stack"
@@ -169,10 +168,6 @@ def test_a_promoted_change_is_taken_out_again(measured: Path, ar: Ar) -> None:
     assert "Ar-Simplification: yes" in message
 
 
-def _rows(root: Path, ar: Ar) -> list[dict[str, Any]]:
-    return json.loads(ar(root, "show", "--json").stdout)["attempts"]  # type: ignore[no-any-return]
-
-
 def test_dirt_in_the_way_is_refused_and_dirt_elsewhere_stays(measured: Path, ar: Ar, head: str) -> None:
     tried(measured, WIN)
     mine = (measured / "params.yaml").read_text() + "# mine\n"
@@ -198,8 +193,7 @@ def test_a_winner_of_another_seed_first_runs_at_the_branchs_own(measured: Path, 
     ar(measured, "promote")
     assert "seed: 1" in git(measured, "show", "HEAD:params.yaml")
     assert git(measured, "rev-parse", "HEAD^2") != attempt.experiments[0].rev
-    rows: list[dict[str, Any]] = json.loads(ar(measured, "show", "--json").stdout)["attempts"]
-    promoted = next(row for row in rows if row["outcome"] == "promoted")
+    promoted = next(row for row in attempts_of(measured) if row["outcome"] == "promoted")
     assert [item["seed"] for item in promoted["experiments"]] == [5, 1]
 
 

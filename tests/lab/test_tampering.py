@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import Ar, commit, run
+from helpers import Ar, attempts_of, commit, run, run_next
 
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
@@ -20,7 +18,6 @@ from ar.judge.rule import Kind
 from ar.project.project import Project
 from tests.lab.conftest import ROOT, Lab
 
-WORK = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
 TRAINED = "    return model\n"  # the end of the tiny model's training
 FORWARD = "        return self.table(tokens)\n"
 
@@ -150,7 +147,7 @@ def test_a_run_that_cheats_is_refused(campaign: Campaign, ar: Ar, old: str, new:
     root = campaign.repo.root
     change = prepare(campaign.project, edit("model/train.py", old, new), campaign.history())
     _, name = campaign.submit(change)
-    run(root, sys.executable, "-c", WORK)
+    run_next(root)
     history = campaign.history()
     attempt, experiment = find(history, name)
     assert experiment.status is Status.CRASHED
@@ -161,5 +158,5 @@ def test_a_run_that_cheats_is_refused(campaign: Campaign, ar: Ar, old: str, new:
     assert reason in action.reason
     campaign.record(attempt, action.verdict)
     assert reason in ar(root, "judge", name).stdout
-    shown = json.loads(ar(root, "show", "--json").stdout)["attempts"][0]
+    shown = attempts_of(root)[0]
     assert (shown["outcome"], shown["value"]) == (Label.TAMPERED, None)
