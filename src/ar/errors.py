@@ -52,6 +52,16 @@ class CannotPromote(ArError):
     """The branch cannot, or should not, take this experiment."""
 
 
+class FailedAtHeadSeed(CannotPromote):
+    """A winner has no run at the branch's own seed that ended well: its tree cannot become the branch's."""
+
+
+class Stopped(ArError):
+    """The user ended what was under way."""
+
+    exit_code = 130
+
+
 class Conflict(ArError):
     """A ref moved under us, or two sides changed the same thing."""
 

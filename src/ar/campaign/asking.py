@@ -113,6 +113,11 @@ class Asking:
         return len(self._questions)
 
     @property
+    def takes_time(self) -> bool:
+        """Whether any of the programme's agents does not answer at once."""
+        return any(not is_instant(spec) for spec in self.campaign.program.agents)
+
+    @property
     def activity(self) -> str:
         """What each agent is doing, for a view."""
         busy = [f"{item.spec.name}: {item.activity}" for item in self._questions if item.activity]

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ar.agents import Agent, Briefing, Channel, make, turns
-from ar.campaign import promote
 from ar.changes import integrity, own, patches
 from ar.changes.patches import Patch
 from ar.changes.proposal import Change, prepare
-from ar.errors import ArError, BadParams, BadProposal, CannotPromote, OutOfBudget
+from ar.errors import ArError, BadParams, BadProposal
 from ar.git import refs
 from ar.history import reader
-from ar.history.attempts import find
 from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Attempt, History, Outcome, Verdict
@@ -30,9 +28,8 @@ from ar.judge.rule import Action, Kind, next_action
 from ar.local import claims
 from ar.project.program import AgentSpec
 from ar.project.project import Project
-from ar.runs import budget, queue
+from ar.runs import queue
 from ar.runs.pipeline import Pipeline
-from ar.runs.worker import Worker
 
 MAX_REFUSALS = 3
 MAX_RACES = 10  # how often others may queue the very same change between our proposing and queueing it
@@ -200,27 +197,6 @@ class Campaign:
         path = claims.folder(self.repo, name) / "log"
         return path.read_text(errors="replace") if path.is_file() else ""
 
-    def run_at_head_seed(self, ready: promote.Plan, force: bool) -> tuple[History, promote.Plan]:
-        """Run a winner at the branch's own seed, here and now, so that its tree can become the branch's.
-
-        Raises:
-            CannotPromote: that run failed.
-            OutOfBudget: no run is left.
-        """
-        reason = budget.refusals(self.project)[1]
-        if reason:
-            raise OutOfBudget(reason)
-        name = self.replicate(ready.attempt, ready.seed)
-        worker = Worker(self.repo)
-        while worker.run_next():
-            pass
-        history = self.history()
-        attempt, run = find(history, name)
-        ready = promote.plan(self.project, history, attempt, force)
-        if ready.experiment is None:
-            raise CannotPromote(f"{name} {run.status} at the branch's own seed", f"see: ar log {name}")
-        return history, ready
-
     # -- judging ------------------------------------------------------------------------------------------
 
     def ledger(self, history: History, attempt: Attempt | None = None) -> Ledger:
@@ -229,7 +205,7 @@ class Campaign:
 
     def _head_seed(self, history: History) -> int | None:
         """The head's seed where no baseline run says where seeds begin."""
-        return promote.head_seed(self.project) if first_seed(history) is None else None
+        return reader.head_seed(self.project) if first_seed(history) is None else None
 
     def step(self, history: History, attempt: Attempt) -> Action:
         """The judge's next step for one open candidate, none of whose runs is under way."""

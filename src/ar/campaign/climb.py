@@ -1,18 +1,14 @@
-"""`ar climb`: runs contenders and their baselines at larger scales, until every one of them is judged there.
-
-The loop of `ar run`, with contenders in the place of proposals: killed at any instant and started again, it
-carries on where the refs say it was.
-"""
+"""The policy of `ar climb`: contenders and their baselines run at larger scales until each is judged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from ar.campaign.campaign import Campaign
-from ar.campaign.engine import Limits, Loop
-from ar.campaign.ladder import ETA, Climb, Step, above, decided_at, default_contenders, tournament, upto
-from ar.campaign.progress import Snapshot, View
+from ar.campaign.engine import Engine
+from ar.campaign.ladder import AtRung, Ladder, Step, above, decided_at, upto
+from ar.campaign.tournament import ETA, default_contenders, tournament
 from ar.errors import CannotClimb, NotFound
 from ar.history.records import Attempt, History
 
@@ -21,54 +17,49 @@ from ar.history.records import Attempt, History
 Players = Callable[[History, Container[str]], tuple[str, list[Attempt]] | None]
 
 
-class ClimbLoop(Loop):
-    """The loop of `ar climb`.
+@dataclass
+class Climbing:
+    """Takes one step of one contender at a time.
 
     Args:
         players: asked in every round.
     """
 
-    def __init__(
-        self,
-        campaign: Campaign,
-        players: Players,
-        limits: Limits,
-        view: View,
-        stop: Callable[[], int] = lambda: 0,
-    ) -> None:
-        super().__init__(campaign, replace(limits, experiments=0), view, stop)
-        self.players = players
-        self.played = ""
-        self.refused: set[str] = set()
+    ladder: Ladder
+    players: Players
+    _played: str = field(default="", init=False)
+    _refused: set[str] = field(default_factory=set, init=False)
 
-    def _advance(self, history: History, room: int) -> bool:
-        """One step of one contender. True if it changed the history."""
-        now = self.players(history, self.refused)
+    def begin(self, engine: Engine, history: History) -> None:
+        """Contenders are judged against their own baselines: none of them goes stale."""
+
+    def step(self, engine: Engine, history: History, room: int) -> bool:
+        now = self.players(history, self._refused)
         if now is None:
             return False
         rung, contenders = now
-        if rung != self.played:
-            self.played = rung
-            self.view.event(f"{rung}: {len(contenders)} to climb: {', '.join(it.name for it in contenders)}")
+        if rung != self._played:
+            self._played = rung
+            engine.event(f"{rung}: {len(contenders)} to climb: {', '.join(it.name for it in contenders)}")
         open_ones = {item.candidate for item in contenders if not decided_at(history, item, rung)}
         for attempt in contenders:
-            if self.rung(rung).identity(attempt.baseline) in open_ones:
+            if self.ladder.rung(rung).identity(attempt.baseline) in open_ones:
                 continue  # its baseline climbs, too, and is measured by that first
             try:
-                step = self.climb(rung, history, attempt, room)
+                step = self.ladder.climb(engine, rung, history, attempt, room)
             except CannotClimb as error:
-                self.refused.add(attempt.name)
-                self.view.event(f"{attempt.name} cannot climb: {error.message}")
+                self._refused.add(attempt.name)
+                engine.event(f"{attempt.name} cannot climb: {error.message}")
                 return True
             if step in (Step.QUEUED, Step.DECIDED):
                 return True
         return False
 
-    def _snapshot(self, history: History) -> Snapshot:
-        return replace(super()._snapshot(history), phase=f"climbing to {self.played}")
+    def awaits(self, engine: Engine, history: History) -> bool:  # noqa: ARG002 - nothing comes from elsewhere
+        return False
 
-    def _close_stale(self, history: History) -> None:
-        """Contenders are judged against their own baselines: none of them goes stale."""
+    def phase(self, history: History) -> str:  # noqa: ARG002
+        return f"climbing to {self._played}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +89,7 @@ def plan(
     if not attempts:
         raise NotFound(f"nothing good is left to climb to {top.name}", "name a change, or: ar climb --all")
     for attempt in attempts:
-        Climb(campaign, top).check(attempt)
+        AtRung(campaign, top).check(attempt)
     candidates = [attempt.candidate for attempt in attempts]
     return Plan([top.name], chosen(candidates, top.name), candidates)
 

@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable
 
 from ar.campaign.campaign import Campaign
-from ar.campaign.engine import result_line
-from ar.campaign.progress import View
+from ar.campaign.progress import View, result_line
 from ar.git import refs
 from ar.history.attempts import find
 from ar.runs import recovery, slots

@@ -7,14 +7,13 @@ that the two can be told of each other.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
-from typing import TypeVar
 
 from ar.campaign.campaign import Campaign
+from ar.campaign.engine import Engine
 from ar.errors import BadState, CannotClimb
 from ar.git import refs
 from ar.git.repo import Repo
@@ -29,9 +28,7 @@ from ar.project.program import Program, Rung
 from ar.runs import queue
 
 HURTS = 2.0  # the score of worsening from which a change counts as one that hurts at a rung
-ETA = 3  # of so many contenders one climbs on
 MAX_BASELINE_CRASHES = 2
-_T = TypeVar("_T")
 
 
 class Step(StrEnum):
@@ -53,7 +50,7 @@ class Moved:
     name: str = ""
 
 
-class Climb:
+class AtRung:
     """One rung, and the steps that a contender takes on it. All state is in refs and notes."""
 
     def __init__(self, campaign: Campaign, rung: Rung) -> None:
@@ -217,6 +214,41 @@ class Climb:
         return True
 
 
+class Ladder:
+    """The rungs of a campaign, as one engine climbs them.
+
+    Args:
+        stuck: names of attempts that a rung has no budget left for.
+    """
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+        self.stuck: set[str] = set()
+        self._rungs: dict[str, AtRung] = {}
+
+    def rung(self, name: str) -> AtRung:
+        """A rung, by its name."""
+        if name not in self._rungs:
+            self._rungs[name] = AtRung(self.campaign, self.campaign.program.rung(name))
+        return self._rungs[name]
+
+    def climb(self, engine: Engine, rung: str, history: History, attempt: Attempt, room: int) -> Step:
+        """Take an attempt a step further on a rung, if it is not decided there.
+
+        Raises:
+            CannotClimb: it changes nothing there.
+        """
+        if room <= 0:
+            return Step.WAITING
+        moved = self.rung(rung).step(history, attempt)
+        if moved.name:
+            engine.queued(moved.name)
+        if moved.step is Step.SPENT and attempt.name not in self.stuck:
+            self.stuck.add(attempt.name)
+            engine.event(f"{attempt.name} is not decided at {rung}: the rung's budget of runs is spent")
+        return moved.step
+
+
 def tree_at(repo: Repo, rung: Rung, rev: str) -> str:
     """The tree of a commit or tree with the rung's parameters written in place.
 
@@ -265,57 +297,13 @@ def cases(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Case,
         NotFound: as `Campaign.case` does.
     """
     if attempt.rung:
-        return Climb(campaign, campaign.program.rung(attempt.rung)).case(history, attempt), {}
+        return AtRung(campaign, campaign.program.rung(attempt.rung)).case(history, attempt), {}
     found = {}
     for rung in campaign.program.ladder[1:]:
         climb = history.climb(attempt.candidate, rung.name)
         if climb and any(run.status.ended and not run.measures_baseline for run in climb.experiments):
-            found[rung.name] = Climb(campaign, rung).case(history, climb)
+            found[rung.name] = AtRung(campaign, rung).case(history, climb)
     return campaign.case(history, attempt), found
-
-
-def default_contenders(history: History, rung: str) -> list[Attempt]:
-    """What `ar climb` takes without a name: promoted changes, oldest first, and winners that wait, where
-    they have no verdict at the rung yet."""
-    good = history.promoted
-    good += history.winners
-    return [item for item in good if not decided_at(history, item, rung)]
-
-
-def tournament(
-    history: History, rungs: Sequence[str], eta: int = ETA, refused: Container[str] = ()
-) -> tuple[str, list[Attempt]] | None:
-    """The rung that is played now, and who plays: successive halving (Jamieson and Talwalkar 2016; with any
-    eta, Li et al. 2018). Of the n ideas measured against the head, the best n / eta climb to the first rung,
-    the best n / eta^2 of all to the second, and so on. None when the last rung is decided.
-
-    Ideas are ranked by their score at the rung below; whoever looks worse than the incumbent there is out,
-    wherever it ranks.
-    """
-    ideas = [
-        item
-        for item in history.attempts
-        if item.baseline == history.head and item.value is not None and not _was_incumbent(item)
-    ]
-    scored = [(_score(item.verdict), item) for item in ideas]
-    for level, rung in enumerate(rungs, 1):
-        able = [(score, item) for score, item in scored if item.name not in refused]
-        players = halve(able, math.ceil(len(ideas) / eta**level))
-        if any(not decided_at(history, item, rung) for item in players):
-            return rung, players
-        results = [(item, history.climb(item.candidate, rung)) for item in players]
-        scored = [(_score(found.verdict if found else None), item) for item, found in results]
-    return None
-
-
-def halve(scored: Sequence[tuple[float, _T]], keep: int) -> list[_T]:
-    """The best `keep` of those that score above 0, best first; equals in the order given."""
-    ranked = sorted(scored, key=lambda pair: -pair[0])
-    return [item for score, item in ranked[:keep] if score > 0]
-
-
-def _score(verdict: Verdict | None) -> float:
-    return -math.inf if verdict is None or verdict.z is None else verdict.z
 
 
 def decided_at(history: History, attempt: Attempt, rung: str) -> bool:

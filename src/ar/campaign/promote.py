@@ -1,223 +1,128 @@
-"""Promotion: the branch takes a measured experiment by a merge commit, and in no other way.
-
-The merge's tree is the experiment's own, so that the branch's `dvc.lock` and metrics always come from a run
-of exactly the branch's tree.
-"""
+"""Winners brought into the branch, for `ar promote` and `ar stack`: whatever must be measured first is."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from ar.errors import BadState, CannotPromote
-from ar.git import advance, refs
-from ar.git.repo import ZERO, Repo
-from ar.history import reader
-from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Status
-from ar.judge.findings import Case
-from ar.project.program import Program
-from ar.project.project import Project
-from ar.runs.pipeline import Pipeline
-from ar.text import quantity, signed
+from ar.campaign import promotion
+from ar.campaign.campaign import Campaign, is_open
+from ar.campaign.engine import Done, Engine, Policy
+from ar.campaign.progress import View
+from ar.campaign.promotion import Plan
+from ar.campaign.stack import Result, Stacking
+from ar.errors import CannotPromote, OutOfBudget, Stopped
+from ar.history import attempts
+from ar.history.records import Attempt, History
+from ar.runs import budget
+
+BUSY = "ar run is at work here (process {pid}) and promotes by itself"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A promotion that may go ahead.
+class Promoter:
+    """Promotes by hand, which may take runs.
 
     Args:
-        experiment: the run whose commit is merged; None if the change must first run at the head's seed.
-        seed: the head's seed; None where the programme has none.
-        forced: the verdict did not ask for it.
+        view: opens what shows the runs.
+        stop, jobs: as in `Engine`.
+        tell: told what takes its time, before it does.
     """
 
-    attempt: Attempt
-    experiment: Experiment | None
-    seed: int | None
-    forced: bool
+    campaign: Campaign
+    view: Callable[[], AbstractContextManager[View]]
+    stop: Callable[[], int]
+    jobs: int = 1
+    tell: Callable[[str], None] = lambda words: None
+
+    def stack(self, members: Sequence[Attempt], trim: bool = True) -> Result:
+        """Measure several winners together on the branch as it is, and judge them as one change.
+
+        Raises:
+            Stopped: the user ended it.
+        """
+        policy = Stacking(self.campaign, members, trim)
+        self._run(policy)
+        return policy.result
+
+    def carry(self, winner: Attempt) -> Attempt:
+        """The attempt that stands for a winner of an earlier baseline on the branch as it is, judged.
+
+        Raises:
+            CannotPromote: it is not decided yet.
+            Stopped: the user ended it.
+        """
+        found = self.stack([winner], trim=False).attempt
+        history = self.campaign.history()
+        if found is None or is_open(attempts.find(history, found.name)[0], history):
+            raise CannotPromote(
+                f"{winner.name} is not decided yet on the branch as it is",
+                f"carry on: ar promote {winner.name}",
+            )
+        return found
+
+    def promote(
+        self, name: str, force: bool = False, branch: str | None = None, tag: str | None = None
+    ) -> tuple[Attempt, str]:
+        """Merge an attempt, after its run at the branch's own seed where it has none.
+
+        Returns the attempt and the merge commit.
+
+        Raises:
+            CannotPromote: the branch may not take it.
+            OutOfBudget: no run is left for the one that it lacks.
+            Stopped: the user ended that run.
+        """
+        with self.campaign.repo.lock("run", busy=BUSY):
+            history, ready = self.plan(name, force)
+            if ready.experiment is None:
+                self._run_at_head_seed(ready)
+                history, ready = self.plan(name, force)
+                if ready.experiment is None:
+                    raise CannotPromote(f"{name} did not run to its end", "carry on: ar promote")
+            return ready.attempt, promotion.merge(self.campaign, history, ready, branch, tag)
+
+    def plan(self, name: str, force: bool) -> tuple[History, Plan]:
+        """The history, and the promotion of an attempt as things stand.
+
+        Raises:
+            CannotPromote: the branch may not take it.
+        """
+        history = self.campaign.history()
+        attempt, _ = attempts.find(history, name)
+        return history, promotion.plan(self.campaign.project, history, attempt, force)
+
+    def _run_at_head_seed(self, ready: Plan) -> None:
+        reason = budget.refusals(self.campaign.project)[1]
+        if reason:
+            raise OutOfBudget(reason)
+        attempt, seed = ready.attempt, ready.seed
+        self.tell(f"Running {attempt.name} at the branch's own seed {seed} first …")
+        under_way = (run.name for run in attempt.experiments if run.seed == seed and not run.status.ended)
+        name = next(under_way, "") or self.campaign.replicate(attempt, seed)
+        self._run(_Waiting(), only=name, locked=True)
+
+    def _run(self, policy: Policy, only: str = "", locked: bool = False) -> Done:
+        with self.view() as view:
+            engine = Engine(self.campaign, policy, view, self.stop, jobs=self.jobs, only=only)
+            done = engine.run_locked() if locked else engine.run()
+        if self.stop():
+            raise Stopped(done.stopped or "stopped")
+        return done
 
 
-def best(history: History) -> Attempt:
-    """The judged winner with the best score that waits for promotion: one against the branch as it is, where
-    there is one.
+class _Waiting:
+    """Wants nothing but the end of what is queued."""
 
-    Raises:
-        CannotPromote: there is none.
-    """
-    winners = strongest_first(history.winners)
-    if not winners:
-        raise CannotPromote(
-            "no experiment is judged better than the branch", "try more: ar run; see: ar show"
-        )
-    return next((item for item in winners if item.baseline == history.head), winners[0])
+    def begin(self, engine: Engine, history: History) -> None:
+        pass
 
+    def step(self, engine: Engine, history: History, room: int) -> bool:  # noqa: ARG002
+        return False
 
-def strongest_first(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """In the order in which they are merged: by score, the first tried first where scores are equal."""
-    return sorted(attempts, key=lambda item: -(item.verdict.z or 0.0) if item.verdict else 0.0)
+    def awaits(self, engine: Engine, history: History) -> bool:  # noqa: ARG002
+        return False
 
-
-def plan(project: Project, history: History, attempt: Attempt, force: bool = False) -> Plan:
-    """Check that the branch may take this attempt.
-
-    Raises:
-        CannotPromote: it may not, and why.
-    """
-    if attempt.outcome is Outcome.PROMOTED:
-        raise CannotPromote(f"{attempt.name} is in the branch already", "see: git log --first-parent")
-    if attempt.outcome is Outcome.STACKED:
-        into = [item.name for item in history.attempts if attempt.name in item.stack]
-        raise CannotPromote(f"{attempt.name} went on in {into[-1]}", f"see: ar log {into[-1]}")
-    if not attempt.own:
-        raise CannotPromote(f"{attempt.name} is a run of the baseline itself", "choose another: ar show")
-    if attempt.baseline != history.head:
-        raise CannotPromote(
-            f"{attempt.name} was measured against {attempt.baseline[:9]}, and the branch moved on",
-            "its result need not hold for the branch as it is now; propose it again: ar next",
-        )
-    decided = attempt.verdict.decision if attempt.verdict else Decision.OPEN
-    if decided is not Decision.PROMOTE and not force:
-        said = (
-            attempt.verdict.reason if attempt.verdict and attempt.verdict.reason else "it is not judged yet"
-        )
-        raise CannotPromote(
-            f"{attempt.name}: {said}", "run: ar run to judge it; or merge it all the same with --force"
-        )
-    if project.program.promote_rung and not force:
-        _refuse_unclimbed(history, attempt, project.program.promote_rung)
-    seed = head_seed(project)
-    runs = [
-        run for run in attempt.experiments if run.status is Status.SUCCEEDED and not run.measures_baseline
-    ]
-    if not runs and attempt.outcome not in (Outcome.QUEUED, Outcome.RUNNING):
-        raise CannotPromote(
-            f"{attempt.name} never ran to its end ({attempt.outcome})", "see: ar log " + attempt.name
-        )
-    matching = [run for run in runs if run.seed == seed]
-    return Plan(attempt, matching[0] if matching else None, seed, forced=decided is not Decision.PROMOTE)
-
-
-def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
-    climb = history.climb(attempt.candidate, rung)
-    verdict = climb.verdict if climb else None
-    if verdict is None or verdict.decision is Decision.OPEN:
-        raise CannotPromote(
-            f"{attempt.name} is not judged at {rung} yet, and program.md makes that a condition",
-            f"run: ar climb {attempt.name} --to {rung}; or merge it all the same with --force",
-        )
-    if verdict.decision is not Decision.PROMOTE:
-        raise CannotPromote(
-            f"{attempt.name} does not hold at {rung}: {verdict.reason}", "merge it all the same with --force"
-        )
-
-
-def head_seed(project: Project) -> int | None:
-    """The seed that the head's parameters hold; None where the programme has none."""
-    if project.program.seed is None:
-        return None
-    value = reader.baseline_params(project)[project.program.seed.flat]
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def merge(
-    pipeline: Pipeline,
-    history: History,
-    ready: Plan,
-    text: str,
-    branch: str | None = None,
-    tag: str | None = None,
-) -> str:
-    """Merge the experiment into the checked-out branch. Returns the merge commit.
-
-    Args:
-        text: the merge commit's message.
-        branch: put the merge on this branch instead, and leave the checkout alone.
-        tag: also tag it.
-
-    Raises:
-        CannotPromote: uncommitted changes are in the way, or a name is taken; nothing has changed.
-    """
-    experiment = ready.experiment
-    assert experiment is not None
-    mark = f"refs/tags/{tag}" if tag else None
-    if mark:
-        _free(pipeline.repo, mark, None)
-    ref = f"refs/heads/{branch}"
-    if branch and ref == pipeline.repo.branch():
-        raise CannotPromote(f"{branch} is checked out", "leave --branch out to promote to it")
-    old = _free(pipeline.repo, ref, history.head) if branch else history.head
-    commit = pipeline.repo.commit_tree(
-        pipeline.repo.tree(experiment.rev), [history.head, experiment.rev], text
-    )
-    if branch:
-        marks = [(mark, commit, ZERO)] if mark else []
-        pipeline.repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
-        return commit
-    advance.forward(pipeline.repo, pipeline.repo.branch(), commit, old, mark)
-    pipeline.checkout()
-    advance.done(pipeline.repo)
-    return commit
-
-
-def mend(pipeline: Pipeline) -> str | None:
-    """Finish or undo what a killed promotion left; what was done, or None."""
-    with pipeline.repo.lock("checkout", busy="another ar is mending this checkout (process {pid})"):
-        words = advance.mend(pipeline.repo)
-        if words is not None and pipeline.repo.has_ref(refs.PROMOTING):
-            pipeline.checkout()
-            advance.done(pipeline.repo)
-        return words
-
-
-def _free(repo: Repo, ref: str, or_at: str | None) -> str:
-    """What a ref must hold to be set: nothing, or a known commit.
-
-    Raises:
-        CannotPromote: it is no name for a ref, or taken.
-    """
-    name = ref.split("/", 2)[2]
-    try:
-        repo.run("check-ref-format", ref)
-    except BadState:
-        raise CannotPromote(f"'{name}' is no name for a branch or a tag", "choose another") from None
-    now = repo.resolve(ref)
-    if now is not None and now != or_at:
-        raise CannotPromote(f"{name} exists", "choose another name")
-    return now or ZERO
-
-
-def message(program: Program, history: History, ready: Plan, case: Case) -> str:
-    """The merge commit's message: what changed, why it is believed, and where it was measured."""
-    attempt, verdict = ready.attempt, case.verdict
-    key, now = program.objective.key, history.now
-    experiment = ready.experiment or attempt.first
-    effect = "" if case.effect is None else f"{key} {signed(case.effect, verdict.standard_error)}"
-    lines = [f"{attempt.title}: {effect}" if effect else attempt.title, "", experiment.hypothesis.strip(), ""]
-    if now is not None and now.value is not None and attempt.value is not None:
-        low, high = (signed(end, verdict.standard_error).partition(" ")[0] for end in case.interval or (0, 0))
-        within = f", 95 % interval of the effect {low} to {high}" if case.interval else ""
-        lines.append(f"{key} {quantity(now.value)} → {quantity(attempt.value)}{within}")
-    lines += [
-        f"{name.rpartition(':')[2]} {quantity(base)} → {quantity(own)}"
-        for name, (base, own) in case.guards.items()
-    ]
-    lines.append(verdict.reason)
-    if ready.forced:
-        lines.append("Promoted by hand, against or without a verdict (--force).")
-    guards = [f"{name} {base:.6g} {own:.6g}" for name, (base, own) in case.guards.items()]
-    trailers = [
-        ("Experiment", experiment.name),
-        ("Ref", str(refs.ExperimentRef(experiment.baseline, experiment.name))),
-        ("Candidate", attempt.candidate),
-        ("Agent", attempt.agent),
-        ("Seeds", " ".join(str(seed) for seed in case.seeds)),
-        ("Metric", str(program.objective)),
-        ("Effect", "" if case.effect is None else f"{case.effect:.6g}"),
-        ("Interval", " ".join(f"{end:.6g}" for end in case.interval)),
-        *(("Guard", guard) for guard in guards),
-        ("Stack", " ".join(attempt.stack)),
-        ("Reverts", experiment.reverts),
-    ]
-    text = "\n".join([*lines, "", *(f"Ar-{name}: {value}" for name, value in trailers if value), ""])
-    return re.sub(r"\n{3,}", "\n\n", text)
+    def phase(self, history: History) -> str:  # noqa: ARG002
+        return "running at the branch's own seed"

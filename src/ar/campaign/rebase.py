@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ar.campaign.campaign import Campaign
-from ar.campaign.promote import strongest_first
+from ar.campaign.promotion import strongest_first
 from ar.changes.merging import Clash, merge
 from ar.changes.proposal import Change, candidate_of
 from ar.errors import NotFound
@@ -21,10 +21,14 @@ from ar.history.messages import TITLE_LIMIT
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
 from ar.judge import rule
 from ar.judge.rule import Kind
-from ar.project.project import Project
 from ar.text import signed
 
 STACK_AGENT = "stack"  # who proposes where several agents' changes are joined
+CARRIED = (
+    Outcome.WINNER,
+    Outcome.LAPSED,
+    Outcome.REVERTED,
+)  # what may be brought onto a branch that moved on
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,10 @@ def _tells(attempt: Attempt) -> bool:
 
 def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) -> Composite:
     """Merge winners onto the branch one after the other, in git objects only; who clashes is left out."""
-    repo, program = campaign.repo, campaign.program
-    tree, taken, clashes = repo.tree(history.head), [], {}
+    tree, taken, clashes = campaign.repo.tree(history.head), [], {}
     for member in members:
         first = member.first
-        merged = merge(Project(repo, program), member.baseline, tree, first.rev, member.name)
+        merged = merge(campaign.project, member.baseline, tree, first.rev, member.name)
         if merged.clashes:
             clashes[member.name] = merged.clashes
         else:

@@ -1,19 +1,19 @@
-"""`ar stack`: several winners merged, measured together, and trimmed to those that carry their weight.
+"""The policy of `ar stack`: several winners merged, measured together, and trimmed to those that carry their
+weight.
 
-A loop with one end. What it does next follows from the history alone, so that a killed `ar stack` started
+What it does next follows from the history alone, so that a killed `ar stack` started
 again carries on: the stack, and the stack without each member, are candidates whose identity is their tree's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ar.campaign import rebase
+from ar.campaign import candidates, rebase
 from ar.campaign.campaign import Campaign, is_open
-from ar.campaign.engine import Limits, Loop
-from ar.campaign.progress import View
-from ar.campaign.promote import strongest_first
+from ar.campaign.engine import Engine
+from ar.campaign.promotion import strongest_first
 from ar.campaign.rebase import Composite
 from ar.changes.proposal import Change
 from ar.errors import CannotPromote, Conflict, OutOfBudget
@@ -47,7 +47,7 @@ class Result:
     weights: dict[str, str] = field(default_factory=dict)
 
 
-class Stacker(Loop):
+class Stacking:
     """Merges `members` in their order, measures the stack against the branch, and trims it.
 
     Args:
@@ -58,16 +58,9 @@ class Stacker(Loop):
         CannotPromote: no member can be merged onto the branch.
     """
 
-    def __init__(
-        self,
-        campaign: Campaign,
-        members: Sequence[Attempt],
-        view: View,
-        stop: Callable[[], int] = lambda: 0,
-        jobs: int = 1,
-        trim: bool = True,
-    ) -> None:
-        super().__init__(campaign, Limits(experiments=0, jobs=jobs, promote=False), view, stop)
+    def __init__(self, campaign: Campaign, members: Sequence[Attempt], trim: bool = True) -> None:
+        self.campaign = campaign
+        self.program = campaign.program
         self.trim = trim
         history = campaign.history()
         self.head = history.head
@@ -90,11 +83,19 @@ class Stacker(Loop):
         self.weights: dict[str, str] = {}  # of dropped members: what they did to the stack, in words
         self.result = Result(None, self.composite.members, (), self.composite, trimmed=False)
 
-    def _advance(self, history: History, room: int) -> bool:
-        """Queue what the next step wants. True if the history changed."""
+    def begin(self, engine: Engine, history: History) -> None:
+        candidates.close_stale(engine, history)
+
+    def awaits(self, engine: Engine, history: History) -> bool:  # noqa: ARG002 - nothing comes from elsewhere
+        return False
+
+    def phase(self, history: History) -> str:  # noqa: ARG002 - the engine's own words fit
+        return ""
+
+    def step(self, engine: Engine, history: History, room: int) -> bool:
         if history.head != self.head:
             raise Conflict("the branch moved while its stack was measured", "run the command again")
-        self._close_stale(history)
+        candidates.close_stale(engine, history)
         members, suspects = self.composite.members, None
         dropped: list[Attempt] = []
         while True:
@@ -104,10 +105,10 @@ class Stacker(Loop):
                 whole, members, tuple(dropped), self.composite, trimmed=False, weights=self.weights
             )
             if whole is None:
-                return self._queue(made.change, None, room)
+                return self._queue(engine, made.change, room)
             if is_open(whole, history):
                 busy = any(not run.status.ended for run in whole.experiments)
-                return not busy and self._judge(history, whole, room)
+                return not busy and candidates.judge(engine, history, whole, room)
             if len(members) == 1 or not self.trim or not own_runs(self.program, whole):
                 self._close(history, whole)
                 return False
@@ -118,7 +119,7 @@ class Stacker(Loop):
             }
             wanted = self._lacking(history, whole, list(parts.values()))
             if wanted:
-                return self._spend(history, wanted, room)
+                return self._spend(engine, history, wanted, room)
             shares = self._shares(history, whole, parts)
             if any(share is None for share in shares.values()):
                 return False  # still running, or a run without a member crashed: nothing more to learn
@@ -177,36 +178,38 @@ class Stacker(Loop):
         return next((seed for seed in known if seed not in used), beyond)
 
     def _spend(
-        self, history: History, wanted: list[tuple[Change, Attempt | None, int | None]], room: int
+        self,
+        engine: Engine,
+        history: History,
+        wanted: list[tuple[Change, Attempt | None, int | None]],
+        room: int,
     ) -> bool:
         """Queue runs of the trimming, as far as there is room; none where the budget is too small for all."""
         ledger = self.campaign.ledger(history, None)
         if ledger.spare < len(wanted):
-            if not self._pending(history):
-                self.view.event(
-                    f"not trimmed: that takes {len(wanted)} more runs than the budget has to spare"
-                )
+            if not engine.pending(history):
+                engine.event(f"not trimmed: that takes {len(wanted)} more runs than the budget has to spare")
             return False
         begun: set[str] = set()
         for change, attempt, seed in wanted:
             if room <= 0:
                 break
             if attempt is not None:
-                self._queued(self.campaign.replicate(attempt, seed))
+                engine.queued(self.campaign.replicate(attempt, seed))
             elif change.candidate not in begun:
                 begun.add(change.candidate)
-                self._queued(self.campaign.submit(change, seed)[1])
+                engine.queued(self.campaign.submit(change, seed)[1])
             else:
                 continue  # its attempt is known from the next look on
             room -= 1
         return bool(begun) and room > 0
 
-    def _queue(self, change: Change | None, seed: int | None, room: int) -> bool:
+    def _queue(self, engine: Engine, change: Change | None, room: int) -> bool:
         if room <= 0 or change is None:
             return False
-        _, name = self.campaign.submit(change, seed)
-        self._queued(name)
-        self.view.event(f"queued {name}: {change.proposal.title}")
+        _, name = self.campaign.submit(change)
+        engine.queued(name)
+        engine.event(f"queued {name}: {change.proposal.title}")
         return True
 
     def _shares(

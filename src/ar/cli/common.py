@@ -15,6 +15,7 @@ from ar.redaction import redact
 if TYPE_CHECKING:
     from ar.agents import Channel
     from ar.campaign.campaign import Campaign
+    from ar.campaign.engine import Policy
     from ar.changes.proposal import Change
     from ar.history.records import Attempt, Experiment, History
     from ar.judge.additivity import Additivity
@@ -38,13 +39,26 @@ def open_campaign() -> Campaign:
 
 def _mend(campaign: Campaign) -> None:
     """Put right a promotion that was killed; one that is alive is left to itself."""
-    from ar.campaign import promote as promoting
+    from ar.campaign import promotion
     from ar.errors import BadState
 
     with contextlib.suppress(BadState), campaign.repo.lock("run", busy="ar is at work here (process {pid})"):
-        words = promoting.mend(campaign.pipeline)
+        words = promotion.mend(campaign.pipeline)
         if words:
             click.echo(f"Recovered: {words}.", err=True)
+
+
+def run_policy(campaign: Campaign, policy: Policy, jobs: int, plain: bool, hours: float | None = None) -> int:
+    """Run a policy under a view. Returns the exit code: 130 where the user ended it."""
+    from ar.campaign.engine import Engine
+    from ar.views.live import open_view
+
+    level = count_interrupts()
+    with open_view(plain or None) as view:
+        done = Engine(campaign, policy, view, level, jobs=jobs, hours=hours).run()
+    if done.stopped:
+        click.echo(done.stopped)
+    return 130 if level() else 0
 
 
 def find_attempt(history: History, name: str) -> tuple[Attempt, Experiment]:

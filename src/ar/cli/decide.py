@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -22,11 +20,8 @@ from ar.errors import ArError, NotFound
 
 if TYPE_CHECKING:
     from ar.campaign.campaign import Campaign
-    from ar.campaign.climb import Players
-    from ar.campaign.engine import Limits
-    from ar.campaign.promote import Plan
+    from ar.campaign.promote import Promoter
     from ar.campaign.rebase import Composite
-    from ar.campaign.stack import Result
     from ar.history.records import Attempt, History
 
 
@@ -55,54 +50,35 @@ def promote(
 
     One that won on an earlier baseline is first merged onto the branch as it is, run and judged there.
     """
-    from ar.campaign import promote as promoting
+    from ar.campaign import promotion
+    from ar.campaign.rebase import CARRIED
     from ar.history.attempts import base_of
     from ar.history.diffs import changed
-    from ar.history.records import Outcome
 
     campaign = open_campaign()
     history = campaign.history()
-    if name is None and not bool(history.winners):
+    if name is None and not history.winners:
         latest = history.promoted
         if latest:
             click.echo(f"Nothing waits: {latest[-1].name} ({latest[-1].title}) is in the branch already.")
             return
-    attempt = base_of(history, find_attempt(history, name)[0]) if name else promoting.best(history)
-    moved = attempt.baseline != history.head and attempt.outcome in (
-        Outcome.WINNER,
-        Outcome.LAPSED,
-        Outcome.REVERTED,
-    )
-    if moved:
-        from ar.campaign import rebase
-        from ar.views.console import echo
-        from ar.views.experiment import diff_view
-
-        made = rebase.compose(campaign, history, [attempt])
-        if made.clashes and resolve and not dry_run:
-            _hand_over(campaign, attempt, made)
+    attempt = base_of(history, find_attempt(history, name)[0]) if name else promotion.best(history)
+    promoter = _promoter(campaign, jobs, plain)
+    if attempt.baseline != history.head and attempt.outcome in CARRIED:
+        carried = _carry(campaign, promoter, history, attempt, dry_run, resolve)
+        if carried is None:
             return
-        if dry_run and made.change:
-            click.echo(f"{attempt.name} would be run over seeds and judged on the branch as it is first.")
-            echo(diff_view(campaign.diff(made.change)))
-            return
-        click.echo(
-            f"{attempt.name} won on an earlier baseline; measuring it on the branch as it is …", err=True
-        )
-        attempt = _carried(campaign, attempt, jobs, plain)
-    with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
-        history = campaign.history()
-        attempt = find_attempt(history, attempt.name)[0]
-        ready = promoting.plan(campaign.project, history, attempt, force)
-        if dry_run:
-            if ready.experiment is None:
-                click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
-            else:
-                case = campaign.case(history, attempt)
-                click.echo(promoting.message(campaign.program, history, ready, case))
-            click.echo(changed(campaign.project, history.head, attempt.experiments[0].rev))
-            return
-        merge = _merged(campaign, history, ready, force, branch, tag)
+        attempt = carried
+    if dry_run:
+        history, ready = promoter.plan(attempt.name, force)
+        if ready.experiment is None:
+            click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
+        else:
+            case = campaign.case(history, attempt)
+            click.echo(promotion.message(campaign.program, history, ready, case))
+        click.echo(changed(campaign.project, history.head, attempt.experiments[0].rev))
+        return
+    attempt, merge = promoter.promote(attempt.name, force, branch, tag)
     where = f" on {branch}; see: git log -p {branch}" if branch else ""
     click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]}){where}")
 
@@ -129,8 +105,7 @@ def stack(
     From the strongest to the weakest; what conflicts is left out, and so is, at the end, what does not carry
     its weight. Killed and started again, it carries on.
     """
-    from ar.campaign import promote as promoting
-    from ar.campaign import rebase
+    from ar.campaign import promotion, rebase
     from ar.campaign import stack as stacking
     from ar.history.records import Outcome
     from ar.views.console import echo
@@ -141,7 +116,7 @@ def stack(
     members = [find_attempt(history, name)[0] for name in names] if names else stacking.waiting(history)
     if not members:
         raise NotFound("no winner waits to be merged", "find some: ar run --no-promote")
-    members = promoting.strongest_first(members)
+    members = promotion.strongest_first(members)
     if dry_run:
         made = rebase.compose(campaign, history, members)
         for place, member in enumerate(made.members, 1):
@@ -149,7 +124,8 @@ def stack(
         if made.clashes:
             click.echo(stacking.clash_words(made))
         return
-    result = _stacked(campaign, members, jobs, plain, trim=not no_trim)
+    promoter = _promoter(campaign, jobs, plain)
+    result = promoter.stack(members, trim=not no_trim)
     history = campaign.history()
     if result.attempt is None:
         raise ArError("stopped before the stack was measured", "carry on: ar stack")
@@ -160,10 +136,7 @@ def stack(
     else:
         echo(stack_view(result, attempt, found, campaign.program))
     if attempt.outcome is Outcome.WINNER and not no_merge:
-        with campaign.repo.lock("run", busy="ar run is at work here (process {pid}) and promotes by itself"):
-            history = campaign.history()
-            ready = promoting.plan(campaign.project, history, attempt)
-            merge = _merged(campaign, history, ready)
+        _, merge = promoter.promote(attempt.name)
         click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})", err=as_json)
 
 
@@ -191,67 +164,39 @@ def revert(name: str, dry_run: bool) -> None:
         click.echo("To run and judge it: ar run -n 0")
 
 
-def run_loop(campaign: Campaign, limits: Limits, plain: bool, players: Players | None = None) -> int:
-    """Run the loop under a view; with `players`, that of `ar climb`. Returns the exit code: 130 where the
-    user ended it."""
-    from ar.campaign.climb import ClimbLoop
-    from ar.campaign.engine import Loop
+def _promoter(campaign: Campaign, jobs: int, plain: bool) -> Promoter:
+    from ar.campaign.promote import Promoter
     from ar.views.live import open_view
 
-    level = count_interrupts()
-    with open_view(plain or None) as view:
-        loop = ClimbLoop(campaign, players, limits, view, level) if players else None
-        done = (loop or Loop(campaign, limits, view, level)).run()
-    if done.stopped:
-        click.echo(done.stopped)
-    return 130 if level() else 0
+    def tell(words: str) -> None:
+        click.echo(words, err=True)
+
+    return Promoter(campaign, lambda: open_view(plain or None), count_interrupts(), jobs, tell)
 
 
-def _stacked(campaign: Campaign, members: Sequence[Attempt], jobs: int, plain: bool, trim: bool) -> Result:
-    """Measure a stack under a view."""
-    from ar.campaign.stack import Stacker
-    from ar.views.live import open_view
-
-    level = count_interrupts()
-    with open_view(plain or None) as view:
-        stacker = Stacker(campaign, members, view, level, jobs, trim)
-        stopped = stacker.run().stopped
-    if level():
-        click.echo(stopped)
-        sys.exit(130)
-    return stacker.result
-
-
-def _carried(campaign: Campaign, winner: Attempt, jobs: int, plain: bool) -> Attempt:
-    """The attempt that stands for a winner on the branch as it is, judged."""
-    from ar.campaign.campaign import is_open
-    from ar.errors import CannotPromote
-
-    found = _stacked(campaign, [winner], jobs, plain, trim=False).attempt
-    if found is None or is_open(find_attempt(campaign.history(), found.name)[0], campaign.history()):
-        raise CannotPromote(
-            f"{winner.name} is not decided yet on the branch as it is", f"carry on: ar promote {winner.name}"
-        )
-    return found
-
-
-def _merged(
+def _carry(
     campaign: Campaign,
+    promoter: Promoter,
     history: History,
-    ready: Plan,
-    force: bool = False,
-    branch: str | None = None,
-    tag: str | None = None,
-) -> str:
-    """Merge what may be merged, after its run at the branch's own seed where there is none."""
-    from ar.campaign import promote as promoting
+    winner: Attempt,
+    dry_run: bool,
+    resolve: str | None,
+) -> Attempt | None:
+    """What stands for a winner of an earlier baseline on the branch as it is; None where that is all."""
+    from ar.campaign import rebase
+    from ar.views.console import echo
+    from ar.views.experiment import diff_view
 
-    if ready.experiment is None:
-        click.echo(f"Running {ready.attempt.name} at the branch's own seed {ready.seed} first …", err=True)
-        history, ready = campaign.run_at_head_seed(ready, force)
-    case = campaign.case(history, ready.attempt)
-    text = promoting.message(campaign.program, history, ready, case)
-    return promoting.merge(campaign.pipeline, history, ready, text, branch, tag)
+    made = rebase.compose(campaign, history, [winner])
+    if made.clashes and resolve and not dry_run:
+        _hand_over(campaign, winner, made)
+        return None
+    if dry_run and made.change:
+        click.echo(f"{winner.name} would be run over seeds and judged on the branch as it is first.")
+        echo(diff_view(campaign.diff(made.change)))
+        return None
+    click.echo(f"{winner.name} won on an earlier baseline; measuring it on the branch as it is …", err=True)
+    return promoter.carry(winner)
 
 
 def _hand_over(campaign: Campaign, winner: Attempt, made: Composite) -> None:

@@ -6,8 +6,7 @@ import sys
 
 import click
 
-from ar.cli.common import count_interrupts, find_attempt, jobs_option, open_campaign, plain_option
-from ar.cli.decide import run_loop
+from ar.cli.common import count_interrupts, find_attempt, jobs_option, open_campaign, plain_option, run_policy
 
 
 @click.command()
@@ -15,12 +14,13 @@ from ar.cli.decide import run_loop
 @plain_option
 def baseline(jobs: int, plain: bool) -> None:
     """Measure the branch over seeds, and say what effects can be told from its noise."""
-    from ar.campaign.engine import Limits
+    from ar.campaign.ladder import Ladder
+    from ar.campaign.search import Search
     from ar.views.console import echo
     from ar.views.experiment import noise_view
 
     campaign = open_campaign()
-    code = run_loop(campaign, Limits(experiments=0, jobs=jobs), plain)
+    code = run_policy(campaign, Search(Ladder(campaign), experiments=0), jobs, plain)
     echo(noise_view(campaign.noise(campaign.history()), campaign.program))
     sys.exit(code)
 
@@ -40,12 +40,14 @@ def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: in
 
     Ctrl-C once finishes what runs and ends; twice stops at once. Started again, it carries on.
     """
-    from ar.campaign.engine import Limits
+    from ar.campaign.ladder import Ladder
+    from ar.campaign.search import Search
     from ar.views.console import echo
     from ar.views.summary import summary
 
     campaign = open_campaign()
-    code = run_loop(campaign, Limits(experiments, hours, jobs, promote=not no_promote), plain)
+    policy = Search(Ladder(campaign), experiments, promoting=not no_promote)
+    code = run_policy(campaign, policy, jobs, plain, hours)
     history = campaign.history()
     echo(summary(history, campaign.program, campaign.total(history)))
     click.echo("See: ar show, ar plot, git log --first-parent")
@@ -115,7 +117,7 @@ def climb(
     Without NAME: what is promoted, and what waits to be. Started again, it carries on.
     """
     from ar.campaign import climb as climbing
-    from ar.campaign.engine import Limits
+    from ar.campaign.ladder import Ladder
     from ar.history.attempts import base_of
     from ar.views.console import echo
     from ar.views.table import climbed
@@ -126,6 +128,6 @@ def climb(
     history = campaign.history()
     attempts = [base_of(history, find_attempt(history, name)[0]) for name in names]
     plan = climbing.plan(campaign, history, attempts, rung, eta if everything else None)
-    code = run_loop(campaign, Limits(jobs=jobs), plain, plan.players)
+    code = run_policy(campaign, climbing.Climbing(Ladder(campaign), plan.players), jobs, plain)
     echo(climbed(campaign.history(), campaign.program, plan.rungs, plan.candidates))
     sys.exit(code)

@@ -149,6 +149,14 @@ def baseline_params(project: Project) -> dict[str, Scalar]:
     return values
 
 
+def head_seed(project: Project) -> int | None:
+    """The seed that the head's parameters hold; None where the programme has none."""
+    if project.program.seed is None:
+        return None
+    value = baseline_params(project)[project.program.seed.flat]
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 # -- experiments ------------------------------------------------------------------------------------------
 
 

@@ -244,6 +244,10 @@ class Attempt(Record):
         return next((run.stack for run in self.experiments if run.stack), ())
 
     @property
+    def is_judged_good(self) -> bool:
+        return self.verdict is not None and self.verdict.decision is Decision.PROMOTE
+
+    @property
     def is_decided(self) -> bool:
         """Whether the judge has said its last word."""
         return self.verdict is not None and self.verdict.decision is not Decision.OPEN

@@ -32,12 +32,16 @@ class Pool:
 
     They get ready on their own and claim nothing before the first `wake`. A worker that dies is replaced; if
     they keep dying, `events` raises `BadState`.
+
+    Args:
+        only: name of the one experiment that they may take; empty for all that wait.
     """
 
-    def __init__(self, repo: Repo, slots: Sequence[Slot], workers: int = 1) -> None:
+    def __init__(self, repo: Repo, slots: Sequence[Slot], workers: int = 1, only: str = "") -> None:
         self.repo = repo
         self.slots = slots
         self.size = workers
+        self.only = only
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.busy: dict[int, str] = {}
         self.deaths = 0
@@ -140,7 +144,7 @@ class Pool:
         slots = json.dumps([dataclasses.asdict(slot) for slot in self.slots])
         with self.repo.log_file(f"worker-{number + 1}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ar.runs.worker", str(self.repo.root), slots],
+                [sys.executable, "-m", "ar.runs.worker", str(self.repo.root), slots, self.only],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

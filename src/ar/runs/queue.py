@@ -45,16 +45,17 @@ def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message:
     return stash
 
 
-def claim(pipeline: Pipeline, only: str | None = None, base: bool = True) -> Claim | None:
+def claim(pipeline: Pipeline, only: str = "", base: bool = True) -> Claim | None:
     """Take the oldest waiting experiment (or that one); None if there is none.
 
     Args:
+        only: its name; empty for any.
         base: those at the base scale too.
     """
     waiting = sorted(pipeline.repo.commits(refs.QUEUE).items(), key=lambda item: (item[1].time, item[0]))
     for ref, commit in waiting:
         name = refs.name_of(ref)
-        if not refs.is_name(name) or not commit.parents or only not in (None, name):
+        if not refs.is_name(name) or not commit.parents or only not in ("", name):
             continue
         if not base and not Message.parse(commit.message).rung:
             continue

@@ -52,6 +52,7 @@ class Worker:
 
     Args:
         slots: where a stage may train, whichever is free first; none where it need not wait for any.
+        only: name of the one experiment that it may take; empty for all that wait.
         report: called with every event.
     """
 
@@ -59,11 +60,13 @@ class Worker:
         self,
         repo: Repo,
         slots: Sequence[Slot] = (),
+        only: str = "",
         report: Callable[[Event], None] | None = None,
     ) -> None:
         self.repo = repo
         self.pipeline = Pipeline(repo)
         self.slots = slots
+        self.only = only
         self.report = report or (lambda event: None)
         self.stopping = threading.Event()
         self.finishing = threading.Event()
@@ -91,7 +94,7 @@ class Worker:
     def _claim(self) -> Claim | None:
         with self.repo.lock("claim"):  # two workers must not both take the budget's last run
             nothing, base = budget.refusals(Project(self.repo, load_program(self.repo.root)))
-            claimed = None if nothing else queue.claim(self.pipeline, base=not base)
+            claimed = None if nothing else queue.claim(self.pipeline, self.only, base=not base)
         if claimed is None and (nothing or base) and self.repo.refs(refs.QUEUE):
             self.report(Event(EventKind.REFUSED, reason=nothing or base))
         return claimed
@@ -203,7 +206,7 @@ class Worker:
 
 
 def main(argv: list[str]) -> int:
-    """The process behind `Worker`: `python -m ar.runs.worker ROOT SLOTS`, the slots as JSON."""
+    """The process behind `Worker`: `python -m ar.runs.worker ROOT SLOTS ONLY`, the slots as JSON."""
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to interpret
     worker = Worker(

@@ -1,0 +1,56 @@
+"""The branch's candidates: judged a step further while the branch stays, closed when it has moved on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ar.campaign import rebase
+from ar.campaign.engine import Engine
+from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.judge.rule import Kind
+from ar.runs import queue
+
+
+def judge(engine: Engine, history: History, attempt: Attempt, room: int) -> bool:
+    """Take the judge's next step for an open candidate. True if it changed the history."""
+    campaign = engine.campaign
+    action = campaign.step(history, attempt)
+    if action.kind is Kind.PROMOTE or action.kind is Kind.DISCARD:
+        verdict = rebase.explain(campaign, history, attempt, action)
+        rebase.close(campaign, history, attempt, verdict)
+        return True
+    if action.kind is Kind.RUN_CANDIDATE and room > 0:
+        campaign.record(attempt, action.verdict)
+        engine.queued(campaign.replicate(attempt, action.seed))
+        return True
+    return action.kind is Kind.RUN_INCUMBENT and room > 0 and _measure_incumbent(engine, history, action.seed)
+
+
+def _measure_incumbent(engine: Engine, history: History, seed: int | None) -> bool:
+    """Queue an incumbent's run unless the same one is under way."""
+    if any(run.seed == seed for run in engine.pending(history) if measures_incumbent(run, history)):
+        return False
+    engine.queued(engine.campaign.measure_incumbent(history, seed))
+    return True
+
+
+def measures_incumbent(run: Experiment, history: History) -> bool:
+    """Whether a run measures the incumbent at the base scale."""
+    return run.measures_baseline and not run.rung and run.candidate == history.incumbent
+
+
+def close_stale(engine: Engine, history: History) -> None:
+    """Candidates of an earlier baseline can no longer be judged: their queued runs are withdrawn."""
+    for attempt in history.attempts:
+        if attempt.baseline == history.head or attempt.outcome is Outcome.PROMOTED:
+            continue
+        for run in attempt.experiments:
+            waits = not run.is_foreign and run.status is Status.QUEUED
+            if waits and queue.withdraw(engine.campaign.pipeline, run.name, run.rev):
+                engine.event(f"{run.name} withdrawn: the branch moved on")
+        ended = all(run.status.ended for run in attempt.experiments)
+        if ended and not attempt.is_foreign and not attempt.is_decided:
+            old = attempt.verdict or Verdict(Decision.OPEN, "")
+            words = "The branch moved on before this was decided."
+            verdict = replace(old, decision=Decision.DISCARD, reason=words, label=Label.SUPERSEDED)
+            engine.campaign.record(attempt, verdict)

@@ -1,0 +1,218 @@
+"""Promotion: the branch takes a measured experiment by a merge commit, and in no other way.
+
+The merge's tree is the experiment's own, so that the branch's `dvc.lock` and metrics always come from a run
+of exactly the branch's tree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ar.campaign.campaign import Campaign
+from ar.errors import BadState, CannotPromote, FailedAtHeadSeed
+from ar.git import advance, refs
+from ar.git.repo import ZERO, Repo
+from ar.history import reader
+from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Status
+from ar.judge.findings import Case
+from ar.project.program import Program
+from ar.project.project import Project
+from ar.runs.pipeline import Pipeline
+from ar.text import quantity, signed
+
+FAILED = (Status.CRASHED, Status.TIMED_OUT)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A promotion that may go ahead.
+
+    Args:
+        experiment: the run whose commit is merged; None if the change must first run at the head's seed.
+        seed: the head's seed; None where the programme has none.
+        forced: the verdict did not ask for it.
+    """
+
+    attempt: Attempt
+    experiment: Experiment | None
+    seed: int | None
+    forced: bool
+
+
+def best(history: History) -> Attempt:
+    """The judged winner with the best score that waits for promotion: one against the branch as it is, where
+    there is one.
+
+    Raises:
+        CannotPromote: there is none.
+    """
+    winners = strongest_first(history.winners)
+    if not winners:
+        raise CannotPromote(
+            "no experiment is judged better than the branch", "try more: ar run; see: ar show"
+        )
+    return next((item for item in winners if item.baseline == history.head), winners[0])
+
+
+def strongest_first(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """In the order in which they are merged: by score, the first tried first where scores are equal."""
+    return sorted(attempts, key=lambda item: -(item.verdict.z or 0.0) if item.verdict else 0.0)
+
+
+def plan(project: Project, history: History, attempt: Attempt, force: bool = False) -> Plan:
+    """Check that the branch may take this attempt.
+
+    Raises:
+        CannotPromote: it may not, and why.
+    """
+    if attempt.outcome is Outcome.PROMOTED:
+        raise CannotPromote(f"{attempt.name} is in the branch already", "see: git log --first-parent")
+    if attempt.outcome is Outcome.STACKED:
+        into = [item.name for item in history.attempts if attempt.name in item.stack]
+        raise CannotPromote(f"{attempt.name} went on in {into[-1]}", f"see: ar log {into[-1]}")
+    if not attempt.own:
+        raise CannotPromote(f"{attempt.name} is a run of the baseline itself", "choose another: ar show")
+    if attempt.baseline != history.head:
+        raise CannotPromote(
+            f"{attempt.name} was measured against {attempt.baseline[:9]}, and the branch moved on",
+            "its result need not hold for the branch as it is now; propose it again: ar next",
+        )
+    decided = attempt.verdict.decision if attempt.verdict else Decision.OPEN
+    if decided is not Decision.PROMOTE and not force:
+        said = (
+            attempt.verdict.reason if attempt.verdict and attempt.verdict.reason else "it is not judged yet"
+        )
+        raise CannotPromote(
+            f"{attempt.name}: {said}", "run: ar run to judge it; or merge it all the same with --force"
+        )
+    if project.program.promote_rung and not force:
+        _refuse_unclimbed(history, attempt, project.program.promote_rung)
+    seed = reader.head_seed(project)
+    runs = [
+        run for run in attempt.experiments if run.status is Status.SUCCEEDED and not run.measures_baseline
+    ]
+    if not runs and attempt.outcome not in (Outcome.QUEUED, Outcome.RUNNING):
+        raise CannotPromote(
+            f"{attempt.name} never ran to its end ({attempt.outcome})", "see: ar log " + attempt.name
+        )
+    matching = [run for run in runs if run.seed == seed]
+    if not matching and any(run.seed == seed and run.status.ended for run in attempt.experiments):
+        raise FailedAtHeadSeed(
+            f"{attempt.name} failed at the branch's own seed {seed}", f"see: ar log {attempt.name}"
+        )
+    return Plan(attempt, matching[0] if matching else None, seed, forced=decided is not Decision.PROMOTE)
+
+
+def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
+    climb = history.climb(attempt.candidate, rung)
+    verdict = climb.verdict if climb else None
+    if verdict is None or verdict.decision is Decision.OPEN:
+        raise CannotPromote(
+            f"{attempt.name} is not judged at {rung} yet, and program.md makes that a condition",
+            f"run: ar climb {attempt.name} --to {rung}; or merge it all the same with --force",
+        )
+    if verdict.decision is not Decision.PROMOTE:
+        raise CannotPromote(
+            f"{attempt.name} does not hold at {rung}: {verdict.reason}", "merge it all the same with --force"
+        )
+
+
+def merge(
+    campaign: Campaign, history: History, ready: Plan, branch: str | None = None, tag: str | None = None
+) -> str:
+    """Merge the experiment into the checked-out branch. Returns the merge commit.
+
+    Args:
+        branch: put the merge on this branch instead, and leave the checkout alone.
+        tag: also tag it.
+
+    Raises:
+        CannotPromote: uncommitted changes are in the way, or a name is taken; nothing has changed.
+    """
+    pipeline = campaign.pipeline
+    text = message(campaign.program, history, ready, campaign.case(history, ready.attempt))
+    experiment = ready.experiment
+    assert experiment is not None
+    mark = f"refs/tags/{tag}" if tag else None
+    if mark:
+        _free(pipeline.repo, mark, None)
+    ref = f"refs/heads/{branch}"
+    if branch and ref == pipeline.repo.branch():
+        raise CannotPromote(f"{branch} is checked out", "leave --branch out to promote to it")
+    old = _free(pipeline.repo, ref, history.head) if branch else history.head
+    commit = pipeline.repo.commit_tree(
+        pipeline.repo.tree(experiment.rev), [history.head, experiment.rev], text
+    )
+    if branch:
+        marks = [(mark, commit, ZERO)] if mark else []
+        pipeline.repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
+        return commit
+    advance.forward(pipeline.repo, pipeline.repo.branch(), commit, old, mark)
+    pipeline.checkout()
+    advance.done(pipeline.repo)
+    return commit
+
+
+def mend(pipeline: Pipeline) -> str | None:
+    """Finish or undo what a killed promotion left; what was done, or None."""
+    with pipeline.repo.lock("checkout", busy="another ar is mending this checkout (process {pid})"):
+        words = advance.mend(pipeline.repo)
+        if words is not None and pipeline.repo.has_ref(refs.PROMOTING):
+            pipeline.checkout()
+            advance.done(pipeline.repo)
+        return words
+
+
+def _free(repo: Repo, ref: str, or_at: str | None) -> str:
+    """What a ref must hold to be set: nothing, or a known commit.
+
+    Raises:
+        CannotPromote: it is no name for a ref, or taken.
+    """
+    name = ref.split("/", 2)[2]
+    try:
+        repo.run("check-ref-format", ref)
+    except BadState:
+        raise CannotPromote(f"'{name}' is no name for a branch or a tag", "choose another") from None
+    now = repo.resolve(ref)
+    if now is not None and now != or_at:
+        raise CannotPromote(f"{name} exists", "choose another name")
+    return now or ZERO
+
+
+def message(program: Program, history: History, ready: Plan, case: Case) -> str:
+    """The merge commit's message: what changed, why it is believed, and where it was measured."""
+    attempt, verdict = ready.attempt, case.verdict
+    key, now = program.objective.key, history.now
+    experiment = ready.experiment or attempt.first
+    effect = "" if case.effect is None else f"{key} {signed(case.effect, verdict.standard_error)}"
+    lines = [f"{attempt.title}: {effect}" if effect else attempt.title, "", experiment.hypothesis.strip(), ""]
+    if now is not None and now.value is not None and attempt.value is not None:
+        low, high = (signed(end, verdict.standard_error).partition(" ")[0] for end in case.interval or (0, 0))
+        within = f", 95 % interval of the effect {low} to {high}" if case.interval else ""
+        lines.append(f"{key} {quantity(now.value)} → {quantity(attempt.value)}{within}")
+    lines += [
+        f"{name.rpartition(':')[2]} {quantity(base)} → {quantity(own)}"
+        for name, (base, own) in case.guards.items()
+    ]
+    lines.append(verdict.reason)
+    if ready.forced:
+        lines.append("Promoted by hand, against or without a verdict (--force).")
+    guards = [f"{name} {base:.6g} {own:.6g}" for name, (base, own) in case.guards.items()]
+    trailers = [
+        ("Experiment", experiment.name),
+        ("Ref", str(refs.ExperimentRef(experiment.baseline, experiment.name))),
+        ("Candidate", attempt.candidate),
+        ("Agent", attempt.agent),
+        ("Seeds", " ".join(str(seed) for seed in case.seeds)),
+        ("Metric", str(program.objective)),
+        ("Effect", "" if case.effect is None else f"{case.effect:.6g}"),
+        ("Interval", " ".join(f"{end:.6g}" for end in case.interval)),
+        *(("Guard", guard) for guard in guards),
+        ("Stack", " ".join(attempt.stack)),
+        ("Reverts", experiment.reverts),
+    ]
+    text = "\n".join([*lines, "", *(f"Ar-{name}: {value}" for name, value in trailers if value), ""])
+    return re.sub(r"\n{3,}", "\n\n", text)

@@ -1,0 +1,200 @@
+"""The policy of `ar run`: propose, judge, promote, measure the incumbent, and audit it at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ar.agents import is_instant
+from ar.campaign import candidates, promotion, rebase
+from ar.campaign.campaign import is_open, waits_for_merge
+from ar.campaign.engine import Engine
+from ar.campaign.ladder import Ladder, Step
+from ar.campaign.progress import noise_line
+from ar.errors import BadProposal, BadState, CannotClimb, FailedAtHeadSeed
+from ar.history.attempts import objective
+from ar.history.records import Attempt, Decision, History, Label, Verdict
+from ar.judge.evidence import Ledger, Run
+from ar.judge.rule import Kind, next_action
+
+MAX_BASELINE_CRASHES = 2
+
+
+@dataclass
+class Search:
+    """Tries new changes and keeps what is good.
+
+    Args:
+        experiments: how many new changes to propose; None until the programme's budget ends.
+        promoting: merge winners, and try those that the branch left behind on the branch as it is.
+    """
+
+    ladder: Ladder
+    experiments: int | None = None
+    promoting: bool = True
+    _told_noise: bool = field(default=False, init=False)
+
+    def begin(self, engine: Engine, history: History) -> None:
+        candidates.close_stale(engine, history)
+
+    def phase(self, history: History) -> str:  # noqa: ARG002 - the engine's own words fit
+        return ""
+
+    def step(self, engine: Engine, history: History, room: int) -> bool:
+        for attempt in history.attempts:
+            if is_open(attempt, history) and not any(not run.status.ended for run in attempt.experiments):
+                if candidates.judge(engine, history, attempt, room):
+                    return True
+            elif self.promoting and waits_for_merge(attempt, history):
+                moved = self._promote(engine, history, attempt, room)
+                if moved is not None:
+                    return moved
+        candidates.close_stale(engine, history)
+        self._fill(engine, history, room)
+        return False
+
+    def awaits(self, engine: Engine, history: History) -> bool:
+        """Whether a proposal is on its way, or wanted from an agent that is left alone for the moment."""
+        if engine.asking.count:
+            return True
+        wanted = next_action(engine.campaign.ledger(history, None)).kind is Kind.PROPOSE
+        return wanted and self._proposals_left(engine) != 0 and engine.asking.anybody_left and not engine.over
+
+    # -- promoting ----------------------------------------------------------------------------------------
+
+    def _promote(self, engine: Engine, history: History, attempt: Attempt, room: int) -> bool | None:
+        """Merge a winner. None while its run at the head's seed is under way, or may not be queued."""
+        campaign = engine.campaign
+        if any(not run.status.ended for run in attempt.experiments):
+            return None
+        if campaign.program.promote_rung:
+            try:
+                moved = self.ladder.climb(engine, campaign.program.promote_rung, history, attempt, room)
+            except CannotClimb as error:
+                verdict = Verdict(Decision.DISCARD, f"It cannot climb: {error.message}.")
+                campaign.record(attempt, verdict)
+                return True
+            if moved is not Step.DONE:
+                return True if moved in (Step.QUEUED, Step.DECIDED) else None
+        try:
+            ready = promotion.plan(campaign.project, history, attempt)
+        except FailedAtHeadSeed as error:
+            campaign.record(attempt, Verdict(Decision.DISCARD, error.message))
+            return True
+        if ready.experiment is None:
+            if room <= 0:
+                return None
+            engine.queued(campaign.replicate(attempt, ready.seed))
+            engine.event(f"{attempt.name} won; it runs once more at the branch's own seed before the merge")
+            return True
+        merge = promotion.merge(campaign, history, ready)
+        engine.done.promoted += 1
+        engine.event(f"promoted {attempt.name}: {attempt.title} ({merge[:9]})")
+        return True
+
+    # -- keeping the workers busy -------------------------------------------------------------------------
+
+    def _fill(self, engine: Engine, history: History, room: int) -> None:
+        """Measure the incumbent while the rule asks for it, then propose."""
+        campaign = engine.campaign
+        ledger = campaign.ledger(history, None)
+        if next_action(ledger).kind is Kind.PROPOSE and not self._told_noise:
+            self._told_noise = True
+            engine.event(noise_line(campaign.noise(history), campaign.program))
+        # While the last of the incumbent's runs are under way there is time to think of the next change.
+        begun = any(run.measured for run in ledger.incumbent.base)
+        ledger = self._as_if_ended(engine, history, ledger)
+        room -= engine.asking.count
+        restacking = self.promoting and self.experiments != 0
+        left_behind = rebase.left_behind(history) if restacking else []
+        while room > 0:
+            action = next_action(ledger)
+            if action.kind is Kind.RUN_INCUMBENT:
+                if ledger.auditing and self._unsettled(engine, history):
+                    return
+                _refuse_hopeless(engine, history)
+                engine.queued(campaign.measure_incumbent(history, action.seed, ledger.auditing))
+                ledger = _with_incumbents(ledger, [action.seed])
+            elif action.kind is not Kind.PROPOSE or not begun:
+                return
+            elif left_behind:
+                if not _restack(engine, history, left_behind.pop(0)):
+                    continue
+            elif self._proposals_left(engine) == 0 or not self._propose(engine, history):
+                return
+            ledger = replace(ledger, spent=ledger.spent + 1)
+            room -= 1
+
+    def _as_if_ended(self, engine: Engine, history: History, ledger: Ledger) -> Ledger:
+        """The ledger with what is on its way: the incumbent's runs under way count as measured, as enough of
+        them are queued already, and proposals that are asked for have their places."""
+        under_way = [
+            run.seed for run in engine.pending(history) if candidates.measures_incumbent(run, history)
+        ]
+        return replace(_with_incumbents(ledger, under_way), spent=ledger.spent + engine.asking.count)
+
+    def _unsettled(self, engine: Engine, history: History) -> bool:
+        """Whether the closing audit is to wait for a verdict, a merge or a proposal."""
+        if engine.asking.count or any(is_open(attempt, history) for attempt in history.attempts):
+            return True
+        waiting = [item for item in history.attempts if waits_for_merge(item, history)]
+        mergeable = self.promoting and not all(item.name in self.ladder.stuck for item in waiting)
+        return mergeable or self._proposals_left(engine) is not None
+
+    def _propose(self, engine: Engine, history: History) -> bool:
+        """Queue a proposal, or begin to ask for one. False where nobody can be asked now."""
+        spec = engine.asking.turn(history)
+        if spec is None:
+            return False
+        if is_instant(spec):
+            return engine.propose_now(spec)
+        if engine.asking.count >= engine.jobs:
+            return False
+        engine.asking.ask(spec)
+        return True
+
+    def _proposals_left(self, engine: Engine) -> int | None:
+        if self.experiments is None:
+            return None
+        return max(0, self.experiments - engine.done.proposed - engine.asking.count)
+
+
+def _with_incumbents(ledger: Ledger, seeds: list[int | None]) -> Ledger:
+    """The ledger as if the incumbent had been measured with these seeds, too."""
+    known = ledger.incumbent.base
+    run = replace(known[-1] if known else Run(None, 0.0), crashed=False)
+    more = tuple(replace(run, seed=seed) for seed in seeds)
+    return replace(ledger, incumbent=replace(ledger.incumbent, base=(*known, *more)))
+
+
+def _refuse_hopeless(engine: Engine, history: History) -> None:
+    """A baseline that does not run cannot be improved on.
+
+    Raises:
+        BadState: it failed too often.
+    """
+    ended = [run for run in (history.now.experiments if history.now else ()) if run.status.ended]
+    failed = [run for run in ended if objective(run, engine.campaign.program) is None]
+    if len(failed) >= max(MAX_BASELINE_CRASHES, len(ended) / 2):
+        reason = failed[-1].note.reason if failed[-1].note else str(failed[-1].status)
+        raise BadState(f"the baseline itself does not run: {reason}", f"see: ar log {failed[-1].name}")
+
+
+def _restack(engine: Engine, history: History, winner: Attempt) -> bool:
+    """Queue a winner of an earlier baseline on the branch as it is: a better bet than a new proposal.
+
+    False if it cannot be merged; it is marked so, and the user may resolve it.
+    """
+    campaign = engine.campaign
+    try:
+        made = rebase.compose(campaign, history, [winner])
+        if made.change is not None:
+            _, name = campaign.submit(made.change)
+            engine.queued(name)
+            engine.event(f"queued {name}: {winner.name} won on an earlier baseline; tried on this one")
+            return True
+        words = f"it conflicts in {', '.join(clash.path for clash in made.clashes[winner.name])}"
+    except BadProposal as error:
+        words = error.message
+    rebase.mark(campaign, history, winner.name, Label.CONFLICTS)
+    engine.event(f"{winner.name} cannot be tried on this baseline: {words}; see: ar promote {winner.name}")
+    return False
