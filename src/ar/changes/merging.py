@@ -40,16 +40,17 @@ class Merged:
     clashes: tuple[Clash, ...] = ()
 
 
-def merge(project: Project, base: str, ours: str, theirs: str, name: str) -> Merged:
-    """What changed from `base` to `theirs`, done to `ours` (commits or trees).
+def merge(project: Project, base: str, ours: str, other: str, name: str) -> Merged:
+    """What changed from `base` to `other`, done to `ours` (commits or trees).
 
     Whether that is in scope is for the one who proposes the tree to check.
 
     Args:
-        name: what their side is called where the sides clash.
+        name: what the other side is called where the sides clash.
     """
-    declared = Declared.read(project.repo, ours)
-    before, mine, wanted = (project.repo.files(rev) for rev in (base, ours, theirs))
+    repo, program = project.repo, project.program
+    declared = Declared.read(repo, ours)
+    before, mine, wanted = (repo.files(rev) for rev in (base, ours, other))
     changes: dict[str, bytes | TreeEntry | None] = {}
     clashes: list[Clash] = []
     for path in sorted(before.keys() | wanted.keys()):
@@ -57,17 +58,17 @@ def merge(project: Project, base: str, ours: str, theirs: str, name: str) -> Mer
         if new in (old, here) or _is_ours(path) or declared.is_output(path):
             continue
         content: bytes | TreeEntry | Clash | None
-        if path in project.program.param_files:
-            content = _parameters(project, path, (base, ours, theirs), name)
+        if path in program.param_files:
+            content = _parameters(project, path, (base, ours, other), name)
         elif here == old:
             content = new
         else:
-            content = _text(project.repo, path, (old, here, new), name)
+            content = _text(repo, path, (old, here, new), name)
         if isinstance(content, Clash):
             clashes.append(content)
         else:
             changes[path] = content
-    return Merged(project.repo.write_tree(ours, changes), tuple(clashes))
+    return Merged(repo.write_tree(ours, changes), tuple(clashes))
 
 
 def _is_ours(path: str) -> bool:
@@ -76,7 +77,8 @@ def _is_ours(path: str) -> bool:
 
 def _parameters(project: Project, path: str, revs: tuple[str, str, str], name: str) -> bytes | Clash | None:
     """A parameters file merged by key; as text where the change adds or removes keys."""
-    contents = project.repo.read_many([(rev, path) for rev in revs])
+    repo, program = project.repo, project.program
+    contents = repo.read_many([(rev, path) for rev in revs])
     before, mine, wanted = contents
     if before is None or mine is None or wanted is None:
         return Clash(path, f"the file is missing in {MINE} or in {name}")
@@ -85,8 +87,8 @@ def _parameters(project: Project, path: str, revs: tuple[str, str, str], name: s
     except BadParams as error:
         return Clash(path, error.message)
     if old.keys() != new.keys():
-        return _text(project.repo, path, tuple(project.repo.files(rev).get(path) for rev in revs), name)
-    seed = project.program.seed.key if project.program.seed and project.program.seed.file == path else None
+        return _text(repo, path, tuple(repo.files(rev).get(path) for rev in revs), name)
+    seed = program.seed.key if program.seed and program.seed.file == path else None
     values, lines = {}, []
     data = parse(wanted, path)
     for key, value in new.items():

@@ -45,17 +45,18 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
     Raises:
         BadProposal: nothing in the scope differs from the head.
     """
-    declared = Declared.read(project.repo, project.repo.head())
+    repo, program = project.repo, project.program
+    declared = Declared.read(repo, repo.head())
 
     def wanted(path: str) -> bool:
-        ours = project.program.scope.may_edit(path) or path in project.program.param_files
+        ours = program.scope.may_edit(path) or path in program.param_files
         return ours and not declared.is_generated(path)
 
-    tree, others = checkouts.snapshot(project.repo, wanted, MAX_FILE_BYTES)
+    tree, others = checkouts.snapshot(repo, wanted, MAX_FILE_BYTES)
     left_out = [path for path in others if not declared.is_generated(path)]
-    if tree == project.repo.tree(project.repo.head()) and not values:
+    if tree == repo.tree(repo.head()) and not values:
         outside = f" (outside it: {', '.join(left_out[:5])})" if left_out else ""
-        scope = project.program.scope
+        scope = program.scope
         raise BadProposal(
             f"nothing in the scope differs from HEAD{outside}",
             f"what may change is: {', '.join([*scope.files, *map(str, scope.params)])}",

@@ -64,8 +64,8 @@ def _mail(repo: Repo, content: bytes) -> Patch:
             headers = repo.run("mailinfo", str(message), str(diff), stdin=content)
         except GitFailed:
             return Patch(content)
-        found = re.search(r"^Subject: (.*)$", headers, re.MULTILINE)
-        title = found[1].strip() if found else ""
+        subject = re.search(r"^Subject: (.*)$", headers, re.MULTILINE)
+        title = subject[1].strip() if subject else ""
         return Patch(diff.read_bytes(), title, message.read_text(errors="replace").strip())
 
 
@@ -184,8 +184,8 @@ def _reason(diff: str, said: str) -> str:
         return one_line("; ".join(failed))
     lines = [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
     text = "; ".join(lines) or said
-    for theirs, ours in _SAYS.items():
-        text = text.replace(theirs, ours)
+    for words, plainer in _SAYS.items():
+        text = text.replace(words, plainer)
     return one_line(text.replace(' (allow with "--allow-empty")', ""))
 
 

@@ -48,6 +48,7 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     Raises:
         BadProposal: with everything that the proposer needs to do better.
     """
+    repo, program = project.repo, project.program
     if not proposal.title.strip() or "\n" in proposal.title:
         raise BadProposal("the title must be one line", f"at most {TITLE_LIMIT} characters")
     base = history.head
@@ -55,15 +56,15 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
         _check_tree(project, history.head, proposal.tree)
         base = proposal.tree
     contents = _edited(project, proposal, base)
-    for file, values in _by_file(project.program, proposal.params).items():
-        old = contents.get(file, project.repo.read(base, file))
+    for file, values in _by_file(program, proposal.params).items():
+        old = contents.get(file, repo.read(base, file))
         if old is None:
             raise BadProposal(f"there is no {file} at the baseline", "set parameters of files that exist")
         contents[file] = params.update(old, file, _checked(old, file, values))
-    if not contents and base in (history.head, project.repo.tree(history.head)):
+    if not contents and base in (history.head, repo.tree(history.head)):
         raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
-    tree = project.repo.write_tree(base, contents)
-    _refuse_secrets(project.repo, history.head, tree)
+    tree = repo.write_tree(base, contents)
+    _refuse_secrets(repo, history.head, tree)
     candidate = candidate_of(project, proposal, tree, history)
     _refuse_repeats(candidate, history)
     return Change(proposal=proposal, baseline=history.head, tree=tree, candidate=candidate)
@@ -74,30 +75,31 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
 
 def _check_tree(project: Project, head: str, tree: str) -> None:
     """Hold every file that differs from the head to what an edit of it would be held to."""
-    changed = project.repo.changed(head, tree)
+    repo, program = project.repo, project.program
+    changed = repo.changed(head, tree)
     if len(changed) > MAX_EDITS:
         raise BadProposal(f"{len(changed)} changed files are too many", f"at most {MAX_EDITS}")
-    declared = Declared.read(project.repo, head)
-    before = project.repo.files(head)
+    declared = Declared.read(repo, head)
+    before = repo.files(head)
     files: dict[str, str] = {}
     for path, entry in changed.items():
-        if path not in project.program.param_files or project.program.scope.covers(path):
-            checked_path(path, project.program)
+        if path not in program.param_files or program.scope.covers(path):
+            checked_path(path, program)
         if declared.is_output(path):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
-        if any(found is not None and not found.is_file for found in (entry, before.get(path))):
+        if any(side is not None and not side.is_file for side in (entry, before.get(path))):
             raise BadProposal(f"{path} is a link or a submodule", "change regular files only")
         if entry is not None:
             files[path] = entry.blob
-    for path, size in zip(files, project.repo.sizes(list(files.values())), strict=True):
+    for path, size in zip(files, repo.sizes(list(files.values())), strict=True):
         if size > MAX_FILE_BYTES:
             raise BadProposal(f"{path} grows beyond {MAX_FILE_BYTES} bytes", "make a smaller change")
-    for path, content in zip(files, project.repo.read_many([(tree, path) for path in files]), strict=True):
+    for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
         if path.endswith(".py"):
             _check_text(path, _text(path, content or b""))
     for path in changed:
-        if path in project.program.param_files:
-            _check_values(project.program, path, project.repo.read(head, path), project.repo.read(tree, path))
+        if path in program.param_files:
+            _check_values(program, path, repo.read(head, path), repo.read(tree, path))
 
 
 def _refuse_secrets(repo: Repo, head: str, tree: str) -> None:
@@ -106,8 +108,8 @@ def _refuse_secrets(repo: Repo, head: str, tree: str) -> None:
     before = repo.read_many([(head, path) for path in paths])
     after = repo.read_many([(tree, path) for path in paths])
     for path, old, new in zip(paths, before, after, strict=True):
-        found = [redact((text or b"").decode(errors="replace")).count(MARK) for text in (old, new)]
-        if found[1] > found[0]:
+        secrets = [redact((text or b"").decode(errors="replace")).count(MARK) for text in (old, new)]
+        if secrets[1] > secrets[0]:
             raise BadProposal(f"{path} would hold a secret, such as a key", "read it from the environment")
 
 
@@ -179,9 +181,9 @@ def _replaced(edit: Edit, text: str, exists: bool) -> str:
         return edit.new
     count = text.count(edit.old)
     if count != 1:
-        found = "is not" if count == 0 else f"is {count} times"
+        where = "is not" if count == 0 else f"is {count} times"
         raise BadProposal(
-            f"the old text {found} in {edit.path}: {edit.old[:80]!r}",
+            f"the old text {where} in {edit.path}: {edit.old[:80]!r}",
             "quote it exactly, with enough lines around it",
         )
     return text.replace(edit.old, edit.new)
@@ -216,18 +218,18 @@ def _by_file(program: Program, values: Mapping[str, Any]) -> dict[str, dict[str,
 
 def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the type that the file has now; an int may stand for a float."""
-    known = flat(content, file)
+    now = flat(content, file)
     for key, value in values.items():
-        if key not in known:
-            raise BadProposal(f"{file} has no key '{key}'", nearest(key, known))
-        old = known[key]
+        if key not in now:
+            raise BadProposal(f"{file} has no key '{key}'", nearest(key, now))
+        old = now[key]
         numbers = isinstance(old, float) and isinstance(value, int | float) and not isinstance(value, bool)
         whole = type(old) is int and isinstance(value, float) and value.is_integer()
         if old is not None and not numbers and not whole and type(value) is not type(old):
             raise BadProposal(
                 f"{key} is {type(old).__name__} in {file}, not {type(value).__name__}", f"now it is {old!r}"
             )
-    return {key: int(value) if type(known[key]) is int else value for key, value in values.items()}
+    return {key: int(value) if type(now[key]) is int else value for key, value in values.items()}
 
 
 def candidate_of(project: Project, proposal: Proposal, tree: str, history: History) -> str:
@@ -237,9 +239,9 @@ def candidate_of(project: Project, proposal: Proposal, tree: str, history: Histo
     verdict holds for one baseline only, so there the identity is one of both.
     """
     plain = identity(project, tree)
-    known = next((item for item in history.attempts if item.candidate == plain), None)
+    earlier = next((item for item in history.attempts if item.candidate == plain), None)
     joined = proposal.stack or proposal.reverts
-    if not joined or plain == history.incumbent or known is None or known.baseline == history.head:
+    if not joined or plain == history.incumbent or earlier is None or earlier.baseline == history.head:
         return plain
     return hashlib.sha256(f"{plain} on {history.head}".encode()).hexdigest()[:16]
 

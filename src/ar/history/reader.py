@@ -89,12 +89,12 @@ def metric_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list
     """Metrics from the commits; what a commit does not keep itself, from DVC's cache."""
     values, cache = [], None
     for rev, contents in zip(revs, _contents(repo, revs, files), strict=True):
-        found = _flat_values(contents)
+        metrics = _flat_values(contents)
         missing = [file for file, content in contents.items() if content is None]
-        if missing and not _crashed(found):
+        if missing and not _crashed(metrics):
             cache, declared = cache or Cache.of(repo.root), Declared.read(repo, rev)
-            found |= _flat_values({file: cache.read(declared.md5(file)) for file in missing})
-        values.append(found)
+            metrics |= _flat_values({file: cache.read(declared.md5(file)) for file in missing})
+        values.append(metrics)
     return values
 
 
@@ -130,15 +130,16 @@ def baseline_params(project: Project) -> dict[str, Scalar]:
     Raises:
         BadParams: a parameters file is broken, or lacks a key that `program.md` names.
     """
-    head = project.repo.head()
-    files = sorted(project.program.param_files)
+    repo, program = project.repo, project.program
+    head = repo.head()
+    files = sorted(program.param_files)
     values: dict[str, Scalar] = {}
-    for name, content in zip(files, project.repo.read_many([(head, name) for name in files]), strict=True):
+    for name, content in zip(files, repo.read_many([(head, name) for name in files]), strict=True):
         if content is not None:
             values.update({f"{name}:{key}": value for key, value in flat(content, name).items()})
     named: list[ParamKey] = [
-        *project.program.search,
-        *([project.program.seed] if project.program.seed else []),
+        *program.search,
+        *([program.seed] if program.seed else []),
     ]
     for key in named:
         if key.flat not in values:
@@ -162,22 +163,23 @@ def head_seed(project: Project) -> int | None:
 
 def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snapshot:
     """All experiments, of which only those are read that are not as they were."""
-    metric_files = (*declared.metrics, *(metric.file for metric in project.program.metrics))
-    param_files = (*declared.params, *sorted(project.program.param_files))
+    repo, program = project.repo, project.program
+    metric_files = (*declared.metrics, *(metric.file for metric in program.metrics))
+    param_files = (*declared.params, *sorted(program.param_files))
     files = metric_files, param_files
     old = last.marked if last.files == files else {}
-    notes = project.repo.notes()
-    places = _places(project.repo)
+    notes = repo.notes()
+    places = _places(repo)
     marks = {name: (rev, status, notes.get(rev)) for name, (status, rev, _) in places.items()}
     fresh = [name for name, mark in marks.items() if name not in old or old[name][0] != mark]
     revs = [places[name][1] for name in fresh]
-    measured = metric_values(project.repo, revs, metric_files)
-    set_to = read_values(project.repo, revs, param_files)
+    measured = metric_values(repo, revs, metric_files)
+    set_to = read_values(repo, revs, param_files)
     marked = {name: old[name] for name in marks if name in old}
     for name, metrics, values in zip(fresh, measured, set_to, strict=True):
-        if project.repo.resolve(places[name][1]) is None:
+        if repo.resolve(places[name][1]) is None:
             continue  # a ref to anything but a commit
-        commit, baseline = project.repo.commit(places[name][1]), places[name][2]
+        commit, baseline = repo.commit(places[name][1]), places[name][2]
         if baseline or commit.parents:
             made = _experiment(commit, name, baseline or commit.parents[0], marks[name], metrics, values)
             marked[name] = marks[name], made
@@ -188,18 +190,18 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
 
 def _places(repo: Repo) -> dict[str, tuple[Status | None, str, str]]:
     """Name to status (None: it ended), commit and, where the ref says it, baseline of every experiment."""
-    found: dict[str, tuple[Status | None, str, str]] = {}
+    places: dict[str, tuple[Status | None, str, str]] = {}
     # Refs come in the order in which experiments move on: one that does so meanwhile is seen twice, not
     # never.
     for ref, rev in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS).items():
         name = refs.name_of(ref)
         if ref.startswith(f"{refs.QUEUE}/"):
-            found[name] = Status.QUEUED, rev, ""
+            places[name] = Status.QUEUED, rev, ""
         elif ref.startswith(f"{refs.RUNNING}/"):
-            found[name] = Status.QUEUED if claims.is_waiting(repo, name) else Status.RUNNING, rev, ""
+            places[name] = Status.QUEUED if claims.is_waiting(repo, name) else Status.RUNNING, rev, ""
         elif experiment := refs.ExperimentRef.parse(ref):
-            found[name] = None, rev, experiment.baseline
-    return found
+            places[name] = None, rev, experiment.baseline
+    return places
 
 
 def _experiment(

@@ -24,14 +24,14 @@ class Cache:
         """The cache of the project at `root`: `cache.dir` as `dvc config` resolves it, or `.dvc/cache`."""
         from configobj import ConfigObj, ConfigObjError
 
-        found = root / ".dvc" / "cache"
+        cache = root / ".dvc" / "cache"
         for file in _config_files(root):
             with contextlib.suppress(OSError, UnicodeDecodeError, ConfigObjError):
                 lines = file.read_text(encoding="utf-8").splitlines()
                 folder = _lower(_lower(ConfigObj(lines).dict()).get("cache")).get("dir")
                 if folder:
-                    found = Path(os.path.normpath(file.parent.absolute() / Path(folder).expanduser()))
-        return cls(found)
+                    cache = Path(os.path.normpath(file.parent.absolute() / Path(folder).expanduser()))
+        return cls(cache)
 
     def read(self, md5: str) -> bytes | None:
         """The file with that hash; None where the cache has none, or the hash is not a plain file's."""

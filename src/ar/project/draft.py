@@ -79,7 +79,7 @@ What we look for, what is known, what not to try: write it here, in plain words.
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Shown:
     """What the project at HEAD shows."""
 
     metrics: dict[str, float]
@@ -97,8 +97,8 @@ def draft(repo: Repo) -> str:
     declared = Declared.read(repo, head)
     if not declared.stages:
         raise ArError(f"{PIPELINE_FILE} at HEAD declares no stage", "run: dvc stage add …, then git commit")
-    found = _Found(_metrics(repo, declared), _params(repo, head, declared), _code(repo, head, declared))
-    if not found.metrics:
+    shown = _Shown(_metrics(repo, declared), _params(repo, head, declared), _code(repo, head, declared))
+    if not shown.metrics:
         if not declared.metrics:
             raise ArError(
                 f"{PIPELINE_FILE} declares no metrics file",
@@ -108,7 +108,7 @@ def draft(repo: Repo) -> str:
             f"{', '.join(declared.metrics)} holds no number yet",
             "run: dvc repro && git add -A && git commit, then: ar init",
         )
-    return _text(found)
+    return _text(shown)
 
 
 def refuse_overwrite(repo: Repo, force: bool) -> None:
@@ -126,29 +126,29 @@ def write(repo: Repo, text: str) -> None:
 
 def _metrics(repo: Repo, declared: Declared) -> dict[str, float]:
     """Numbers of the metrics files: as committed, or as the last `dvc repro` left them."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for path in declared.metrics:
         content = repo.read("HEAD", path)
         with contextlib.suppress(OSError, BadParams):
             values = flat((repo.root / path).read_bytes() if content is None else content, path)
-            found.update(
+            metrics.update(
                 {
                     f"{path}:{key}": size
                     for key, value in values.items()
                     if (size := number(value)) is not None
                 }
             )
-    return found
+    return metrics
 
 
 def _params(repo: Repo, head: str, declared: Declared) -> dict[str, Scalar]:
-    found: dict[str, Scalar] = {}
+    params: dict[str, Scalar] = {}
     for path in dict.fromkeys([PARAMS_FILE, *declared.params]):
         content = repo.read(head, path)
         if content is not None:
             prefix = "" if path == PARAMS_FILE else f"{path}:"
-            found.update({f"{prefix}{key}": value for key, value in flat(content, path).items()})
-    return found
+            params.update({f"{prefix}{key}": value for key, value in flat(content, path).items()})
+    return params
 
 
 def _code(repo: Repo, head: str, declared: Declared) -> list[str]:
@@ -214,14 +214,14 @@ def _range(value: Scalar) -> dict[str, Any] | list[Any] | None:
     return None
 
 
-def _text(found: _Found) -> str:
-    objective = _objective(found.metrics)
-    holdout = _holdout(objective, found.metrics)
+def _text(shown: _Shown) -> str:
+    objective = _objective(shown.metrics)
+    holdout = _holdout(objective, shown.metrics)
     guards = [
-        name for name in found.metrics if any(word in _SPEND for word in _words(name)) and name != objective
+        name for name in shown.metrics if any(word in _SPEND for word in _words(name)) and name != objective
     ]
-    seed = next((key for key in found.params if key.rpartition(".")[2].lower() in _SEEDS), None)
-    free = [key for key in found.params if key != seed]
+    seed = next((key for key in shown.params if key.rpartition(".")[2].lower() in _SEEDS), None)
+    free = [key for key in shown.params if key != seed]
     data: dict[str, Any] = {
         "objective": {"metric": objective, "direction": _direction(objective) or "minimize"},
         "guards": [{"metric": name, "direction": "minimize"} for name in guards],
@@ -231,10 +231,10 @@ def _text(found: _Found) -> str:
     if seed:
         data["seed"] = seed
     data["scope"] = {
-        "files": found.files,
+        "files": shown.files,
         "params": list(dict.fromkeys(_group(key) for key in free if _group(key) != seed)),
     }
-    data["search"] = {key: span for key in free if (span := _range(found.params[key])) is not None}
+    data["search"] = {key: span for key in free if (span := _range(shown.params[key])) is not None}
     data["agent"] = {"kind": "optuna"}
     data["budget"] = {"runs": 700, "timeout": "1h"}
     lines = []

@@ -19,18 +19,19 @@ def identity(project: Project, tree: str) -> str:
     Left out: outputs of the pipeline, `dvc.lock`, `program.md`, `.gitignore` files (DVC writes them), the
     seed, and how a parameters file is laid out.
     """
-    declared = Declared.read(project.repo, tree)
+    repo, program = project.repo, project.program
+    declared = Declared.read(repo, tree)
     kept = {
         path: f"{entry.mode} {entry.blob}"
-        for path, entry in project.repo.files(tree).items()
+        for path, entry in repo.files(tree).items()
         if path not in (PROGRAM_FILE, ARGS_FILE) and not declared.is_generated(path)
     }
-    files = [path for path in sorted(project.program.param_files) if path in kept]
-    for path, content in zip(files, project.repo.read_many([(tree, path) for path in files]), strict=True):
+    files = [path for path in sorted(program.param_files) if path in kept]
+    for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
         with contextlib.suppress(BadParams):
-            found = dict(values.flat(content or b"", path))
-            if project.program.seed and project.program.seed.file == path:
-                found.pop(project.program.seed.key, None)
-            kept[path] = json.dumps(found, sort_keys=True, default=str)
+            params = dict(values.flat(content or b"", path))
+            if program.seed and program.seed.file == path:
+                params.pop(program.seed.key, None)
+            kept[path] = json.dumps(params, sort_keys=True, default=str)
     text = "\n".join(f"{path}\0{what}" for path, what in sorted(kept.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

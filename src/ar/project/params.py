@@ -71,12 +71,12 @@ def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:
 
 
 def _set_all(data: Any, path: str, values: Mapping[str, Any]) -> None:
-    known = flatten(data)
+    keys = flatten(data)
     for key, value in values.items():
         try:
             old = get(data, key)
         except (KeyError, IndexError, ValueError, TypeError):
-            raise BadParams(f"{path} has no key '{key}'", nearest(key, known)) from None
+            raise BadParams(f"{path} has no key '{key}'", nearest(key, keys)) from None
         parent, _, last = key.rpartition(".")
         node = get(data, parent) if parent else data
         node[last if isinstance(node, Mapping) else int(last)] = _like(old, value)

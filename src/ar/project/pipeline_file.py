@@ -149,8 +149,8 @@ class _Body:
         return LockedStage(deps, outs, params)
 
     def _list(self, kind: str) -> list[Any]:
-        found = self.data.get(kind)
-        return found if isinstance(found, list) else []
+        items = self.data.get(kind)
+        return items if isinstance(items, list) else []
 
     def _from_root(self, path: str, key: str = "${item}") -> str:
         folder = self.folder.replace("${item}", key)
@@ -167,8 +167,8 @@ def _mapping(content: bytes | None) -> dict[str, Any]:
 
 def _items(data: Mapping[str, Any], key: str) -> list[tuple[str, Mapping[str, Any]]]:
     """The entries of a mapping that are mappings themselves."""
-    found = data.get(key)
-    entries = found.items() if isinstance(found, Mapping) else ()
+    section = data.get(key)
+    entries = section.items() if isinstance(section, Mapping) else ()
     return [(str(name), entry) for name, entry in entries if isinstance(entry, Mapping)]
 
 

@@ -120,10 +120,10 @@ class _Section:
             raise _bad(place or "the front matter", f"should be a mapping, not {_kind(data)}")
         self.data: Mapping[Any, Any] = data
         self.place = place
-        self.known: list[str] = []
+        self.asked: list[str] = []
 
     def get(self, key: str, read: Reader, default: Any) -> Any:
-        self.known.append(key)
+        self.asked.append(key)
         value = self.data.get(key)
         return default if value is None else read(value, f"{self.place}.{key}".lstrip("."))
 
@@ -134,9 +134,9 @@ class _Section:
 
     def finish(self) -> None:
         for key in self.data:
-            if key not in self.known:
+            if key not in self.asked:
                 place = f"{self.place}.{key}".lstrip(".")
-                raise BadProgram(f"{FILE}: unknown key '{place}'", nearest(str(key), self.known))
+                raise BadProgram(f"{FILE}: unknown key '{place}'", nearest(str(key), self.asked))
 
 
 def _record(kind: type[T], value: Any, place: str, /, **readers: Reader) -> T:
@@ -353,8 +353,8 @@ def _argv(value: Any, place: str) -> tuple[str, ...]:
             words = tuple(shlex.split(value))
         except ValueError as error:
             raise _bad(place, f"cannot be split into words: {error}") from None
-        if found := [word for word in words if word in _SHELL]:
-            raise _bad(place, f"has {found[0]}, but no shell runs it", 'write [sh, -c, "…"] if you want one')
+        if signs := [word for word in words if word in _SHELL]:
+            raise _bad(place, f"has {signs[0]}, but no shell runs it", 'write [sh, -c, "…"] if you want one')
     else:
         words = _list_of(_text)(value, place)
     if not words:
