@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import Ar, edit, git
 
+from ar import agents
+
 DOCS = (Path(__file__).parents[1] / "docs" / "agents.md").read_text(encoding="utf-8")
 # The agent of ten lines that the documentation shows, and one with a fault.
 AGENT = DOCS.partition("```python\n")[2].partition("```")[0]
@@ -55,3 +57,9 @@ def test_its_faults_are_told_as_its_own(project: Path, ar: Ar, environment: dict
 def test_kinds_that_nobody_offers_are_refused(project: Path, ar: Ar, environment: dict[str, str]) -> None:
     _choose(project, "{kind: doublr}")
     assert "did you mean 'doubler'?" in ar(project, "next", env=environment, check=False).stderr
+
+
+def test_what_its_documentation_names_is_in_one_place() -> None:
+    names = {"Agent", "AgentFailed", "Briefing", "Channel", "Dropped", "Edit", "Proposal"}
+    assert names <= set(agents.__all__)
+    assert all(getattr(agents, name) for name in agents.__all__)

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 
 from ar.errors import OutOfBudget
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.spend import Spend
+from ar.project.program import Prices
+
+# Tokens that go into Anthropic's prompt cache cost more than others, for five minutes and for an hour.
+WRITE_SHORT, WRITE_LONG = 1.25, 2.0
 
 
 def total(repo: Repo) -> Spend:
@@ -45,6 +50,20 @@ def close_call(repo: Repo, agent: str, call: str, spent: Spend) -> None:
 def record(repo: Repo, agent: str, spent: Spend) -> None:
     """Write down a call that was made, where nothing could be said before it."""
     _append(repo, f"{agent} spent {spent.words}", {"spend": spent.to_json()})
+
+
+def priced(amount: Spend, prices: Prices | None, written_short: int = 0, written_long: int = 0) -> Spend:
+    """An amount of tokens with what it costs in dollars, where there are prices.
+
+    Args:
+        written_short, written_long: tokens of those sent that went into the prompt cache.
+    """
+    if prices is None:
+        return amount
+    extra = (WRITE_SHORT - 1) * written_short + (WRITE_LONG - 1) * written_long
+    sent = amount.input - amount.cached + extra
+    usd = (sent * prices.input + amount.cached * prices.cached + amount.output * prices.output) / 1e6
+    return replace(amount, usd=usd)
 
 
 def refuse_beyond(spent: Spend, tokens: float | None, usd: float | None) -> None:

@@ -37,8 +37,6 @@ TRIES = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0  # seconds; doubled each time
 _LONGEST_ASKED = 3600.0  # seconds; how long `retry-after` may make us wait
 _SILENCE = 120.0  # seconds without a byte after which a connection counts as dead
-# Writing to the prompt cache costs more than sending: 1.25 times for five minutes, twice for an hour.
-_WRITE_SHORT, _WRITE_LONG = 1.25, 2.0
 _PASSING_TYPES = ("overloaded_error", "rate_limit_error", "api_error", "timeout_error")
 
 
@@ -80,17 +78,10 @@ class _Meter:
     def spent(self, prices: Prices | None, sent: bool) -> Spend:
         """Where the answer was cut off, what did arrive is estimated; where none began, what was `sent`."""
         if not self.started:
-            return _priced(Spend(self.input_estimate if sent else 0), prices)
+            return account.priced(Spend(self.input_estimate if sent else 0), prices)
         output = max(self.output, self.received // prompt.BYTES_PER_TOKEN)
-        return _priced(Spend(self.input, self.cached, output), prices, self.written_short, self.written_long)
-
-
-def _priced(amount: Spend, prices: Prices | None, short: int = 0, long: int = 0) -> Spend:
-    if prices is None:
-        return amount
-    fresh = amount.input - amount.cached - short - long + _WRITE_SHORT * short + _WRITE_LONG * long
-    usd = (fresh * prices.input + amount.cached * prices.cached + amount.output * prices.output) / 1e6
-    return Spend(amount.input, amount.cached, amount.output, usd)
+        amount = Spend(self.input, self.cached, output)
+        return account.priced(amount, prices, self.written_short, self.written_long)
 
 
 class Api:
@@ -167,15 +158,15 @@ class Api:
         if self.budget.tokens is not None:
             output = min(output, self.budget.tokens - spent.tokens - estimate)
         if self.budget.usd is not None and prices is not None:
-            left = self.budget.usd - (spent.usd or 0.0) - estimate * _WRITE_LONG * prices.input / 1e6
+            left = self.budget.usd - (spent.usd or 0.0) - estimate * account.WRITE_LONG * prices.input / 1e6
             output = min(output, int(left * 1e6 / prices.output) if prices.output else output)
             if left < 0:
                 output = 0
         if output < LEAST_TOKENS:
-            at_most = spent + _priced(Spend(estimate, 0, LEAST_TOKENS), prices, long=estimate)
+            at_most = spent + account.priced(Spend(estimate, 0, LEAST_TOKENS), prices, written_long=estimate)
             account.refuse_beyond(at_most, self.budget.tokens, self.budget.usd)
             raise OutOfBudget("the budget has no room for another answer", "raise it in program.md")
-        return _priced(Spend(estimate, 0, output), prices, long=estimate)
+        return account.priced(Spend(estimate, 0, output), prices, written_long=estimate)
 
     def _stream(self, request: Mapping[str, Any], meter: _Meter) -> Message:
         from anthropic.types import Message

@@ -23,8 +23,8 @@ _BATCH = 500  # files read from git at a time
 _NOT_OURS = {".git", "__pycache__"}
 
 
-class Scratch:
-    """A checkout that belongs to nobody; it disappears with this object.
+class Checkout:
+    """A checkout for one question; it disappears with this object.
 
     Args:
         leave_out: files of the baseline that the program is not to see.
@@ -59,21 +59,13 @@ class Scratch:
                     target.chmod(0o755 if self.files[path].mode == "100755" else 0o644)
 
     def _start_repository(self) -> None:
-        def git(*args: str) -> None:
-            quiet = (
-                "-c",
-                "core.hooksPath=/dev/null",
-                "-c",
-                "core.autocrlf=false",
-                "-c",
-                "commit.gpgsign=false",
-            )
-            who = ("-c", "user.name=ar", "-c", "user.email=ar@localhost")
-            self.repo.run("-C", str(self.folder), *quiet, *who, *args)
-
-        git("init", "-q", "--template=")
-        git("add", "--all", "--force", ".")
-        git("commit", "-q", "--allow-empty", "-m", "Baseline")
+        """Commit the files, whatever the user's own settings, hooks and templates are."""
+        settings = ("core.hooksPath=/dev/null", "core.autocrlf=false", "commit.gpgsign=false")
+        who = ("user.name=ar", "user.email=ar@localhost")
+        common = ["-C", str(self.folder), *(word for item in (*settings, *who) for word in ("-c", item))]
+        self.repo.run(*common, "init", "-q", "--template=")
+        self.repo.run(*common, "add", "--all", "--force", ".")
+        self.repo.run(*common, "commit", "-q", "--allow-empty", "-m", "Baseline")
         (self.folder / ".git" / "info").mkdir(exist_ok=True)
         (self.folder / ".git" / "info" / "exclude").write_text(f"/{BRIEFING}\n")
 
@@ -89,26 +81,18 @@ class Scratch:
         Raises:
             BadProposal: a file is too long, or no regular file.
         """
-        gone = dict.fromkeys(path for path in self.files if not drop(path))
-        found: dict[str, os.stat_result] = {}
-        fresh: list[str] = []
-        for path, info in self._walk():
-            if drop(path):
-                continue
-            known = self.files.get(path)
-            if known is None:
-                fresh.append(path)
-                found[path] = info
-            else:
-                gone.pop(path)
-                if not self._is_same(path, info, known):
-                    found[path] = info
-        for path in self._ignored(fresh):
-            del found[path]
-        for path in (*gone, *found):
+        present = {path: info for path, info in self._walk() if not drop(path)}
+        deleted = dict.fromkeys(path for path in self.files if path not in present and not drop(path))
+        ignored = set(self._ignored([path for path in present if path not in self.files]))
+        differing = {
+            path: info
+            for path, info in present.items()
+            if path not in ignored and not self._is_same(path, info, self.files.get(path))
+        }
+        for path in (*deleted, *differing):
             check(path)
-        changes = {path: self._entry(path, info, limit) for path, info in found.items()}
-        return self.repo.write_tree(self.base, {**gone, **changes})
+        changed = {path: self._entry(path, info, limit) for path, info in differing.items()}
+        return self.repo.write_tree(self.base, {**deleted, **changed})
 
     def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
         """Path and `lstat` of everything that is not a folder. Links are not followed."""
@@ -128,8 +112,8 @@ class Scratch:
                     else:
                         yield path, entry.stat(follow_symlinks=False)
 
-    def _is_same(self, path: str, info: os.stat_result, known: TreeEntry) -> bool:
-        if _mode(info) != known.mode:
+    def _is_same(self, path: str, info: os.stat_result, known: TreeEntry | None) -> bool:
+        if known is None or _mode(info) != known.mode:
             return False
         if stat.S_ISLNK(info.st_mode):
             target = self._target(path)

@@ -57,7 +57,7 @@ class ClaudeAgent:
         self.repo = repo
         self.channel = channel
         self._api: Api | None = None
-        self._talk: _Talk | None = None
+        self._conversation: _Conversation | None = None
 
     def propose(self, briefing: Briefing) -> Proposal:
         """The next change to try; asked again about a refused one, it goes on where it was.
@@ -69,14 +69,14 @@ class ClaudeAgent:
         """
         if self._api is None:
             self._api = Api(self.spec, briefing.program.budget, self.repo, self.channel)
-        if self._talk is None or not briefing.refused:
-            self._talk = _Talk(self._api, Tools(self.repo, briefing), briefing)
+        if self._conversation is None or not briefing.refused:
+            self._conversation = _Conversation(self._api, Tools(self.repo, briefing), briefing)
         else:
-            self._talk.refuse(Tools(self.repo, briefing), briefing.refused[-1])
-        return replace(self._talk.proposal(self.channel), spend=self._api.spent)
+            self._conversation.refuse(Tools(self.repo, briefing), briefing.refused[-1])
+        return replace(self._conversation.proposal(self.channel), spend=self._api.spent)
 
 
-class _Talk:
+class _Conversation:
     """One conversation."""
 
     def __init__(self, api: Api, tools: Tools, briefing: Briefing) -> None:
@@ -146,7 +146,7 @@ class _Talk:
             if name == "propose" and found is not None:
                 results.append(_result(call["id"], "One proposal at a time.", failed=True))
                 continue
-            channel.say(_words(name, given))
+            channel.say(_activity(name, given))
             try:
                 if name == "propose":
                     found = call["id"], self.tools.proposal(given)
@@ -209,7 +209,7 @@ def _result(call: str, text: str, failed: bool = False) -> dict[str, Any]:
     return {**block, "is_error": True} if failed else block
 
 
-def _words(name: str, given: Any) -> str:
+def _activity(name: str, given: Any) -> str:
     """A tool call in a few words."""
     verbs = {
         "read_file": "reads",

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ar.agents import account, prompt, transcript
 from ar.agents.base import Briefing, Channel
-from ar.agents.checkout import BRIEFING, Scratch
+from ar.agents.checkout import BRIEFING, Checkout
 from ar.changes.proposal import MAX_FILE_BYTES, checked_path
 from ar.errors import AgentFailed, BadProgram, BadProposal
 from ar.git.repo import Repo
@@ -84,7 +84,7 @@ class CommandAgent:
         self.repo = repo
         self.channel = channel
         self.spent: Spend | None = None
-        self._scratch: Scratch | None = None
+        self._checkout: Checkout | None = None
 
     def propose(self, briefing: Briefing) -> Proposal:
         """Run the command, and make a proposal of what it changed.
@@ -98,13 +98,13 @@ class CommandAgent:
         """
         budget, head = briefing.program.budget, briefing.history.head
         account.refuse_beyond(account.total(self.repo), budget.tokens, budget.usd)
-        if self._scratch is None or not briefing.refused or self._scratch.base != head:
-            self._scratch = self._checkout(briefing)
+        if self._checkout is None or not briefing.refused or self._checkout.base != head:
+            self._checkout = self._check_out(briefing)
         bwrap = sandbox.find(briefing.program.sandbox)
-        message = self._run(self._scratch, bwrap, f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n")
+        message = self._run(self._checkout, bwrap, f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n")
         self._refuse_uncounted(budget)
         proposal = transcript.proposal(self._redact(message), self.spec.name)
-        tree = self._changed(self._scratch, briefing)
+        tree = self._changed(self._checkout, briefing)
         if tree == self.repo.tree(head):
             raise BadProposal(
                 f"the command changed no file that counts; it said: {proposal.title}",
@@ -112,38 +112,40 @@ class CommandAgent:
             )
         return replace(proposal, tree=tree, spend=self.spent)
 
-    def _checkout(self, briefing: Briefing) -> Scratch:
+    def _check_out(self, briefing: Briefing) -> Checkout:
         """A fresh checkout of the head. Outputs stay out of it: among them are the holdout's values."""
         head = briefing.history.head
         declared = Declared.read(self.repo, head)
         hidden = {metric.file for metric in briefing.program.metrics}
-        return Scratch(self.repo, head, lambda path: path in hidden or declared.is_output(path))
+        return Checkout(self.repo, head, lambda path: path in hidden or declared.is_output(path))
 
-    def _changed(self, scratch: Scratch, briefing: Briefing) -> str:
+    def _changed(self, checkout: Checkout, briefing: Briefing) -> str:
         program = briefing.program
-        declared = Declared.read(self.repo, scratch.base)
+        declared = Declared.read(self.repo, checkout.base)
         hidden = {metric.file for metric in program.metrics}
 
         def check(path: str) -> None:
             if path not in program.param_files:
                 checked_path(path, program)
 
-        return scratch.tree(check, lambda path: path in hidden or declared.is_generated(path), MAX_FILE_BYTES)
+        return checkout.tree(
+            check, lambda path: path in hidden or declared.is_generated(path), MAX_FILE_BYTES
+        )
 
     # -- the process --------------------------------------------------------------------------------------
 
-    def _run(self, scratch: Scratch, bwrap: Bubblewrap, text: str) -> str:
+    def _run(self, checkout: Checkout, bwrap: Bubblewrap, text: str) -> str:
         """The command's last message. Nothing that it started is left running."""
-        (scratch.folder / BRIEFING).write_text(text, encoding="utf-8")
-        given, said, errors = (scratch.home / name for name in ("briefing", "output", "errors"))
+        (checkout.folder / BRIEFING).write_text(text, encoding="utf-8")
+        given, said, errors = (checkout.home / name for name in ("briefing", "output", "errors"))
         given.write_text(text, encoding="utf-8")
         mark = secrets.token_hex(8)
-        env = self._environment(scratch.folder, mark)
-        self._find(scratch.folder, env["PATH"])
+        env = self._environment(checkout.folder, mark)
+        self._find(checkout.folder, env["PATH"])
         with given.open("rb") as stdin, said.open("wb") as stdout, errors.open("wb") as stderr:
             process = subprocess.Popen(
-                [*self._wrapped(scratch, bwrap), *self.spec.command],
-                cwd=scratch.folder,
+                [*self._wrapped(checkout, bwrap), *self.spec.command],
+                cwd=checkout.folder,
                 env=env,
                 stdin=stdin,
                 stdout=stdout,
@@ -158,27 +160,24 @@ class CommandAgent:
                 self._account(spent)
         if process.returncode:
             raise AgentFailed(
-                f"{self._words} exited with {process.returncode}: {self._last_words(errors, said)}",
+                f"{self._name} exited with {process.returncode}: {self._last_words(errors, said)}",
                 "try it by hand: echo hello | " + " ".join(self.spec.command),
                 passing=True,
             )
         return message
 
-    def _wrapped(self, scratch: Scratch, bwrap: Bubblewrap) -> list[str]:
+    def _wrapped(self, checkout: Checkout, bwrap: Bubblewrap) -> list[str]:
         """What goes before the command: where it can be had, a view of the machine without the project."""
         hidden = [self.repo.top, self.repo.git_dir]
-        around = sandbox.without(bwrap, self.repo.root, hidden, scratch.home) or _tied_to_us()
+        around = sandbox.without(bwrap, self.repo.root, hidden, checkout.home) or _tied_to_us()
         return [*around, "--"] if around else []
 
     def _account(self, spent: Spend | None) -> None:
         """Write down what a run of the command cost, where it told, however it ended."""
         if spent is None:
             return
-        prices = self.spec.prices
-        if spent.usd is None and prices is not None:
-            parts = (spent.input - spent.cached, prices.input), (spent.cached, prices.cached)
-            usd = sum(count * price for count, price in (*parts, (spent.output, prices.output))) / 1e6
-            spent = replace(spent, usd=usd)
+        if spent.usd is None:
+            spent = account.priced(spent, self.spec.prices)
         account.record(self.repo, self.spec.name, spent)
         self.spent = spent + (self.spent or Spend())
 
@@ -188,7 +187,7 @@ class CommandAgent:
         if untold and (budget.tokens is not None or budget.usd is not None):
             what = "usd" if budget.usd is not None else "tokens"
             raise AgentFailed(
-                f"{self._words} does not tell what it cost, so budget.{what} cannot be held",
+                f"{self._name} does not tell what it cost, so budget.{what} cannot be held",
                 "let it print JSON, set the agent's prices, or take that budget out of program.md",
             )
 
@@ -199,16 +198,16 @@ class CommandAgent:
             now = time.monotonic()
             if now - began > self.spec.timeout:
                 raise AgentFailed(
-                    f"{self._words} was ended after {self.spec.timeout:g} s, its time limit;"
+                    f"{self._name} was ended after {self.spec.timeout:g} s, its time limit;"
                     f" it had said: {self._last_words(*outputs)}",
                     "raise timeout of this agent in program.md",
                     passing=True,
                 )
             if sum(path.stat().st_size for path in outputs) > MAX_OUTPUT:
-                raise AgentFailed(f"{self._words} printed more than {MAX_OUTPUT} bytes and was ended")
+                raise AgentFailed(f"{self._name} printed more than {MAX_OUTPUT} bytes and was ended")
             if now - told > _TELL:
                 told = now
-                self.channel.say(f"{self._words} is at work, {clock(now - began)}")
+                self.channel.say(f"{self._name} is at work, {clock(now - began)}")
 
     def _environment(self, folder: Path, mark: str) -> dict[str, str]:
         names = (*ALLOWED_ENV, *self.spec.env)
@@ -239,7 +238,7 @@ class CommandAgent:
         return "nothing"
 
     @property
-    def _words(self) -> str:
+    def _name(self) -> str:
         """The command in a few words."""
         return shorten_middle(one_line(" ".join(self.spec.command)), 60)
 

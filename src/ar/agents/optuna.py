@@ -73,7 +73,7 @@ class OptunaAgent:
             )
         moves = _moves(briefing)
         tries = {key: sum(move.key == key for move in moves) for key in program.search}
-        for move in _cut_short(moves, briefing):
+        for move in _undecided(moves, briefing)[:1]:
             mine = [other for other in moves if other.key == move.key]
             return _proposal(program, move.key, move.old, move.new, mine)
         salt = len(moves) + len(briefing.refused)
@@ -98,15 +98,13 @@ def _moves(briefing: Briefing) -> list[Move]:
     means: dict[str, float] = {}
     at: dict[str, Mapping[str, Scalar]] = {history.head: briefing.params}
     for attempt in history.attempts:
-        # A baseline is measured by runs whose parent is the baseline commit and that change nothing.
-        for run in attempt.experiments:
-            if run.measures_baseline:
-                at[run.baseline] = run.params
-                if attempt.value is not None:
-                    means[run.baseline] = attempt.value
+        for run in attempt.base:
+            at[run.baseline] = run.params
+            if attempt.value is not None:
+                means[run.baseline] = attempt.value
     moves = []
     for attempt in history.attempts:
-        run = attempt.experiments[0]
+        run = attempt.first
         if attempt.baseline not in at or not attempt.own:
             continue
         before = at[attempt.baseline]
@@ -125,7 +123,7 @@ def _move(
     return Move(
         key=key,
         old=before.get(key.flat),
-        new=attempt.experiments[0].params.get(key.flat),
+        new=attempt.first.params.get(key.flat),
         gain=gain,
         pending=attempt.outcome in (Outcome.QUEUED, Outcome.RUNNING),
         name=attempt.name,
@@ -133,7 +131,7 @@ def _move(
     )
 
 
-def _cut_short(moves: list[Move], briefing: Briefing) -> list[Move]:
+def _undecided(moves: list[Move], briefing: Briefing) -> list[Move]:
     """Moves that looked better when the branch moved on without them, and were not tried again since."""
     if briefing.refused:
         return []

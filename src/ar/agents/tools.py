@@ -191,7 +191,7 @@ class Tools:
         if not name:
             return
         broken, _ = find(self.history, name)
-        tries = [item for item in self.history.attempts if item.experiments[0].parent == broken.name]
+        tries = [item for item in self.history.attempts if item.first.parent == broken.name]
         if broken.outcome is Outcome.CRASHED and len(tries) >= MAX_REPAIRS:
             raise BadInput(
                 f"{broken.name} was repaired {len(tries)} times already", "let it be; propose something else"
@@ -272,8 +272,10 @@ class Tools:
     def _show_experiment(self, name: str) -> str:
         attempt, run = find(self.history, name)
         facts = [prompt.line(self.program, attempt), *self._values(attempt)]
-        if attempt.verdict and not holdout.names_it(attempt.verdict.reason, self.program):
-            facts.append(f"judge: {attempt.verdict.reason}")
+        if attempt.verdict:
+            facts.append(
+                f"judge: {holdout.hidden(attempt.verdict.reason, self.program, attempt.experiments)}"
+            )
         if run.expected:
             facts.append(f"expected: {run.expected}")
         parts = [

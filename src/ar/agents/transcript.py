@@ -27,20 +27,25 @@ _FIELD = re.compile(
 
 def read(output: str) -> tuple[str, Spend | None]:
     """The last message in an agent's output, and what it cost where the output says so."""
-    message, spent, understood = "", None, False
-    for line in [output, *output.splitlines()]:
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if not isinstance(event, dict):
-                continue
-            usage = _spend(event)
-            spent = usage if spent is None else spent + (usage or Spend())
-            said = _message(event)
-            message = message if said is None else said
-            understood = understood or usage is not None or said is not None
-            if line is output:
-                break
-    return (message, spent) if understood else (output, None)
+    events = _events(output)
+    messages = [message for event in events if (message := _message(event)) is not None]
+    spent = [amount for event in events if (amount := _spend(event)) is not None]
+    if not messages and not spent:
+        return output, None
+    return messages[-1] if messages else "", sum(spent[1:], spent[0]) if spent else None
+
+
+def _events(output: str) -> list[dict[str, Any]]:
+    """The JSON objects in an output: it is one, or has one a line."""
+    for parts in ([output], output.splitlines()):
+        events = []
+        for part in parts:
+            with contextlib.suppress(ValueError, RecursionError):
+                events.append(json.loads(part))
+        objects = [event for event in events if isinstance(event, dict)]
+        if objects:
+            return objects
+    return []
 
 
 def _message(event: Mapping[str, Any]) -> str | None:
