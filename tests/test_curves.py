@@ -12,10 +12,10 @@ from helpers import Ar, commit, edit, git, run
 from histories import attempt
 
 from ar.errors import BadProgram
+from ar.history.curves import Curve, read_curve, read_rows
+from ar.history.time_to_target import Track, reaches, smooth
 from ar.project.program import CurveFile
 from ar.project.program_file import parse as parse_program
-from ar.views import curves
-from ar.views.curves import Curve, Track, reaches, read_curve, smooth
 
 SPEC = CurveFile("loss.csv", "bpb", ("seconds", "tokens"))
 
@@ -86,6 +86,22 @@ def test_broken_lines_are_left_out() -> None:
     assert read_curve(content, SPEC) == read_curve(file(1.0), SPEC)
 
 
+def test_a_file_that_is_being_written_and_one_with_tabs() -> None:
+    text = "step,tokens,loss\n0,10,3.0\n1,20,nan\n2,30,inf\n3,40,\n4,50,x\n5,60\n6,5,2.0\n7,70,1.5\n8,80,1."
+    columns = ("tokens", "loss")
+    assert read_rows(text, columns, growing=True) == [[10.0, 3.0], [5.0, 2.0], [70.0, 1.5]]
+    assert read_rows(text, columns)[-1] == [80.0, 1.0]
+    assert read_rows(text + "4\n", columns, growing=True)[-1] == [80.0, 1.4]
+    assert read_rows("a\tb\n1\t2\n", ("a", "b")) == [[1.0, 2.0]]
+    assert (
+        read_rows("a,b\n1,2\n", ("a", "c")) == read_rows("a,b\n", ("a", "b")) == read_rows("", ("a",)) == []
+    )
+
+
+def test_a_cell_without_an_end_ends_the_curve() -> None:
+    assert read_rows(f"a\n1\n{'x' * 200_000}\n2\n", ("a",)) == [[1.0]]
+
+
 def test_a_curve_must_be_inside_the_project() -> None:
     with pytest.raises(BadProgram, match="inside the project"):
         parse_program('---\nobjective: "m.json:x"\ncurve: {file: ../x.csv, value: y}\n---\n')
@@ -132,4 +148,3 @@ def test_without_a_declared_curve_the_mend_is_said(measured: Path, ar: Ar) -> No
     assert done.returncode == 2
     assert "names no curve" in done.stderr
     assert "curve: {file:" in done.stderr
-    assert curves.POINTS > curves.LEAST

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from ar.judge import early
-from ar.judge.early import Point, hopeless, read
+from ar.judge.early import Point, hopeless
 
 END = 100_000.0
 
@@ -95,14 +95,6 @@ def test_a_better_curve_is_never_ended_where_a_worse_one_is_not() -> None:
     for level in (2.2, 2.4, 2.6, 2.8, 3.0):
         ended = [hopeless(run(level - better, seed=2), INCUMBENT) or 1.0 for better in (0.0, 0.1, 0.2)]
         assert ended == sorted(ended)
-
-
-def test_reading_a_curve_that_is_being_written() -> None:
-    text = "step,tokens,loss\n0,10,3.0\n1,20,nan\n2,30,inf\n3,40,\n4,50,x\n5,60\n6,5,2.0\n7,70,1.5\n8,80,1."
-    assert read(text, "tokens", "loss") == [(5.0, 2.0), (10.0, 3.0), (70.0, 1.5)]
-    assert read(text + "4\n", "tokens", "loss")[-1] == (80.0, 1.4)
-    assert read("a\tb\n1\t2\n", "a", "b", sign=-1) == [(1.0, -2.0)]
-    assert read("", "a", "b") == read("a,b\n", "a", "b") == read("a,b\n1,2\n", "a", "c") == []
 
 
 def test_what_is_no_number_hides_nothing() -> None:

@@ -12,11 +12,10 @@ from helpers import Ar, run
 
 from ar.changes import integrity
 from ar.git.repo import Repo
-from ar.history import reader
+from ar.history import reader, time_to_target
 from ar.project.cache import Cache
 from ar.project.pipeline_file import Declared
 from ar.project.project import Project
-from ar.views import curves
 
 SUB_PIPELINE = """\
 stages:
@@ -145,7 +144,7 @@ def test_a_campaign_of_a_stage_with_a_wdir(in_sub: Path, ar: Ar) -> None:
     assert all(attempt.value is not None for attempt in changed)
     assert {attempt.first.params["sub/params.yaml:x"] for attempt in changed}.isdisjoint({1.5})
     assert [integrity.flaw(project, history, attempt) for attempt in changed] == [""] * len(changed)
-    assert curves.tracks(project, history)[0].attempt == history.first
+    assert time_to_target.tracks(project, history)[0].attempt == history.first
     assert "sub/m.json:val_loss" in ar(in_sub, "init", "--print").stdout
 
 

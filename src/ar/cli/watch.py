@@ -46,8 +46,8 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
 
 
 def _show_time_to(campaign: Campaign, history: History, as_json: bool) -> None:
+    from ar.history.time_to_target import all_reaches
     from ar.views.console import echo
-    from ar.views.curves import all_reaches
     from ar.views.time_to_target import time_view
 
     found = all_reaches(campaign.project, history)

@@ -6,9 +6,6 @@ oriented: lower is better.
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -18,24 +15,6 @@ LOOKS = tuple(share / 100 for share in range(50, 91, 5))  # of the run, when it 
 LAG = 2 / 3  # who is not where the incumbent was in this share of the way is behind
 WINDOW = 0.1  # of the run: points that are looked at together
 LEAST = 5  # points of either side; a sparser curve is never judged
-
-
-def read(text: str, x: str, y: str, sign: float = 1.0) -> list[Point]:
-    """The points of a CSV or TSV file with a header, in order of `x`.
-
-    Lines that are not whole yet and values that are no finite numbers are left out: they are no evidence.
-    """
-    first = text.partition("\n")[0]
-    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in first else ","))
-    points = []
-    for row in rows if text.endswith("\n") else rows[:-1]:
-        try:
-            place, value = float(row[x] or "nan"), sign * float(row[y] or "nan")
-        except (KeyError, TypeError, ValueError):
-            continue
-        if math.isfinite(place) and math.isfinite(value):
-            points.append((place, value))
-    return sorted(points)
 
 
 def hopeless(curve: Sequence[Point], incumbent: Sequence[Point]) -> float | None:

@@ -17,6 +17,7 @@ from typing import Self
 
 from ar.git import refs
 from ar.history import reader
+from ar.history.curves import read_rows
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Status
 from ar.judge import early
@@ -80,7 +81,9 @@ def words(what: EarlyStop, share: float) -> str:
 
 
 def points(content: bytes, what: EarlyStop) -> list[Point]:
-    return early.read(content.decode(errors="replace"), what.x, what.curve.key, what.curve.orient(1.0))
+    """A curve's points in order of `x`, oriented (lower is better)."""
+    rows = read_rows(content.decode(errors="replace"), (what.x, what.curve.key), growing=True)
+    return sorted((place, what.curve.orient(value)) for place, value in rows)
 
 
 def incumbents_curve(project: Project, baseline: str, text: str) -> list[Point]:

@@ -21,6 +21,7 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.ladder import cases
 from ar.errors import ArError
 from ar.history import attempts
+from ar.history import time_to_target as timing
 from ar.history.diffs import changed
 from ar.history.records import Attempt, History, Label, Outcome, Status
 from ar.judge.additivity import Additivity, additivity
@@ -31,7 +32,6 @@ from ar.project.program import Metric, Program
 from ar.project.project import Project
 from ar.redaction import redact
 from ar.text import one_line, plain, quantity, signed, span
-from ar.views import curves
 from ar.views.charts import files, kinds
 from ar.views.marks import MARKS
 from ar.views.summary import summary
@@ -206,7 +206,7 @@ def _result(campaign: Campaign, history: History) -> Section:
         blocks.append(Table(("guard", "first baseline", "the branch", "change"), tuple(rows)))
     if program.curve is not None:
         try:
-            found = curves.all_reaches(Project(campaign.repo, program), history)
+            found = timing.all_reaches(Project(campaign.repo, program), history)
         except ArError:
             found = []
         for rung in dict.fromkeys(reach.rung for reach in found):

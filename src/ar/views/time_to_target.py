@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ar.history.time_to_target import Reach
 from ar.project.program import Program
 from ar.text import one_line, quantity
-from ar.views.curves import Reach
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

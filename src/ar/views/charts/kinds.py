@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ar.history import time_to_target as timing
 from ar.history.records import History
 from ar.project.project import Project
-from ar.views import curves
 from ar.views.charts import files
 from ar.views.charts.ladder import ladder
 from ar.views.charts.pareto import pareto
@@ -28,9 +28,9 @@ def specification(kind: str, project: Project, history: History) -> dict[str, An
         return _OF_HISTORY[kind](history, project.program)
     scales = {}
     for rung in ("", *(rung.name for rung in project.program.ladder[1:])):
-        found = curves.tracks(project, history, rung)
+        found = timing.tracks(project, history, rung)
         if found:
-            scales[rung] = (found, curves.reaches(found))
+            scales[rung] = (found, timing.reaches(found))
     return time_to_target(scales, project.program)
 
 

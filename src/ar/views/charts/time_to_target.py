@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ar.history.time_to_target import Reach, Track, mean_curve
 from ar.project.program import Program
 from ar.text import one_line, quantity
 from ar.views.charts.base import WIDTH, Rows, Spec, domain_of, layer, numbers, picture, tooltip, words
-from ar.views.curves import Reach, Track, mean_curve
 from ar.views.marks import BLUE, DARK
 
 _FIRST, _BETWEEN, _BRANCH = "first baseline", "on the way", "the branch"

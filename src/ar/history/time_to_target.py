@@ -1,41 +1,24 @@
 """Time to target: when a run's curve first reaches the level at which the first baseline's curve ended.
 
-The curve is a CSV file that a run writes (`curve:` in program.md). One run's curve is noisy, and so is its
-end: the mean over an attempt's runs is smoothed by local linear regression (Cleveland 1979), which follows a
-falling curve to its very end without a lag. All are smoothed alike. The file is what the code under test
-reported: it tells how fast, and decides nothing.
+One run's curve is noisy, and so is its end: the mean over an attempt's runs is smoothed by local linear
+regression (Cleveland 1979), which follows a falling curve to its very end without a lag. All are smoothed
+alike.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from ar.errors import ArError
-from ar.git.repo import Repo
-from ar.history.reader import read_output
-from ar.history.records import Attempt, History, Outcome, Status
-from ar.project.program import FILE, CurveFile
+from ar.history.curves import Curve, curves_of
+from ar.history.records import Attempt, History
+from ar.project.program import FILE
 from ar.project.project import Project
-from ar.project.values import number
 from ar.record import Record
 
-POINTS = 100  # of a curve, at equal shares of the run
 WINDOW = 0.15  # share of the run on either side that a smoothed point is drawn from
-LEAST = 5  # points of a file that are a curve
-MOST_BYTES = 20_000_000
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A curve at `POINTS` equal shares of the run: the value, oriented (lower is better), and each axis."""
-
-    values: tuple[float, ...]
-    axes: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -79,17 +62,13 @@ def tracks(project: Project, history: History, rung: str = "") -> list[Track]:
             f"{FILE} names no curve file",
             "for example: curve: {file: loss.csv, value: train_loss, against: [seconds]}",
         )
-    first = history.first
-    merged = [
-        item for item in history.attempts if item.outcome is Outcome.PROMOTED and item is not history.now
-    ]
-    states = [item for item in (first, *merged, history.now if history.now is not first else None) if item]
-    states = (
-        states
-        if not rung
-        else [climb for item in states if (climb := history.climb(item.candidate, rung)) is not None]
-    )
-    found = [Track(attempt, _curves(project.repo, project.program.curve, attempt)) for attempt in states]
+    first, now = history.first, history.now
+    merged = [item for item in history.promoted if item is not now]
+    states = [item for item in (first, *merged, now if now is not first else None) if item]
+    if rung:
+        climbs = [history.climb(item.candidate, rung) for item in states]
+        states = [climb for climb in climbs if climb is not None]
+    found = [Track(attempt, curves_of(project.repo, project.program.curve, attempt)) for attempt in states]
     if not rung and (not found or not found[0].curves):
         raise ArError(
             f"the first baseline has no curve: {project.program.curve.file} is missing, or lacks its columns",
@@ -209,53 +188,3 @@ def _jackknife(base: Mapping[int, Curve], own: Mapping[int, Curve]) -> dict[str,
         middle = math.fsum(ratios) / count
         errors[axis] = math.sqrt((count - 1) / count * math.fsum((it - middle) ** 2 for it in ratios))
     return errors if count > 1 else {}
-
-
-# -- files ------------------------------------------------------------------------------------------------
-
-
-def _curves(repo: Repo, spec: CurveFile, attempt: Attempt) -> dict[int, Curve]:
-    runs = [run for run in attempt.experiments if run.status is Status.SUCCEEDED]
-    runs.sort(key=lambda run: (not run.measures_baseline, run.created))
-    contents = repo.read_many([(run.rev, spec.file) for run in runs])
-    found: dict[int, Curve] = {}
-    for place, (run, content) in enumerate(zip(runs, contents, strict=True)):
-        content = read_output(repo, run.rev, spec.file) if content is None else content
-        curve = read_curve(content, spec) if content is not None and len(content) <= MOST_BYTES else None
-        if curve is not None:
-            found.setdefault(place if run.seed is None else run.seed, curve)
-    return found
-
-
-@lru_cache(maxsize=2048)
-def read_curve(content: bytes, spec: CurveFile) -> Curve | None:
-    """The curve that a CSV file holds, at `POINTS` equal shares of its rows; None where it holds none."""
-    rows = csv.DictReader(io.StringIO(content.decode(errors="replace")))
-    table: list[list[float]] = []
-    for row in rows:
-        cells = [_cell(row.get(name)) for name in (spec.value, *spec.against)]
-        known = [cell for cell in cells if cell is not None]
-        if len(known) == len(cells):
-            table.append(known)
-    if len(table) < LEAST:
-        return None
-    sign = 1.0 if spec.direction == "minimize" else -1.0
-    values, *axes = (_spread([row[place] for row in table]) for place in range(len(table[0])))
-    return Curve(tuple(sign * value for value in values), dict(zip(spec.against, axes, strict=True)))
-
-
-def _cell(text: object) -> float | None:
-    try:
-        return number(float(text)) if isinstance(text, str) else None
-    except ValueError:
-        return None
-
-
-def _spread(column: Sequence[float]) -> tuple[float, ...]:
-    """A column read at `POINTS` equal steps from its first value to its last."""
-    out = []
-    for place in range(POINTS):
-        at = place * (len(column) - 1) / (POINTS - 1)
-        low = min(int(at), len(column) - 2)
-        out.append(column[low] + (at - low) * (column[low + 1] - column[low]))
-    return tuple(out)

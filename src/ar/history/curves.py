@@ -1,0 +1,90 @@
+"""Curves: the CSV files in which runs tell how they went, read as numbers.
+
+They are what the code under test reported: they tell how fast it was, and nothing is promoted for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ar.git.repo import Repo
+from ar.history.reader import read_output
+from ar.history.records import Attempt, Status
+from ar.project.program import CurveFile
+from ar.project.values import number
+
+POINTS = 100  # of a curve, at equal shares of the run
+LEAST = 5  # points of a file that are a curve
+MOST_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve at `POINTS` equal shares of the run: the value, oriented (lower is better), and each axis."""
+
+    values: tuple[float, ...]
+    axes: Mapping[str, tuple[float, ...]]
+
+
+def read_rows(text: str, columns: Sequence[str], growing: bool = False) -> list[list[float]]:
+    """The cells of some columns of a CSV or TSV file with a header, from the rows in which all are finite.
+
+    Args:
+        growing: whether it is still being written to: its last line is left out until it is whole.
+    """
+    lines = io.StringIO(text[: text.rfind("\n") + 1] if growing else text)
+    reader = csv.DictReader(lines, delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
+    found = []
+    with contextlib.suppress(csv.Error):  # a cell without an end: what came before it counts
+        for row in reader:
+            cells = [cell for name in columns if (cell := _cell(row.get(name))) is not None]
+            if len(cells) == len(columns):
+                found.append(cells)
+    return found
+
+
+def _cell(text: object) -> float | None:
+    try:
+        return number(float(text)) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=2048)
+def read_curve(content: bytes, spec: CurveFile) -> Curve | None:
+    """The curve that a file holds, at `POINTS` equal shares of its rows; None where it holds none."""
+    table = read_rows(content.decode(errors="replace"), (spec.value, *spec.against))
+    if len(table) < LEAST:
+        return None
+    sign = 1.0 if spec.direction == "minimize" else -1.0
+    values, *axes = (_spread(column) for column in zip(*table, strict=True))
+    return Curve(tuple(sign * value for value in values), dict(zip(spec.against, axes, strict=True)))
+
+
+def _spread(column: Sequence[float]) -> tuple[float, ...]:
+    """A column read at `POINTS` equal steps from its first value to its last."""
+    out = []
+    for place in range(POINTS):
+        at = place * (len(column) - 1) / (POINTS - 1)
+        low = min(int(at), len(column) - 2)
+        out.append(column[low] + (at - low) * (column[low + 1] - column[low]))
+    return tuple(out)
+
+
+def curves_of(repo: Repo, spec: CurveFile, attempt: Attempt) -> dict[int, Curve]:
+    """The curves of an attempt's runs that have one; seed (or the run's place) to curve."""
+    runs = [run for run in attempt.experiments if run.status is Status.SUCCEEDED]
+    runs.sort(key=lambda run: (not run.measures_baseline, run.created))
+    contents = repo.read_many([(run.rev, spec.file) for run in runs])
+    found: dict[int, Curve] = {}
+    for place, (run, content) in enumerate(zip(runs, contents, strict=True)):
+        content = read_output(repo, run.rev, spec.file) if content is None else content
+        curve = read_curve(content, spec) if content is not None and len(content) <= MOST_BYTES else None
+        if curve is not None:
+            found.setdefault(place if run.seed is None else run.seed, curve)
+    return found
