@@ -24,6 +24,15 @@ def test_the_documents_show_the_code_as_it_is() -> None:
     assert run(ROOT, sys.executable, "scripts/docs.py", "--check").returncode == 0
 
 
+def test_the_house_names_modules_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_]+/[a-z_/]+(?:\.py)?)`", page)) - {"refs/exps"}
+    assert len(named) > 20
+    assert [
+        name for name in sorted(named) if not any((at / name).exists() for at in (ROOT / "src" / "ar", ROOT))
+    ] == []
+
+
 def test_the_command_reference_has_all_commands() -> None:
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert re.findall(r"^## ar (\S+)$", page, re.MULTILINE) == sorted(cli.commands)

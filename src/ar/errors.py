@@ -1,7 +1,7 @@
 """What can go wrong, in the user's words.
 
 Every error a command expects is an `ArError`: its message names the thing that is wrong and ends with
-what to do next; its `exit_code` is the process's. `cli.py` is the one place that turns it into text.
+what to do next; its `exit_code` is the process's. `cli/main.py` turns it into text, and nothing else does.
 """
 
 from __future__ import annotations
