@@ -12,7 +12,7 @@ from collections.abc import Sequence
 Point = tuple[float, float]  # where in the run (tokens, steps, seconds), and the value there
 
 LOOKS = tuple(share / 100 for share in range(50, 91, 5))  # of the run, when it is looked at
-LAG = 2 / 3  # who is not where the incumbent was in this share of the way is behind
+LAG = 2 / 3  # a run is behind where the incumbent was better already at this share of its steps
 WINDOW = 0.1  # of the run: points that are looked at together
 LEAST = 5  # points of either side; a sparser curve is never judged
 
