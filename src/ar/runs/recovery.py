@@ -20,7 +20,6 @@ from ar.runs import outcomes, queue
 from ar.runs.gpu_meter import Meter
 from ar.runs.pipeline import Pipeline
 from ar.stage.files import Request
-from ar.stage.processes import Process
 
 _STALE_LOCK = 60.0  # seconds; git holds a ref's lock file for milliseconds
 
@@ -63,9 +62,7 @@ def _clear_strays(repo: Repo) -> list[str]:
 
 def _settle(project: Project, pipeline: Pipeline, claimed: Claim, ended: bool) -> str:
     """Give an abandoned experiment its end, or another beginning."""
-    stage, asked = claimed.stage, claimed.requested
-    process = Process(stage.pid, stage.born) if stage else Process()
-    orphans.end_all(project.repo.root, claimed.name, process, claimed.plan)
+    orphans.end_all(project.repo.root, claimed)
     if ended:
         project.repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: recover")
         claimed.let_go()
@@ -76,6 +73,7 @@ def _settle(project: Project, pipeline: Pipeline, claimed: Claim, ended: bool) -
             rev, note = outcomes.of_run(project, claimed, rev, Meter())
             queue.finish(project.repo, claimed, rev, note)
             return "had finished when its process was killed; its result is collected"
+    asked = claimed.requested
     if asked and asked.request is Request.CANCEL:
         queue.finish(project.repo, claimed, *outcomes.of_cancelled(project, claimed, asked.why))
         return "was being stopped when its process was killed; it is recorded as cancelled"

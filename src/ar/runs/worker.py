@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import select
+import shlex
 import signal
 import sys
 import threading
@@ -37,7 +38,6 @@ from ar.runs.pipeline import Failure, Pipeline, Workspace
 from ar.runs.slots import Slot
 from ar.stage import files
 from ar.stage.files import Plan, Request
-from ar.stage.processes import Process
 
 # What a stage may see of our environment. Everything else, keys above all, stays outside.
 ALLOWED_ENV = (
@@ -153,10 +153,8 @@ class Worker:
             outcome = self.pipeline.reproduce(workspace, claimed.message)
             if not isinstance(outcome, Failure):
                 self.pipeline.collect(workspace, outcome)
-        stage = claimed.stage
-        if isinstance(outcome, Failure) and stage and claimed.usage is None:
-            # The launcher was killed before it could end what it had started.
-            orphans.end_all(self.repo.root, claimed.name, Process(stage.pid, stage.born), claimed.plan)
+        if isinstance(outcome, Failure) and claimed.begun and claimed.usage is None:
+            orphans.end_all(self.repo.root, claimed)  # the launcher was killed before it could do so
         return outcome
 
     def _curve_watch(self, claimed: Claim, program: Program, workspace: Workspace) -> CurveWatch:
@@ -288,19 +286,13 @@ def _launcher_script(repo: Repo) -> Path:
     source = f"import os, sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
     source += "import ar.stage.launcher as it; "
     program = f"{source}code = it.main(sys.argv); sys.stderr.flush(); os._exit(code)"
-    content = f'#!/bin/sh\nexec {_quoted(sys.executable)} -I -S -c {_quoted(program)} "$@"\n'
+    content = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -S -c {shlex.quote(program)} "$@"\n'
     if not script.exists() or script.read_text() != content:
         fresh = script.with_name(f"launcher.{os.getpid()}")
         fresh.write_text(content)
         fresh.chmod(0o700)
         fresh.replace(script)
     return script
-
-
-def _quoted(path: str) -> str:
-    import shlex
-
-    return shlex.quote(path)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ class _Stage:
             return REFUSED
         return _shell_code(code)
 
-    def _complaint(self, before: snapshot.Footprint) -> Breach | None:
+    def _complaint(self, before: snapshot.Marks) -> Breach | None:
         plan = self.plan
         words = snapshot.complaint(plan.workspace, before, plan.inputs, plan.outputs)
         return Breach(Cause.REFUSED, words) if words else None
@@ -175,7 +175,7 @@ class _Stage:
         return self.stopping
 
     def _start(
-        self, before: snapshot.Footprint, env: dict[str, str], writing: int, counter: int
+        self, before: snapshot.Marks, env: dict[str, str], writing: int, counter: int
     ) -> subprocess.Popen[bytes]:
         command = ["/bin/sh", "-c", self.command]
         if self.plan.sandbox:

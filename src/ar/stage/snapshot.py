@@ -40,15 +40,15 @@ class Mark(NamedTuple):
         return cls(kind, found.st_ino, found.st_size, found.st_ctime_ns, found.st_nlink, target)
 
 
-Footprint = dict[str, Mark]
+Marks = dict[str, Mark]
 
 
-def take(folder: "Path | str") -> Footprint:
+def take(folder: "Path | str") -> Marks:
     """Everything in a folder, by path; git's and DVC's own folders are single entries."""
     return {path: Mark.of(path, found) for path, found in _walk(folder)}
 
 
-def complaint(folder: "Path | str", before: Footprint, inputs: Iterable[str], outputs: Iterable[str]) -> str:
+def complaint(folder: "Path | str", before: Marks, inputs: Iterable[str], outputs: Iterable[str]) -> str:
     """What a stage did that it may not do, in words; empty if nothing.
 
     Args:
@@ -71,7 +71,7 @@ def complaint(folder: "Path | str", before: Footprint, inputs: Iterable[str], ou
     return ""
 
 
-def clear(folder: "Path | str", before: Footprint) -> None:
+def clear(folder: "Path | str", before: Marks) -> None:
     """Remove what a refused run made: DVC looks through the folder once more, and would wait at a pipe."""
     top = os.path.realpath(folder)
     folders = [path for path, mark in before.items() if mark.kind == stat.S_IFDIR]
@@ -93,7 +93,7 @@ def remove(path: str) -> None:
             subprocess.run([*tool, "--", path], capture_output=True, check=False)
 
 
-def leads_to(marks: Footprint, folder: str) -> bool:
+def leads_to(marks: Marks, folder: str) -> bool:
     """Whether a link among them leads into a folder."""
     links = (path for path, mark in marks.items() if mark.kind == stat.S_IFLNK)
     return any(_inside(os.path.realpath(path), (os.path.realpath(folder),)) for path in links)
