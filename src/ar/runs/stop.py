@@ -51,9 +51,7 @@ def stop_one(project: Project, pipeline: Pipeline, run: Experiment) -> None:
     """
     if run.status.ended:
         raise BadState(f"{run.name} has ended already: {run.status}", f"see: ar log {run.name}")
-    claimed = queue.claim(pipeline, only=run.name)
-    if claimed is not None:
-        queue.finish(project.repo, claimed, *outcomes.of_cancelled(project, claimed))
+    if _cancel_waiting(project, pipeline, run.name):
         return
     if not project.repo.has_ref(refs.running(run.name)):
         raise BadState(f"a worker of DVC's has {run.name}", f"run: dvc queue kill {run.name}")
@@ -67,6 +65,16 @@ def stop_one(project: Project, pipeline: Pipeline, run: Experiment) -> None:
         owner = claims.owner(project.repo, run.name)
         pid = owner.pid if owner else "unknown"
         raise BadState(f"{run.name} does not end; its worker is process {pid}", "run: ar stop")
+    _cancel_waiting(
+        project, pipeline, run.name
+    )  # its worker may have given it back before it saw the request
+
+
+def _cancel_waiting(project: Project, pipeline: Pipeline, name: str) -> bool:
+    claimed = queue.claim(pipeline, only=name)
+    if claimed is not None:
+        queue.finish(project.repo, claimed, *outcomes.of_cancelled(project, claimed))
+    return claimed is not None
 
 
 def _wait(done: Callable[[], bool]) -> bool:

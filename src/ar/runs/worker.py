@@ -133,7 +133,7 @@ class Worker:
                 rev, note = outcomes.of_run(project, claimed, outcome, meter)
                 return self._finish(claimed, rev, replace(note, retried=fault))
         # Whoever takes it next sets up the same folder: it goes back only once ours is gone.
-        asked = asked or claimed.requested
+        asked = claimed.requested or asked
         if asked is None:
             self.report(Event(EventKind.RETRIED, claimed.name, again))
             claimed.begin_again()
