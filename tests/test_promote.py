@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import Ar, attempts_of, edit, git, run, swap
+from helpers import Ar, attempts_of, edit, git, run, start, swap, wait_for
 from judged import LOSS, WIN, tried
 
+from ar.campaign.campaign import Campaign
 from ar.history.records import Verdict
+from ar.project.project import Project
 
 
 @pytest.fixture
@@ -195,6 +197,26 @@ def test_a_winner_of_another_seed_first_runs_at_the_branchs_own(measured: Path, 
     assert git(measured, "rev-parse", "HEAD^2") != attempt.experiments[0].rev
     promoted = next(row for row in attempts_of(measured) if row["outcome"] == "promoted")
     assert [item["seed"] for item in promoted["experiments"]] == [5, 1]
+
+
+def test_a_promotion_runs_nothing_but_what_it_lacks(measured: Path, ar: Ar) -> None:
+    attempt = tried(measured, WIN, seed=5)
+    ar(measured, "next", "--set", "x=2.5")
+    waiting = git(measured, "for-each-ref", "refs/ar/queue")
+    assert attempt.name in ar(measured, "promote").stdout
+    assert git(measured, "for-each-ref", "refs/ar/queue") == waiting
+
+
+def test_a_promotion_waits_for_a_worker_that_has_what_it_lacks(measured: Path, ar: Ar) -> None:
+    attempt = tried(measured, WIN, seed=5)
+    campaign = Campaign(Project.open(measured))
+    name = campaign.replicate(attempt, 1)
+    worker = start(measured, "worker")
+    wait_for(lambda: not git(measured, "for-each-ref", "refs/ar/queue"))
+    assert attempt.name in ar(measured, "promote").stdout
+    worker.communicate(timeout=120)
+    promoted = next(row for row in attempts_of(measured) if row["outcome"] == "promoted")
+    assert [item["name"] for item in promoted["experiments"]][1:] == [name]
 
 
 def test_on_a_detached_head_no_branch_moves(measured: Path, ar: Ar, head: str) -> None:

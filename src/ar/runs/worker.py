@@ -210,6 +210,7 @@ def main(argv: list[str]) -> int:
     worker = Worker(
         Repo.open(Path(argv[1])),
         slots=[Slot(**slot) for slot in json.loads(argv[2])],
+        only=argv[3],
         report=lambda event: print(event, file=events),
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
