@@ -19,57 +19,19 @@ from ar.project.values import Scalar, flat, number
 
 # Words in a metric's name that say which way is better.
 _LESS = (
-    "loss",
-    "error",
-    "err",
-    "bpb",
-    "perplexity",
-    "ppl",
-    "rmse",
-    "mse",
-    "mae",
-    "cost",
-    "distance",
-    "wer",
-    "cer",
+    *("loss", "error", "err", "bpb", "perplexity", "ppl"),
+    *("rmse", "mse", "mae", "cost", "distance", "wer", "cer"),
 )
 _MORE = (
-    "acc",
-    "accuracy",
-    "f1",
-    "auc",
-    "score",
-    "precision",
-    "recall",
-    "r2",
-    "map",
-    "bleu",
-    "rouge",
-    "reward",
-    "iou",
-    "dice",
+    *("acc", "accuracy", "f1", "auc", "score", "precision", "recall"),
+    *("r2", "map", "bleu", "rouge", "reward", "iou", "dice"),
 )
 _SPEND = ("seconds", "time", "latency", "memory", "duration")
 _VALIDATION = ("val", "valid", "validation", "dev", "eval")
 _SEEDS = ("seed", "random_seed", "random_state", "rng_seed")
 _CODE = (
-    ".py",
-    ".sh",
-    ".awk",
-    ".r",
-    ".jl",
-    ".js",
-    ".ts",
-    ".c",
-    ".cc",
-    ".cpp",
-    ".rs",
-    ".go",
-    ".java",
-    ".pl",
-    ".rb",
-    ".sql",
-    ".cu",
+    *(".py", ".sh", ".awk", ".r", ".jl", ".js", ".ts", ".c"),
+    *(".cc", ".cpp", ".rs", ".go", ".java", ".pl", ".rb", ".sql", ".cu"),
 )
 _SPAN = 4.0
 
