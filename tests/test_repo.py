@@ -14,7 +14,8 @@ from helpers import Ar, git, run
 
 from ar.errors import BadState, Conflict, NotARepo
 from ar.git import refs
-from ar.git.repo import ZERO, Repo
+from ar.git.references import ZERO
+from ar.git.repo import Repo
 from ar.history import reader
 from ar.project.project import Project
 from ar.runs import budget, queue, recovery
@@ -145,7 +146,8 @@ def test_a_ref_that_moves_on_is_never_missed(repo: Repo) -> None:
     repo.update_refs((stations[0], head, ZERO), (refs.queued("stays"), head, ZERO))
     script = f"""
 import subprocess
-from ar.git.repo import ZERO, Repo
+from ar.git.references import ZERO
+from ar.git.repo import Repo
 repo, stations = Repo.open(), {stations!r}
 for turn in range(12):
     for old, new in zip(stations, stations[1:]):

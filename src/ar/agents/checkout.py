@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ar.errors import BadProposal
-from ar.git.repo import GitFailed, Repo, TreeEntry
+from ar.git.command import GitFailed
+from ar.git.objects import TreeEntry
+from ar.git.repo import Repo
 
 BRIEFING = ".ar-briefing.md"
 MAX_FILES = 200_000

@@ -25,7 +25,7 @@ from ar.judge.evidence import Ledger
 from ar.judge.findings import Case, NoiseReport, Total
 from ar.judge.ledger import first_seed, ledger, step
 from ar.judge.rule import Action, Kind, next_action
-from ar.local import claims
+from ar.local import claims, locks
 from ar.project.program import AgentSpec
 from ar.project.project import Project
 from ar.runs import queue
@@ -76,7 +76,7 @@ class Campaign:
         """
         spec = self._turn(agent)
         asked = make(spec, self.repo, channel)
-        with self.repo.lock("propose") if asked.instant else contextlib.nullcontext():
+        with locks.hold(self.repo, "propose") if asked.instant else contextlib.nullcontext():
             races = 0
             while True:
                 change = self._ask(spec, asked, idea)
@@ -125,7 +125,7 @@ class Campaign:
             BadProposal: somebody queued the same change since it was checked, or the branch moved and the
                 change does not apply any more.
         """
-        with self.repo.lock("submit"):
+        with locks.hold(self.repo, "submit"):
             history = self.history()
             proposal = change.proposal
             moved = change.baseline != history.head

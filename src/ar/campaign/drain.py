@@ -9,6 +9,7 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.progress import View, result_line
 from ar.git import refs
 from ar.history.attempts import find
+from ar.local import locks
 from ar.runs import recovery, slots
 from ar.runs.events import Event, EventKind
 from ar.runs.pool import Pool
@@ -24,7 +25,7 @@ def work(campaign: Campaign, view: View, stop: Callable[[], int]) -> int:
         stop: asked again and again: 0 go on, 1 finish what runs and end, 2 end at once.
     """
     repo, ended = campaign.repo, 0
-    with repo.lock(f"{WORKER}-{os.getpid()}", keep=False), Pool(repo, slots.every_gpu()) as pool:
+    with locks.hold(repo, f"{WORKER}-{os.getpid()}", keep=False), Pool(repo, slots.every_gpu()) as pool:
         for line in recovery.recover(campaign.project, campaign.pipeline):
             view.event(f"recovered: {line}")
         pool.wake()
@@ -35,7 +36,7 @@ def work(campaign: Campaign, view: View, stop: Callable[[], int]) -> int:
             elif idle and repo.refs(refs.QUEUE):
                 idle = False
                 pool.wake()
-            elif idle and not repo.lock_holder("run"):
+            elif idle and not locks.holder(repo, "run"):
                 break
             kinds = set()
             for event in pool.events(_LOOK):

@@ -19,6 +19,7 @@ from ar.campaign.progress import View, result_line, snapshot, verdict_line
 from ar.changes.proposal import Change
 from ar.errors import OutOfBudget
 from ar.history.records import Attempt, Experiment, History, Status
+from ar.local import locks
 from ar.project.program import AgentSpec
 from ar.redaction import redact
 from ar.runs import budget, recovery, sandbox, slots
@@ -102,7 +103,7 @@ class Engine:
         Raises:
             ArError: it cannot go on; everything measured so far is kept.
         """
-        with self.campaign.repo.lock("run", busy=BUSY):
+        with locks.hold(self.campaign.repo, "run", busy=BUSY):
             return self.run_locked()
 
     def run_locked(self) -> Done:

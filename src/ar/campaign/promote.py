@@ -15,6 +15,7 @@ from ar.campaign.stack import Result, Stacking
 from ar.errors import CannotPromote, OutOfBudget, Stopped
 from ar.history import attempts
 from ar.history.records import Attempt, History
+from ar.local import locks
 from ar.runs import budget
 
 BUSY = "ar run is at work here (process {pid}) and promotes by itself"
@@ -74,7 +75,7 @@ class Promoter:
             OutOfBudget: no run is left for the one that it lacks.
             Stopped: the user ended that run.
         """
-        with self.campaign.repo.lock("run", busy=BUSY):
+        with locks.hold(self.campaign.repo, "run", busy=BUSY):
             history, ready = self.plan(name, force)
             if ready.experiment is None:
                 self._run_at_head_seed(ready)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 from ar.campaign.campaign import Campaign
 from ar.errors import BadState, CannotPromote, FailedAtHeadSeed
-from ar.git import advance, refs
-from ar.git.repo import ZERO, Repo
+from ar.git import refs, worktree
+from ar.git.references import ZERO
+from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Status
 from ar.judge.findings import Case
+from ar.local import locks
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
@@ -149,19 +151,19 @@ def merge(
         marks = [(mark, commit, ZERO)] if mark else []
         pipeline.repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
         return commit
-    advance.forward(pipeline.repo, pipeline.repo.branch(), commit, old, mark)
+    worktree.forward(pipeline.repo, pipeline.repo.branch(), commit, old, mark)
     pipeline.checkout()
-    advance.done(pipeline.repo)
+    worktree.done(pipeline.repo)
     return commit
 
 
 def mend(pipeline: Pipeline) -> str | None:
     """Finish or undo what a killed promotion left; what was done, or None."""
-    with pipeline.repo.lock("checkout", busy="another ar is mending this checkout (process {pid})"):
-        words = advance.mend(pipeline.repo)
+    with locks.hold(pipeline.repo, "checkout", busy="another ar is mending this checkout (process {pid})"):
+        words = worktree.mend(pipeline.repo)
         if words is not None and pipeline.repo.has_ref(refs.PROMOTING):
             pipeline.checkout()
-            advance.done(pipeline.repo)
+            worktree.done(pipeline.repo)
         return words
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ar.errors import BadParams
-from ar.git.repo import Repo, TreeEntry
+from ar.git.objects import TreeEntry
+from ar.git.repo import Repo
 from ar.project import params
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
 from ar.project.program import FILE as PROGRAM_FILE

@@ -11,7 +11,7 @@ from ar.changes import patches
 from ar.changes.patches import Patch
 from ar.changes.proposal import MAX_FILE_BYTES
 from ar.errors import BadProposal
-from ar.git import checkouts
+from ar.git import worktree
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.reader import baseline_params
@@ -52,7 +52,7 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
         ours = program.scope.may_edit(path) or path in program.param_files
         return ours and not declared.is_generated(path)
 
-    tree, others = checkouts.snapshot(repo, wanted, MAX_FILE_BYTES)
+    tree, others = worktree.snapshot(repo, wanted, MAX_FILE_BYTES)
     left_out = [path for path in others if not declared.is_generated(path)]
     if tree == repo.tree(repo.head()) and not values:
         outside = f" (outside it: {', '.join(left_out[:5])})" if left_out else ""

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from ar.errors import BadProposal, NotFound
-from ar.git.repo import GitFailed, Repo
+from ar.git.command import GitFailed
+from ar.git.repo import Repo
 from ar.text import one_line
 
 MAX_BYTES = 10_000_000

@@ -41,8 +41,12 @@ def _mend(campaign: Campaign) -> None:
     """Put right a promotion that was killed; one that is alive is left to itself."""
     from ar.campaign import promotion
     from ar.errors import BadState
+    from ar.local import locks
 
-    with contextlib.suppress(BadState), campaign.repo.lock("run", busy="ar is at work here (process {pid})"):
+    with (
+        contextlib.suppress(BadState),
+        locks.hold(campaign.repo, "run", busy="ar is at work here (process {pid})"),
+    ):
         words = promotion.mend(campaign.pipeline)
         if words:
             click.echo(f"Recovered: {words}.", err=True)

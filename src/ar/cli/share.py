@@ -10,7 +10,7 @@ from ar.cli.common import open_campaign
 
 if TYPE_CHECKING:
     from ar.campaign.campaign import Campaign
-    from ar.history.share import Moved
+    from ar.history.exchange import Exchanged
 
 
 _remote = click.argument("remote", required=False)
@@ -23,12 +23,13 @@ def push(remote: str | None) -> None:
 
     The branch itself goes with git push, what DVC caches with dvc push.
     """
-    from ar.history import share
+    from ar.git import transfer
+    from ar.history import exchange
 
     campaign = open_campaign()
-    name = share.remote_of(campaign.repo, remote)
+    name = transfer.remote_of(campaign.repo, remote)
     click.echo(f"Pushing to {name} …", err=True)
-    moved = share.push(campaign.repo, name)
+    moved = exchange.push(campaign.repo, name)
     click.echo(f"Pushed {_counted(moved)} to {name}.")
     _tell_left(campaign, moved, "git push", "dvc push")
 
@@ -40,22 +41,23 @@ def pull(remote: str | None) -> None:
 
     Winners of others can then be tried on your branch: ar stack.
     """
-    from ar.history import share
+    from ar.git import transfer
+    from ar.history import exchange
 
     campaign = open_campaign()
-    name = share.remote_of(campaign.repo, remote)
+    name = transfer.remote_of(campaign.repo, remote)
     click.echo(f"Pulling from {name} …", err=True)
-    moved = share.pull(campaign.repo, name)
+    moved = exchange.pull(campaign.repo, name)
     click.echo(f"Pulled {_counted(moved)} from {name}.")
     _tell_left(campaign, moved, "", "dvc pull")
 
 
-def _counted(moved: Moved) -> str:
+def _counted(moved: Exchanged) -> str:
     parts = ((moved.experiments, "experiment"), (moved.notes, "note"))
     return " and ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in parts)
 
 
-def _tell_left(campaign: Campaign, moved: Moved, branch: str, cache: str) -> None:
+def _tell_left(campaign: Campaign, moved: Exchanged, branch: str, cache: str) -> None:
     """What does not travel with a push or a pull, and what goes for it."""
     from ar.project.pipeline_file import Declared
 

@@ -1,1 +1,1 @@
-"""Objects, refs, notes and the checkout of one project's git repository."""
+"""Objects, refs, notes and the working tree of one project's git repository, and what crosses to others."""

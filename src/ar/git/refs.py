@@ -46,6 +46,11 @@ def running(name: str) -> str:
     return f"{RUNNING}/{name}"
 
 
+def at_remote(remote: str, ref: str) -> str:
+    """Where a remote's ref is kept here."""
+    return f"{REMOTES}/{remote}/{ref.removeprefix('refs/')}"
+
+
 def name_of(ref: str) -> str:
     """The experiment's name in a queue, running or experiment ref."""
     return ref.rsplit("/", 1)[-1]

@@ -14,7 +14,8 @@ from itertools import zip_longest
 
 from ar.errors import BadParams, nearest
 from ar.git import refs
-from ar.git.repo import Commit, Repo
+from ar.git.objects import Commit
+from ar.git.repo import Repo
 from ar.history.attempts import grouped
 from ar.history.messages import FOREIGN_AGENT, Message
 from ar.history.records import Experiment, History, Note, Status

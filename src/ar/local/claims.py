@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from ar.errors import BadState
-from ar.git.repo import Commit, Repo, read_json
+from ar.git.objects import Commit
+from ar.git.repo import Repo
 from ar.stage import files
 from ar.stage.files import Request, Requested, Stage, Usage
 from ar.stage.processes import Process
@@ -96,8 +97,7 @@ def folder(repo: Repo, name: str) -> Path:
 
 def owner(repo: Repo, name: str) -> Process | None:
     """The process that claimed it; None where unknown."""
-    said = read_json(_file(repo, name))
-    return Process(int(said["pid"]), str(said["born"]), str(said["host"])) if "host" in said else None
+    return files.read(Process, _file(repo, name))
 
 
 def stage(repo: Repo, name: str) -> Stage | None:

@@ -15,7 +15,6 @@ import os
 import pickle
 import posixpath
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ar.errors import ArError, BadState
-from ar.git import refs
+from ar.git import command, refs, transfer
 from ar.git.repo import Repo
 from ar.project.cache import Cache
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE
@@ -251,7 +250,7 @@ class Pipeline:
 
     def _set_up(self, folder: Path, name: str, stash_rev: str, baseline: str) -> Workspace:
         """A git repository that borrows the project's objects: set-up costs the same at any history."""
-        self.repo.start(folder)
+        transfer.start(folder)
         (folder / ".git/objects/info/alternates").write_text(f"{self.repo.git_dir / 'objects'}\n")
         (folder / ".git/HEAD").write_text(f"{baseline}\n")
         for ref, rev in (("EXEC_HEAD", baseline), ("EXEC_BASELINE", baseline), ("EXEC_MERGE", stash_rev)):
@@ -263,7 +262,7 @@ class Pipeline:
             config.write(
                 "[user]\n" + "".join(f"\t{key} = {json.dumps(text)}\n" for key, text in identity.items())
             )
-        _git(folder, "read-tree", "--reset", "-u", stash_rev)
+        command.run(folder, "read-tree", "--reset", "-u", stash_rev)
         root = folder / self.repo.prefix
         self._configure(root)
         return Workspace(name=name, baseline=baseline, top=folder, root=root, prefix=self.repo.prefix)
@@ -304,8 +303,8 @@ class Pipeline:
                 env = self._run_env(workspace.name, workspace.baseline)
                 stages = dvc.reproduce(run_env=env, run_cache=False)
             paths = {posixpath.join(workspace.prefix, path) for path in (*top_level, *_files(stages))}
-            ref = str(refs.ExperimentRef(workspace.baseline, workspace.name))
-            return self.repo.commit_in(workspace.top, ref, workspace.baseline, message, sorted(paths))
+            ref = refs.ExperimentRef(workspace.baseline, workspace.name)
+            return transfer.commit_in(self.repo, workspace.top, ref, message, paths)
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
@@ -340,7 +339,7 @@ class Pipeline:
 
     def collect(self, workspace: Workspace, rev: str) -> None:
         """Copy a commit and all it needs from the workspace into the project's object store; no ref moves."""
-        self.repo.take_over(workspace.top, rev)
+        transfer.take_over(self.repo, workspace.top, rev)
 
 
 @dataclass(frozen=True)
@@ -383,14 +382,6 @@ def _state_in(folder: Path) -> Iterator[None]:
     finally:
         DEFAULT_SETTINGS.update(usual)
         os.environ["DVC_SITE_CACHE_DIR"] = place
-
-
-def _git(folder: Path, *args: str) -> str:
-    done = subprocess.run(["git", *args], cwd=folder, capture_output=True, check=False)
-    if done.returncode:
-        text = " ".join(done.stderr.decode(errors="replace").split())
-        raise BadState(f"git {args[0]} failed in {folder}: {text[:400]}")
-    return done.stdout.decode().strip()
 
 
 def _shorten(text: str, limit: int = 300) -> str:

@@ -18,7 +18,7 @@ from typing import Self
 
 from ar.errors import BadState
 from ar.git.repo import Repo
-from ar.local import claims
+from ar.local import claims, locks
 from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.slots import Slot
 from ar.stage.files import Request
@@ -142,7 +142,7 @@ class Pool:
 
     def _start(self, number: int) -> None:
         slots = json.dumps([dataclasses.asdict(slot) for slot in self.slots])
-        with self.repo.log_file(f"worker-{number + 1}.log").open("wb") as log:
+        with locks.log_file(self.repo, f"worker-{number + 1}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ar.runs.worker", str(self.repo.root), slots, self.only],
                 stdin=subprocess.PIPE,
@@ -167,6 +167,6 @@ class Pool:
         self.deaths += 1
         if self.deaths > _MAX_DEATHS:
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            log = self.repo.log_file(f"worker-{number + 1}.log")
+            log = locks.log_file(self.repo, f"worker-{number + 1}.log")
             raise BadState(f"workers keep dying, the last with {how}", f"see {log}, or run: ar doctor")
         self._start(number)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from ar.changes.seeding import seeded_tree
 from ar.errors import Conflict
 from ar.git import refs
-from ar.git.repo import ZERO, Repo
+from ar.git.references import ZERO
+from ar.git.repo import Repo
 from ar.history.messages import Message
 from ar.history.records import Note
 from ar.local import claims

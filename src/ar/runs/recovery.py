@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ar.errors import ArError, Conflict
 from ar.git import refs
-from ar.git.repo import ZERO, Repo
+from ar.git.references import ZERO
+from ar.git.repo import Repo
 from ar.local import claims, orphans
 from ar.local.claims import Claim
 from ar.project.project import Project

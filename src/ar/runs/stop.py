@@ -10,12 +10,11 @@ from ar.errors import BadState
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.records import Experiment
-from ar.local import claims
+from ar.local import claims, locks
 from ar.project.project import Project
 from ar.runs import outcomes, queue, recovery
 from ar.runs.pipeline import Pipeline
 from ar.stage.files import Request
-from ar.stage.processes import Process
 
 WORKER = "worker"  # an `ar worker` holds the lock `worker-<pid>`
 _PATIENCE = 60.0
@@ -28,16 +27,13 @@ def stop_all(repo: Repo, say: Callable[[str], None]) -> list[str]:
         BadState: one does not end.
     """
     ended = []
-    for name in repo.locks("run", f"{WORKER}-*"):
-        holder = repo.lock_holder(name)
-        if holder is None:
-            continue
-        process = Process(int(holder["pid"]), str(holder["born"]))
-        if not process.tell(signal.SIGTERM):
+    for name in locks.names(repo, "run", f"{WORKER}-*"):
+        process = locks.holder(repo, name)
+        if process is None or not process.tell(signal.SIGTERM):
             continue
         what = f"ar {'run' if name == 'run' else 'worker'} (process {process.pid})"
         say(f"Ending {what} …")
-        if not _wait(lambda name=name: repo.lock_holder(name) is None):  # type: ignore[misc]
+        if not _wait(lambda name=name: locks.holder(repo, name) is None):  # type: ignore[misc]
             raise BadState(f"{what} does not end", f"end it for good: kill -9 {process.pid}")
         ended.append(what)
     return ended

@@ -24,7 +24,7 @@ from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.messages import Message
 from ar.history.records import Note
-from ar.local import claims, orphans
+from ar.local import claims, locks, orphans
 from ar.local.claims import Claim
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
@@ -92,7 +92,7 @@ class Worker:
         return True
 
     def _claim(self) -> Claim | None:
-        with self.repo.lock("claim"):  # two workers must not both take the budget's last run
+        with locks.hold(self.repo, "claim"):  # two workers must not both take the budget's last run
             nothing, base = budget.refusals(Project(self.repo, load_program(self.repo.root)))
             claimed = None if nothing else queue.claim(self.pipeline, self.only, base=not base)
         if claimed is None and (nothing or base) and self.repo.refs(refs.QUEUE):

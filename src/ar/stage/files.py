@@ -13,6 +13,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ar.stage.processes import Process
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -134,7 +136,7 @@ class Requested(NamedTuple):
     why: str = ""
 
 
-_Record = TypeVar("_Record", Plan, Stage, Usage, Requested)
+_Record = TypeVar("_Record", Plan, Stage, Usage, Requested, Process)
 _NESTED: dict[str, Callable[[Any], Any]] = {
     "limits": lambda values: Limits(*values),
     "slots": lambda slots: [Place(*values) for values in slots],

@@ -13,17 +13,19 @@ from helpers import Ar, git, run
 
 from ar.agents import account
 from ar.errors import NotFound
-from ar.git import refs
-from ar.git.repo import ZERO, Repo
-from ar.history import share
+from ar.git import refs, transfer
+from ar.git.references import ZERO
+from ar.git.repo import Repo
+from ar.history import exchange
 from ar.history.spend import Spend
 
 CAMPAIGN = """
 import sys
 from pathlib import Path
 from ar.git import refs
-from ar.history import share
-from ar.git.repo import ZERO, Repo
+from ar.history import exchange
+from ar.git.references import ZERO
+from ar.git.repo import Repo
 repo, who = Repo.open(Path(sys.argv[1])), sys.argv[2]
 head = repo.head()
 for turn in range(int(sys.argv[3])):
@@ -32,9 +34,9 @@ for turn in range(int(sys.argv[3])):
     repo.update_note(rev, lambda old: {"status": "succeeded", "log": name})
     repo.update_refs((str(refs.ExperimentRef(head, name)), rev, ZERO))
     repo.update_note(head, lambda old: {**old, name: turn})
-    share.push(repo, "origin")
+    exchange.push(repo, "origin")
     if turn % 3 == 2:
-        share.pull(repo, "origin")
+        exchange.pull(repo, "origin")
 """
 
 
@@ -75,7 +77,7 @@ def test_two_clones_that_push_at_once_both_end_with_the_union(remote: Path) -> N
     ]
     assert [process.wait(timeout=240) for process in running] == [0, 0]
     for folder in clones:
-        share.pull(Repo.open(folder), "origin")
+        exchange.pull(Repo.open(folder), "origin")
     one, two = map(_state, clones)
     assert one == two
     names = {f"{who}-{turn}" for who in ("one", "two") for turn in range(turns)}
@@ -96,10 +98,10 @@ def test_experiments_appear_with_their_notes_and_nothing_is_overwritten(remote: 
     one.update_refs((refs.queued("waits"), one.head(), ZERO))
     account.record(one, "claude", Spend(100, 0, 10))
     account.record(two, "claude", Spend(5, 0, 1))
-    pushed = share.push(one, "origin")
+    pushed = exchange.push(one, "origin")
     assert (pushed.experiments, pushed.notes) == (2, 2)
 
-    pulled = share.pull(two, "origin")
+    pulled = exchange.pull(two, "origin")
 
     assert (pulled.experiments, pulled.notes) == (1, 2)
     assert same == other or pulled.clashes == ("same",)
@@ -109,9 +111,9 @@ def test_experiments_appear_with_their_notes_and_nothing_is_overwritten(remote: 
     )
     assert not two.refs(refs.QUEUE)
     assert account.total(two) == Spend(105, 0, 11)
-    assert share.pull(two, "origin") == share.Moved("origin", 0, 0, pulled.clashes)
-    share.push(two, "origin")
-    share.pull(one, "origin")
+    assert exchange.pull(two, "origin") == exchange.Exchanged("origin", 0, 0, pulled.clashes)
+    exchange.push(two, "origin")
+    exchange.pull(one, "origin")
     assert account.total(one) == Spend(105, 0, 11)
     assert one.notes() == two.notes()
 
@@ -121,9 +123,9 @@ def test_clones_that_never_met_join_too(remote: Path) -> None:
     for repo, log in ((one, "a"), (two, "b")):
         repo.update_note(repo.head(), lambda _, log=log: {"status": "succeeded", log: 1, "log": log})
     run(one.root, "git", "notes", "--ref", "ar", "add", "-f", "-m", "not JSON", "HEAD^")
-    share.push(one, "origin")
-    share.push(two, "origin")
-    share.pull(one, "origin")
+    exchange.push(one, "origin")
+    exchange.push(two, "origin")
+    exchange.pull(one, "origin")
     assert one.notes() == two.notes() == {one.head(): {"status": "succeeded", "a": 1, "b": 1, "log": "b"}}
     assert git(two.root, "notes", "--ref", "ar", "show", "HEAD^") == "not JSON"
 
@@ -150,22 +152,22 @@ LOST = {"decision": "discard", "runs": 5}
 def test_notes_join_alike_on_both_sides(
     base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any], joined: dict[str, Any]
 ) -> None:
-    assert share.join(base, ours, theirs) == joined
-    assert share.join(base, theirs, ours) == joined
+    assert exchange.join(base, ours, theirs) == joined
+    assert exchange.join(base, theirs, ours) == joined
 
 
 def test_which_remote(remote: Path) -> None:
     repo = Repo.open(_clone(remote, "one"))
-    assert share.remote_of(repo, None) == "origin"
+    assert transfer.remote_of(repo, None) == "origin"
     with pytest.raises(NotFound, match="no remote 'orign'"):
-        share.remote_of(repo, "orign")
+        transfer.remote_of(repo, "orign")
     with pytest.raises(NotFound):
-        share.remote_of(repo, "--upload-pack=touch /tmp/x")
+        transfer.remote_of(repo, "--upload-pack=touch /tmp/x")
     run(repo.root, "git", "remote", "rename", "origin", "lab")
-    assert share.remote_of(repo, None) == "lab"
+    assert transfer.remote_of(repo, None) == "lab"
     run(repo.root, "git", "remote", "remove", "lab")
     with pytest.raises(NotFound, match="no remote"):
-        share.remote_of(repo, None)
+        transfer.remote_of(repo, None)
 
 
 def test_a_remote_that_is_gone_is_said_so(remote: Path, ar: Ar) -> None:

@@ -14,18 +14,18 @@ from helpers import Ar, git, run
 from judged import WIN, tried
 
 from ar.errors import CannotPromote
-from ar.git import advance, refs
+from ar.git import refs, worktree
 from ar.git.repo import Repo
 
 MINE = "# mine\n"
 FORWARD = """
 import sys
 from pathlib import Path
-from ar.git import advance
+from ar.git import worktree
 from ar.git.repo import Repo
 repo = Repo.open(Path(sys.argv[1]))
-advance.forward(repo, repo.branch(), sys.argv[2], sys.argv[3], "refs/tags/mine")
-advance.done(repo)
+worktree.forward(repo, repo.branch(), sys.argv[2], sys.argv[3], "refs/tags/mine")
+worktree.done(repo)
 """
 # In git's place: counts the calls, and kills the whole process group before, after or amid one of them.
 SHIM = """#!/bin/sh
@@ -105,8 +105,8 @@ def test_killed_at_any_git_call_it_is_before_or_after(repo: Repo, next_: str, wh
     for at in range(1, 30):
         if not _killed(repo, next_, when, at):
             break
-        if advance.mend(repo):
-            advance.done(repo)
+        if worktree.mend(repo):
+            worktree.done(repo)
         if _is_whole(repo, old, next_) == next_:
             run(repo.root, "git", "reset", "-q", "--keep", old)
             run(repo.root, "git", "tag", "-d", "mine")
@@ -120,15 +120,15 @@ def test_killed_amid_writing_files_it_is_undone(repo: Repo, next_: str) -> None:
     assert _killed(repo, next_, "amid")
     assert (repo.root / "params.yaml").read_text() == "x: 9\ny: 0"
     assert git(repo.root, "tag") == "mine"
-    assert "undone" in str(advance.mend(repo))
+    assert "undone" in str(worktree.mend(repo))
     assert _is_whole(repo, old, next_) == old
-    assert advance.mend(repo) is None
+    assert worktree.mend(repo) is None
 
 
 def test_what_the_user_wrote_since_is_left_alone(repo: Repo, next_: str) -> None:
     assert _killed(repo, next_, "amid")
     (repo.root / "params.yaml").write_text("x: 77\n")
-    assert "params.yaml, changed since" in str(advance.mend(repo))
+    assert "params.yaml, changed since" in str(worktree.mend(repo))
     assert (repo.root / "params.yaml").read_text() == "x: 77\n"
     assert git(repo.root, "status", "--porcelain") == "M params.yaml"
 
@@ -162,7 +162,7 @@ def test_overlap_is_refused_with_nothing_changed(repo: Repo, next_: str, file: s
     (repo.root / file).write_text("mine: 1\n")
     before = git(repo.root, "status", "--porcelain", "-uall")
     with pytest.raises(CannotPromote, match=f"in the way: {file}"):
-        advance.forward(repo, repo.branch(), next_, head)
+        worktree.forward(repo, repo.branch(), next_, head)
     assert repo.head() == head
     assert (repo.root / file).read_text() == "mine: 1\n"
     assert git(repo.root, "status", "--porcelain", "-uall") == before
@@ -174,5 +174,5 @@ def test_an_ignored_file_in_the_way_is_not_overwritten(repo: Repo, next_: str) -
     (repo.root / "new").mkdir()
     (repo.root / "new" / "file.txt").write_text("mine: 1\n")
     with pytest.raises(CannotPromote, match="in the way"):
-        advance.forward(repo, repo.branch(), next_, repo.head())
+        worktree.forward(repo, repo.branch(), next_, repo.head())
     assert (repo.root / "new" / "file.txt").read_text() == "mine: 1\n"

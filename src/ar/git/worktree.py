@@ -1,4 +1,4 @@
-"""The user's checkout, brought forward to a merge of ours, or left exactly as it is.
+"""The user's checkout: read as a tree with what is not committed, and brought forward to a merge of ours.
 
 The one place that writes to the working tree and index. What git does to them is many steps; a ref of this
 working tree, `refs/worktree/ar/promoting`, names the merge from before the first to after the last, so that
@@ -8,13 +8,61 @@ after a kill `mend` can tell what was meant. It never overwrites a file that som
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
-from ar.errors import BadState, CannotPromote, Conflict
+from ar.errors import BadProposal, BadState, CannotPromote, Conflict
 from ar.git import refs
-from ar.git.repo import ZERO, Repo
+from ar.git.command import GitFailed
+from ar.git.references import ZERO
+from ar.git.repo import Repo
 
 BUSY = "ar is at work in this repository (process {pid})"
+# Nothing of the user's own set-up runs when we look: no hook, no file watcher.
+_QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
+
+
+def snapshot(repo: Repo, wanted: Callable[[str], bool], limit: int) -> tuple[str, list[str]]:
+    """The head's tree with the wanted files as they are in the checkout, untracked ones too, and the tracked
+    files that were changed but not wanted. The checkout and its index are read only.
+
+    Args:
+        wanted: whether a path of the project is to be taken.
+        limit: bytes of a file.
+
+    Raises:
+        BadProposal: a file is longer.
+    """
+    with repo.own_index() as env:
+        with contextlib.suppress(GitFailed):  # its exit status says that files differ
+            repo.run(*_QUIET, "update-index", "-q", "--refresh", env=env)
+        tracked = _names(
+            repo.run(*_QUIET, "diff-index", "-z", "--name-only", "--no-renames", "HEAD", env=env)
+        )
+        listing = ["ls-files", "-z", "--others", "--exclude-standard"]
+        untracked = _names(repo.run(*_QUIET, *listing, env=env))
+    inside = f"{repo.prefix}/" if repo.prefix else ""
+
+    def is_wanted(path: str) -> bool:
+        # A folder with a git repository of its own is listed as `folder/`.
+        ours = path.startswith(inside) and not path.endswith("/")
+        return ours and wanted(path.removeprefix(inside))
+
+    taken = [path for path in dict.fromkeys([*tracked, *untracked]) if is_wanted(path)]
+    for path in taken:
+        with contextlib.suppress(OSError):
+            if (repo.top / path).lstat().st_size > limit:
+                raise BadProposal(f"{path} is longer than {limit} bytes", "make a smaller change")
+    names = "".join(f"{path}\0" for path in taken).encode(errors="surrogateescape")
+    with repo.own_index("HEAD") as env:
+        options = ["-z", "--add", "--remove", "--replace", "--stdin"]
+        repo.run(*_QUIET, "update-index", *options, stdin=names, env=env)
+        tree = repo.run("write-tree", env=env)
+    return tree, [path for path in tracked if path not in taken]
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split("\0") if name]
 
 
 def forward(repo: Repo, branch: str | None, new: str, old: str, tag: str | None = None) -> None:

@@ -1,0 +1,128 @@
+"""One JSON note on each commit that has one, as `git notes --ref ar` shows them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pygit2
+from pygit2 import Oid
+from pygit2.enums import FileMode
+
+from ar.errors import Conflict
+from ar.git import refs
+from ar.git.objects import MissingObject, entry, files_below, writing
+from ar.git.references import RETRIES, ZERO, References, pause
+
+
+class Notes(References):
+    """The notes of a project's repository."""
+
+    def __init__(self, root: Path, top: Path, git_dir: Path) -> None:
+        super().__init__(root, top, git_dir)
+        self._notes: dict[tuple[str, Oid], dict[str, dict[str, Any]]] = {}
+
+    def notes(self) -> Mapping[str, dict[str, Any]]:
+        """Commit id to its JSON note. A note that is not a JSON object is left out."""
+        found: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(MissingObject):
+            tree = self.peel(refs.NOTES, pygit2.Tree)
+            parts = {}
+            for item in tree:  # a folder for each first byte of a commit's id: most are as they were
+                key = str(item.name), item.id
+                parts[key] = self._notes.get(key) or dict(_notes_in(item))
+                found.update(parts[key])
+            self._notes = parts
+        return found
+
+    def note(self, rev: str) -> dict[str, Any]:
+        """The note of one commit; empty where there is none."""
+        with contextlib.suppress(MissingObject):
+            tree = self.peel(refs.NOTES, pygit2.Tree)
+            for path in _note_paths(rev):
+                blob = entry(tree, path)
+                if isinstance(blob, pygit2.Blob) and (note := _note(blob.data)) is not None:
+                    return note
+        return {}
+
+    def update_note(self, rev: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Rewrite one note: read, change, write by compare-and-swap, again if somebody was faster.
+
+        `git notes add` from two processes at once loses notes; this does not.
+        """
+        for attempt in range(RETRIES):
+            old = self.resolve(refs.NOTES)
+            content = json.dumps(change(self.note(rev)), ensure_ascii=False, indent=1).encode() + b"\n"
+            commit = self.commit_tree(
+                self._notes_tree(old, rev, content), [old] if old else [], f"Note on {rev[:12]}\n"
+            )
+            try:
+                self.update_refs((refs.NOTES, commit, old or ZERO))
+                return
+            except Conflict:
+                pause(attempt)
+        raise Conflict(f"{refs.NOTES} moved {RETRIES} times in a row", "run the command again")
+
+    def note_files(self, rev: str | None) -> dict[str, tuple[str, str]]:
+        """Commit id to the path and the blob of its note, in one version of the notes."""
+        files = files_below(self.peel(rev, pygit2.Tree)) if rev else ()
+        return {path.replace("/", ""): (path, found.blob) for path, found in files}
+
+    def join_notes(self, ours: str, theirs: str, join: Callable[[bytes | None, bytes, bytes], bytes]) -> str:
+        """A tree with every note of two versions.
+
+        Args:
+            join: one note from what the versions' common ancestor (None: nothing), ours and theirs have.
+        """
+        base = self.note_files(self.merge_base(ours, theirs))
+        mine, other = self.note_files(ours), self.note_files(theirs)
+        index = pygit2.Index()
+        index.read_tree(self.peel(ours, pygit2.Tree))
+        for rev, (path, blob) in other.items():
+            if rev in mine and mine[rev][1] != blob:
+                blobs = (base[rev][1] if rev in base else ZERO, mine[rev][1], blob)
+                before, here, there = self.read_many([(each, "") for each in blobs])
+                path, blob = mine[rev][0], self.write_blob(join(before, here or b"", there or b""))
+            if rev not in mine or mine[rev][1] != blob:
+                index.add(pygit2.IndexEntry(path, Oid(hex=blob), FileMode.BLOB))
+        with writing(self.git_dir):
+            return str(index.write_tree(self.libgit2))
+
+    def _notes_tree(self, old: str | None, rev: str, content: bytes) -> str:
+        """The notes with one replaced. Only its own folder is written anew, however many there are."""
+        tree = self.peel(old, pygit2.Tree) if old else None
+        folder, file = rev[:2], rev[2:]
+        inner = entry(tree, folder)
+        with writing(self.git_dir):
+            below = self.libgit2.TreeBuilder(*([inner] if isinstance(inner, pygit2.Tree) else []))
+            below.insert(file, self.libgit2.create_blob(content), FileMode.BLOB)
+            above = self.libgit2.TreeBuilder(*([tree] if tree is not None else []))
+            if entry(tree, rev) is not None:
+                above.remove(rev)  # somebody's `git notes add` put it there
+            above.insert(folder, below.write(), FileMode.TREE)
+            return str(above.write())
+
+
+def _notes_in(item: pygit2.Object, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Commit id to note: the id is the path, in as many parts as there are folders."""
+    path = prefix + str(item.name)
+    if isinstance(item, pygit2.Tree):
+        for part in item:
+            yield from _notes_in(part, path)
+    elif isinstance(item, pygit2.Blob) and (note := _note(item.data)) is not None:
+        yield path, note
+
+
+def _note(content: bytes) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError):
+        note = json.loads(content)
+        return note if isinstance(note, dict) else None
+    return None
+
+
+def _note_paths(rev: str) -> tuple[str, str]:
+    """Where git may keep a note: fanned out once, as we write it, or flat."""
+    return f"{rev[:2]}/{rev[2:]}", rev

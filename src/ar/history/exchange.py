@@ -1,0 +1,179 @@
+"""A campaign moved to and from a plain git remote: experiments, notes, accounts of what was spent.
+
+Nothing is overwritten on either side. An experiment is a commit on a ref of its own and never changes; notes
+and accounts of both sides are joined here and only ever moved forward there. What waits or runs stays home.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ar.errors import Conflict
+from ar.git import refs, transfer
+from ar.git.references import ZERO
+from ar.git.repo import Repo
+from ar.history.records import Decision, Label
+
+_RACES = 20  # how often others may push between our joining and pushing
+_BATCH = 500  # refs in one git push
+_JOINED = (refs.NOTES, refs.SPEND)  # refs that both sides move
+_PATTERNS = (f"{refs.EXPS}/*", *_JOINED)
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """What one pull or push did.
+
+    Args:
+        experiments: that the receiving side did not have.
+        notes: that it did not have, or had otherwise.
+        clashes: names that stand for different experiments on the two sides, left as they are.
+    """
+
+    remote: str
+    experiments: int
+    notes: int
+    clashes: tuple[str, ...] = ()
+
+
+def pull(repo: Repo, remote: str) -> Exchanged:
+    """Bring in what the remote has and this repository lacks.
+
+    Notes come before the experiments that they are on: whoever sees an experiment sees how it ended.
+
+    Raises:
+        ArError: git cannot reach the remote.
+    """
+    theirs = transfer.listed(repo, remote, *_PATTERNS)
+    ours = _experiments(repo.refs(refs.EXPS))
+    found = _experiments(theirs)
+    new = {ref: rev for ref, rev in found.items() if ref not in ours}
+    waiting = {ref: refs.at_remote(remote, ref) for ref in new}
+    transfer.fetch(repo, remote, {**waiting, **_joined_refs(remote, theirs)})
+    notes = _join(repo, remote)
+    changes = [(ref, rev, ZERO) for ref, rev in new.items()]
+    changes += [(mine, ZERO, new[ref]) for ref, mine in waiting.items()]
+    if changes:
+        repo.update_refs(*changes, reason=f"ar: pull from {remote}")
+    return Exchanged(remote, len(new), notes, _clashes(ours, found))
+
+
+def push(repo: Repo, remote: str) -> Exchanged:
+    """Bring to the remote what it lacks, notes first.
+
+    Raises:
+        ArError: git cannot reach the remote, or may not write there.
+        Conflict: others push all the time.
+    """
+    for _ in range(_RACES):
+        theirs = transfer.listed(repo, remote, *_PATTERNS)
+        transfer.fetch(repo, remote, _joined_refs(remote, theirs))
+        before = repo.resolve(refs.at_remote(remote, refs.NOTES))
+        _join(repo, remote)
+        ahead = [ref for ref in _JOINED if repo.resolve(ref) not in (None, theirs.get(ref))]
+        if not ahead or transfer.push(repo, remote, ahead):
+            break
+    else:
+        raise Conflict(f"others pushed to {remote} {_RACES} times in a row", f"again: ar push {remote}")
+    ours, found = _experiments(repo.refs(refs.EXPS)), _experiments(theirs)
+    new = [ref for ref in ours if ref not in found]
+    for start in range(0, len(new), _BATCH):
+        if not transfer.push(repo, remote, new[start : start + _BATCH]):
+            raise Conflict(f"{remote} has experiments of the same name", f"look at them: ar pull {remote}")
+    count = _differing(repo, before, repo.resolve(refs.NOTES))
+    return Exchanged(remote, len(new), count, _clashes(ours, found))
+
+
+def join(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """One note from both sides' changes to it: by key, three-way; what both changed by a rule that does not
+    ask which side is which, so that two clones come to the same.
+
+    Of two verdicts a decided one counts, of two decided ones that with more runs.
+    """
+    joined = {}
+    for key in dict.fromkeys([*ours, *theirs]):
+        mine, other, old = ours.get(key), theirs.get(key), base.get(key)
+        if mine == other or other == old or key not in theirs:
+            joined[key] = mine
+        elif mine == old or key not in ours:
+            joined[key] = other
+        else:
+            weigh = _weight if key == "verdict" else _text
+            joined[key] = max(mine, other, key=weigh)
+    return {key: value for key, value in joined.items() if value is not None}
+
+
+def _weight(verdict: Any) -> tuple[int, int, str]:
+    if not isinstance(verdict, dict):
+        return -1, 0, _text(verdict)
+    decided = verdict.get("decision") in (Decision.PROMOTE, Decision.DISCARD)
+    rank = 0 if verdict.get("label") == Label.SUPERSEDED else 2 if decided else 1
+    runs = verdict.get("runs", 0)
+    return rank, runs if isinstance(runs, int) else 0, _text(verdict)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _joined_refs(remote: str, theirs: Mapping[str, str]) -> dict[str, str]:
+    """The remote's notes and account, as far as it has them, and where they are kept here."""
+    return {ref: refs.at_remote(remote, ref) for ref in _JOINED if ref in theirs}
+
+
+def _experiments(found: Mapping[str, str]) -> dict[str, str]:
+    return {ref: rev for ref, rev in found.items() if refs.ExperimentRef.parse(ref)}
+
+
+def _clashes(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(refs.name_of(ref) for ref, rev in theirs.items() if ours.get(ref, rev) != rev)
+
+
+def _join(repo: Repo, remote: str) -> int:
+    """Join the remote's notes and accounts into ours. Returns how many notes are new here, or different."""
+    before = repo.resolve(refs.NOTES)
+    for ref in _JOINED:
+        theirs = repo.resolve(refs.at_remote(remote, ref))
+        if theirs is not None:
+            _advance(repo, ref, theirs)
+    return _differing(repo, before, repo.resolve(refs.NOTES))
+
+
+def _advance(repo: Repo, ref: str, theirs: str) -> None:
+    """Move a ref of ours to where it reaches `theirs` too, by a merge commit where neither side is behind."""
+    for _ in range(_RACES):
+        ours = repo.resolve(ref)
+        if ours is not None and repo.is_ancestor(theirs, ours):
+            return
+        new = theirs
+        if ours is not None and not repo.is_ancestor(ours, theirs):
+            tree = repo.join_notes(ours, theirs, _joined) if ref == refs.NOTES else repo.empty_tree()
+            new = repo.commit_tree(tree, [ours, theirs], "Join what two clones wrote\n")
+        try:
+            repo.update_refs((ref, new, ours or ZERO), reason="ar: pull")
+            return
+        except Conflict:
+            continue
+    raise Conflict(f"{ref} moved {_RACES} times in a row", "run the command again")
+
+
+def _joined(base: bytes | None, ours: bytes, theirs: bytes) -> bytes:
+    """One note's text; of notes that are not ours to understand, the greater text."""
+    if theirs == base or ours == base:
+        return ours if theirs == base else theirs
+    try:
+        sides = [json.loads(side or b"{}") for side in (base, ours, theirs)]
+    except ValueError:
+        return max(ours, theirs)
+    if not all(isinstance(side, dict) for side in sides):
+        return max(ours, theirs)
+    return json.dumps(join(*sides), ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def _differing(repo: Repo, old: str | None, new: str | None) -> int:
+    """How many notes one version of the notes has that another has not, or has otherwise."""
+    before, after = (repo.note_files(rev) for rev in (old, new))
+    return sum(before.get(rev, ("", ""))[1] != blob for rev, (_, blob) in after.items())
