@@ -240,6 +240,14 @@ def test_a_note_that_git_wrote_is_read_and_replaced(repo: Repo) -> None:
     assert repo.notes() == {head: {"by": "hand", "more": 1}}
 
 
+def test_equal_notes_that_git_wrote_are_each_ones_own_at_every_look(repo: Repo) -> None:
+    revs = [repo.head(), repo.commit_tree(repo.tree("HEAD"), [], "Another")]
+    for rev in revs:
+        run(repo.root, "git", "notes", "--ref", "ar", "add", "-m", '{"by": "hand"}', rev)
+    assert repo.notes() == {rev: {"by": "hand"} for rev in revs}
+    assert repo.notes() == {rev: {"by": "hand"} for rev in revs}
+
+
 def test_commits_where_git_knows_nobody(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/nonexistent")
     monkeypatch.setenv("EMAIL", "")

@@ -8,16 +8,19 @@ after a kill `mend` can tell what was meant. It never overwrites a file that som
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import pygit2
 
 from ar.errors import BadProposal, BadState, CannotPromote, Conflict
 from ar.git import refs
 from ar.git.command import GitFailed
+from ar.git.objects import TreeEntry, files_below
 from ar.git.references import ZERO
 from ar.git.repo import Repo
 
-BUSY = "ar is at work in this repository (process {pid})"
+_NOTHING = TreeEntry("0", ZERO)  # where a commit has no such file
 # Nothing of the user's own set-up runs when we look: no hook, no file watcher.
 _QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 
@@ -53,16 +56,20 @@ def snapshot(repo: Repo, wanted: Callable[[str], bool], limit: int) -> tuple[str
         with contextlib.suppress(OSError):
             if (repo.top / path).lstat().st_size > limit:
                 raise BadProposal(f"{path} is longer than {limit} bytes", "make a smaller change")
-    names = "".join(f"{path}\0" for path in taken).encode(errors="surrogateescape")
     with repo.own_index("HEAD") as env:
         options = ["-z", "--add", "--remove", "--replace", "--stdin"]
-        repo.run(*_QUIET, "update-index", *options, stdin=names, env=env)
+        repo.run(*_QUIET, "update-index", *options, stdin=_ended_by_zero(taken), env=env)
         tree = repo.run("write-tree", env=env)
     return tree, [path for path in tracked if path not in taken]
 
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split("\0") if name]
+
+
+def _ended_by_zero(lines: Iterable[str]) -> bytes:
+    """What git reads with `-z`; a path may hold any other byte."""
+    return "".join(f"{line}\0" for line in lines).encode(errors="surrogateescape")
 
 
 def forward(repo: Repo, branch: str | None, new: str, old: str, tag: str | None = None) -> None:
@@ -87,7 +94,7 @@ def forward(repo: Repo, branch: str | None, new: str, old: str, tag: str | None 
     repo.update_refs((refs.PROMOTING, new, None), *marks)
     try:
         repo.run("merge", "--ff-only", "--no-autostash", "--quiet", new)
-    except BadState as error:
+    except GitFailed as error:
         _undone(repo, new)
         raise _blocked(error.message) from None
 
@@ -99,7 +106,7 @@ def done(repo: Repo) -> None:
 
 def _undone(repo: Repo, new: str) -> None:
     """Nothing names a merge that the branch did not take."""
-    tags = repo.run("for-each-ref", "--points-at", new, "--format=%(refname)", "refs/tags").split()
+    tags = [tag for tag, rev in repo.refs("refs/tags").items() if rev == new]
     repo.update_refs((refs.PROMOTING, ZERO, None), *((tag, ZERO, new) for tag in tags))
 
 
@@ -131,16 +138,19 @@ def _blocked(what: str) -> CannotPromote:
     )
 
 
-def _changed(repo: Repo, old: str, new: str) -> list[str]:
-    """Paths, from the top of the working tree, that differ between two commits."""
-    return repo.run("diff", "--name-only", "--no-renames", "-z", old, new).rstrip("\0").split("\0")
+def _changed(repo: Repo, old: str, new: str) -> dict[str, tuple[TreeEntry, TreeEntry]]:
+    """Path, from the top of the working tree, to what two commits have there, where that differs."""
+    before, after = (dict(files_below(repo.peel(rev, pygit2.Tree))) for rev in (old, new))
+    both = {path: (before.get(path, _NOTHING), after.get(path, _NOTHING)) for path in before | after}
+    return {path: (there, here) for path, (there, here) in both.items() if there != here}
 
 
 def _in_the_way(repo: Repo, old: str, new: str) -> list[str]:
     """Paths that differ between two commits and hold something uncommitted."""
     env = {"GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1"}
     options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignored=matching")
-    text = repo.run("status", *options, "--", *_changed(repo, old, new), env=env)
+    changed = _changed(repo, old, new)
+    text = repo.run("status", *options, "--", *changed, env=env) if changed else ""
     return [entry[3:] for entry in text.split("\0") if entry]
 
 
@@ -150,40 +160,26 @@ def _roll_back(repo: Repo, old: str, new: str) -> list[str]:
     for line in filter(None, repo.run("ls-files", "-s", "-z").split("\0")):
         meta, path = line.split("\t", 1)
         entries[path] = meta.split()[1]
-    before, after = (_blobs(repo, rev) for rev in (old, new))
     left: list[str] = []
     index: list[str] = []
     write: list[str] = []
     remove: list[str] = []
-    for path in _changed(repo, old, new):
-        mode, blob = before.get(path, ("0", ZERO))
-        wanted = after.get(path, ("0", ZERO))[1]
+    for path, (before, after) in _changed(repo, old, new).items():
         found = _on_disk(repo, path)
-        if found not in (blob, wanted) and not _is_part(repo, path, wanted):
+        if found not in (before.blob, after.blob) and not _is_part(repo, path, after.blob):
             left.append(path)
             continue
-        if entries.get(path, ZERO) == wanted:
-            index.append(f"{mode} {blob}\t{path}\0")
-        if found != blob:
-            (write if blob != ZERO else remove).append(path)
+        if entries.get(path, ZERO) == after.blob:
+            index.append(f"{before.mode} {before.blob}\t{path}")
+        if found != before.blob:
+            (remove if before is _NOTHING else write).append(path)
     if index:
-        repo.run("update-index", "-z", "--index-info", stdin="".join(index).encode())
+        repo.run("update-index", "-z", "--index-info", stdin=_ended_by_zero(index))
     if write:
-        paths = "".join(f"{path}\0" for path in write).encode()
-        repo.run("checkout-index", "-f", "-z", "--stdin", stdin=paths)
+        repo.run("checkout-index", "-f", "-z", "--stdin", stdin=_ended_by_zero(write))
     for path in remove:
         (repo.top / path).unlink(missing_ok=True)
     return left
-
-
-def _blobs(repo: Repo, rev: str) -> dict[str, tuple[str, str]]:
-    """Path from the top to mode and blob."""
-    found = {}
-    for line in filter(None, repo.run("ls-tree", "-r", "-z", "--full-tree", rev).split("\0")):
-        meta, path = line.split("\t", 1)
-        mode, _, blob = meta.split()
-        found[path] = (mode, blob)
-    return found
 
 
 def _on_disk(repo: Repo, path: str) -> str:
