@@ -193,7 +193,7 @@ def test_what_is_looked_at_while_training_is_timed_starts_no_process(
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(BadState, match="git is not on PATH"):
         repo.run("version")
-    assert set(queue.running(repo)) == {"x"}
+    assert queue.training(repo) == {}
     assert recovery.abandoned(repo) == ["x"]
     assert set(repo.commits(refs.QUEUE)) == {refs.queued("y")}
     assert budget.used(repo, reader.read(project)).runs
