@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ar.history import reader
+from ar.project.project import Project
+from ar.views import export
+
 Ar = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -96,8 +100,8 @@ def names_of(folder: Path, space: str) -> list[str]:
 
 def attempts_of(folder: Path) -> list[dict[str, Any]]:
     """What `ar show --json` tells of every attempt, newest first."""
-    shown = run(folder, sys.executable, "-m", "ar", "show", "--json").stdout
-    return json.loads(shown)["attempts"]  # type: ignore[no-any-return]
+    project = Project.open(folder)
+    return json.loads(export.to_json(reader.read(project), project.program))["attempts"]  # type: ignore[no-any-return]
 
 
 def runs_of(folder: Path) -> dict[str, dict[str, Any]]:

@@ -106,7 +106,9 @@ def test_one_that_fails_for_now_rests_longer_each_time(monkeypatch: pytest.Monke
     questions.succeeded(CLAUDE)
     questions.failed(CLAUDE, PASSING)
     assert questions.activity == "claude rests for 30 s"
-    assert all(words.startswith("claude: overloaded; asking again in") for words in questions.events())
+    events = questions.events()
+    assert len(events) == 8
+    assert all(words.startswith("claude: overloaded; asking again in") for words in events)
 
 
 def test_a_refusal_slows_nothing_down_but_refusals_in_a_row_do() -> None:

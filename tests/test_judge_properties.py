@@ -18,7 +18,7 @@ from ar.judge.noise import LEAST_RESIDUAL, noise_of
 from ar.judge.protocol import Memory, answer
 from ar.judge.rule import Action, Kind, next_action
 
-FAST = settings(max_examples=60, deadline=None)
+FAST = settings(max_examples=60, deadline=None, derandomize=True)
 RANK = {Kind.DISCARD: 0, Kind.RUN_CANDIDATE: 1, Kind.PROMOTE: 2}
 
 # Multiples of 1/64: sums, and shifts and scalings by such numbers, are exact in floating point.
@@ -136,7 +136,7 @@ def test_the_order_of_unpaired_runs_does_not_matter(case: Ledger, data: st.DataO
     assert one.verdict.z is None or math.isclose(one.verdict.z, two.verdict.z or 0.0, abs_tol=1e-9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(FAST, max_examples=150)
 @given(ledgers(), st.integers(0, 7), st.integers(1, 3200).map(lambda k: k / 64), st.booleans())
 def test_a_worse_run_never_helps(case: Ledger, which: int, worse: float, guard: bool) -> None:
     assert case.candidate is not None
@@ -188,7 +188,7 @@ any_ledger = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(FAST, max_examples=100)
 @given(any_ledger)
 def test_no_ledger_crashes_it(case: Ledger) -> None:
     action = next_action(case)
@@ -206,7 +206,7 @@ any_json = st.recursive(
 numbers = st.lists(anything | st.integers(), max_size=9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(FAST, max_examples=100)
 @given(
     st.lists(
         st.fixed_dictionaries(

@@ -22,6 +22,8 @@ from ar.history.records import Attempt, Decision, History, Verdict
 from ar.project.program import Program
 from ar.project.program_file import load, parse
 
+pytestmark = pytest.mark.xdist_group("ladder")  # the campaign that all copy is run once
+
 # Known effects: `good` gains 0.2 at every size; `small` gains 0.3 at size 1 and loses 0.3 beyond. The noise
 # between seeds is 0.03 wide at size 1, and grows with it.
 STAGE = """\
