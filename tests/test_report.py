@@ -13,7 +13,7 @@ from histories import PROGRAM, every_outcome
 
 from ar.history.records import Outcome
 from ar.views import report
-from ar.views.report import Code, Items, Picture, Report, Section, Table, Text
+from ar.views.document import Code, Document, Items, Picture, Section, Table, Text, to_html, to_markdown
 
 EVIL = '<script>alert(1)</script> ](javascript:x) `code` |cell| <!-- "quote" \x1b[31m'
 BLOCKS = (
@@ -23,7 +23,7 @@ BLOCKS = (
     Code(f"+{EVIL}\n```\n# no heading", "diff"),
     Picture("<svg><script>alert(2)</script></svg>", EVIL),
 )
-REPORT = Report(EVIL, EVIL, (Section(EVIL, BLOCKS),))
+REPORT = Document(EVIL, EVIL, (Section(EVIL, BLOCKS),))
 
 
 class Page(HTMLParser):
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 
 def test_nothing_that_others_wrote_is_html() -> None:
-    page = Page(report.to_html(REPORT))
+    page = Page(to_html(REPORT))
     assert page.open == []
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "svg", "iframe", "link", "a", "object"}
@@ -65,7 +65,7 @@ def test_nothing_that_others_wrote_is_html() -> None:
 
 
 def test_nothing_that_others_wrote_is_markdown() -> None:
-    text = report.to_markdown(REPORT)
+    text = to_markdown(REPORT)
     outside = re.sub(r"^````diff\n.*?^````$", "", text, flags=re.MULTILINE | re.DOTALL)
     assert "# no heading" not in outside
     assert "<script>" not in outside

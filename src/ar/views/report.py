@@ -1,18 +1,13 @@
 """`ar report`: one file that tells a campaign to colleagues, as HTML or Markdown.
 
-A report is gathered once, as plain sections of paragraphs, lists, tables, code and pictures, and then
-written in either form. Titles, hypotheses, diffs and reasons come from agents and experiments: they are
-escaped wherever they end up.
+It is gathered once, as a document of plain sections, which is then written in either form.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +28,18 @@ from ar.project.project import Project
 from ar.redaction import redact
 from ar.text import one_line, plain, quantity, signed, span
 from ar.views.charts import files, kinds
+from ar.views.document import (
+    Block,
+    Code,
+    Document,
+    Items,
+    Picture,
+    Section,
+    Table,
+    Text,
+    to_html,
+    to_markdown,
+)
 from ar.views.marks import MARKS
 from ar.views.summary import summary
 from ar.views.time_to_target import gain
@@ -53,67 +60,6 @@ _LABELS = {
 }
 
 
-@dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list; `folded` under a line of its own."""
-
-    items: tuple[str, ...]
-    folded: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells; the first column is text, the others are numbers."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Code:
-    """Lines as they are. `language` is diff, console or nothing; `folded` under a line of its own."""
-
-    text: str
-    language: str = ""
-    folded: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An SVG picture that `plots` drew."""
-
-    svg: str
-    caption: str
-
-
-Block = Text | Items | Table | Code | Picture
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, of level 2 or 3, and what stands below it."""
-
-    heading: str
-    blocks: tuple[Block, ...]
-    level: int = 2
-
-
-@dataclass(frozen=True)
-class Report:
-    """The whole of it."""
-
-    title: str
-    subtitle: str
-    sections: tuple[Section, ...]
-
-
 def write(campaign: Campaign, path: Path) -> None:
     """Write the report into a file, whole or not at all.
 
@@ -130,7 +76,7 @@ def write(campaign: Campaign, path: Path) -> None:
 # -- gathering --------------------------------------------------------------------------------------------
 
 
-def gather(campaign: Campaign) -> Report:
+def gather(campaign: Campaign) -> Document:
     """Everything the report says.
 
     Raises:
@@ -146,7 +92,7 @@ def gather(campaign: Campaign) -> Report:
     tried = sum(not item.is_baseline and not item.stack for item in history.attempts)
     promoted = history.promoted
     held = sum(len(item.stack) or 1 for item in promoted)
-    return Report(
+    return Document(
         title=f"{key}: {held} of {tried} changes held",
         subtitle=f"{campaign.repo.root.name}, {branch} at {history.head[:9]}, last run on {day}",
         sections=(
@@ -323,7 +269,7 @@ def _members(found: Additivity) -> Table:
 def _failed(program: Program, history: History) -> Section:
     groups: dict[str, list[str]] = {}
     for item in history.attempts:
-        heading = _heading(item, program)
+        heading = _heading(item)
         if heading:
             effect = attempts.effect(item, program)
             groups.setdefault(heading, []).append(f"{one_line(item.title)}{f' ({effect})' if effect else ''}")
@@ -336,7 +282,7 @@ def _failed(program: Program, history: History) -> Section:
     return Section("What did not", tuple(blocks))
 
 
-def _heading(item: Attempt, program: Program) -> str:
+def _heading(item: Attempt) -> str:
     """Below which heading it is told that an attempt did not hold; empty where it did, or nobody tried it."""
     verdict, heading = item.verdict, MARKS[item.outcome].told
     if not heading or verdict is None or item.outcome is Outcome.REVERTED:
@@ -345,9 +291,9 @@ def _heading(item: Attempt, program: Program) -> str:
         return _LABELS.get(verdict.label) or verdict.label.capitalize()
     if item.outcome is not Outcome.DISCARDED:
         return heading
-    # Notes of earlier versions have it in words only.
-    said = any(verdict.reason.startswith(f"{guard.key} is ") for guard in program.guards)
-    if verdict.failed_guard or said:
+    # Notes of earlier versions do not name the guard; but nothing else discards what reached the bar.
+    reached = verdict.z is not None and verdict.bar is not None and verdict.z >= verdict.bar
+    if verdict.failed_guard or reached:
         return "Slower: refused by a guard"
     return "Clearly worse" if verdict.z is not None and verdict.z < -2 else heading
 
@@ -402,109 +348,3 @@ def _spent(campaign: Campaign, history: History) -> Section:
             f"The agents read {paid.input:,} tokens ({paid.cached:,} cached) and wrote {paid.output:,}{usd}."
         )
     return Section("What was spent", (Table(header, tuple(rows)), Text(words)))
-
-
-# -- HTML -------------------------------------------------------------------------------------------------
-
-_STYLE = """
-body { font: 16px/1.55 system-ui, sans-serif; color: #1a1a1a; max-width: 960px; margin: 2.5rem auto;
-  padding: 0 1.25rem; }
-h1 { margin-bottom: 0; } .sub { color: #666; margin-top: .2rem; }
-h2 { margin-top: 2.4rem; border-bottom: 1px solid #ddd; padding-bottom: .25rem; } h3 { margin-top: 1.8rem; }
-table { border-collapse: collapse; font-size: .92rem; display: block; overflow-x: auto; }
-td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #eee; text-align: right;
-  white-space: nowrap; }
-td:first-child, th:first-child { text-align: left; white-space: normal; }
-pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; font-size: .82rem; line-height: 1.4; }
-.add { color: #116329; } .del { color: #a40e26; } .hunk { color: #0550ae; }
-figure { margin: 1.5rem 0; overflow-x: auto; } figcaption { color: #555; font-size: .9rem; }
-svg { max-width: 100%; height: auto; } summary { cursor: pointer; margin: .4rem 0; }
-p { white-space: pre-line; }
-"""
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-
-
-def to_html(report: Report) -> str:
-    """One page without scripts that needs nothing else; its policy forbids to load anything."""
-    body = [f"<h1>{_html(report.title)}</h1>", f'<p class="sub">{_html(report.subtitle)}</p>']
-    for section in report.sections:
-        body.append(f"<h{section.level}>{_html(section.heading)}</h{section.level}>")
-        body += [_html_block(block) for block in section.blocks]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_html(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
-
-
-def _html(text: str) -> str:
-    return html.escape(redact(plain(text)))
-
-
-def _html_block(block: Block) -> str:
-    if isinstance(block, Text):
-        return f"<p>{_html(block.text)}</p>" if block.text.strip() else ""
-    if isinstance(block, Items):
-        return _folded(f"<ul>{''.join(f'<li>{_html(item)}</li>' for item in block.items)}</ul>", block.folded)
-    if isinstance(block, Table):
-        head = "".join(f"<th>{_html(cell)}</th>" for cell in block.header)
-        rows = ["".join(f"<td>{_html(cell)}</td>" for cell in row) for row in block.rows]
-        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
-    if isinstance(block, Code):
-        lines = [_html_line(line, block.language) for line in block.text.splitlines()]
-        return _folded("<pre>" + "\n".join(lines) + "</pre>", block.folded)
-    # As an image, what is inside cannot run or load anything, whatever it says.
-    picture = f'<img alt="{_html(block.caption)}" src="{_data_url(block.svg)}" style="max-width:100%">'
-    return f"<figure>{picture}<figcaption>{_html(block.caption)}</figcaption></figure>"
-
-
-def _folded(inner: str, words: str) -> str:
-    return f"<details><summary>{_html(words)}</summary>{inner}</details>" if words else inner
-
-
-def _html_line(line: str, language: str) -> str:
-    kinds = {"+": "add", "-": "del", "@": "hunk"}
-    kind = kinds.get(line[:1], "") if language == "diff" else ""
-    return f'<span class="{kind}">{_html(line)}</span>' if kind else _html(line)
-
-
-def _data_url(svg: str) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-
-
-# -- Markdown ---------------------------------------------------------------------------------------------
-
-
-def to_markdown(report: Report) -> str:
-    """One file, pictures inside."""
-    parts = [f"# {_md(report.title)}", _md(report.subtitle)]
-    for section in report.sections:
-        parts.append(f"{'#' * section.level} {_md(section.heading)}")
-        parts += [_md_block(block) for block in section.blocks]
-    return "\n\n".join(part for part in parts if part.strip()) + "\n"
-
-
-def _md(text: str) -> str:
-    """Text in which nothing is markup: HTML and Markdown's own characters are escaped."""
-    escaped = html.escape(redact(one_line(text)), quote=False)
-    return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", escaped)
-
-
-def _md_block(block: Block) -> str:
-    if isinstance(block, Text):
-        return "\n\n".join(_md(part) for part in re.split(r"\n\s*\n", block.text))
-    if isinstance(block, Items):
-        head = f"{_md(block.folded)}\n\n" if block.folded else ""
-        return head + "\n".join(f"- {_md(item)}" for item in block.items)
-    if isinstance(block, Table):
-        rule = "|".join(["---", *("---:" for _ in block.header[1:])])
-        rows = ["| " + " | ".join(map(_md, row)) + " |" for row in (block.header, *block.rows)]
-        return "\n".join([rows[0], f"|{rule}|", *rows[1:]])
-    if isinstance(block, Code):
-        text = redact(plain(block.text))
-        fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-        return f"{fence}{block.language}\n{text}\n{fence}"
-    return f"![{_md(block.caption)}]({_data_url(block.svg)})"

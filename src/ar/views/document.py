@@ -1,0 +1,181 @@
+"""A document of plain sections, and how it is written as HTML or Markdown.
+
+Whatever stands in it may come from agents and experiments: it is escaped wherever it ends up.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from dataclasses import dataclass
+
+from ar.redaction import redact
+from ar.text import one_line, plain
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list; `folded` under a line of its own."""
+
+    items: tuple[str, ...]
+    folded: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; the first column is text, the others are numbers."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines as they are. `language` is diff, console or nothing; `folded` under a line of its own."""
+
+    text: str
+    language: str = ""
+    folded: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG picture."""
+
+    svg: str
+    caption: str
+
+
+Block = Text | Items | Table | Code | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, of level 2 or 3, and what stands below it."""
+
+    heading: str
+    blocks: tuple[Block, ...]
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Document:
+    """The whole of it."""
+
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...]
+
+
+# -- HTML -------------------------------------------------------------------------------------------------
+
+_STYLE = """
+body { font: 16px/1.55 system-ui, sans-serif; color: #1a1a1a; max-width: 960px; margin: 2.5rem auto;
+  padding: 0 1.25rem; }
+h1 { margin-bottom: 0; } .sub { color: #666; margin-top: .2rem; }
+h2 { margin-top: 2.4rem; border-bottom: 1px solid #ddd; padding-bottom: .25rem; } h3 { margin-top: 1.8rem; }
+table { border-collapse: collapse; font-size: .92rem; display: block; overflow-x: auto; }
+td, th { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #eee; text-align: right;
+  white-space: nowrap; }
+td:first-child, th:first-child { text-align: left; white-space: normal; }
+pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; font-size: .82rem; line-height: 1.4; }
+.add { color: #116329; } .del { color: #a40e26; } .hunk { color: #0550ae; }
+figure { margin: 1.5rem 0; overflow-x: auto; } figcaption { color: #555; font-size: .9rem; }
+svg { max-width: 100%; height: auto; } summary { cursor: pointer; margin: .4rem 0; }
+p { white-space: pre-line; }
+"""
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def to_html(document: Document) -> str:
+    """One page without scripts that needs nothing else; its policy forbids to load anything."""
+    body = [f"<h1>{_html(document.title)}</h1>", f'<p class="sub">{_html(document.subtitle)}</p>']
+    for section in document.sections:
+        body.append(f"<h{section.level}>{_html(section.heading)}</h{section.level}>")
+        body += [_html_block(block) for block in section.blocks]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_html(document.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _html(text: str) -> str:
+    return html.escape(redact(plain(text)))
+
+
+def _html_block(block: Block) -> str:
+    if isinstance(block, Text):
+        return f"<p>{_html(block.text)}</p>" if block.text.strip() else ""
+    if isinstance(block, Items):
+        return _folded(f"<ul>{''.join(f'<li>{_html(item)}</li>' for item in block.items)}</ul>", block.folded)
+    if isinstance(block, Table):
+        head = "".join(f"<th>{_html(cell)}</th>" for cell in block.header)
+        rows = ["".join(f"<td>{_html(cell)}</td>" for cell in row) for row in block.rows]
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    if isinstance(block, Code):
+        lines = [_html_line(line, block.language) for line in block.text.splitlines()]
+        return _folded("<pre>" + "\n".join(lines) + "</pre>", block.folded)
+    # As an image, what is inside cannot run or load anything, whatever it says.
+    picture = f'<img alt="{_html(block.caption)}" src="{_data_url(block.svg)}" style="max-width:100%">'
+    return f"<figure>{picture}<figcaption>{_html(block.caption)}</figcaption></figure>"
+
+
+def _folded(inner: str, words: str) -> str:
+    return f"<details><summary>{_html(words)}</summary>{inner}</details>" if words else inner
+
+
+def _html_line(line: str, language: str) -> str:
+    kinds = {"+": "add", "-": "del", "@": "hunk"}
+    kind = kinds.get(line[:1], "") if language == "diff" else ""
+    return f'<span class="{kind}">{_html(line)}</span>' if kind else _html(line)
+
+
+def _data_url(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+# -- Markdown ---------------------------------------------------------------------------------------------
+
+
+def to_markdown(document: Document) -> str:
+    """One file, pictures inside."""
+    parts = [f"# {_md(document.title)}", _md(document.subtitle)]
+    for section in document.sections:
+        parts.append(f"{'#' * section.level} {_md(section.heading)}")
+        parts += [_md_block(block) for block in section.blocks]
+    return "\n\n".join(part for part in parts if part.strip()) + "\n"
+
+
+def _md(text: str) -> str:
+    """Text in which nothing is markup: HTML and Markdown's own characters are escaped."""
+    escaped = html.escape(redact(one_line(text)), quote=False)
+    return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", escaped)
+
+
+def _md_block(block: Block) -> str:
+    if isinstance(block, Text):
+        return "\n\n".join(_md(part) for part in re.split(r"\n\s*\n", block.text))
+    if isinstance(block, Items):
+        head = f"{_md(block.folded)}\n\n" if block.folded else ""
+        return head + "\n".join(f"- {_md(item)}" for item in block.items)
+    if isinstance(block, Table):
+        rule = "|".join(["---", *("---:" for _ in block.header[1:])])
+        rows = ["| " + " | ".join(map(_md, row)) + " |" for row in (block.header, *block.rows)]
+        return "\n".join([rows[0], f"|{rule}|", *rows[1:]])
+    if isinstance(block, Code):
+        text = redact(plain(block.text))
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+        return f"{fence}{block.language}\n{text}\n{fence}"
+    return f"![{_md(block.caption)}]({_data_url(block.svg)})"
