@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers import Ar, git, run
+from helpers import git, run
 
-from ar.errors import BadState, Conflict, NotARepo
+from ar.errors import ArError, BadState, Conflict, NotARepo
 from ar.git import refs
 from ar.git.references import ZERO
 from ar.git.repo import Repo
@@ -200,17 +200,12 @@ def test_what_is_looked_at_while_training_is_timed_starts_no_process(
     assert not any(budget.refusals(project))
 
 
-def test_a_missing_object_is_told_with_its_mend(measured: Path, ar: Ar) -> None:
-    ref, rev = next(iter(Repo.open(measured).refs(refs.EXPS).items()))
-    path = measured / ".git" / ref
-    path.write_text("1" * 40 + "\n")
-    done = ar(measured, "show", check=False)
-    assert done.returncode == 2
-    assert "1" * 40 in done.stderr
-    assert "git fetch" in done.stderr
-    assert "bug" not in done.stderr
-    path.write_text(f"{rev}\n")
-    assert ar(measured, "show").returncode == 0
+@pytest.mark.parametrize("look", [Repo.commit, Repo.tree, Repo.files], ids=["commit", "tree", "files"])
+def test_a_missing_object_is_told_with_its_mend(repo: Repo, look: Callable[[Repo, str], object]) -> None:
+    with pytest.raises(ArError, match="1" * 40) as told:
+        look(repo, "1" * 40)
+    assert told.value.mend is not None
+    assert "git fetch" in told.value.mend
 
 
 def test_no_note_is_lost_when_many_write_at_once(repo: Repo) -> None:
