@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from ar.campaign.campaign import Campaign
-from ar.campaign.engine import Engine
+from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import AtRung, Ladder, Step, above, decided_at, upto
 from ar.campaign.tournament import ETA, default_contenders, tournament
 from ar.errors import CannotClimb, NotFound
@@ -18,8 +18,8 @@ Players = Callable[[History, Container[str]], tuple[str, list[Attempt]] | None]
 
 
 @dataclass
-class Climbing:
-    """Takes one step of one contender at a time.
+class Climbing(Policy):
+    """Takes one step of one contender at a time. Judged against their own baselines, none of them goes stale.
 
     Args:
         players: asked in every round.
@@ -30,9 +30,6 @@ class Climbing:
     _played: str = field(default="", init=False)
     _refused: set[str] = field(default_factory=set, init=False)
 
-    def begin(self, engine: Engine, history: History) -> None:
-        """Contenders are judged against their own baselines: none of them goes stale."""
-
     def step(self, engine: Engine, history: History, room: int) -> bool:
         now = self.players(history, self._refused)
         if now is None:
@@ -40,6 +37,7 @@ class Climbing:
         rung, contenders = now
         if rung != self._played:
             self._played = rung
+            self.phase = f"climbing to {rung}"
             engine.event(f"{rung}: {len(contenders)} to climb: {', '.join(it.name for it in contenders)}")
         open_ones = {item.candidate for item in contenders if not decided_at(history, item, rung)}
         for attempt in contenders:
@@ -54,12 +52,6 @@ class Climbing:
             if step in (Step.QUEUED, Step.DECIDED):
                 return True
         return False
-
-    def awaits(self, engine: Engine, history: History) -> bool:  # noqa: ARG002 - nothing comes from elsewhere
-        return False
-
-    def phase(self, history: History) -> str:  # noqa: ARG002
-        return f"climbing to {self._played}"
 
 
 @dataclass(frozen=True)

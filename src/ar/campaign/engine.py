@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from ar.campaign import promotion
 from ar.campaign.asking import Asking
@@ -39,25 +38,25 @@ class Done:
     stopped: str = ""
 
 
-class Policy(Protocol):
-    """What runs next. All it knows for long it reads from the history, so that a killed engine carries on."""
+class Policy:
+    """What runs next: by itself nothing but what is queued already.
+
+    All that a policy knows for long it reads from the history, so that a killed engine carries on.
+    """
+
+    phase = ""  # what it is about, for the view; empty for the engine's own words
 
     def begin(self, engine: Engine, history: History) -> None:
         """Put in order what an earlier engine left."""
-        ...
 
-    def step(self, engine: Engine, history: History, room: int) -> bool:
+    def step(self, engine: Engine, history: History, room: int) -> bool:  # noqa: ARG002
         """Judge, promote, and queue at most `room` runs. True where the history is not any more what was
         given: the engine looks again."""
-        ...
+        return False
 
-    def awaits(self, engine: Engine, history: History) -> bool:
+    def awaits(self, engine: Engine, history: History) -> bool:  # noqa: ARG002
         """Whether something may come to be run, though nothing waits or runs now."""
-        ...
-
-    def phase(self, history: History) -> str:
-        """What it is about, for the view; empty for the engine's own words."""
-        ...
+        return False
 
 
 class Engine:
@@ -186,9 +185,10 @@ class Engine:
         finishing = bool(level or self.over)
         if finishing:
             self._pool.drain()
-            self.asking.drop()
-        elif self._take_answers():
+        if self._take_answers():  # at the end, too: what came back has been paid for
             history = self.campaign.history()
+        if finishing:
+            self.asking.drop()
         room = 0 if finishing else self._most_pending() - len(self.pending(history))
         if self.policy.step(self, history, room):
             return True
@@ -277,7 +277,7 @@ class Engine:
     def _update(self, history: History) -> None:
         elapsed = time.monotonic() - self._began
         now = snapshot(self.campaign, history, self._used, elapsed, self.hours, self.jobs)
-        phase = self.policy.phase(history) or now.phase
+        phase = self.policy.phase or now.phase
         self.view.update(replace(now, phase=phase, asking=redact(self.asking.activity)))
 
 

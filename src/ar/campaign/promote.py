@@ -102,7 +102,7 @@ class Promoter:
         self.tell(f"Running {attempt.name} at the branch's own seed {seed} first …")
         under_way = (run.name for run in attempt.experiments if run.seed == seed and not run.status.ended)
         name = next(under_way, "") or self.campaign.replicate(attempt, seed)
-        self._run(_Waiting(), only=name, locked=True)
+        self._run(Policy(), only=name, locked=True)
 
     def _run(self, policy: Policy, only: str = "", locked: bool = False) -> Done:
         with self.view() as view:
@@ -111,19 +111,3 @@ class Promoter:
         if self.stop():
             raise Stopped(done.stopped or "stopped")
         return done
-
-
-class _Waiting:
-    """Wants nothing but the end of what is queued."""
-
-    def begin(self, engine: Engine, history: History) -> None:
-        pass
-
-    def step(self, engine: Engine, history: History, room: int) -> bool:  # noqa: ARG002
-        return False
-
-    def awaits(self, engine: Engine, history: History) -> bool:  # noqa: ARG002
-        return False
-
-    def phase(self, history: History) -> str:  # noqa: ARG002
-        return "running at the branch's own seed"

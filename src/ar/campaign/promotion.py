@@ -16,15 +16,13 @@ from ar.git import refs, worktree
 from ar.git.references import ZERO
 from ar.git.repo import Repo
 from ar.history import reader
-from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Status
+from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge.findings import Case
 from ar.local import locks
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
 from ar.text import quantity, signed
-
-FAILED = (Status.CRASHED, Status.TIMED_OUT)
 
 
 @dataclass(frozen=True)
@@ -81,43 +79,39 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
             f"{attempt.name} was measured against {attempt.baseline[:9]}, and the branch moved on",
             "its result need not hold for the branch as it is now; propose it again: ar next",
         )
-    decided = attempt.verdict.decision if attempt.verdict else Decision.OPEN
-    if decided is not Decision.PROMOTE and not force:
-        said = (
-            attempt.verdict.reason if attempt.verdict and attempt.verdict.reason else "it is not judged yet"
-        )
+    if not attempt.is_judged_good and not force:
+        said = attempt.verdict.reason if attempt.verdict else ""
         raise CannotPromote(
-            f"{attempt.name}: {said}", "run: ar run to judge it; or merge it all the same with --force"
+            f"{attempt.name}: {said or 'it is not judged yet'}",
+            "run: ar run to judge it; or merge it all the same with --force",
         )
     if project.program.promote_rung and not force:
         _refuse_unclimbed(history, attempt, project.program.promote_rung)
     seed = reader.head_seed(project)
-    runs = [
-        run for run in attempt.experiments if run.status is Status.SUCCEEDED and not run.measures_baseline
-    ]
-    if not runs and attempt.outcome not in (Outcome.QUEUED, Outcome.RUNNING):
+    ran = any(run.status is Status.SUCCEEDED for run in attempt.own)
+    if not ran and attempt.outcome not in (Outcome.QUEUED, Outcome.RUNNING):
         raise CannotPromote(
-            f"{attempt.name} never ran to its end ({attempt.outcome})", "see: ar log " + attempt.name
+            f"{attempt.name} never ran to its end ({attempt.outcome})", f"see: ar log {attempt.name}"
         )
-    matching = [run for run in runs if run.seed == seed]
-    if not matching and any(run.seed == seed and run.status.ended for run in attempt.experiments):
-        raise FailedAtHeadSeed(
-            f"{attempt.name} failed at the branch's own seed {seed}", f"see: ar log {attempt.name}"
-        )
-    return Plan(attempt, matching[0] if matching else None, seed, forced=decided is not Decision.PROMOTE)
+    at_seed = [run for run in attempt.own if run.seed == seed]
+    ready = next((run for run in at_seed if run.status is Status.SUCCEEDED), None)
+    failed = next((run for run in at_seed if run.status in (Status.CRASHED, Status.TIMED_OUT)), None)
+    if failed and ready is None:
+        raise FailedAtHeadSeed(f"It failed at the branch's own seed {seed}.", f"see: ar log {failed.name}")
+    return Plan(attempt, ready, seed, forced=not attempt.is_judged_good)
 
 
 def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
     climb = history.climb(attempt.candidate, rung)
-    verdict = climb.verdict if climb else None
-    if verdict is None or verdict.decision is Decision.OPEN:
+    if climb is None or climb.verdict is None or not climb.is_decided:
         raise CannotPromote(
             f"{attempt.name} is not judged at {rung} yet, and program.md makes that a condition",
             f"run: ar climb {attempt.name} --to {rung}; or merge it all the same with --force",
         )
-    if verdict.decision is not Decision.PROMOTE:
+    if not climb.is_judged_good:
         raise CannotPromote(
-            f"{attempt.name} does not hold at {rung}: {verdict.reason}", "merge it all the same with --force"
+            f"{attempt.name} does not hold at {rung}: {climb.verdict.reason}",
+            "merge it all the same with --force",
         )
 
 
@@ -133,27 +127,25 @@ def merge(
     Raises:
         CannotPromote: uncommitted changes are in the way, or a name is taken; nothing has changed.
     """
-    pipeline = campaign.pipeline
+    repo = campaign.repo
     text = message(campaign.program, history, ready, campaign.case(history, ready.attempt))
     experiment = ready.experiment
     assert experiment is not None
     mark = f"refs/tags/{tag}" if tag else None
     if mark:
-        _free(pipeline.repo, mark, None)
+        _free(repo, mark, None)
     ref = f"refs/heads/{branch}"
-    if branch and ref == pipeline.repo.branch():
+    if branch and ref == repo.branch():
         raise CannotPromote(f"{branch} is checked out", "leave --branch out to promote to it")
-    old = _free(pipeline.repo, ref, history.head) if branch else history.head
-    commit = pipeline.repo.commit_tree(
-        pipeline.repo.tree(experiment.rev), [history.head, experiment.rev], text
-    )
+    old = _free(repo, ref, history.head) if branch else history.head
+    commit = repo.commit_tree(repo.tree(experiment.rev), [history.head, experiment.rev], text)
     if branch:
         marks = [(mark, commit, ZERO)] if mark else []
-        pipeline.repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
+        repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
         return commit
-    worktree.forward(pipeline.repo, pipeline.repo.branch(), commit, old, mark)
-    pipeline.checkout()
-    worktree.done(pipeline.repo)
+    worktree.forward(repo, repo.branch(), commit, old, mark)
+    campaign.pipeline.checkout()
+    worktree.done(repo)
     return commit
 
 

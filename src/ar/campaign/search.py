@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from ar.agents import is_instant
 from ar.campaign import candidates, promotion, rebase
 from ar.campaign.campaign import is_open, waits_for_merge
-from ar.campaign.engine import Engine
+from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line
 from ar.errors import BadProposal, BadState, CannotClimb, FailedAtHeadSeed
@@ -20,7 +20,7 @@ MAX_BASELINE_CRASHES = 2
 
 
 @dataclass
-class Search:
+class Search(Policy):
     """Tries new changes and keeps what is good.
 
     Args:
@@ -35,9 +35,6 @@ class Search:
 
     def begin(self, engine: Engine, history: History) -> None:
         candidates.close_stale(engine, history)
-
-    def phase(self, history: History) -> str:  # noqa: ARG002 - the engine's own words fit
-        return ""
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
         for attempt in history.attempts:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ar.campaign import candidates, rebase
 from ar.campaign.campaign import Campaign, is_open
-from ar.campaign.engine import Engine
+from ar.campaign.engine import Engine, Policy
 from ar.campaign.promotion import strongest_first
 from ar.campaign.rebase import Composite
 from ar.changes.proposal import Change
@@ -47,7 +47,7 @@ class Result:
     weights: dict[str, str] = field(default_factory=dict)
 
 
-class Stacking:
+class Stacking(Policy):
     """Merges `members` in their order, measures the stack against the branch, and trims it.
 
     Args:
@@ -85,12 +85,6 @@ class Stacking:
 
     def begin(self, engine: Engine, history: History) -> None:
         candidates.close_stale(engine, history)
-
-    def awaits(self, engine: Engine, history: History) -> bool:  # noqa: ARG002 - nothing comes from elsewhere
-        return False
-
-    def phase(self, history: History) -> str:  # noqa: ARG002 - the engine's own words fit
-        return ""
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
         if history.head != self.head:
