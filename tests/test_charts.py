@@ -41,7 +41,7 @@ def climbed(size: int) -> History:
             for rung, share in (("d4", 0.7), ("d8", -0.3)):
                 verdict = Verdict(Decision.PROMOTE, "", item.verdict.effect * share, 0.004, df=9)
                 climbs.append(replace(item, rung=rung, verdict=verdict))
-    return replace(history, attempts=attempts, climbs=tuple(climbs))
+    return replace(history, attempts=attempts, at_rungs=tuple(climbs))
 
 
 def rows(spec: dict[str, Any], *fields: str) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def test_the_waterfall_ends_where_the_branch_measures() -> None:
 def test_titles_are_data(tmp_path: Path) -> None:
     evil = '</script><img src=x onerror="alert(1)"> {{datum}}'
     history = renamed(climbed(40), evil)
-    history = replace(history, climbs=tuple(replace(item, title=evil) for item in history.climbs))
+    history = replace(history, at_rungs=tuple(replace(item, title=evil) for item in history.at_rungs))
     for chart in (pareto, ladder, stack):
         path = tmp_path / "chart.html"
         save(chart(history, SCALES), path)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, commit, edit, git, run, start
+from helpers import Ar, attempts_of, commit, edit, git, run, start
 from histories import attempt
 
-from ar.campaign import ladder
+from ar.campaign import ladder, tournament
 from ar.errors import BadProgram
 from ar.history.records import Attempt, Decision, History, Verdict
 from ar.project.program import Program
@@ -77,7 +77,12 @@ def climbed_template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Pa
         (root / name).write_text(text)
     run(root, "dvc", "repro", "-q")
     commit(root, "Start")
-    run(root, sys.executable, "-m", "ar", "run", "-n", "2", "--plain", "--jobs", "2")
+    ar = (sys.executable, "-m", "ar")
+    run(root, *ar, "run", "-n", "2", "--plain", "--jobs", "2", "--no-promote")
+    small = next(row["name"] for row in attempts_of(root) if row["title"].startswith("small"))
+    # It is decided before the branch moves on: else it would be tried once more on the branch as it is then.
+    run(root, *ar, "climb", small, "--to", "s2", "--plain", "--jobs", "2")
+    run(root, *ar, "run", "-n", "0", "--plain", "--jobs", "2")
     return root
 
 
@@ -232,23 +237,23 @@ def numbers(attempts: list[Attempt]) -> list[int]:
 def test_the_best_third_climbs_and_of_it_the_best_third() -> None:
     ideas = tuple(idea(number, z=number / 10 - 0.35) for number in range(1, 10))
     history = History(head="b" * 40, incumbent="", attempts=ideas)
-    first = ladder.tournament(history, ["d4", "d8"])
+    first = tournament.tournament(history, ["d4", "d8"])
     assert first is not None
     assert first[0] == "d4"
     assert numbers(first[1]) == [9, 8, 7]
     at_d4 = (idea(9, 0.1, "d4"), idea(8, 2.0, "d4"), idea(7, 1.0, "d4"))
-    second = ladder.tournament(replace(history, climbs=at_d4), ["d4", "d8"])
+    second = tournament.tournament(replace(history, at_rungs=at_d4), ["d4", "d8"])
     assert second is not None
     assert (second[0], numbers(second[1])) == ("d8", [8])
-    done = replace(history, climbs=(*at_d4, idea(8, 1.0, "d8")))
-    assert ladder.tournament(done, ["d4", "d8"]) is None
+    done = replace(history, at_rungs=(*at_d4, idea(8, 1.0, "d8")))
+    assert tournament.tournament(done, ["d4", "d8"]) is None
 
 
 def test_a_rung_is_played_until_every_player_is_decided() -> None:
     ideas = tuple(idea(number, z=1.0) for number in range(1, 7))
     at_d4 = (idea(1, 1.0, "d4"), idea(2, 5.0, "d4", decided=False))
-    history = History(head="b" * 40, incumbent="", attempts=ideas, climbs=at_d4)
-    now = ladder.tournament(history, ["d4", "d8"])
+    history = History(head="b" * 40, incumbent="", attempts=ideas, at_rungs=at_d4)
+    now = tournament.tournament(history, ["d4", "d8"])
     assert now is not None
     assert (now[0], numbers(now[1])) == ("d4", [1, 2])
 
@@ -256,17 +261,17 @@ def test_a_rung_is_played_until_every_player_is_decided() -> None:
 def test_what_looks_worse_than_the_branch_climbs_nowhere() -> None:
     ideas = (idea(1, z=-0.1), idea(2, z=-3.0), idea(3, z=0.5))
     history = History(head="b" * 40, incumbent="", attempts=ideas)
-    now = ladder.tournament(history, ["d4"], eta=2)
+    now = tournament.tournament(history, ["d4"], eta=2)
     assert now is not None
     assert numbers(now[1]) == [3]
-    lost = replace(history, climbs=(idea(3, -1.0, "d4"),))
-    assert ladder.tournament(lost, ["d4", "d8"], eta=2) is None
+    lost = replace(history, at_rungs=(idea(3, -1.0, "d4"),))
+    assert tournament.tournament(lost, ["d4", "d8"], eta=2) is None
 
 
 def test_who_cannot_climb_makes_room() -> None:
     ideas = tuple(idea(number, z=number) for number in range(1, 4))
     history = History(head="b" * 40, incumbent="", attempts=ideas)
-    now = ladder.tournament(history, ["d4"], refused={ideas[2].name})
+    now = tournament.tournament(history, ["d4"], refused={ideas[2].name})
     assert now is not None
     assert numbers(now[1]) == [2]
 

@@ -51,7 +51,7 @@ def hidden_in(history: History, program: Program) -> History:
         return replace(attempt, experiments=tuple(blind_run(run, runs) for run in runs))
 
     return replace(
-        history, attempts=tuple(map(blind, history.attempts)), climbs=tuple(map(blind, history.climbs))
+        history, attempts=tuple(map(blind, history.attempts)), at_rungs=tuple(map(blind, history.at_rungs))
     )
 
 

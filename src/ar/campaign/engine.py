@@ -282,4 +282,4 @@ class Engine:
 
 
 def _all(history: History) -> tuple[Attempt, ...]:
-    return (*history.attempts, *history.climbs)
+    return (*history.attempts, *history.at_rungs)

@@ -64,7 +64,7 @@ class AtRung:
 
     def view(self, history: History, baseline: str) -> History:
         """The rung as a campaign of its own, whose head is `baseline`."""
-        here = [attempt for attempt in history.climbs if attempt.rung == self.rung.name]
+        here = [attempt for attempt in history.at_rungs if attempt.rung == self.rung.name]
         first = next((attempt for attempt in here if attempt.is_baseline), None)
         # Whatever was measured as an incumbent was one, but for the first: the rule asks for fewer runs then.
         attempts = tuple(
@@ -105,7 +105,7 @@ class AtRung:
             BadState: its baseline does not run here.
         """
         view = self.view(history, attempt.baseline)
-        mine = history.climb(attempt.candidate, self.rung.name)
+        mine = history.at_rung(attempt.candidate, self.rung.name)
         own = mine.own if mine else []
         if mine and own and mine.verdict and mine.is_decided:
             return Moved(Step.DECIDED if self._follow(attempt, mine.verdict) else Step.DONE)
@@ -187,7 +187,7 @@ class AtRung:
             )
 
     def _is_spent(self, history: History) -> bool:
-        used = sum(len(item.experiments) for item in history.climbs if item.rung == self.rung.name)
+        used = sum(len(item.experiments) for item in history.at_rungs if item.rung == self.rung.name)
         return self.rung.runs is not None and used >= self.rung.runs
 
     def _queue(self, tree: str, baseline: str, message: Message) -> str:
@@ -300,7 +300,7 @@ def cases(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Case,
         return AtRung(campaign, campaign.program.rung(attempt.rung)).case(history, attempt), {}
     found = {}
     for rung in campaign.program.ladder[1:]:
-        climb = history.climb(attempt.candidate, rung.name)
+        climb = history.at_rung(attempt.candidate, rung.name)
         if climb and any(run.status.ended and not run.measures_baseline for run in climb.experiments):
             found[rung.name] = AtRung(campaign, rung).case(history, climb)
     return campaign.case(history, attempt), found
@@ -308,7 +308,7 @@ def cases(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Case,
 
 def decided_at(history: History, attempt: Attempt, rung: str) -> bool:
     """Whether the judge has said its last word on a change at a rung."""
-    found = history.climb(attempt.candidate, rung)
+    found = history.at_rung(attempt.candidate, rung)
     return found is not None and found.is_decided
 
 

@@ -102,7 +102,7 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
 
 
 def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
-    climb = history.climb(attempt.candidate, rung)
+    climb = history.at_rung(attempt.candidate, rung)
     if climb is None or climb.verdict is None or not climb.is_decided:
         raise CannotPromote(
             f"{attempt.name} is not judged at {rung} yet, and program.md makes that a condition",

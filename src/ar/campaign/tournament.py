@@ -40,7 +40,7 @@ def tournament(
         players = halve(able, math.ceil(len(ideas) / eta**level))
         if any(not decided_at(history, item, rung) for item in players):
             return rung, players
-        results = [(item, history.climb(item.candidate, rung)) for item in players]
+        results = [(item, history.at_rung(item.candidate, rung)) for item in players]
         scored = [(_score(found.verdict if found else None), item) for item, found in results]
     return None
 

@@ -39,7 +39,7 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
     Raises:
         NotFound: none, or several.
     """
-    attempts = (*history.attempts, *history.climbs)
+    attempts = (*history.attempts, *history.at_rungs)
     pairs = [(attempt, item) for attempt in attempts for item in attempt.experiments]
     exact = [pair for pair in pairs if pair[1].name == name]
     near = exact or [

@@ -71,7 +71,7 @@ def read(project: Project, memory: Memory | None = None) -> History:
         head=head,
         incumbent=old.incumbent if old else identity(project, head),
         attempts=tuple(attempt for attempt in attempts if not attempt.rung),
-        climbs=tuple(attempt for attempt in attempts if attempt.rung),
+        at_rungs=tuple(attempt for attempt in attempts if attempt.rung),
         sigma=sigma,
     )
     memory.last = replace(now, history=history)

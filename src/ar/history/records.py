@@ -263,7 +263,7 @@ class History(Record):
         attempts: baselines and candidates, at the base scale.
         sigma: standard deviation of one run of one configuration, from the replicates; None before there
             are any.
-        climbs: what was measured at larger scales. An attempt has the `candidate` it has at the base.
+        at_rungs: what was measured at larger scales. An attempt has the `candidate` it has at the base.
         rung: the larger scale that this is a view of; empty for the base scale.
     """
 
@@ -271,7 +271,7 @@ class History(Record):
     incumbent: str
     attempts: tuple[Attempt, ...] = ()
     sigma: float | None = None
-    climbs: tuple[Attempt, ...] = ()
+    at_rungs: tuple[Attempt, ...] = ()
     rung: str = ""
 
     @property
@@ -302,8 +302,8 @@ class History(Record):
     @property
     def everything(self) -> list[Experiment]:
         """Runs at every scale: what runs, waits, and can be asked for by its name."""
-        return [run for attempt in (*self.attempts, *self.climbs) for run in attempt.experiments]
+        return [run for attempt in (*self.attempts, *self.at_rungs) for run in attempt.experiments]
 
-    def climb(self, candidate: str, rung: str) -> Attempt | None:
+    def at_rung(self, candidate: str, rung: str) -> Attempt | None:
         """What a candidate did at a larger scale."""
-        return next((it for it in self.climbs if it.rung == rung and it.candidate == candidate), None)
+        return next((it for it in self.at_rungs if it.rung == rung and it.candidate == candidate), None)

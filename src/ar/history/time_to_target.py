@@ -66,7 +66,7 @@ def tracks(project: Project, history: History, rung: str = "") -> list[Track]:
     merged = [item for item in history.promoted if item is not now]
     states = [item for item in (first, *merged, now if now is not first else None) if item]
     if rung:
-        climbs = [history.climb(item.candidate, rung) for item in states]
+        climbs = [history.at_rung(item.candidate, rung) for item in states]
         states = [climb for climb in climbs if climb is not None]
     found = [Track(attempt, curves_of(project.repo, project.program.curve, attempt)) for attempt in states]
     if not rung and (not found or not found[0].curves):

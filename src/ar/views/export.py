@@ -47,7 +47,7 @@ def to_json(history: History, program: Program, limit: int | None = None, total:
                 **_attempt_json(attempt),
                 "rungs": {
                     climb.rung: _attempt_json(climb)
-                    for climb in history.climbs
+                    for climb in history.at_rungs
                     if climb.candidate == attempt.candidate
                 },
             }
@@ -94,7 +94,7 @@ def to_csv(history: History, program: Program, limit: int | None = None) -> str:
     """
     shown = list(reversed(history.attempts))[:limit]
     inside = {attempt.candidate for attempt in shown}
-    shown += [climb for climb in reversed(history.climbs) if climb.candidate in inside]
+    shown += [climb for climb in reversed(history.at_rungs) if climb.candidate in inside]
     runs = [run for attempt in shown for run in attempt.experiments]
     known = dict.fromkeys(key for run in runs for key in run.metrics)
     first = [str(metric) for metric in (program.objective, *program.guards)]

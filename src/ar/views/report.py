@@ -185,7 +185,7 @@ def _promoted(campaign: Campaign, history: History, promoted: Sequence[Attempt])
     if not promoted:
         return [Section("What held", (Text("No change was promoted."),))]
     program = campaign.program
-    rungs = [rung.name for rung in program.ladder[1:] if any(it.rung == rung.name for it in history.climbs)]
+    rungs = [rung.name for rung in program.ladder[1:] if any(it.rung == rung.name for it in history.at_rungs)]
     header = ("change", "effect", "95 % interval", "score", "runs", *(f"at {rung}" for rung in rungs))
     rows: list[tuple[str, ...]] = []
     details: list[Section] = []
@@ -331,7 +331,7 @@ def _reproduce(history: History, promoted: Sequence[Attempt]) -> Section:
 
 def _spent(campaign: Campaign, history: History) -> Section:
     rows = []
-    for rung in ("", *dict.fromkeys(item.rung for item in history.climbs)):
+    for rung in ("", *dict.fromkeys(item.rung for item in history.at_rungs)):
         runs = [run for run in history.everything if run.rung == rung and run.status.ended]
         seconds = sum(run.note.seconds or 0.0 for run in runs if run.note)
         cpu = sum(run.note.cpu_seconds or 0.0 for run in runs if run.note)

@@ -38,8 +38,8 @@ def levels(history: History, program: Program) -> list[str]:
     first = history.first
     lines = []
     for rung in program.ladder[1:]:
-        before = history.climb(first.candidate, rung.name) if first else None
-        now = history.climb(history.incumbent, rung.name)
+        before = history.at_rung(first.candidate, rung.name) if first else None
+        now = history.at_rung(history.incumbent, rung.name)
         if before and now and before.value is not None and now.value is not None:
             gain = quantity(now.value, now.standard_error) if now is before else moved(before, now)
             lines.append(f"At {rung.name}, {one_line(program.objective.key)} {gain}.")

@@ -80,7 +80,7 @@ def climbed(
 
 def _climb(history: History, attempt: Attempt, rung: str) -> Attempt | None:
     """What a change did at a rung, as a change; None where it was at most measured as an incumbent."""
-    found = history.climb(attempt.candidate, rung)
+    found = history.at_rung(attempt.candidate, rung)
     return found if found and bool(found.own) else None
 
 
@@ -114,7 +114,7 @@ class _Table:
     @property
     def rungs(self) -> list[str]:
         """Rungs above the base that have a column: those where anything was measured."""
-        measured = {attempt.rung for attempt in self.history.climbs}
+        measured = {attempt.rung for attempt in self.history.at_rungs}
         return [rung.name for rung in self.program.ladder[1:] if rung.name in measured]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

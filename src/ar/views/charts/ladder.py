@@ -76,7 +76,7 @@ def _climbed(history: History, program: Program) -> list[tuple[Attempt, Rows]]:
     rungs = [rung.name for rung in program.ladder]
     found = []
     for item in history.attempts:
-        at = [climb for rung in rungs[1:] if (climb := history.climb(item.candidate, rung)) and climb.own]
+        at = [climb for rung in rungs[1:] if (climb := history.at_rung(item.candidate, rung)) and climb.own]
         cells = [_effect(it, it.rung or rungs[0], program) for it in (item, *at)] if at and item.own else []
         if cells and cells[-1] is not None:
             found.append((item, [cell for cell in cells if cell]))
