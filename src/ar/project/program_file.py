@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -42,9 +43,18 @@ T = TypeVar("T")
 
 _FRONT = re.compile(r"\A---[ \t]*\n(?P<yaml>.*?)^---[ \t]*$\n?(?P<prose>.*)\Z", re.DOTALL | re.MULTILINE)
 _RUNG = re.compile(r"[a-z0-9][a-z0-9.-]{0,11}")
-_BYTES = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SHELL = ("|", "||", "&", "&&", ";", "<", ">", ">>", "2>&1")
+_KINDS = {
+    dict: "a mapping",
+    list: "a list",
+    str: "text",
+    bool: "true/false",
+    int: "a number",
+    float: "a number",
+}
 
 
 def load(root: Path) -> Program:
@@ -67,104 +77,63 @@ def parse(text: str) -> Program:
     """The programme that a text with YAML front matter describes."""
     match = _FRONT.match(text)
     if not match:
-        raise BadProgram(
-            f"{FILE} does not start with YAML between two lines of ---", "compare: ar init --print"
-        )
+        what = f"{FILE} does not start with YAML between two lines of ---"
+        raise BadProgram(what, "compare: ar init --print")
     try:
         data = yaml.safe_load(match["yaml"])
     except yaml.YAMLError as error:
-        raise BadProgram(
-            f"{FILE}: the front matter is not YAML: {_yaml_place(error)}", "mend it there"
-        ) from None
-    top = _Section(data if data is not None else {}, "")
-    program = Program(
-        objective=top.need("objective", _metric),
-        guards=top.get("guards", _list_of(_metric), ()),
-        holdout=top.get("holdout", _metric, None),
-        early_stop=top.get("early_stop", _early_stop, None),
-        seed=top.get("seed", _param_key, None),
-        scope=top.get("scope", _scope, Scope()),
-        search=top.get("search", _search, {}),
-        agents=_agents(top),
-        budget=top.get("budget", _budget, Budget()),
-        sandbox=top.get("sandbox", _sandbox, Sandbox()),
-        ladder=top.get("ladder", _ladder, ()),
-        promote_rung=top.get("promote", _promote, ""),
-        curve=top.get("curve", _curve, None),
-        prose=match["prose"].strip(),
+        raise _bad("the front matter", f"is not YAML: {_yaml_place(error)}", "mend it there") from None
+    found = _keys(
+        {} if data is None else data,
+        "",
+        "objective",
+        objective=_metric,
+        guards=_list_of(_metric),
+        holdout=_metric,
+        early_stop=_early_stop,
+        seed=_param_key,
+        scope=_scope,
+        search=_search,
+        agent=_agent,
+        agents=_agents,
+        budget=_budget,
+        sandbox=_sandbox,
+        ladder=_ladder,
+        promote=partial(_keys, rung=_scalar),
+        curve=_curve,
     )
-    top.finish()
-    if program.promote_rung:
-        names = [rung.name for rung in program.ladder[1:]]
-        if program.promote_rung not in names:
-            mend = nearest(program.promote_rung, names) if names else "declare it under ladder:"
-            raise BadProgram(f"{FILE}: promote.rung is no rung above the base: {program.promote_rung}", mend)
-    for rung in program.ladder:
-        if program.seed in rung.params:
-            raise BadProgram(f"{FILE}: rung {rung.name} sets the seed", "the seed is varied by replicates")
-    for key in program.search:
-        if not program.scope.allows_param(key):
-            raise BadProgram(f"{FILE}: search.{key} lies outside scope.params", f"add {key} to scope.params")
-        if program.seed == key:
-            raise BadProgram(
-                f"{FILE}: search.{key} is the seed", "the seed is varied by replicates; remove it from search"
-            )
+    single = found.pop("agent", None)
+    if single and found.get("agents"):
+        raise _bad("agents", "stands beside agent", "move what is under agent: into the list")
+    found["agents"] = found.get("agents") or (single or AgentSpec(),)
+    found["promote_rung"] = str(found.pop("promote", {}).get("rung", ""))
+    program = Program(**found, prose=match["prose"].strip())
+    _refuse_contradictions(program)
     return program
 
 
-class _Section:
-    """A mapping of the front matter that knows its place and which of its keys were asked for."""
-
-    def __init__(self, data: Any, place: str) -> None:
-        if not isinstance(data, Mapping):
-            raise _bad(place or "the front matter", f"should be a mapping, not {_kind(data)}")
-        self.data: Mapping[Any, Any] = data
-        self.place = place
-        self.asked: list[str] = []
-
-    def get(self, key: str, read: Reader, default: Any) -> Any:
-        self.asked.append(key)
-        value = self.data.get(key)
-        return default if value is None else read(value, f"{self.place}.{key}".lstrip("."))
-
-    def need(self, key: str, read: Reader) -> Any:
-        if self.data.get(key) is None:
-            raise _bad(f"{self.place}.{key}".lstrip("."), "is missing")
-        return self.get(key, read, None)
-
-    def finish(self) -> None:
-        for key in self.data:
-            if key not in self.asked:
-                place = f"{self.place}.{key}".lstrip(".")
-                raise BadProgram(f"{FILE}: unknown key '{place}'", nearest(str(key), self.asked))
+def _refuse_contradictions(program: Program) -> None:
+    names = [rung.name for rung in program.ladder[1:]]
+    if program.promote_rung not in ("", *names):
+        mend = nearest(program.promote_rung, names) if names else "declare it under ladder:"
+        raise _bad("promote.rung", f"is no rung above the base: {program.promote_rung}", mend)
+    for rung in program.ladder:
+        if program.seed in rung.params:
+            raise _bad(f"rung {rung.name}", "sets the seed", "the seed is varied by replicates")
+    for key in program.search:
+        if not program.scope.allows_param(key):
+            raise _bad(f"search.{key}", "lies outside scope.params", f"add {key} to scope.params")
+        if program.seed == key:
+            mend = "the seed is varied by replicates; remove it from search"
+            raise _bad(f"search.{key}", "is the seed", mend)
 
 
-def _record(kind: type[T], value: Any, place: str, /, **readers: Reader) -> T:
-    """A record from a mapping: each key by its reader, what is missing by the record's own default."""
-    section = _Section(value, place)
-    needed = {spec.name for spec in fields(kind) if spec.default is spec.default_factory is MISSING}  # type: ignore[arg-type]
-    read = {
-        key: section.need(key, reader) if key in needed else section.get(key, reader, None)
-        for key, reader in readers.items()
-    }
-    section.finish()
-    return kind(**{key: item for key, item in read.items() if item is not None})
-
-
-def _bad(place: str, what: str, mend: str | None = None) -> BadProgram:
-    return BadProgram(f"{FILE}: {place} {what}", mend or f"edit {FILE}")
+def _bad(place: str, what: str, mend: str = f"edit {FILE}") -> BadProgram:
+    return BadProgram(f"{FILE}: {place} {what}", mend)
 
 
 def _kind(value: Any) -> str:
-    names = {
-        dict: "a mapping",
-        list: "a list",
-        str: "text",
-        bool: "true/false",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), type(value).__name__)
+    return _KINDS.get(type(value), type(value).__name__)
 
 
 def _yaml_place(error: yaml.YAMLError) -> str:
@@ -173,9 +142,76 @@ def _yaml_place(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 2}: {problem}" if mark else str(problem)
 
 
+# -- mappings and lists -----------------------------------------------------------------------------------
+
+
+def _mapping(value: Any, place: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise _bad(place or "the front matter", f"should be a mapping, not {_kind(value)}")
+    return value
+
+
+def _keys(value: Any, place: str, /, *needed: str, **readers: Reader) -> dict[str, Any]:
+    """What a mapping holds, each key by its reader; a null stands for a key that is not there."""
+    data = _mapping(value, place)
+    prefix = f"{place}." if place else ""
+    found = {}
+    for key, read in readers.items():
+        if data.get(key) is not None:
+            found[key] = read(data[key], f"{prefix}{key}")
+        elif key in needed:
+            raise _bad(f"{prefix}{key}", "is missing")
+    for key in data:
+        if key not in readers:
+            raise BadProgram(f"{FILE}: unknown key '{prefix}{key}'", nearest(str(key), readers))
+    return found
+
+
+def _record(kind: type[T], value: Any, place: str, /, **readers: Reader) -> T:
+    """A record from a mapping: what is missing by the record's own default."""
+    needed = [spec.name for spec in fields(kind) if spec.default is spec.default_factory is MISSING]  # type: ignore[arg-type]
+    return kind(**_keys(value, place, *needed, **readers))
+
+
+def _list_of(read: Reader) -> Callable[[Any, str], tuple[Any, ...]]:
+    def read_list(value: Any, place: str) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise _bad(place, f"should be a list, not {_kind(value)}")
+        return tuple(read(item, f"{place}[{index}]") for index, item in enumerate(value))
+
+    return read_list
+
+
+# -- single values ----------------------------------------------------------------------------------------
+
+
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _bad(place, f"should be text, not {_kind(value)}")
+    return value
+
+
+def _one_of(*known: str) -> Reader:
+    def read_word(value: Any, place: str) -> Any:
+        if value not in known:
+            raise _bad(place, f"is {value!r}", nearest(_text(value, place), known))
+        return value
+
+    return read_word
+
+
+_direction = _one_of("minimize", "maximize")
+
+
+def _scalar(value: Any, place: str) -> Scalar:
+    if value is not None and not isinstance(value, str | int | float | bool):
+        raise _bad(place, f"should be a plain value, not {_kind(value)}")
+    return value
+
+
+def _flag(value: Any, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(place, f"should be true or false, not {_kind(value)}")
     return value
 
 
@@ -189,6 +225,13 @@ def _number(value: Any, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise _bad(place, f"should be a number, not {_kind(value)}")
     return value
+
+
+def _not_negative(value: Any, place: str) -> float:
+    number = _number(value, place)
+    if number < 0:
+        raise _bad(place, f"should not be below 0, but is {number:g}")
+    return number
 
 
 def _positive(value: Any, place: str) -> float:
@@ -205,19 +248,25 @@ def _whole(value: Any, place: str) -> int:
     return int(number)
 
 
-def _flag(value: Any, place: str) -> bool:
-    if not isinstance(value, bool):
-        raise _bad(place, f"should be true or false, not {_kind(value)}")
-    return value
+def _amount(text: str, place: str, units: Mapping[str, int], what: str) -> float:
+    match = _AMOUNT.fullmatch(text)
+    if match is None or match[2] not in units:
+        raise _bad(place, f"should be {what}, not {text!r}")
+    return float(match[1]) * units[match[2]]
 
 
-def _list_of(read: Reader) -> Callable[[Any, str], tuple[Any, ...]]:
-    def read_list(value: Any, place: str) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise _bad(place, f"should be a list, not {_kind(value)}")
-        return tuple(read(item, f"{place}[{index}]") for index, item in enumerate(value))
+def size(value: Any, place: str) -> int:
+    """A size: a number of bytes, or text such as `500MB`, `24GB`, `1.5TB` (powers of ten)."""
+    if isinstance(value, str):
+        return int(_amount(value, place, _BYTES, "a size such as 500MB or 24GB"))
+    return _whole(value, place)
 
-    return read_list
+
+def seconds(value: Any, place: str) -> float:
+    """A duration: a number of seconds, or text such as `90s`, `15m`, `2h`, `1d`."""
+    if isinstance(value, str):
+        return _amount(value, place, _SECONDS, "a duration such as 90s, 15m or 2h")
+    return _positive(value, place)
 
 
 def _path(value: Any, place: str) -> str:
@@ -228,34 +277,6 @@ def _path(value: Any, place: str) -> str:
     return path
 
 
-def _direction(value: Any, place: str) -> str:
-    if value not in (directions := ("minimize", "maximize")):
-        raise _bad(place, f"is {value!r}", nearest(_text(value, place), directions))
-    return str(value)
-
-
-def _metric(value: Any, place: str) -> Metric:
-    section = _Section({"metric": value} if isinstance(value, str) else value, place)
-    name, direction = section.need("metric", _text), section.get("direction", _direction, "minimize")
-    section.finish()
-    file, _, key = name.rpartition(":")
-    if not file or not key:
-        raise _bad(place, f"should name file and key, not {name!r}", 'for example "metrics.json:val_loss"')
-    return Metric(_path(file, place), key, direction)
-
-
-def _early_stop(value: Any, place: str) -> EarlyStop:
-    section = _Section(value, place)
-    name = section.need("curve", _text)
-    curve = _metric({"metric": name, "direction": section.get("direction", _direction, "minimize")}, place)
-    early_stop = EarlyStop(curve=curve, x=section.need("x", _text))
-    section.finish()
-    if PurePosixPath(curve.file).suffix not in (".csv", ".tsv"):
-        what = f"is in {curve.file}, not in a .csv or .tsv file"
-        raise _bad(f"{place}.curve", what, "name one that grows as it runs")
-    return early_stop
-
-
 def _param_key(value: Any, place: str) -> ParamKey:
     key = ParamKey.parse(_text(value, place))
     _path(key.file, place)
@@ -264,13 +285,36 @@ def _param_key(value: Any, place: str) -> ParamKey:
     return key
 
 
-def _scope(value: Any, place: str) -> Scope:
-    return _record(Scope, value, place, files=_list_of(_path), params=_list_of(_param_key))
+def _params_of(read: Reader) -> Reader:
+    """A mapping of keys of parameters to what `read` makes of each value."""
+    return lambda value, place: {
+        _param_key(key, place): read(item, f"{place}.{key}") for key, item in _mapping(value, place).items()
+    }
 
 
-def _search(value: Any, place: str) -> dict[ParamKey, Range]:
-    section = _Section(value, place)
-    return {_param_key(key, place): _range(item, f"{place}.{key}") for key, item in section.data.items()}
+# -- sections ---------------------------------------------------------------------------------------------
+
+
+def _metric(value: Any, place: str) -> Metric:
+    section = {"metric": value} if isinstance(value, str) else value
+    found = _keys(section, place, "metric", metric=_text, direction=_direction)
+    name = found.pop("metric")
+    file, _, key = name.rpartition(":")
+    if not file or not key:
+        raise _bad(place, f"should name file and key, not {name!r}", 'for example "metrics.json:val_loss"')
+    return Metric(_path(file, place), key, **found)
+
+
+def _early_stop(value: Any, place: str) -> EarlyStop:
+    found = _keys(value, place, "curve", "x", curve=_text, direction=_direction, x=_text)
+    curve = _metric({"metric": found["curve"], "direction": found.get("direction")}, place)
+    if PurePosixPath(curve.file).suffix not in (".csv", ".tsv"):
+        what = f"is in {curve.file}, not in a .csv or .tsv file"
+        raise _bad(f"{place}.curve", what, "name one that grows as it runs")
+    return EarlyStop(curve, found["x"])
+
+
+_scope = partial(_record, Scope, files=_list_of(_path), params=_list_of(_param_key))
 
 
 def _range(value: Any, place: str) -> Range:
@@ -301,49 +345,41 @@ def _range(value: Any, place: str) -> Range:
     return span
 
 
-def _scalar(value: Any, place: str) -> Scalar:
-    if value is not None and not isinstance(value, str | int | float | bool):
-        raise _bad(place, f"should be a plain value, not {_kind(value)}")
-    return value
+_search = _params_of(_range)
 
 
-def _agents(top: _Section) -> tuple[AgentSpec, ...]:
-    """`agent:`, or the list `agents:`, or the one that needs nothing."""
-    single = top.get("agent", _agent, None)
-    several: tuple[AgentSpec, ...] = top.get("agents", _list_of(_agent), ())
-    if single and several:
-        raise _bad("agents", "stands beside agent", "move what is under agent: into the list")
-    names = [spec.name for spec in several]
+def _agents(value: Any, place: str) -> tuple[AgentSpec, ...]:
+    specs: tuple[AgentSpec, ...] = _list_of(_agent)(value, place)
+    names = [spec.name for spec in specs]
     for name in names:
         if names.count(name) > 1:
             raise _bad("agents", f"names '{name}' more than once", "give each of them a lane of its own")
-    return several or (single or AgentSpec(),)
+    return specs
 
 
 def _agent(value: Any, place: str) -> AgentSpec:
-    value = {"kind": value} if isinstance(value, str) else value
-    kind = _Section(value, place).get("kind", _text, AgentSpec.kind)
+    value = _mapping({"kind": value} if isinstance(value, str) else value, place)
+    kind = AgentSpec.kind if value.get("kind") is None else _text(value["kind"], f"{place}.kind")
     if kind not in AGENTS and kind not in agent_plugins():
         raise _bad(f"{place}.kind", f"is {kind!r}", nearest(kind, [*AGENTS, *agent_plugins()]))
-    readers: dict[str, Reader] = {"kind": _text, "lane": _lane, "weight": _positive}
-    if kind != "optuna":
-        readers |= {"timeout": seconds, "fallback": _fallback}
-    if kind in ("claude", "command"):
-        readers |= {"prices": _prices}
-    if kind == "claude":
-        readers |= {"model": _text, "base_url": _url}
-    if kind == "command":
-        readers |= {"command": _argv, "env": _list_of(_text)}
-    if kind not in AGENTS:
-        readers |= {"options": _mapping}
-    spec = _record(AgentSpec, value, place, **readers)
+    own = _AGENT_KEYS.get(kind, {**_ASKED, "options": _mapping})
+    spec = _record(AgentSpec, value, place, kind=_text, lane=_lane, weight=_positive, **own)
     if kind == "command" and not spec.command:
         raise _bad(f"{place}.command", "is missing")
     return spec
 
 
-def _mapping(value: Any, place: str) -> dict[str, Any]:
-    return dict(_Section(value, place).data)
+def _lane(value: Any, place: str) -> str:
+    text = _text(value, place)
+    if len(text) > 40 or not text.isprintable():
+        raise _bad(place, f"should be a few words, not {text[:50]!r}")
+    return " ".join(text.split())
+
+
+def _fallback(value: Any, place: str) -> str:
+    if value != "optuna":
+        raise _bad(place, f"is {value!r}", "only optuna needs nobody else: fallback: optuna")
+    return "optuna"
 
 
 def _argv(value: Any, place: str) -> tuple[str, ...]:
@@ -362,55 +398,36 @@ def _argv(value: Any, place: str) -> tuple[str, ...]:
     return words
 
 
-def _prices(value: Any, place: str) -> Prices:
-    return _record(Prices, value, place, input=_not_negative, cached=_not_negative, output=_not_negative)
-
-
-def _not_negative(value: Any, place: str) -> float:
-    number = _number(value, place)
-    if number < 0:
-        raise _bad(place, f"should not be below 0, but is {number:g}")
-    return number
-
-
 def _url(value: Any, place: str) -> str:
     """Whoever listens there is sent the key: so only encrypted, or to this machine."""
     text = _text(value, place)
     parts = urlsplit(text)
-    if parts.scheme != "https" and not (
-        parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
-    ):
+    local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme != "https" and not local:
         raise _bad(place, f"should begin with https://, not {text!r}", "or set ANTHROPIC_BASE_URL instead")
     if parts.username or parts.password:
         raise _bad(place, "holds a password", "set ANTHROPIC_AUTH_TOKEN instead")
     return text
 
 
-def _fallback(value: Any, place: str) -> str:
-    if value != "optuna":
-        raise _bad(place, f"is {value!r}", "only optuna needs nobody else: fallback: optuna")
-    return "optuna"
+_prices = partial(_record, Prices, input=_not_negative, cached=_not_negative, output=_not_negative)
+_ASKED: dict[str, Reader] = {"timeout": seconds, "fallback": _fallback}
+_AGENT_KEYS: dict[str, dict[str, Reader]] = {
+    "optuna": {},
+    "claude": {**_ASKED, "prices": _prices, "model": _text, "base_url": _url},
+    "command": {**_ASKED, "prices": _prices, "command": _argv, "env": _list_of(_text)},
+}
 
-
-def _lane(value: Any, place: str) -> str:
-    text = _text(value, place)
-    if len(text) > 40 or not text.isprintable():
-        raise _bad(place, f"should be a few words, not {text[:50]!r}")
-    return " ".join(text.split())
-
-
-def _budget(value: Any, place: str) -> Budget:
-    return _record(
-        Budget,
-        value,
-        place,
-        runs=_whole,
-        hours=_positive,
-        gpu_hours=_positive,
-        tokens=_whole,
-        usd=_positive,
-        timeout=seconds,
-    )
+_budget = partial(
+    _record,
+    Budget,
+    runs=_whole,
+    hours=_positive,
+    gpu_hours=_positive,
+    tokens=_whole,
+    usd=_positive,
+    timeout=seconds,
+)
 
 
 def _sandbox(value: Any, place: str) -> Sandbox:
@@ -427,21 +444,9 @@ def _sandbox(value: Any, place: str) -> Sandbox:
     )
 
 
-def _sandbox_kind(value: Any, place: str) -> str:
-    kind = "off" if value is False else _text(value, place)  # YAML 1.1 reads a bare off as false
-    if kind not in (kinds := ("auto", "bwrap", "off")):
-        raise _bad(place, f"is {kind!r}", nearest(kind, kinds))
-    return kind
-
-
-def size(value: Any, place: str) -> int:
-    """A size: a number of bytes, or text such as `500MB`, `24GB`, `1.5TB` (powers of ten)."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT])B\s*", value)
-        if match:
-            return int(float(match[1]) * _BYTES[match[2]])
-        raise _bad(place, f"should be a size such as 500MB or 24GB, not {value!r}")
-    return _whole(value, place)
+def _sandbox_kind(value: Any, place: str) -> Any:
+    # YAML 1.1 reads a bare off as false.
+    return _one_of("auto", "bwrap", "off")("off" if value is False else value, place)
 
 
 def _ladder(value: Any, place: str) -> tuple[Rung, ...]:
@@ -459,49 +464,17 @@ def _ladder(value: Any, place: str) -> tuple[Rung, ...]:
 
 
 def _rung(value: Any, place: str) -> Rung:
-    section = _Section(value, place)
-    name = str(section.need("name", _scalar))
+    limits = partial(_keys, runs=_whole, timeout=seconds)
+    found = _keys(value, place, "name", name=_scalar, params=_params_of(_scalar), budget=limits)
+    name = str(found["name"])
     if not _RUNG.fullmatch(name) or ".." in name:
         raise _bad(f"{place}.name", f"is {name!r}", "at most 12 lower-case letters, digits, dots and dashes")
-    values = section.get("params", _rung_params, {})
-    limits = section.get("budget", _rung_budget, {})
-    section.finish()
-    return Rung(name, values, **limits)
-
-
-def _rung_params(value: Any, place: str) -> dict[ParamKey, Scalar]:
-    section = _Section(value, place)
-    return {_param_key(key, place): _scalar(item, f"{place}.{key}") for key, item in section.data.items()}
-
-
-def _rung_budget(value: Any, place: str) -> dict[str, Any]:
-    section = _Section(value, place)
-    limits = {"runs": section.get("runs", _whole, None), "timeout": section.get("timeout", seconds, None)}
-    section.finish()
-    return limits
+    return Rung(name, found.get("params", {}), **found.get("budget", {}))
 
 
 def _curve(value: Any, place: str) -> CurveFile:
-    curve = _record(
-        CurveFile, value, place, file=_path, value=_text, against=_list_of(_text), direction=_direction
-    )
+    columns = {"value": _text, "against": _list_of(_text)}
+    curve = _record(CurveFile, value, place, file=_path, direction=_direction, **columns)
     if not curve.against:
         raise _bad(f"{place}.against", "is empty", "name the column of the time")
     return curve
-
-
-def _promote(value: Any, place: str) -> str:
-    section = _Section(value, place)
-    rung = section.get("rung", _scalar, "")
-    section.finish()
-    return str(rung)
-
-
-def seconds(value: Any, place: str) -> float:
-    """A duration: a number of seconds, or text such as `90s`, `15m`, `2h`, `1d`."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value)
-        if match:
-            return float(match[1]) * _SECONDS[match[2]]
-        raise _bad(place, f"should be a duration such as 90s, 15m or 2h, not {value!r}")
-    return _positive(value, place)
