@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Self
-
-_KNOWN_HINTS: dict[type[Record], dict[str, Any]] = {}  # working them out takes longer than all the rest
 
 
 class Record:
@@ -17,28 +16,25 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists and scalars; fields that hold their default are left out."""
-        out: dict[str, Any] = {}
-        for spec in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, spec.name)
-            if spec.default is not dataclasses.MISSING and value == spec.default:
-                continue
-            if spec.default_factory is not dataclasses.MISSING and value == spec.default_factory():
-                continue
-            out[spec.name] = _plain(value)
-        return out
+        held = ((spec, getattr(self, spec.name)) for spec in dataclasses.fields(self))  # type: ignore[arg-type]
+        return {spec.name: _plain(value) for spec, value in held if value != _default(spec)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The record that `to_json` wrote. Unknown keys are ignored: a newer `ar` may have written them."""
-        return cls(**{name: _typed(hint, data[name]) for name, hint in _hints(cls).items() if name in data})
+        hints = _hints(cls)  # type: ignore[arg-type]
+        return cls(**{name: _typed(hint, data[name]) for name, hint in hints.items() if name in data})
 
 
+@functools.cache  # working them out takes longer than all the rest
 def _hints(cls: type[Record]) -> dict[str, Any]:
     """Field name to its type."""
-    if cls not in _KNOWN_HINTS:
-        hints = typing.get_type_hints(cls)
-        _KNOWN_HINTS[cls] = {spec.name: hints[spec.name] for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    return _KNOWN_HINTS[cls]
+    hints = typing.get_type_hints(cls)
+    return {spec.name: hints[spec.name] for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+
+def _default(spec: dataclasses.Field[Any]) -> Any:
+    return spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
 
 
 def _plain(value: Any) -> Any:
@@ -60,10 +56,8 @@ def _typed(hint: Any, value: Any) -> Any:
         return _typed(chosen[0], value) if len(chosen) == 1 else value
     if origin is tuple:
         return tuple(_typed(args[0], item) for item in value)
-    if origin in (dict, Mapping) or hint is dict:
+    if origin in (dict, Mapping):
         return dict(value)
-    if isinstance(hint, type) and issubclass(hint, Record):
-        return hint.from_json(value)
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return hint(value)
+    if isinstance(hint, type) and issubclass(hint, Record | StrEnum):
+        return hint.from_json(value) if issubclass(hint, Record) else hint(value)
     return value
