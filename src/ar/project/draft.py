@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass, field
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,35 +18,25 @@ from ar.project.program import FILE
 from ar.project.values import Scalar, flat, number
 
 # Words in a metric's name that say which way is better.
-_LESS = (
-    *("loss", "error", "err", "bpb", "perplexity", "ppl"),
-    *("rmse", "mse", "mae", "cost", "distance", "wer", "cer"),
-)
-_MORE = (
-    *("acc", "accuracy", "f1", "auc", "score", "precision", "recall"),
-    *("r2", "map", "bleu", "rouge", "reward", "iou", "dice"),
-)
-_SPEND = ("seconds", "time", "latency", "memory", "duration")
+_LESS = "loss error err bpb perplexity ppl rmse mse mae cost distance wer cer"
+_MORE = "acc accuracy f1 auc score precision recall r2 map bleu rouge reward iou dice"
+_SPEND = {"seconds", "time", "latency", "memory", "duration"}
 _VALIDATION = ("val", "valid", "validation", "dev", "eval")
 _SEEDS = ("seed", "random_seed", "random_state", "rng_seed")
-_CODE = (
-    *(".py", ".sh", ".awk", ".r", ".jl", ".js", ".ts", ".c"),
-    *(".cc", ".cpp", ".rs", ".go", ".java", ".pl", ".rb", ".sql", ".cu"),
-)
-_SPAN = 4.0
-
+_CODE = ".py .sh .awk .r .jl .js .ts .c .cc .cpp .rs .go .java .pl .rb .sql .cu"
+_SPAN = 4.0  # a positive number is searched from a fourth of it to four times as much
+_COMMENTS = {
+    "objective": "what to improve",
+    "guards": "a change must not be worse here, beyond noise",
+    "holdout": "looked at only when promoting, never shown to an agent",
+    "seed": "the key that re-seeds a run",
+    "scope": "what a proposal may change; everything else is refused",
+    "search": "ranges for the optuna agent",
+    "budget": "runs in all; time limit of one run",
+}
 _PROSE = """\
 What we look for, what is known, what not to try: write it here, in plain words. Agents read it whole.
 """
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """What the project at HEAD shows."""
-
-    metrics: dict[str, float]
-    params: dict[str, Scalar]
-    files: list[str] = field(default_factory=list)
 
 
 def draft(repo: Repo) -> str:
@@ -59,18 +49,14 @@ def draft(repo: Repo) -> str:
     declared = Declared.read(repo, head)
     if not declared.stages:
         raise ArError(f"{PIPELINE_FILE} at HEAD declares no stage", "run: dvc stage add …, then git commit")
-    shown = _Shown(_metrics(repo, declared), _params(repo, head, declared), _code(repo, head, declared))
-    if not shown.metrics:
-        if not declared.metrics:
-            raise ArError(
-                f"{PIPELINE_FILE} declares no metrics file",
-                "add one to a stage: dvc stage add -M metrics.json …",
-            )
-        raise ArError(
-            f"{', '.join(declared.metrics)} holds no number yet",
-            "run: dvc repro && git add -A && git commit, then: ar init",
-        )
-    return _text(shown)
+    if not declared.metrics:
+        mend = "add one to a stage: dvc stage add -M metrics.json …"
+        raise ArError(f"{PIPELINE_FILE} declares no metrics file", mend)
+    metrics = _metrics(repo, declared)
+    if not metrics:
+        mend = "run: dvc repro && git add -A && git commit, then: ar init"
+        raise ArError(f"{', '.join(declared.metrics)} holds no number yet", mend)
+    return _text(metrics, _params(repo, head, declared), _code(repo, head, declared))
 
 
 def refuse_overwrite(repo: Repo, force: bool) -> None:
@@ -93,13 +79,8 @@ def _metrics(repo: Repo, declared: Declared) -> dict[str, float]:
         content = repo.read("HEAD", path)
         with contextlib.suppress(OSError, BadParams):
             values = flat((repo.root / path).read_bytes() if content is None else content, path)
-            metrics.update(
-                {
-                    f"{path}:{key}": size
-                    for key, value in values.items()
-                    if (size := number(value)) is not None
-                }
-            )
+            sizes = {f"{path}:{key}": number(value) for key, value in values.items()}
+            metrics |= {key: size for key, size in sizes.items() if size is not None}
     return metrics
 
 
@@ -115,29 +96,27 @@ def _params(repo: Repo, head: str, declared: Declared) -> dict[str, Scalar]:
 
 def _code(repo: Repo, head: str, declared: Declared) -> list[str]:
     """Code files that stages depend on, as globs: a folder of them stands for what it holds."""
-    tracked = repo.files(head)
+    code = [path for path in repo.files(head) if PurePosixPath(path).suffix.lower() in _CODE.split()]
     globs: dict[str, None] = {}
     for path in (path.rstrip("/") for path in declared.inputs):
-        inside = [name for name in tracked if name.startswith(f"{path}/")]
         if declared.is_output(path) or path.startswith(".dvc"):
             continue
-        if path in tracked and PurePosixPath(path).suffix.lower() in _CODE:
+        if path in code:
             globs[path] = None
-        elif any(PurePosixPath(name).suffix.lower() in _CODE for name in inside):
+        elif any(name.startswith(f"{path}/") for name in code):
             globs[f"{path}/**"] = None
     return list(globs)
 
 
-def _words(name: str) -> list[str]:
-    key = name.rpartition(":")[2].lower()
-    return [word for word in key.replace(".", "_").replace("-", "_").split("_") if word]
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[^._-]+", name.rpartition(":")[2].lower()))
 
 
 def _direction(name: str) -> str | None:
     words = _words(name)
-    if any(word in _MORE for word in words):
+    if words.intersection(_MORE.split()):
         return "maximize"
-    return "minimize" if any(word in _LESS or word in _SPEND for word in words) else None
+    return "minimize" if words.intersection([*_LESS.split(), *_SPEND]) else None
 
 
 def _objective(metrics: dict[str, float]) -> str:
@@ -145,22 +124,14 @@ def _objective(metrics: dict[str, float]) -> str:
 
     def rank(name: str) -> tuple[bool, bool, bool]:
         words = _words(name)
-        spend = any(word in _SPEND for word in words)
-        return (
-            spend or "test" in words or "train" in words,
-            not any(w in _VALIDATION for w in words),
-            _direction(name) is None,
-        )
+        return bool(words & {*_SPEND, "test", "train"}), words.isdisjoint(_VALIDATION), not _direction(name)
 
     return min(metrics, key=rank)
 
 
 def _holdout(objective: str, metrics: dict[str, float]) -> str | None:
-    for word in _VALIDATION:
-        other = objective.replace(word, "test")
-        if other != objective and other in metrics:
-            return other
-    return None
+    others = (objective.replace(word, "test") for word in _VALIDATION)
+    return next((other for other in others if other != objective and other in metrics), None)
 
 
 def _range(value: Scalar) -> dict[str, Any] | list[Any] | None:
@@ -176,55 +147,35 @@ def _range(value: Scalar) -> dict[str, Any] | list[Any] | None:
     return None
 
 
-def _text(shown: _Shown) -> str:
-    objective = _objective(shown.metrics)
-    holdout = _holdout(objective, shown.metrics)
-    guards = [
-        name for name in shown.metrics if any(word in _SPEND for word in _words(name)) and name != objective
-    ]
-    seed = next((key for key in shown.params if key.rpartition(".")[2].lower() in _SEEDS), None)
-    free = [key for key in shown.params if key != seed]
-    data: dict[str, Any] = {
+def _text(metrics: dict[str, float], params: dict[str, Scalar], files: list[str]) -> str:
+    objective = _objective(metrics)
+    guards = [name for name in metrics if _words(name) & _SPEND and name != objective]
+    seed = next((key for key in params if key.rpartition(".")[2].lower() in _SEEDS), None)
+    free = [key for key in params if key != seed]
+    groups = dict.fromkeys(_group(key) for key in free if _group(key) != seed)
+    sections: dict[str, Any] = {
         "objective": {"metric": objective, "direction": _direction(objective) or "minimize"},
         "guards": [{"metric": name, "direction": "minimize"} for name in guards],
+        "holdout": _holdout(objective, metrics),
+        "seed": seed,
+        "scope": {"files": files, "params": list(groups)},
+        "search": {key: span for key in free if (span := _range(params[key])) is not None},
+        "agent": {"kind": "optuna"},
+        "budget": {"runs": 700, "timeout": "1h"},
     }
-    if holdout:
-        data["holdout"] = holdout
-    if seed:
-        data["seed"] = seed
-    data["scope"] = {
-        "files": shown.files,
-        "params": list(dict.fromkeys(_group(key) for key in free if _group(key) != seed)),
-    }
-    data["search"] = {key: span for key in free if (span := _range(shown.params[key])) is not None}
-    data["agent"] = {"kind": "optuna"}
-    data["budget"] = {"runs": 700, "timeout": "1h"}
     lines = []
-    for key, value in data.items():
-        if value in ([], {}):
-            continue
-        comment = _COMMENTS.get(key, "")
-        if key == "search" or (key == "guards" and len(guards) > 0):
-            lines.append(f"{key}:{'  # ' + comment if comment else ''}")
-            items = value.items() if isinstance(value, dict) else [(None, item) for item in value]
-            lines += [f"  {name}: {_flow(item)}" if name else f"  - {_flow(item)}" for name, item in items]
-        elif key == "scope":
-            lines.append(f"scope:  # {comment}")
-            lines += [f"  {name}: {_flow(item)}" for name, item in value.items()]
-        else:
-            lines.append(f"{key}: {_flow(value)}{'  # ' + comment if comment else ''}")
+    for key, value in sections.items():
+        comment = f"  # {_COMMENTS[key]}" if key in _COMMENTS else ""
+        if value and key in ("guards", "scope", "search"):
+            items = [f"- {_flow(item)}" for item in value] if key == "guards" else _entries(value)
+            lines += [f"{key}:{comment}", *(f"  {item}" for item in items)]
+        elif value:
+            lines.append(f"{key}: {_flow(value)}{comment}")
     return "---\n" + "\n".join(lines) + "\n---\n" + _PROSE
 
 
-_COMMENTS = {
-    "objective": "what to improve",
-    "guards": "a change must not be worse here, beyond noise",
-    "holdout": "looked at only when promoting, never shown to an agent",
-    "seed": "the key that re-seeds a run",
-    "scope": "what a proposal may change; everything else is refused",
-    "search": "ranges for the optuna agent",
-    "budget": "runs in all; time limit of one run",
-}
+def _entries(section: dict[str, Any]) -> list[str]:
+    return [f"{name}: {_flow(value)}" for name, value in section.items()]
 
 
 def _group(key: str) -> str:
