@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ar.campaign import rebase
 from ar.campaign.engine import Engine
+from ar.errors import BadState
+from ar.history.attempts import objective
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.judge.evidence import Ledger, Run
 from ar.judge.rule import Kind
+from ar.project.program import Program
 from ar.runs import queue
+
+MAX_BASELINE_CRASHES = 2
 
 
 def judge(engine: Engine, history: History, attempt: Attempt, room: int) -> bool:
@@ -37,6 +44,29 @@ def _measure_incumbent(engine: Engine, history: History, seed: int | None) -> bo
 def measures_incumbent(run: Experiment, history: History) -> bool:
     """Whether a run measures the incumbent at the base scale."""
     return run.measures_baseline and not run.rung and run.candidate == history.incumbent
+
+
+def with_incumbents(ledger: Ledger, seeds: Sequence[int | None]) -> Ledger:
+    """The ledger as if the incumbent had been measured with these seeds, too: those runs are under way."""
+    base = ledger.incumbent.base
+    run = replace(base[-1] if base else Run(None, 0.0), crashed=False)
+    base = (*base, *(replace(run, seed=seed) for seed in seeds))
+    return replace(ledger, incumbent=replace(ledger.incumbent, base=base))
+
+
+def refuse_hopeless(program: Program, baseline: Attempt | None) -> None:
+    """A baseline that does not run cannot be improved on.
+
+    Raises:
+        BadState: it failed too often.
+    """
+    ended = [run for run in (baseline.experiments if baseline else ()) if run.status.ended]
+    failed = [run for run in ended if objective(run, program) is None]
+    if len(failed) >= max(MAX_BASELINE_CRASHES, len(ended) / 2):
+        last = failed[-1]
+        where = f" at {last.rung}" if last.rung else " itself"
+        reason = last.note.reason if last.note else str(last.status)
+        raise BadState(f"the baseline{where} does not run: {reason}", f"see: ar log {last.name}")
 
 
 def close_stale(engine: Engine, history: History) -> None:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 
+from ar.campaign import candidates
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
-from ar.errors import BadState, CannotClimb
+from ar.errors import CannotClimb
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Status, Verdict
-from ar.judge.evidence import Run
 from ar.judge.findings import Case
 from ar.judge.rule import Kind, next_action, next_base_seed
 from ar.project import params
@@ -28,7 +28,6 @@ from ar.project.program import Program, Rung
 from ar.runs import queue
 
 HURTS = 2.0  # the score of worsening from which a change counts as one that hurts at a rung
-MAX_BASELINE_CRASHES = 2
 
 
 class Step(StrEnum):
@@ -68,7 +67,7 @@ class AtRung:
         first = next((attempt for attempt in here if attempt.is_baseline), None)
         # Whatever was measured as an incumbent was one, but for the first: the rule asks for fewer runs then.
         attempts = tuple(
-            replace(item, outcome=Outcome.PROMOTED) if item is not first and _was_incumbent(item) else item
+            replace(item, outcome=Outcome.PROMOTED) if item is not first and item.base else item
             for item in here
         )
         return History(
@@ -91,7 +90,7 @@ class AtRung:
             )
         if not any(run.status is Status.SUCCEEDED for run in attempt.experiments):
             raise CannotClimb(f"{name} never ran to its end ({attempt.outcome})", f"see: ar log {name}")
-        trees = [tree_at(self.repo, self.rung, rev) for rev in (attempt.baseline, self._tree(attempt))]
+        trees = [tree_at(self.repo, self.rung, rev) for rev in (attempt.baseline, attempt.first.rev)]
         if self.identity(trees[0]) == self.identity(trees[1]):
             keys = ", ".join(str(key) for key in self.rung.params)
             raise CannotClimb(f"{name} changes nothing at {rung}: the rung itself sets {keys}", "try another")
@@ -138,34 +137,25 @@ class AtRung:
         """
         return self.campaign.case(self.view(history, attempt.baseline), attempt)
 
-    def _tree(self, attempt: Attempt) -> str:
-        return attempt.first.rev
-
     def _begin(self, attempt: Attempt, seed: int | None) -> str:
-        first = attempt.first
-        message = Message.again(first, attempt.candidate, seed)
+        message = Message.again(attempt.first, attempt.candidate, seed)
         message = replace(message, rung=self.rung.name, stack=(), reverts="")
-        return self._queue(self._tree(attempt), attempt.baseline, message)
+        return self._queue(attempt.first.rev, attempt.baseline, message)
 
     def _measure_incumbent(self, history: History, view: History, alone: bool) -> Moved:
         """Queue the incumbent's next run; with `alone`, only when none is under way."""
-        now = view.now
-        under_way = [
-            run for run in (now.experiments if now else ()) if run.measures_baseline and not run.status.ended
-        ]
+        under_way = [run for run in (view.now.base if view.now else ()) if not run.status.ended]
         if under_way and alone:
             return Moved(Step.WAITING)
         ledger = self.campaign.ledger(view, None)
         # Those under way count as measured: enough of them may be queued already.
-        placeholders = tuple(Run(run.seed, 0.0) for run in under_way)
-        base = ledger.incumbent.base + placeholders
-        ledger = replace(ledger, incumbent=replace(ledger.incumbent, base=base))
+        ledger = candidates.with_incumbents(ledger, [run.seed for run in under_way])
         action = next_action(ledger)
         if action.kind is not Kind.RUN_INCUMBENT and not alone:
             return Moved(Step.WAITING)
         if self._is_spent(history):
             return Moved(Step.SPENT)
-        self._refuse_hopeless(now)
+        candidates.refuse_hopeless(self.program, view.now)
         seed = action.seed if action.kind is Kind.RUN_INCUMBENT else next_base_seed(ledger)
         message = Message(
             title=f"baseline at {self.rung.name}{'' if seed is None else f', seed {seed}'}",
@@ -176,15 +166,6 @@ class AtRung:
             rung=self.rung.name,
         )
         return Moved(Step.QUEUED, self._queue(view.head, view.head, message))
-
-    def _refuse_hopeless(self, now: Attempt | None) -> None:
-        runs = now.experiments if now else ()
-        failed = [run for run in runs if run.status.ended and run.status is not Status.SUCCEEDED]
-        if len(failed) >= MAX_BASELINE_CRASHES:
-            reason = failed[-1].note.reason if failed[-1].note else str(failed[-1].status)
-            raise BadState(
-                f"the baseline does not run at {self.rung.name}: {reason}", f"see: ar log {failed[-1].name}"
-            )
 
     def _is_spent(self, history: History) -> bool:
         used = sum(len(item.experiments) for item in history.at_rungs if item.rung == self.rung.name)
@@ -310,7 +291,3 @@ def decided_at(history: History, attempt: Attempt, rung: str) -> bool:
     """Whether the judge has said its last word on a change at a rung."""
     found = history.at_rung(attempt.candidate, rung)
     return found is not None and found.is_decided
-
-
-def _was_incumbent(attempt: Attempt) -> bool:
-    return bool(attempt.base)

@@ -10,13 +10,10 @@ from ar.campaign.campaign import is_open, waits_for_merge
 from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line
-from ar.errors import BadProposal, BadState, CannotClimb, FailedAtHeadSeed
-from ar.history.attempts import objective
+from ar.errors import BadProposal, CannotClimb, FailedAtHeadSeed
 from ar.history.records import Attempt, Decision, History, Label, Verdict
-from ar.judge.evidence import Ledger, Run
+from ar.judge.evidence import Ledger
 from ar.judge.rule import Kind, next_action
-
-MAX_BASELINE_CRASHES = 2
 
 
 @dataclass
@@ -108,9 +105,9 @@ class Search(Policy):
             if action.kind is Kind.RUN_INCUMBENT:
                 if ledger.auditing and self._unsettled(engine, history):
                     return
-                _refuse_hopeless(engine, history)
+                candidates.refuse_hopeless(campaign.program, history.now)
                 engine.queued(campaign.measure_incumbent(history, action.seed, ledger.auditing))
-                ledger = _with_incumbents(ledger, [action.seed])
+                ledger = candidates.with_incumbents(ledger, [action.seed])
             elif action.kind is not Kind.PROPOSE or not begun:
                 return
             elif left_behind:
@@ -124,10 +121,10 @@ class Search(Policy):
     def _as_if_ended(self, engine: Engine, history: History, ledger: Ledger) -> Ledger:
         """The ledger with what is on its way: the incumbent's runs under way count as measured, as enough of
         them are queued already, and proposals that are asked for have their places."""
-        under_way = [
-            run.seed for run in engine.pending(history) if candidates.measures_incumbent(run, history)
-        ]
-        return replace(_with_incumbents(ledger, under_way), spent=ledger.spent + engine.asking.count)
+        pending = engine.pending(history)
+        seeds = [run.seed for run in pending if candidates.measures_incumbent(run, history)]
+        ledger = candidates.with_incumbents(ledger, seeds)
+        return replace(ledger, spent=ledger.spent + engine.asking.count)
 
     def _unsettled(self, engine: Engine, history: History) -> bool:
         """Whether the closing audit is to wait for a verdict, a merge or a proposal."""
@@ -153,27 +150,6 @@ class Search(Policy):
         if self.experiments is None:
             return None
         return max(0, self.experiments - engine.done.proposed - engine.asking.count)
-
-
-def _with_incumbents(ledger: Ledger, seeds: list[int | None]) -> Ledger:
-    """The ledger as if the incumbent had been measured with these seeds, too."""
-    known = ledger.incumbent.base
-    run = replace(known[-1] if known else Run(None, 0.0), crashed=False)
-    more = tuple(replace(run, seed=seed) for seed in seeds)
-    return replace(ledger, incumbent=replace(ledger.incumbent, base=(*known, *more)))
-
-
-def _refuse_hopeless(engine: Engine, history: History) -> None:
-    """A baseline that does not run cannot be improved on.
-
-    Raises:
-        BadState: it failed too often.
-    """
-    ended = [run for run in (history.now.experiments if history.now else ()) if run.status.ended]
-    failed = [run for run in ended if objective(run, engine.campaign.program) is None]
-    if len(failed) >= max(MAX_BASELINE_CRASHES, len(ended) / 2):
-        reason = failed[-1].note.reason if failed[-1].note else str(failed[-1].status)
-        raise BadState(f"the baseline itself does not run: {reason}", f"see: ar log {failed[-1].name}")
 
 
 def _restack(engine: Engine, history: History, winner: Attempt) -> bool:
