@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,13 @@ from ar.stage.limits import size
 
 _GIT = (2, 30)
 _LOW_DISK = 1_000_000_000
+# Where Anthropic's client takes its key from; any of them will do.
+_CLAUDE_KEYS = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_PROFILE",
+    "ANTHROPIC_IDENTITY_TOKEN_FILE",
+)
 
 
 @dataclass(frozen=True)
@@ -33,14 +41,14 @@ class Check:
     """One line of the examination.
 
     Args:
+        mend: what to type where it is not `ok`.
         required: `ar run` cannot work without it.
-        mend: what to type; empty where all is well.
     """
 
     name: str
     ok: bool
     detail: str
-    mend: str = ""
+    mend: str | None = None
     required: bool = True
 
 
@@ -50,54 +58,41 @@ def examine(folder: Path) -> list[Check]:
     try:
         repo = Repo.open(folder)
     except ArError as error:
-        return [*checks, Check("project", False, error.message, error.mend or "")]
-    checks.append(Check("project", True, str(repo.root)))
-    checks.append(_branch(repo))
-    checks.append(_disk(repo))
+        return [*checks, Check("project", False, error.message, error.mend)]
     declared = Declared.read(repo, repo.head())
-    stages = ", ".join(declared.stages)
-    checks.append(
-        Check(
-            "pipeline",
-            bool(stages),
-            stages or "dvc.yaml at HEAD declares no stage",
-            "" if stages else "run: dvc stage add …",
-        )
-    )
+    stages = ", ".join(declared.stages) or "dvc.yaml at HEAD declares no stage"
+    checks += [
+        Check("project", True, str(repo.root)),
+        _branch(repo),
+        _disk(repo),
+        Check("pipeline", bool(declared.stages), stages, "run: dvc stage add …"),
+    ]
     try:
         program = load_program(repo.root)
-        reader.baseline_params(Project(repo, program))
+        project = Project(repo, program)
+        reader.baseline_params(project)
     except ArError as error:
-        return [*checks, Check("program.md", False, error.message, error.mend or "")]
-    checks.append(Check("program.md", True, f"{program.objective.direction} {program.objective}"))
-    agents = [_agent(program, spec) for spec in program.agents]
-    early = _early_stop(program, declared)
+        return [*checks, Check("program.md", False, error.message, error.mend)]
     return [
         *checks,
-        *_metrics(Project(repo, program)),
-        *early,
-        *agents,
-        *_sandbox(Project(repo, program)),
-        *_campaign(Project(repo, program)),
+        Check("program.md", True, f"{program.objective.direction} {program.objective}"),
+        *_metrics(project),
+        *_early_stop(program, declared),
+        *(_agent(program, spec) for spec in program.agents),
+        *_sandbox(project),
+        *_campaign(project),
     ]
 
 
 def _git_version() -> Check:
-    import subprocess
-
     try:
         text = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return Check("git", False, "not on PATH", "install git")
     found = re.search(r"(\d+)\.(\d+)[\d.]*", text)
-    version = (int(found[1]), int(found[2])) if found else (0, 0)
-    ok = version >= _GIT
-    return Check(
-        "git",
-        ok,
-        found[0] if found else text.strip(),
-        "" if ok else f"install git {_GIT[0]}.{_GIT[1]} or newer",
-    )
+    recent = found is not None and (int(found[1]), int(found[2])) >= _GIT
+    mend = f"install git {_GIT[0]}.{_GIT[1]} or newer"
+    return Check("git", recent, found[0] if found else text.strip(), mend)
 
 
 def _dvc_version() -> Check:
@@ -110,74 +105,45 @@ def _dvc_version() -> Check:
 def _branch(repo: Repo) -> Check:
     branch = repo.branch()
     if branch is None:
-        return Check(
-            "branch",
-            False,
-            "HEAD is detached: a promotion would be on no branch",
-            "run: git switch -c my-campaign",
-            required=False,
-        )
-    detail = branch.removeprefix("refs/heads/")
-    if repo.is_dirty():
-        return Check(
-            "branch",
-            True,
-            f"{detail}, with uncommitted changes: experiments start from HEAD, without them",
-            required=False,
-        )
-    return Check("branch", True, detail)
+        detail = "HEAD is detached: a promotion would be on no branch"
+        return Check("branch", False, detail, "run: git switch -c my-campaign", required=False)
+    dirty = ", with uncommitted changes: experiments start from HEAD, without them"
+    return Check("branch", True, branch.removeprefix("refs/heads/") + (dirty if repo.is_dirty() else ""))
 
 
 def _disk(repo: Repo) -> Check:
-    try:
-        free = shutil.disk_usage(repo.root).free
-    except OSError as error:
-        return Check("disk", False, str(error))
-    ok = free > _LOW_DISK and os.access(repo.git_dir, os.W_OK)
-    return Check(
-        "disk",
-        ok,
-        f"{free / 1e9:.1f} GB free" if os.access(repo.git_dir, os.W_OK) else f"{repo.git_dir} is read-only",
-        "" if ok else "free some space, or check permissions",
-    )
+    free, writable = shutil.disk_usage(repo.root).free, os.access(repo.git_dir, os.W_OK)
+    detail = f"{free / 1e9:.1f} GB free" if writable else f"{repo.git_dir} is read-only"
+    return Check("disk", writable and free > _LOW_DISK, detail, "free some space, or check permissions")
 
 
 def _early_stop(program: Program, declared: Declared) -> list[Check]:
     if program.early_stop is None:
         return []
-    file = program.early_stop.curve.file
-    if declared.is_output(file):
-        return [Check("early stop", True, f"by {program.early_stop.curve}", required=False)]
-    words = f"no stage declares {file}: no run would be ended early"
-    return [Check("early stop", False, words, f"declare it under plots: or outs: in {PIPELINE_FILE}", False)]
+    curve = program.early_stop.curve
+    if declared.is_output(curve.file):
+        return [Check("early stop", True, f"by {curve}")]
+    detail = f"no stage declares {curve.file}: no run would be ended early"
+    mend = f"declare it under plots: or outs: in {PIPELINE_FILE}"
+    return [Check("early stop", False, detail, mend, required=False)]
 
 
 def _metrics(project: Project) -> list[Check]:
-    head = project.repo.head()
-    values = reader.metric_values(project.repo, [head], [metric.file for metric in project.program.metrics])[
-        0
-    ]
+    repo, metrics = project.repo, project.program.metrics
+    [values] = reader.metric_values(repo, [repo.head()], [metric.file for metric in metrics])
     checks = []
-    for metric in project.program.metrics:
+    for metric in metrics:
         value = number(values.get(str(metric)))
+        keys = [name.rpartition(":")[2] for name in values if name.startswith(f"{metric.file}:")]
         if value is not None:
-            checks.append(Check("metric", True, f"{metric} is {value:g} at HEAD", required=False))
-        elif any(name.startswith(f"{metric.file}:") for name in values):
-            keys = [name.rpartition(":")[2] for name in values if name.startswith(f"{metric.file}:")]
-            checks.append(
-                Check(
-                    "metric",
-                    False,
-                    f"{metric.file} at HEAD has no number '{metric.key}', only {', '.join(keys)}",
-                    "correct program.md",
-                )
-            )
+            checks.append(Check("metric", True, f"{metric} is {value:g} at HEAD"))
+        elif keys:
+            detail = f"{metric.file} at HEAD has no number '{metric.key}', only {', '.join(keys)}"
+            checks.append(Check("metric", False, detail, "correct program.md"))
         else:
-            checks.append(
-                Check("metric", True, f"{metric} is not measured at HEAD; ar run measures it", required=False)
-            )
-    if project.repo.read(head, LOCK_FILE) is None:
-        checks.append(Check("dvc.lock", True, "none at HEAD; the first promotion adds it", required=False))
+            checks.append(Check("metric", True, f"{metric} is not measured at HEAD; ar run measures it"))
+    if repo.read(repo.head(), LOCK_FILE) is None:
+        checks.append(Check("dvc.lock", True, "none at HEAD; the first promotion adds it"))
     return checks
 
 
@@ -187,8 +153,7 @@ def _agent(program: Program, spec: AgentSpec) -> Check:
     if spec.kind == "command":
         return _command(spec)
     if spec.kind != "optuna":
-        package = agent_plugins()[spec.kind]
-        return Check("agent", True, f"{spec.name}: {package.value}, of another package")
+        return Check("agent", True, f"{spec.name}: {agent_plugins()[spec.kind].value}, of another package")
     if not program.search:
         return Check("agent", False, f"{spec.name} has no ranges to search", "add search: to program.md")
     if importlib.util.find_spec("optuna") is None:
@@ -199,103 +164,71 @@ def _agent(program: Program, spec: AgentSpec) -> Check:
 def _claude(spec: AgentSpec) -> Check:
     """What can be told without asking anybody: package, key, and where the key would be sent."""
     if importlib.util.find_spec("anthropic") is None:
-        return Check(
-            "agent", False, "the package anthropic is not installed", "run: pip install 'dvc-ar[claude]'"
-        )
-    names = (
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_AUTH_TOKEN",
-        "ANTHROPIC_PROFILE",
-        "ANTHROPIC_IDENTITY_TOKEN_FILE",
-    )
-    key = next((name for name in names if os.environ.get(name)), None)
+        mend = "run: pip install 'dvc-ar[claude]'"
+        return Check("agent", False, "the package anthropic is not installed", mend)
+    key = next((name for name in _CLAUDE_KEYS if os.environ.get(name)), None)
     where = spec.base_url or os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
     if key is None:
-        return Check(
-            "agent",
-            False,
-            f"{spec.name}: no key for {where} in the environment",
-            "run: export ANTHROPIC_API_KEY=…, or set agent: {kind: optuna} in program.md",
-            required=not spec.fallback,
-        )
+        detail = f"{spec.name}: no key for {where} in the environment"
+        mend = "run: export ANTHROPIC_API_KEY=…, or set agent: {kind: optuna} in program.md"
+        return Check("agent", False, detail, mend, required=not spec.fallback)
     return Check("agent", True, f"{spec.name}: {spec.model} at {where}, with {key}")
 
 
 def _command(spec: AgentSpec) -> Check:
     name = spec.command[0]
-    lacking = [variable for variable in spec.env if not os.environ.get(variable)]
     if "/" not in name and shutil.which(name) is None:
         return Check("agent", False, f"{spec.name}: {name} is not on PATH", f"install {name}")
-    if lacking:
-        return Check(
-            "agent", False, f"{spec.name}: {', '.join(lacking)} not set", f"run: export {lacking[0]}=…"
-        )
+    if lacking := [variable for variable in spec.env if not os.environ.get(variable)]:
+        detail = f"{spec.name}: {', '.join(lacking)} not set"
+        return Check("agent", False, detail, f"run: export {lacking[0]}=…")
     given = f"; sees {', '.join(spec.env)}" if spec.env else ""
     return Check("agent", True, f"{spec.name}: {name}, at most {spec.timeout:g} s a proposal{given}")
 
 
 def _sandbox(project: Project) -> list[Check]:
-    limits = sandbox.limits(project.program.sandbox, project.repo.root, share=1.0)
+    wanted = project.program.sandbox
+    try:
+        bwrap = sandbox.find(wanted)
+        found = Check("sandbox", not bwrap.why, bwrap.describe(wanted), sandbox.INSTALL, required=False)
+    except ArError as error:
+        found = Check("sandbox", False, error.message, error.mend)
+    limits = sandbox.limits(wanted, project.repo.root, share=1.0)
     detail = (
         f"a run may use {size(limits.memory)} of memory, {limits.processes} processes and {size(limits.disk)}"
         " of disk; what program.md leaves open is shared between slots"
     )
-    known = Check("limits", True, detail, required=False)
-    try:
-        bwrap = sandbox.find(project.program.sandbox)
-    except ArError as error:
-        return [Check("sandbox", False, error.message, error.mend or ""), known]
-    mend = sandbox.INSTALL if bwrap.why else ""
-    return [
-        Check("sandbox", not bwrap.why, bwrap.describe(project.program.sandbox), mend, required=False),
-        known,
-    ]
-
-
-def _budget(project: Project, history: History) -> Check:
-    used, limits, spent = (
-        budget.used(project.repo, history),
-        project.program.budget,
-        account.total(project.repo),
-    )
-    parts = [
-        f"{amount:,.4g} of {limit:,g} {unit}"
-        for amount, limit, unit in (
-            (used.runs, limits.runs, "runs"),
-            (used.hours, limits.hours, "hours"),
-            (used.gpu_hours, limits.gpu_hours, "GPU hours"),
-            (spent.tokens, limits.tokens, "tokens"),
-            (spent.usd or 0.0, limits.usd, "US dollars"),
-        )
-        if limit is not None
-    ]
-    reason = used.refusal(limits)
-    words = f"used {', '.join(parts)}"
-    return Check("budget", not reason, words, "raise budget: in program.md" if reason else "", required=False)
+    return [found, Check("limits", True, detail)]
 
 
 def _campaign(project: Project) -> list[Check]:
     history = reader.read(project)
     runs = history.experiments
     ended = sum(run.status.ended for run in runs)
-    waiting = [run for run in runs if run.status is Status.QUEUED]
-    checks = [
-        Check("history", True, f"{ended} runs ended, {len(waiting)} queued", required=False),
-        _budget(project, history),
-    ]
-    base = [
-        run
+    waiting = sum(run.status is Status.QUEUED for run in runs)
+    base = sum(
+        run.candidate == history.incumbent and run.measures_baseline and run.status is Status.SUCCEEDED
         for run in runs
-        if run.candidate == history.incumbent and run.measures_baseline and run.status is Status.SUCCEEDED
-    ]
-    checks.append(
-        Check(
-            "baseline",
-            True,
-            f"measured {len(base)} times" if base else "not measured yet; ar run begins with it",
-            required=False,
-        )
     )
-    mended = recovery.recover(project, Pipeline(project.repo))
-    checks += [Check("recovered", True, line, required=False) for line in mended]
-    return checks
+    measured = f"measured {base} times" if base else "not measured yet; ar run begins with it"
+    return [
+        Check("history", True, f"{ended} runs ended, {waiting} queued"),
+        _budget(project, history),
+        Check("baseline", True, measured),
+        *(Check("recovered", True, line) for line in recovery.recover(project, Pipeline(project.repo))),
+    ]
+
+
+def _budget(project: Project, history: History) -> Check:
+    limits = project.program.budget
+    used, spent = budget.used(project.repo, history), account.total(project.repo)
+    amounts = (
+        (used.runs, limits.runs, "runs"),
+        (used.hours, limits.hours, "hours"),
+        (used.gpu_hours, limits.gpu_hours, "GPU hours"),
+        (spent.tokens, limits.tokens, "tokens"),
+        (spent.usd or 0.0, limits.usd, "US dollars"),
+    )
+    parts = [f"{amount:,.4g} of {limit:,g} {unit}" for amount, limit, unit in amounts if limit is not None]
+    detail = f"used {', '.join(parts)}"
+    return Check("budget", not used.refusal(limits), detail, "raise budget: in program.md", required=False)

@@ -9,47 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ar.errors import NotFound
-from ar.redaction import redact
+from ar.errors import BadState, NotFound
+from ar.views.console import echo
 
 if TYPE_CHECKING:
-    from ar.agents import Channel
     from ar.campaign.campaign import Campaign
     from ar.campaign.engine import Policy
     from ar.changes.proposal import Change
     from ar.history.records import Attempt, Experiment, History
-    from ar.judge.additivity import Additivity
 
-jobs_option = click.option(
-    "-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Experiments at once."
-)
-plain_option = click.option("--plain", is_flag=True, help="Log lines instead of the live view.")
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of a command that makes runs: `jobs` and `plain`."""
+    jobs = click.option(
+        "-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Experiments at once."
+    )
+    return jobs(click.option("--plain", is_flag=True, help="Log lines instead of the live view.")(command))
 
 
 def open_campaign() -> Campaign:
+    """The campaign of this folder. A promotion that was killed is put right first; a live one is let be."""
+    from ar.campaign import promotion
     from ar.campaign.campaign import Campaign
     from ar.git.refs import PROMOTING
+    from ar.local import locks
     from ar.project.project import Project
 
     campaign = Campaign(Project.open())
     if campaign.repo.has_ref(PROMOTING):
-        _mend(campaign)
+        with contextlib.suppress(BadState), locks.hold(campaign.repo, "run", busy="ar is at work here"):
+            if words := promotion.mend(campaign.pipeline):
+                click.echo(f"Recovered: {words}.", err=True)
     return campaign
-
-
-def _mend(campaign: Campaign) -> None:
-    """Put right a promotion that was killed; one that is alive is left to itself."""
-    from ar.campaign import promotion
-    from ar.errors import BadState
-    from ar.local import locks
-
-    with (
-        contextlib.suppress(BadState),
-        locks.hold(campaign.repo, "run", busy="ar is at work here (process {pid})"),
-    ):
-        words = promotion.mend(campaign.pipeline)
-        if words:
-            click.echo(f"Recovered: {words}.", err=True)
 
 
 def run_policy(campaign: Campaign, policy: Policy, jobs: int, plain: bool, hours: float | None = None) -> int:
@@ -73,28 +64,7 @@ def find_attempt(history: History, name: str) -> tuple[Attempt, Experiment]:
     return find(history, name)
 
 
-def additivity_of(campaign: Campaign, history: History, attempt: Attempt) -> Additivity | None:
-    """Whether a stack's members add up; None for what is no stack of several."""
-    if len(attempt.stack) < 2:
-        return None
-    from ar.judge.additivity import additivity
-
-    return additivity(campaign.program, history, attempt)
-
-
-def channel_to_user() -> Channel:
-    """Where an agent that takes its time says what it does: standard error."""
-    from ar.agents import Channel
-    from ar.text import one_line
-
-    def say(words: str) -> None:
-        click.echo(click.style(f"… {redact(one_line(words))}", dim=True), err=True)
-
-    return Channel(say=say, event=say)
-
-
 def echo_change(campaign: Campaign, change: Change, name: str | None) -> None:
-    from ar.views.console import echo
     from ar.views.experiment import proposal_view
 
     echo(proposal_view(change.proposal, campaign.diff(change), name))

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from ar.cli.common import (
-    additivity_of,
-    count_interrupts,
-    echo_change,
-    find_attempt,
-    jobs_option,
-    open_campaign,
-    plain_option,
-)
-from ar.errors import ArError, NotFound
+from ar.cli.common import count_interrupts, echo_change, find_attempt, open_campaign, run_options
+from ar.errors import ArError, Conflict, NotFound
+from ar.views.console import echo
 
 if TYPE_CHECKING:
     from ar.campaign.campaign import Campaign
     from ar.campaign.promote import Promoter
     from ar.campaign.rebase import Composite
-    from ar.history.records import Attempt, History
+    from ar.history.records import Attempt
 
 
 @click.command()
@@ -34,8 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resolve", type=click.Choice(["agent"]), help="On a conflict, let the agent bring the change over."
 )
-@jobs_option
-@plain_option
+@run_options
 def promote(
     name: str | None,
     dry_run: bool,
@@ -50,25 +43,32 @@ def promote(
 
     One that won on an earlier baseline is first merged onto the branch as it is, run and judged there.
     """
-    from ar.campaign import promotion
-    from ar.campaign.rebase import CARRIED
+    from ar.campaign import promotion, rebase
     from ar.history.attempts import base_of
     from ar.history.diffs import changed
+    from ar.views.experiment import diff_view
 
     campaign = open_campaign()
     history = campaign.history()
-    if name is None and not history.winners:
-        latest = history.promoted
-        if latest:
-            click.echo(f"Nothing waits: {latest[-1].name} ({latest[-1].title}) is in the branch already.")
-            return
+    if name is None and history.promoted and not history.winners:
+        latest = history.promoted[-1]
+        click.echo(f"Nothing waits: {latest.name} ({latest.title}) is in the branch already.")
+        return
     attempt = base_of(history, find_attempt(history, name)[0]) if name else promotion.best(history)
     promoter = _promoter(campaign, jobs, plain)
-    if attempt.baseline != history.head and attempt.outcome in CARRIED:
-        carried = _carry(campaign, promoter, history, attempt, dry_run, resolve)
-        if carried is None:
+    if attempt.baseline != history.head and attempt.outcome in rebase.CARRIED:
+        made = rebase.compose(campaign, history, [attempt])
+        if made.clashes and resolve and not dry_run:
+            _hand_over(campaign, attempt, made)
             return
-        attempt = carried
+        if dry_run and made.change:
+            click.echo(f"{attempt.name} would be run over seeds and judged on the branch as it is first.")
+            echo(diff_view(campaign.diff(made.change)))
+            return
+        click.echo(
+            f"{attempt.name} won on an earlier baseline; measuring it on the branch as it is …", err=True
+        )
+        attempt = promoter.carry(attempt)
     if dry_run:
         history, ready = promoter.plan(attempt.name, force)
         if ready.experiment is None:
@@ -89,8 +89,7 @@ def promote(
 @click.option("--no-merge", is_flag=True, help="Measure and report; leave the branch alone.")
 @click.option("--no-trim", is_flag=True, help="Do not leave members out to see what they contribute.")
 @click.option("--json", "as_json", is_flag=True, help="Whether they add up, as JSON.")
-@jobs_option
-@plain_option
+@run_options
 def stack(
     names: tuple[str, ...],
     dry_run: bool,
@@ -108,7 +107,7 @@ def stack(
     from ar.campaign import promotion, rebase
     from ar.campaign import stack as stacking
     from ar.history.records import Outcome
-    from ar.views.console import echo
+    from ar.judge.additivity import additivity
     from ar.views.experiment import stack_view
 
     campaign = open_campaign()
@@ -130,7 +129,7 @@ def stack(
     if result.attempt is None:
         raise ArError("stopped before the stack was measured", "carry on: ar stack")
     attempt = find_attempt(history, result.attempt.name)[0]
-    found = additivity_of(campaign, history, attempt)
+    found = additivity(campaign.program, history, attempt)
     if as_json:
         click.echo(json.dumps(found.to_json() if found else None, indent=2))
     else:
@@ -149,7 +148,6 @@ def revert(name: str, dry_run: bool) -> None:
     If the branch is as good or better without it, ar run promotes that as a simplification.
     """
     from ar.campaign import rebase
-    from ar.errors import Conflict
 
     campaign = open_campaign()
     history = campaign.history()
@@ -168,35 +166,8 @@ def _promoter(campaign: Campaign, jobs: int, plain: bool) -> Promoter:
     from ar.campaign.promote import Promoter
     from ar.views.live import open_view
 
-    def tell(words: str) -> None:
-        click.echo(words, err=True)
-
+    tell = partial(click.echo, err=True)
     return Promoter(campaign, lambda: open_view(plain or None), count_interrupts(), jobs, tell)
-
-
-def _carry(
-    campaign: Campaign,
-    promoter: Promoter,
-    history: History,
-    winner: Attempt,
-    dry_run: bool,
-    resolve: str | None,
-) -> Attempt | None:
-    """What stands for a winner of an earlier baseline on the branch as it is; None where that is all."""
-    from ar.campaign import rebase
-    from ar.views.console import echo
-    from ar.views.experiment import diff_view
-
-    made = rebase.compose(campaign, history, [winner])
-    if made.clashes and resolve and not dry_run:
-        _hand_over(campaign, winner, made)
-        return None
-    if dry_run and made.change:
-        click.echo(f"{winner.name} would be run over seeds and judged on the branch as it is first.")
-        echo(diff_view(campaign.diff(made.change)))
-        return None
-    click.echo(f"{winner.name} won on an earlier baseline; measuring it on the branch as it is …", err=True)
-    return promoter.carry(winner)
 
 
 def _hand_over(campaign: Campaign, winner: Attempt, made: Composite) -> None:

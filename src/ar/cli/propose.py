@@ -7,8 +7,10 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from ar.cli.common import channel_to_user, echo_change, open_campaign
+from ar.cli.common import echo_change, open_campaign
 from ar.errors import ArError
+from ar.redaction import redact
+from ar.text import one_line
 
 if TYPE_CHECKING:
     from ar.campaign.campaign import Campaign
@@ -45,19 +47,16 @@ def next_(
     --set may come on top of --diff or --from-worktree. With --series, each patch is a change of its own
     against the branch; the exit code is 3 if some were refused.
     """
-    files = [
-        name
-        for name, given in (("--diff", patch), ("--from-worktree", from_worktree), ("--series", series))
-        if given
-    ]
-    mine = [*files, *(["--set"] if values else [])]
-    asking = [name for name, given in (("-n", count > 1), ("--agent", agent), ("--idea", idea)) if given]
-    if len(files) > 1 or (series and len(mine) > 1):
+    mine = _given({"--diff": patch, "--from-worktree": from_worktree, "--series": series, "--set": values})
+    asking = _given({"-n": count > 1, "--agent": agent, "--idea": idea})
+    if len(mine) - bool(values) > 1 or (series and len(mine) > 1):
         raise click.UsageError(f"{' and '.join(mine)} do not go together: queue one after the other.")
     if mine and asking:
         raise click.UsageError(f"{asking[0]} asks an agent; {mine[0]} is a change of your own.")
     if message and (series or not mine):
         raise click.UsageError("-m goes with a change of your own: --set, --diff or --from-worktree.")
+    from ar.agents import Channel
+
     campaign = open_campaign()
     if series:
         sys.exit(_queue_series(campaign, series, dry_run))
@@ -65,12 +64,21 @@ def next_(
         change = campaign.check(_own(campaign, values, patch, from_worktree, message))
         echo_change(campaign, change, None if dry_run else campaign.submit(change)[1])
         return
-    channel = channel_to_user()
+    channel = Channel(say=_say, event=_say)
     for _ in range(1 if dry_run else count):
         if dry_run:
             echo_change(campaign, campaign.propose(agent, idea, channel), None)
         else:
             echo_change(campaign, *campaign.queue_next(agent, idea, channel))
+
+
+def _given(options: dict[str, object]) -> list[str]:
+    return [name for name, value in options.items() if value]
+
+
+def _say(words: str) -> None:
+    """What an agent that takes its time does, on standard error."""
+    click.echo(click.style(f"… {redact(one_line(words))}", dim=True), err=True)
 
 
 def _own(
@@ -94,7 +102,6 @@ def _own(
 def _queue_series(campaign: Campaign, source: str, dry_run: bool) -> int:
     """Queue each patch of a series; a line each. Returns the exit code."""
     from ar.changes import patches
-    from ar.text import one_line
 
     series = patches.series(campaign.repo, source)
     done = "would be queued" if dry_run else "queued"

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import click
 
-from ar.cli.common import count_interrupts, find_attempt, jobs_option, open_campaign, plain_option, run_policy
+from ar.cli.common import count_interrupts, find_attempt, open_campaign, run_options, run_policy
+from ar.views.console import echo
 
 
 @click.command()
-@jobs_option
-@plain_option
+@run_options
 def baseline(jobs: int, plain: bool) -> None:
     """Measure the branch over seeds, and say what effects can be told from its noise."""
     from ar.campaign.ladder import Ladder
     from ar.campaign.search import Search
-    from ar.views.console import echo
     from ar.views.experiment import noise_view
 
     campaign = open_campaign()
@@ -33,8 +33,7 @@ def baseline(jobs: int, plain: bool) -> None:
     "--hours", type=click.FloatRange(0, min_open=True), help="Wall time after which nothing new starts."
 )
 @click.option("--no-promote", is_flag=True, help="Judge only; leave merging to ar promote and ar stack.")
-@jobs_option
-@plain_option
+@run_options
 def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: int, plain: bool) -> None:
     """Propose, run, judge and promote until the budget ends.
 
@@ -42,7 +41,6 @@ def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: in
     """
     from ar.campaign.ladder import Ladder
     from ar.campaign.search import Search
-    from ar.views.console import echo
     from ar.views.summary import summary
 
     campaign = open_campaign()
@@ -79,19 +77,19 @@ def stop(name: str | None) -> None:
     NAME is recorded as cancelled. Without it, `ar run` and `ar worker` end, and what they have goes back to
     the queue.
     """
+    from ar.git.repo import Repo
     from ar.runs import stop as stopping
 
     if name is None:
-        from ar.git.repo import Repo
-
-        ended = stopping.stop_all(Repo.open(), lambda text: click.echo(text, err=True))
+        ended = stopping.stop_all(Repo.open(), partial(click.echo, err=True))
         click.echo(f"Ended {', '.join(ended)}; nothing is lost." if ended else "Nothing runs.")
         return
     campaign = open_campaign()
     _, run = find_attempt(campaign.history(), name)
     stopping.stop_one(campaign.project, campaign.pipeline, run)
     _, run = find_attempt(campaign.history(), run.name)
-    click.echo(f"{run.name} {run.status}{f': {run.note.reason}' if run.note and run.note.reason else ''}")
+    reason = f": {run.note.reason}" if run.note and run.note.reason else ""
+    click.echo(f"{run.name} {run.status}{reason}")
 
 
 @click.command()
@@ -107,8 +105,7 @@ def stop(name: str | None) -> None:
     show_default=True,
     help="With --all: of so many ideas one climbs on.",
 )
-@jobs_option
-@plain_option
+@run_options
 def climb(
     names: tuple[str, ...], rung: str | None, everything: bool, eta: int, jobs: int, plain: bool
 ) -> None:
@@ -119,7 +116,6 @@ def climb(
     from ar.campaign import climb as climbing
     from ar.campaign.ladder import Ladder
     from ar.history.attempts import base_of
-    from ar.views.console import echo
     from ar.views.table import climbed
 
     if names and everything:

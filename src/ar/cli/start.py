@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from ar.views.console import echo
+
 
 @click.command()
 @click.option("-y", "--yes", is_flag=True, help="Take what was inferred; ask nothing.")
@@ -35,7 +37,6 @@ def init(yes: bool, only_print: bool, force: bool) -> None:
 def doctor() -> None:
     """Say what is ready, what is missing, and the command for each."""
     from ar.campaign import doctor as checking
-    from ar.views.console import echo
     from ar.views.experiment import checks_view
 
     checks = checking.examine(Path.cwd())

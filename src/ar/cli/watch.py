@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from ar.cli.common import additivity_of, find_attempt, open_campaign
+from ar.cli.common import find_attempt, open_campaign
+from ar.views.console import echo
 
-if TYPE_CHECKING:
-    from ar.campaign.campaign import Campaign
-    from ar.history.records import History
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -24,37 +22,29 @@ if TYPE_CHECKING:
 @click.option("--csv", "as_csv", is_flag=True, help="A line an experiment, as CSV.")
 def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: bool) -> None:
     """Show the history: what was tried, what it gave, what the judge said."""
+    from ar.history.time_to_target import all_reaches
     from ar.runs import recovery
-    from ar.views.console import echo
     from ar.views.export import to_csv, to_json
     from ar.views.table import render
+    from ar.views.time_to_target import time_view
 
     campaign = open_campaign()
     if recovery.abandoned(campaign.repo):
         for line in recovery.recover(campaign.project, campaign.pipeline):
             click.echo(f"recovered: {line}", err=True)
-    history = campaign.history()
+    history, program = campaign.history(), campaign.program
     if time_to:
-        _show_time_to(campaign, history, as_json)
+        reaches = all_reaches(campaign.project, history)
+        if as_json:
+            click.echo(json.dumps([reach.to_json() for reach in reaches], indent=2))
+        else:
+            echo(time_view(reaches, program))
     elif as_json:
-        click.echo(to_json(history, campaign.program, limit, campaign.total(history)))
+        click.echo(to_json(history, program, limit, campaign.total(history)))
     elif as_csv:
-        click.echo(to_csv(history, campaign.program, limit), nl=False)
+        click.echo(to_csv(history, program, limit), nl=False)
     else:
-        total = campaign.total(history)
-        echo(render(history, campaign.program, limit, seeds=seeds, total=total))
-
-
-def _show_time_to(campaign: Campaign, history: History, as_json: bool) -> None:
-    from ar.history.time_to_target import all_reaches
-    from ar.views.console import echo
-    from ar.views.time_to_target import time_view
-
-    found = all_reaches(campaign.project, history)
-    if as_json:
-        click.echo(json.dumps([reach.to_json() for reach in found], indent=2))
-    else:
-        echo(time_view(found, campaign.program))
+        echo(render(history, program, limit, seeds=seeds, total=campaign.total(history)))
 
 
 @click.command()
@@ -63,7 +53,6 @@ def _show_time_to(campaign: Campaign, history: History, as_json: bool) -> None:
 def diff(name: str, stat: bool) -> None:
     """Show what an experiment changed against its baseline."""
     from ar.history.diffs import changed
-    from ar.views.console import echo
     from ar.views.experiment import diff_view
 
     campaign = open_campaign()
@@ -76,7 +65,6 @@ def diff(name: str, stat: bool) -> None:
 @click.argument("name")
 def log(name: str) -> None:
     """Show an experiment's hypothesis, end and output."""
-    from ar.views.console import echo
     from ar.views.experiment import log_view
 
     campaign = open_campaign()
@@ -99,19 +87,21 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     if name is None:
         raise click.UsageError("Missing argument 'NAME' (or --stdio).")
     from ar.campaign.ladder import cases
-    from ar.views.console import echo
+    from ar.judge.additivity import additivity
     from ar.views.experiment import additivity_view, case_view
 
     campaign = open_campaign()
     history = campaign.history()
     attempt = find_attempt(history, name)[0]
     case, climbs = cases(campaign, history, attempt)
-    stacked = additivity_of(campaign, history, attempt)
+    stacked = additivity(campaign.program, history, attempt)
     if as_json:
-        found: dict[str, Any] = {"rungs": {rung: climb.to_json() for rung, climb in climbs.items()}}
-        found["stack"] = stacked.to_json() if stacked else None
-        more = {key: value for key, value in found.items() if value}
-        click.echo(json.dumps(case.to_json() | more, indent=2))
+        found = case.to_json()
+        if climbs:
+            found["rungs"] = {rung: climb.to_json() for rung, climb in climbs.items()}
+        if stacked:
+            found["stack"] = stacked.to_json()
+        click.echo(json.dumps(found, indent=2))
     else:
         echo(case_view(case, campaign.program, climbs))
         if stacked:
@@ -120,11 +110,7 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
 
 @click.command()
 @click.option(
-    "-o",
-    "--output",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="PNG, SVG or HTML by its ending.  [default: KIND.png]",
+    "-o", "--output", "path", type=_FILE, help="PNG, SVG or HTML by its ending.  [default: KIND.png]"
 )
 @click.option(
     "--kind",
@@ -149,8 +135,8 @@ def plot(path: Path | None, kind: str) -> None:
     "-o",
     "--output",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("report.html"),
+    type=_FILE,
+    default="report.html",
     show_default=True,
     help="HTML or Markdown (.md) by its ending.",
 )

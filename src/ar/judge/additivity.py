@@ -61,11 +61,15 @@ class Additivity(Record):
 
 
 def additivity(program: Program, history: History, stack: Attempt) -> Additivity | None:
-    """How a measured stack compares with the sum of its members; None where a side has no run.
+    """How a measured stack compares with the sum of its members.
+
+    None where a side has no run, and for what is no stack of several.
 
     Raises:
         NotFound: a member is not in this repository.
     """
+    if len(stack.stack) < 2:
+        return None
     noise = noise_of(ledger(program, history))
     joint = [(1.0, _fair(program, stack)), (-1.0, _incumbent(program, history, stack.baseline))]
     singles = []

@@ -237,7 +237,7 @@ def _evidence(
     more = (
         f"\n… {len(diff) - MOST_DIFF} more characters: ar diff {item.name}" if len(diff) > MOST_DIFF else ""
     )
-    added = additivity(campaign.program, history, item) if len(item.stack) > 1 else None
+    added = additivity(campaign.program, history, item)
     words = plain(own[0].hypothesis) if added is None else "Each of these won alone; this is their sum."
     blocks: tuple[Block, ...] = (Text(words), *([_members(added)] if added else []), Items(tuple(facts)))
     return Section(one_line(item.title), (*blocks, Code(diff[:MOST_DIFF] + more, "diff")), level=3)
