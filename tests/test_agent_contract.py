@@ -21,7 +21,7 @@ from ar.campaign.campaign import Campaign
 from ar.errors import ArError
 from ar.history import reader
 from ar.history.messages import TITLE_LIMIT
-from ar.history.records import Attempt, Experiment, History
+from ar.history.records import Attempt, Experiment, History, Verdict
 from ar.project.program import AgentSpec
 from ar.project.project import Project
 
@@ -140,15 +140,20 @@ def _install(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _with_secret(history: History) -> History:
-    """The history as if every run had measured the holdout, and printed it."""
+    """The history as if every run had measured the holdout, and printed it last of all."""
+
+    def judged(verdict: Verdict | None) -> Verdict | None:
+        return verdict and replace(verdict, reason=f"A run crashed: at {SECRET}.")
 
     def measured(one: Experiment) -> Experiment:
         assert one.note is not None
         note = replace(one.note, log=f"test_loss {SECRET}\nin all {SECRET}\n", reason=f"at {SECRET}")
+        note = replace(note, verdict=judged(note.verdict))
         return replace(one, metrics={**one.metrics, "m.json:test_loss": float(SECRET)}, note=note)
 
     def all_of(attempt: Attempt) -> Attempt:
-        return replace(attempt, experiments=tuple(map(measured, attempt.experiments)))
+        runs = tuple(map(measured, attempt.experiments))
+        return replace(attempt, experiments=runs, verdict=judged(attempt.verdict))
 
     return replace(history, attempts=tuple(map(all_of, history.attempts)))
 

@@ -201,7 +201,7 @@ def test_lines_that_name_the_holdout_go(objective: str, metric: str, gone: str, 
     assert holdout.hidden(f"{kept}\n{gone}", program) == f"{kept}\n{holdout.LINE_REMOVED}"
 
 
-@pytest.mark.parametrize("text", ["2.31415", "2.314", "value=2.3142,", "2.314e+00"])
+@pytest.mark.parametrize("text", ["2.31415", "2.314", "value=2.3142,", "2.314e+00", "at 2.3142."])
 def test_values_of_the_holdout_go_however_they_are_rounded(text: str) -> None:
     program = _with_holdout("m.json:val_bpb", "m.json:test_bpb")
     one = Experiment(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 
-from ar.history.records import Attempt, Experiment, History
+from ar.history.records import Attempt, Experiment, History, Verdict
 from ar.project.program import Metric, Program
 from ar.project.values import number
 
 LINE_REMOVED = "[a line about the holdout removed]"
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.\d+(?:[eE][-+]?\d+)?(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.\d+(?:[eE][-+]?\d+)?(?!\w|\.\w)")
 _DIGITS = 4  # a number with fewer significant digits is too often some other one
 
 
@@ -37,22 +38,26 @@ def hidden_in(history: History, program: Program) -> History:
     """The history without the holdout's values, for code that may pass on all it is given."""
     if program.holdout is None:
         return history
+    attempts = tuple(_blind(attempt, program) for attempt in history.attempts)
+    at_rungs = tuple(_blind(attempt, program) for attempt in history.at_rungs)
+    return replace(history, attempts=attempts, at_rungs=at_rungs)
 
-    def blind_run(run: Experiment, runs: tuple[Experiment, ...]) -> Experiment:
+
+def _blind(attempt: Attempt, program: Program) -> Attempt:
+    hide = partial(hidden, program=program, runs=attempt.experiments)
+
+    def judged(verdict: Verdict | None) -> Verdict | None:
+        return verdict and replace(verdict, reason=hide(verdict.reason))
+
+    runs = []
+    for run in attempt.experiments:
         metrics = {name: value for name, value in run.metrics.items() if name != str(program.holdout)}
         note = run.note
         if note is not None:
-            log, reason = (hidden(text, program, runs) for text in (note.log, note.reason))
-            note = replace(note, log=log, reason=reason)
-        return replace(run, metrics=metrics, note=note)
-
-    def blind(attempt: Attempt) -> Attempt:
-        runs = attempt.experiments
-        return replace(attempt, experiments=tuple(blind_run(run, runs) for run in runs))
-
-    return replace(
-        history, attempts=tuple(map(blind, history.attempts)), at_rungs=tuple(map(blind, history.at_rungs))
-    )
+            verdict = judged(note.verdict)
+            note = replace(note, log=hide(note.log), reason=hide(note.reason), verdict=verdict)
+        runs.append(replace(run, metrics=metrics, note=note))
+    return replace(attempt, experiments=tuple(runs), verdict=judged(attempt.verdict))
 
 
 def _pattern(program: Program) -> re.Pattern[str] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import fnmatch
+import functools
 import io
 import json
 from collections.abc import Mapping
@@ -36,74 +37,71 @@ _LINES, _FILES, _HITS, _ROWS, _POINTS, _CURVES = 400, 500, 60, 100, 16, 3
 _LOG, _DIFF, _WORDS, _CURVE = 6_000, 12_000, 4_000, 2_000  # characters of an experiment's parts
 _BIGGEST = 2_000_000  # bytes of a file that is worth reading as text
 
-_TEXT = {"type": "string"}
-_WHOLE = {"type": "integer"}
+_NAME = {"type": "string"}
+_VALUE = {"anyOf": [{"type": "number"}, _NAME, {"type": "boolean"}]}
 
 
-def _described(schema: Mapping[str, Any], words: str) -> dict[str, Any]:
-    return {**schema, "description": words}
+def _text(words: str) -> dict[str, Any]:
+    return {"type": "string", "description": words}
+
+
+def _whole(words: str) -> dict[str, Any]:
+    return {"type": "integer", "description": words}
+
+
+def _list(words: str, items: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "description": words, "items": items}
 
 
 def _object(**properties: Mapping[str, Any]) -> dict[str, Any]:
     """A schema as strict tools want it: every property is there, and no other."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 _CHANGE: dict[str, Mapping[str, Any]] = {
-    "params": {
-        "type": "array",
-        "description": "Parameters to set; may be empty.",
-        "items": _object(
-            key=_described(_TEXT, "Dotted key as the list of parameters has it."),
-            value={"anyOf": [{"type": "number"}, _TEXT, {"type": "boolean"}]},
+    "params": _list(
+        "Parameters to set; may be empty.",
+        _object(key=_text("Dotted key as the list of parameters has it."), value=_VALUE),
+    ),
+    "edits": _list(
+        "Edits of files in scope, applied in order; may be empty.",
+        _object(
+            path=_text("Relative to the project's root."),
+            old=_text("Text that stands exactly once in the file; empty creates the file."),
+            new=_text("What replaces it."),
         ),
-    },
-    "edits": {
-        "type": "array",
-        "description": "Edits of files in scope, applied in order; may be empty.",
-        "items": _object(
-            path=_described(_TEXT, "Relative to the project's root."),
-            old=_described(_TEXT, "Text that stands exactly once in the file; empty creates the file."),
-            new=_described(_TEXT, "What replaces it."),
-        ),
-    },
+    ),
 }
 
 SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
     "list_files": (
         "List the files of the branch; those that a proposal may edit are marked with *.",
-        _object(pattern=_described(_TEXT, "Glob such as model/*.py; empty for all.")),
+        _object(pattern=_text("Glob such as model/*.py; empty for all.")),
     ),
     "read_file": (
         "Read a file of the branch as it is now.",
         _object(
-            path=_TEXT,
-            start=_described(_WHOLE, "First line, from 1."),
-            lines=_described(_WHOLE, f"How many; at most {_LINES}."),
+            path=_NAME, start=_whole("First line, from 1."), lines=_whole(f"How many; at most {_LINES}.")
         ),
     ),
     "search_code": (
         "Find a text (no regular expression; upper and lower case are the same) in the branch's files.",
-        _object(text=_TEXT, pattern=_described(_TEXT, "Glob of the files to look in; empty for all.")),
+        _object(text=_NAME, pattern=_text("Glob of the files to look in; empty for all.")),
     ),
     "history": (
         "List earlier experiments, a line each, as in the briefing's table.",
         _object(
-            contains=_described(_TEXT, "Text that name, title, hypothesis or agent has; empty for any."),
-            outcome=_described(_TEXT, "promoted, discarded, crashed, open, queued, …; empty for any."),
+            contains=_text("Text that name, title, hypothesis or agent has; empty for any."),
+            outcome=_text("promoted, discarded, crashed, open, queued, …; empty for any."),
             sort={"type": "string", "enum": ["newest", "oldest", "best", "worst"]},
-            skip=_described(_WHOLE, "How many of the first to leave out."),
-            limit=_described(_WHOLE, f"How many; at most {_ROWS}."),
+            skip=_whole("How many of the first to leave out."),
+            limit=_whole(f"How many; at most {_ROWS}."),
         ),
     ),
     "show_experiment": (
         "Open one experiment: hypothesis, change, verdict, loss curve, the end of what it printed.",
-        _object(name=_TEXT),
+        _object(name=_NAME),
     ),
     "try_edit": (
         "Check a change without proposing it: does it apply, compile, and keep to the scope?",
@@ -112,20 +110,17 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
     "propose": (
         "Propose the experiment to run next. This ends your turn, unless it is refused.",
         _object(
-            title=_described(_TEXT, "What changes, at most 72 characters."),
-            hypothesis=_described(_TEXT, "Why it should help, in a few sentences."),
-            evidence={
-                "type": "array",
-                "description": "Names of the experiments that it rests on; may be empty.",
-                "items": _TEXT,
-            },
-            expected=_described(_TEXT, "Effect on the objective that you expect, in its unit."),
-            refuted_by=_described(_TEXT, "What result would refute the hypothesis."),
+            title=_text("What changes, at most 72 characters."),
+            hypothesis=_text("Why it should help, in a few sentences."),
+            evidence=_list("Names of the experiments that it rests on; may be empty.", _NAME),
+            expected=_text("Effect on the objective that you expect, in its unit."),
+            refuted_by=_text("What result would refute the hypothesis."),
             **_CHANGE,
-            simplification=_described(
-                {"type": "boolean"}, "It only makes things simpler, and is to be kept if nothing gets worse."
-            ),
-            builds_on=_described(_TEXT, "Name of the experiment that it repairs or refines; else empty."),
+            simplification={
+                "type": "boolean",
+                "description": "It only makes things simpler, and is to be kept if nothing gets worse.",
+            },
+            builds_on=_text("Name of the experiment that it repairs or refines; else empty."),
         ),
     ),
 }
@@ -156,8 +151,7 @@ class Tools:
         if name not in SCHEMAS or name == "propose":
             raise BadInput(f"there is no tool '{name}'", nearest(name, SCHEMAS))
         check(given, SCHEMAS[name][1], name)
-        text: str = getattr(self, f"_{name}")(**given)
-        return text
+        return str(getattr(self, f"_{name}")(**given))
 
     def proposal(self, given: Mapping[str, Any]) -> Proposal:
         """What `propose` was called with, as a proposal.
@@ -171,7 +165,8 @@ class Tools:
                 find(self.history, name)
             except NotFound as error:
                 raise BadInput(error.message, f"cite experiments by their names. {error.mend}") from None
-        self._refuse_third_repair(given["builds_on"])
+        if given["builds_on"]:
+            self._refuse_third_repair(given["builds_on"])
         parts = [plain(given["hypothesis"]).strip()]
         if given["evidence"]:
             parts.append(f"Evidence: {', '.join(map(one_line, given['evidence']))}.")
@@ -188,14 +183,11 @@ class Tools:
         )
 
     def _refuse_third_repair(self, name: str) -> None:
-        if not name:
-            return
         broken, _ = find(self.history, name)
         tries = [item for item in self.history.attempts if item.first.parent == broken.name]
         if broken.outcome is Outcome.CRASHED and len(tries) >= MAX_REPAIRS:
-            raise BadInput(
-                f"{broken.name} was repaired {len(tries)} times already", "let it be; propose something else"
-            )
+            words = f"{broken.name} was repaired {len(tries)} times already"
+            raise BadInput(words, "let it be; propose something else")
 
     # -- files --------------------------------------------------------------------------------------------
 
@@ -207,7 +199,7 @@ class Tools:
         return prompt.fence("\n".join(lines) or "no file fits", "the files of the branch", MOST)
 
     def _read_file(self, path: str, start: int, lines: int) -> str:
-        text = next(iter(self._texts([path]).values()), None)
+        text = self._texts([path]).get(path)
         if text is None:
             near = nearest(path, self.files) if len(self.files) < 5_000 else "use list_files"
             raise NotFound(f"no text file of the branch is called '{path}'", near)
@@ -215,7 +207,7 @@ class Tools:
             raise NotFound(f"{path} holds values of the holdout, which no agent sees", "use show_experiment")
         rows = text.split("\n")
         first = max(1, start)
-        part = rows[first - 1 : first - 1 + max(1, min(lines, _LINES))]
+        part = rows[first - 1 :][: max(1, min(lines, _LINES))]
         what = f"{path}, lines {first} to {first - 1 + len(part)} of {len(rows)}"
         return prompt.fence("\n".join(part), what, MOST)
 
@@ -258,36 +250,36 @@ class Tools:
             for attempt in self.history.attempts
             if not attempt.is_baseline
             and (not outcome or attempt.outcome == outcome)
-            and (not wanted or wanted in _searched(attempt))
+            and any(
+                wanted in text.lower()
+                for text in (attempt.name, attempt.title, attempt.agent, attempt.first.hypothesis)
+            )
         ]
         if sort == "newest":
             found.reverse()
         elif sort in ("best", "worst"):
-            found = [item for item in found if item.verdict and item.verdict.effect is not None]
-            found.sort(key=lambda item: item.verdict.effect or 0.0, reverse=sort == "worst")  # type: ignore[union-attr]
-        part = found[max(0, skip) : max(0, skip) + max(1, min(limit, _ROWS))]
+            effects = {item.name: item.verdict.effect for item in found if item.verdict}
+            found = [item for item in found if effects.get(item.name) is not None]
+            found.sort(key=lambda item: effects[item.name] or 0.0, reverse=sort == "worst")
+        part = found[max(0, skip) :][: max(1, min(limit, _ROWS))]
         lines = "\n".join(prompt.line(self.program, attempt) for attempt in part)
         return prompt.fence(lines or "none", f"{len(part)} of {len(found)} experiments, {sort} first")
 
     def _show_experiment(self, name: str) -> str:
         attempt, run = find(self.history, name)
+        hidden = functools.partial(holdout.hidden, program=self.program, runs=attempt.experiments)
         facts = [prompt.line(self.program, attempt), *self._values(attempt)]
-        if attempt.verdict:
-            facts.append(
-                f"judge: {holdout.hidden(attempt.verdict.reason, self.program, attempt.experiments)}"
-            )
-        if run.expected:
-            facts.append(f"expected: {run.expected}")
+        facts += [f"judge: {hidden(attempt.verdict.reason)}"] if attempt.verdict else []
+        facts += [f"expected: {run.expected}"] if run.expected else []
+        change = changed(self.project, run.baseline, run.rev) or "nothing besides outputs"
         parts = [
             prompt.fence("\n".join(facts), run.name),
             prompt.fence(run.hypothesis or "(none)", "its hypothesis", _WORDS),
-            prompt.fence(self._diff(run), "its change", _DIFF),
+            prompt.fence(change, "its change", _DIFF),
+            *self._curves(run),
         ]
-        parts += self._curves(run)
-        printed = run.note.log if run.note else ""
-        if printed:
-            shown = holdout.hidden(printed, self.program, attempt.experiments)
-            parts.append(prompt.fence(shown, "the end of what it printed", _LOG))
+        if run.note and run.note.log:
+            parts.append(prompt.fence(hidden(run.note.log), "the end of what it printed", _LOG))
         return "\n".join(parts)
 
     def _values(self, attempt: Attempt) -> list[str]:
@@ -303,10 +295,6 @@ class Tools:
             lines.append(f"run {run.name}{seed}: {run.status}{', ' if shown else ''}{', '.join(shown)}")
         return lines
 
-    def _diff(self, run: Experiment) -> str:
-        patch = changed(self.project, run.baseline, run.rev)
-        return patch or "nothing besides outputs"
-
     def _curves(self, run: Experiment) -> list[str]:
         """Curves that the run left in its commit, thinned out."""
         if not run.status.ended:
@@ -319,18 +307,16 @@ class Tools:
             and not holdout.names_it(path, self.program)
         ]
         contents = self.repo.read_many([(run.rev, path) for path in paths])
-        tables = {
-            path: _thinned(path, content or b"", self.program)
+        curves = [
+            prompt.fence(table, f"its curve {path}", _CURVE)
             for path, content in zip(paths, contents, strict=True)
-        }
-        curves = [(path, table) for path, table in tables.items() if table]
-        return [prompt.fence(table, f"its curve {path}", _CURVE) for path, table in curves[:_CURVES]]
+            if (table := _thinned(path, content or b"", self.program))
+        ]
+        return curves[:_CURVES]
 
     def _try_edit(self, params: list[Any], edits: list[Any]) -> str:
-        given = {"params": params, "edits": edits}
-        tried = Proposal("try", "", "claude", **_change(given))
-        change = prepare(self.project, tried, self.history)
-        patch = self.repo.diff(self.head, change.tree)
+        tried = Proposal("try", agent="claude", **_change({"params": params, "edits": edits}))
+        patch = self.repo.diff(self.head, prepare(self.project, tried, self.history).tree)
         return "It applies, keeps to the scope and is new.\n" + prompt.fence(patch, "the change", _DIFF)
 
 
@@ -374,26 +360,19 @@ def _fits(path: str, pattern: str) -> bool:
     return not pattern or fnmatch.fnmatchcase(path, pattern) or path.startswith(f"{pattern.rstrip('/')}/")
 
 
-def _searched(attempt: Attempt) -> str:
-    first = attempt.first
-    return "\n".join((attempt.name, attempt.title, attempt.agent, first.hypothesis)).lower()
-
-
 def _thinned(path: str, content: bytes, program: Program) -> str:
     """A table of a few rows, evenly spaced, first and last among them; columns of the holdout left out."""
     rows: list[dict[str, Any]] = []
-    with contextlib.suppress(ValueError, csv.Error, UnicodeDecodeError):
+    with contextlib.suppress(ValueError, csv.Error):
         if path.endswith(".json"):
             data = json.loads(content)
             rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
         elif path.endswith((".csv", ".tsv")):
-            delimiter = "\t" if path.endswith(".tsv") else ","
-            rows = list(csv.DictReader(io.StringIO(content.decode()), delimiter=delimiter))
+            dialect = "excel-tab" if path.endswith(".tsv") else "excel"
+            rows = list(csv.DictReader(io.StringIO(content.decode()), dialect=dialect))
     if not rows:
         return ""
     columns = [str(key) for key in rows[0] if key and not holdout.names_it(str(key), program)]
-    last = len(rows) - 1
-    chosen = sorted({round(index * last / (_POINTS - 1)) for index in range(_POINTS)})
-    lines = [" ".join(columns)]
-    lines += [" ".join(str(rows[index].get(key, "")) for key in columns) for index in chosen]
-    return "\n".join(lines)
+    chosen = sorted({round(index * (len(rows) - 1) / (_POINTS - 1)) for index in range(_POINTS)})
+    table = [columns, *([str(rows[index].get(key, "")) for key in columns] for index in chosen)]
+    return "\n".join(map(" ".join, table))
