@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 
 from ar.agents import holdout
@@ -43,7 +44,7 @@ class Prompt:
 
     Args:
         standing: equal for the whole campaign.
-        past: blocks of the history; all but the last few stay as they are when more is added.
+        past: blocks of the history.
         settled: how many of `past` are full, so that only condensing changes them.
         now: different every time.
     """
@@ -85,10 +86,7 @@ def fence(text: str, what: str, limit: int | None = None) -> str:
 def _standing(program: Program) -> str:
     objective = program.objective
     better = "lower" if objective.direction == "minimize" else "higher"
-    lines = [
-        "# The programme",
-        f"Objective: {objective}; {better} is better.",
-    ]
+    lines = ["# The programme", f"Objective: {objective}; {better} is better."]
     for guard in program.guards:
         worse = "higher" if guard.direction == "minimize" else "lower"
         lines.append(f"Guard: {guard} must not get worse (which is {worse}) beyond noise, nor by over 2 %.")
@@ -146,17 +144,14 @@ def _past(program: Program, attempts: Sequence[Attempt]) -> tuple[tuple[str, ...
     for wanted, short in _PLANS:
         detailed = min(units, wanted)
         condensed = min(units - detailed, short)
-        summed = units - detailed - condensed
+        summed = (units - detailed - condensed) * UNIT
+        full = summed + condensed * UNIT
+        # The oldest units share a paragraph where there are very many.
+        bounds = [0, *range(max(UNIT, summed - _MOST_SUMMARIES * UNIT), summed + 1, UNIT)]
         blocks = [
-            *_summaries(program, attempts, summed),
-            *(
-                _condensed(program, attempts[unit * UNIT : (unit + 1) * UNIT], unit * UNIT)
-                for unit in range(summed, summed + condensed)
-            ),
-            *(
-                _block(program, attempts[start : start + BLOCK], start)
-                for start in range((summed + condensed) * UNIT, len(attempts), BLOCK)
-            ),
+            *(_summary(program, attempts, *span) for span in pairwise(bounds)),
+            *(_condensed(program, attempts, start) for start in range(summed, full, UNIT)),
+            *(_block(program, attempts, start) for start in range(full, len(attempts), BLOCK)),
         ]
         if sum(map(tokens, blocks)) <= _HISTORY_SHARE * LIMIT:
             break
@@ -165,70 +160,46 @@ def _past(program: Program, attempts: Sequence[Attempt]) -> tuple[tuple[str, ...
 
 
 def _block(program: Program, attempts: Sequence[Attempt], start: int) -> str:
-    lines = "\n".join(line(program, attempt) for attempt in attempts)
-    return fence(lines, f"experiments from {start + 1} on")
+    lines = (line(program, attempt) for attempt in attempts[start : start + BLOCK])
+    return fence("\n".join(lines), f"experiments from {start + 1} on")
 
 
 def line(program: Program, attempt: Attempt) -> str:
     """All of an experiment that fits on a line."""
-    guards = [
-        f"{fmean(values):.4g}" if values else ""
-        for values in (_measured(attempt, str(g)) for g in program.guards)
-    ]
+    label = attempt.verdict.label if attempt.verdict else ""
     cells = [
         attempt.name,
         attempt.title,
         effect(attempt, program),
-        *guards,
-        _verdict(attempt),
+        *(_guard(attempt, str(guard)) for guard in program.guards),
+        f"{attempt.outcome} ({label})" if label else attempt.outcome,
         reason(program, attempt),
     ]
-    return " | ".join(one_line(cell) for cell in cells)
+    return " | ".join(map(one_line, cells))
 
 
-def _measured(attempt: Attempt, metric: str) -> list[float]:
+def _guard(attempt: Attempt, metric: str) -> str:
+    """The mean over the runs that ended well."""
     runs = [run for run in attempt.own if run.status is Status.SUCCEEDED]
-    return [value for run in runs if (value := number(run.metrics.get(metric))) is not None]
-
-
-def _verdict(attempt: Attempt) -> str:
-    label = attempt.verdict.label if attempt.verdict else ""
-    return f"{attempt.outcome} ({label})" if label else attempt.outcome
+    values = [value for run in runs if (value := number(run.metrics.get(metric))) is not None]
+    return f"{fmean(values):.4g}" if values else ""
 
 
 def reason(program: Program, attempt: Attempt) -> str:
-    """Why the verdict is what it is, or how the run failed; nothing of the holdout."""
-    failed = next((run for run in attempt.own if run.note and run.note.reason), None)
-    said = failed.note.reason if failed and failed.note else ""
-    said = said or (attempt.verdict.reason if attempt.verdict else "")
+    """How the run failed, or why the verdict is what it is; nothing of the holdout."""
+    told = [run.note for run in attempt.own if run.note]
+    said = next(filter(None, (item.reason for item in (*told, attempt.verdict) if item)), "")
     return shorten_middle(one_line(holdout.hidden(said, program, attempt.experiments)), _REASON)
 
 
 def _condensed(program: Program, attempts: Sequence[Attempt], start: int) -> str:
-    lines = [
-        " | ".join(
-            (
-                one_line(attempt.name),
-                shorten_middle(one_line(attempt.title), _SHORT_TITLE),
-                effect(attempt, program).partition(" ")[0],
-                attempt.outcome,
-            )
-        )
-        for attempt in attempts
-    ]
-    what = f"experiments {start + 1} to {start + len(attempts)}, in short: name | title | effect | verdict"
+    lines = [_brief(program, attempt, error=False) for attempt in attempts[start : start + UNIT]]
+    what = f"experiments {start + 1} to {start + len(lines)}, in short: name | title | effect | verdict"
     return fence("\n".join(lines), what)
 
 
-def _summaries(program: Program, attempts: Sequence[Attempt], units: int) -> list[str]:
-    """A paragraph a unit; the oldest units together where there are very many."""
-    first = max(0, units - _MOST_SUMMARIES)
-    spans = [(0, first)] if first else []
-    spans += [(unit, unit + 1) for unit in range(first, units)]
-    return [_summary(program, attempts[start * UNIT : end * UNIT], start * UNIT) for start, end in spans]
-
-
-def _summary(program: Program, attempts: Sequence[Attempt], start: int) -> str:
+def _summary(program: Program, everything: Sequence[Attempt], start: int, end: int) -> str:
+    attempts = everything[start:end]
     outcomes = Counter(attempt.outcome for attempt in attempts)
     subjects = Counter(one_line(attempt.title).partition(" ")[0] for attempt in attempts)
     lines = [
@@ -239,13 +210,14 @@ def _summary(program: Program, attempts: Sequence[Attempt], start: int) -> str:
     promoted = [attempt for attempt in attempts if attempt.outcome is Outcome.PROMOTED]
     lines += [f"promoted: {_brief(program, attempt)}" for attempt in promoted[:10]]
     lines += [f"among the best: {_brief(program, attempt)}" for attempt in best(attempts, 3)]
-    what = f"experiments {start + 1} to {start + len(attempts)}, summed up; `history` lists them"
-    return fence("\n".join(lines), what)
+    return fence("\n".join(lines), f"experiments {start + 1} to {end}, summed up; `history` lists them")
 
 
-def _brief(program: Program, attempt: Attempt) -> str:
+def _brief(program: Program, attempt: Attempt, error: bool = True) -> str:
     title = shorten_middle(one_line(attempt.title), _SHORT_TITLE)
-    return f"{one_line(attempt.name)} | {title} | {effect(attempt, program)} | {attempt.outcome}"
+    gain = effect(attempt, program)
+    gain = gain if error else gain.partition(" ")[0]
+    return f"{one_line(attempt.name)} | {title} | {gain} | {attempt.outcome}"
 
 
 def best(attempts: Iterable[Attempt], count: int) -> list[Attempt]:
@@ -270,11 +242,9 @@ def _now(briefing: Briefing) -> str:
     attempts = ended(history)
     if attempts:
         parts.append("The newest: " + ", ".join(one_line(item.name) for item in attempts[-_NEWEST:]))
-    leading = best(attempts, _BEST)
-    if leading:
-        parts.append(fence("\n".join(_brief(program, item) for item in leading), "the best effects so far"))
-    parts.append(_pending(history))
-    parts.append(_params(briefing))
+    if leading := [_brief(program, item) for item in best(attempts, _BEST)]:
+        parts.append(fence("\n".join(leading), "the best effects so far"))
+    parts += [_pending(history), _params(briefing)]
     if briefing.lane:
         parts.append(f"Your lane is: {one_line(briefing.lane)}. Others work on the rest; keep to it.")
     if briefing.idea:
@@ -283,23 +253,18 @@ def _now(briefing: Briefing) -> str:
             + redact(plain(briefing.idea)).strip()
         )
     if briefing.refused:
-        refusals = "\n".join(f"- {plain(item)}" for item in briefing.refused)
-        parts.append(
-            f"Your last answers to this very question were refused:\n{fence(refusals, 'the refusals')}"
-        )
-    return "\n\n".join(part for part in parts if part)
+        refusals = fence("\n".join(f"- {plain(item)}" for item in briefing.refused), "the refusals")
+        parts.append(f"Your last answers to this very question were refused:\n{refusals}")
+    return "\n\n".join(filter(None, parts))
 
 
 def _level(program: Program, history: History) -> list[str]:
     key, now = program.objective.key, history.now
-    lines = []
-    if now is None or now.value is None:
-        lines.append(f"The branch ({history.head[:9]}) is not measured yet.")
-    else:
-        lines.append(
-            f"The branch ({history.head[:9]}) has {key} {quantity(now.value, now.standard_error)}"
-            f" over {len([run for run in now.experiments if run.status.ended])} runs."
-        )
+    level = "is not measured yet"
+    if now and now.value is not None:
+        runs = sum(run.status.ended for run in now.experiments)
+        level = f"has {key} {quantity(now.value, now.standard_error)} over {runs} runs"
+    lines = [f"The branch ({history.head[:9]}) {level}."]
     first = history.first
     if first and now and first is not now and first.value is not None:
         lines.append(f"The campaign began at {quantity(first.value, first.standard_error)}.")
@@ -317,8 +282,8 @@ def _pending(history: History) -> str:
         item
         for item in history.attempts
         if item.outcome in (Outcome.QUEUED, Outcome.RUNNING, Outcome.OPEN, Outcome.WINNER)
+        and item.baseline == history.head
     ]
-    waiting = [item for item in waiting if not item.is_baseline and item.baseline == history.head]
     if not waiting:
         return "Nothing is queued or running."
     lines = [
