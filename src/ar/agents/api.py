@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,9 @@ class _Meter:
     written_long: int = 0
     output: int = 0
     received: int = 0  # bytes
-    inputs: dict[int, str] = field(default_factory=dict)  # content block to the JSON text of its tool input
+    inputs: defaultdict[int, str] = field(
+        default_factory=lambda: defaultdict(str)
+    )  # content block to its JSON
 
     def read(self, usage: Usage) -> None:
         self.started = True
@@ -79,8 +82,7 @@ class _Meter:
         """Where the answer was cut off, what did arrive is estimated; where none began, what was `sent`."""
         if not self.started:
             return account.priced(Spend(self.input_estimate if sent else 0), prices)
-        output = max(self.output, self.received // prompt.BYTES_PER_TOKEN)
-        amount = Spend(self.input, self.cached, output)
+        amount = Spend(self.input, self.cached, max(self.output, self.received // prompt.BYTES_PER_TOKEN))
         return account.priced(amount, prices, self.written_short, self.written_long)
 
 
@@ -112,29 +114,26 @@ class Api:
         """
         request = {"model": self.spec.model, "system": system, "tools": tools, "messages": messages}
         pause = _FIRST_PAUSE
-        for attempt in range(1, TRIES + 1):
+        for following in range(2, TRIES + 1):
             try:
                 return self._paid(request)
             except AgentFailed as error:
-                if not error.passing or attempt == TRIES:
+                if not error.passing:
                     raise
                 asked = _asked_to_wait(error.__cause__)
                 delay = pause * random.uniform(0.75, 1.25) if asked is None else asked  # noqa: S311 - jitter
-                again = f"asking again in {span(delay)} (try {attempt + 1} of {TRIES})"
-                self.channel.event(f"{error.message}; {again}")
+                again = f"(try {following} of {TRIES})"
+                self.channel.event(f"{error.message}; asking again in {span(delay)} {again}")
                 self.channel.wait(delay)
-                self.channel.say(f"asks again (try {attempt + 1} of {TRIES})")
+                self.channel.say(f"asks again {again}")
                 pause = min(2 * pause, _LONGEST_PAUSE)
-        raise AssertionError("the last try returned or raised")
+        return self._paid(request)
 
     def _paid(self, request: Mapping[str, Any]) -> Answer:
         """One call, entered into the account before and after."""
         estimate = prompt.tokens(json.dumps(request, ensure_ascii=False))
-        at_most = self._affordable(estimate)
-        name = self.spec.name
-        call = account.open_call(self.repo, name, at_most)
-        meter = _Meter(estimate)
-        sent = True
+        at_most, meter, sent = self._affordable(estimate), _Meter(estimate), True
+        call = account.open_call(self.repo, self.spec.name, at_most)
         try:
             with _explained(self.spec):
                 message = self._stream({**request, "max_tokens": at_most.output}, meter)
@@ -144,7 +143,7 @@ class Api:
         finally:
             spent = meter.spent(self.spec.prices, sent)
             self.spent += spent
-            account.close_call(self.repo, name, call, spent)
+            account.close_call(self.repo, self.spec.name, call, spent)
         return Answer([block.to_dict() for block in message.content], message.stop_reason or "")
 
     def _affordable(self, estimate: int) -> Spend:
@@ -172,8 +171,7 @@ class Api:
         from anthropic.types import Message
 
         deadline = time.monotonic() + self.spec.timeout
-        options: dict[str, Any] = dict(request)
-        with self.client.messages.stream(**options) as stream:
+        with self.client.messages.stream(**request) as stream:
             if "event-stream" not in stream.response.headers.get("content-type", ""):
                 # A gateway that does not stream answers in one piece.
                 message = Message.model_validate_json(stream.response.read())
@@ -189,8 +187,7 @@ class Api:
                 elif event.type == "content_block_delta":
                     meter.received += len(event.delta.to_json(indent=None))
                     if event.delta.type == "input_json_delta":
-                        so_far = meter.inputs.get(event.index, "")
-                        meter.inputs[event.index] = so_far + event.delta.partial_json
+                        meter.inputs[event.index] += event.delta.partial_json
             if not meter.started:
                 raise ConnectionResetError
             message = stream.get_final_message()
@@ -271,29 +268,22 @@ def _by_status(error: Any, spec: AgentSpec) -> AgentFailed:
         elif status == 529 or kind == "overloaded_error":
             word = "it is overloaded"
         return AgentFailed(f"Claude cannot answer now: {word}{number}", f"it said: {said}", passing=True)
-    if status in (401, 403):
-        name = "ANTHROPIC_API_KEY" if os.environ.get("ANTHROPIC_API_KEY") else "ANTHROPIC_AUTH_TOKEN"
-        return AgentFailed(
-            f"Claude refused the key ({status}): {said}",
-            f"set {name} to a key that is valid for {spec.model}",
-        )
-    if status == 402:
-        return AgentFailed(f"Claude's account cannot pay ({status}): {said}", "top it up, then run again")
-    if status == 404:
-        return AgentFailed(
-            f"Claude knows no model '{spec.model}' ({status}): {said}",
-            "correct the agent's model in program.md",
-        )
-    if status == 413:
-        return AgentFailed(f"the question is too long for Claude ({status}): {said}", "shorten program.md")
-    return AgentFailed(f"Claude refused the request ({status}): {said}", "if it is ar's fault, report it")
+    name = "ANTHROPIC_API_KEY" if os.environ.get("ANTHROPIC_API_KEY") else "ANTHROPIC_AUTH_TOKEN"
+    key = ("Claude refused the key", f"set {name} to a key that is valid for {spec.model}")
+    words, mend = {
+        401: key,
+        403: key,
+        402: ("Claude's account cannot pay", "top it up, then run again"),
+        404: (f"Claude knows no model '{spec.model}'", "correct the agent's model in program.md"),
+        413: ("the question is too long for Claude", "shorten program.md"),
+    }.get(status, ("Claude refused the request", "if it is ar's fault, report it"))
+    return AgentFailed(f"{words} ({status}): {said}", mend)
 
 
 def _asked_to_wait(cause: BaseException | None) -> float | None:
     """Seconds that the answer's `retry-after` asks for; None if it does not."""
-    response = getattr(cause, "response", None)
-    with contextlib.suppress(AttributeError, TypeError, ValueError):
-        seconds = float(response.headers.get("retry-after"))  # type: ignore[union-attr]
+    with contextlib.suppress(AttributeError, KeyError, ValueError):
+        seconds = float(cause.response.headers["retry-after"])  # type: ignore[union-attr]
         return min(max(seconds, 0.0), _LONGEST_ASKED)
     return None
 

@@ -12,7 +12,9 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+from ar.changes.proposal import MAX_FILE_BYTES
 from ar.errors import BadProposal
 from ar.git.command import GitFailed
 from ar.git.objects import TreeEntry
@@ -71,14 +73,13 @@ class Checkout:
         (self.folder / ".git" / "info").mkdir(exist_ok=True)
         (self.folder / ".git" / "info" / "exclude").write_text(f"/{BRIEFING}\n")
 
-    def tree(self, check: Callable[[str], None], drop: Callable[[str], bool], limit: int) -> str:
+    def tree(self, check: Callable[[str], None], drop: Callable[[str], bool]) -> str:
         """The baseline's tree with the files as they are now. What git ignores counts only where the baseline
         has it.
 
         Args:
             check: called with every path that differs, before its content is looked at; may raise.
             drop: paths whose changes do not count.
-            limit: bytes of a file.
 
         Raises:
             BadProposal: a file is too long, or no regular file.
@@ -93,7 +94,7 @@ class Checkout:
         }
         for path in (*deleted, *differing):
             check(path)
-        changed = {path: self._entry(path, info, limit) for path, info in differing.items()}
+        changed = {path: self._entry(path, info) for path, info in differing.items()}
         return self.repo.write_tree(self.base, {**deleted, **changed})
 
     def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
@@ -120,11 +121,10 @@ class Checkout:
         if stat.S_ISLNK(info.st_mode):
             target = self._target(path)
             return _hash(known.blob, len(target), [target]) == known.blob
-        descriptor = self._open(path)
-        with os.fdopen(descriptor, "rb") as stream:
+        with self._open(path) as stream:
             return _hash(known.blob, info.st_size, iter(lambda: stream.read(1 << 20), b"")) == known.blob
 
-    def _entry(self, path: str, info: os.stat_result, limit: int) -> TreeEntry:
+    def _entry(self, path: str, info: os.stat_result) -> TreeEntry:
         """What is in a file now, in git."""
         mode = _mode(info)
         try:
@@ -135,18 +135,19 @@ class Checkout:
             return TreeEntry(mode, self.repo.write_blob(self._target(path)))
         if not mode:
             raise BadProposal(f"{path} is no regular file", "change regular files only")
-        with os.fdopen(self._open(path), "rb") as stream:
-            content = stream.read(limit + 1)
-        if len(content) > limit:
-            raise BadProposal(f"{path} is longer than {limit} bytes", "make a smaller change")
+        with self._open(path) as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise BadProposal(f"{path} is longer than {MAX_FILE_BYTES} bytes", "make a smaller change")
         return TreeEntry(mode, self.repo.write_blob(content))
 
     def _target(self, path: str) -> bytes:
         return os.fsencode(os.readlink(self.folder / path))  # noqa: PTH115 - a Path would tidy it up
 
-    def _open(self, path: str) -> int:
+    def _open(self, path: str) -> BinaryIO:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            return os.open(self.folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            return os.fdopen(os.open(self.folder / path, flags), "rb")
         except OSError as error:
             raise BadProposal(f"{path} cannot be read: {error.strerror}", "leave it readable") from None
 

@@ -85,10 +85,9 @@ class _Conversation:
         text = prompt.compose(briefing)
         self.system = [_text(SYSTEM), _marked(_text(text.standing), "1h")]
         self.settled = text.settled
-        self.messages: list[dict[str, Any]] = [
-            {"role": "user", "content": [_text(part) for part in (*text.past, text.now)]}
-        ]
-        self.briefing = len(self.messages[0]["content"])
+        told = [_text(part) for part in (*text.past, text.now)]
+        self.briefing = len(told)
+        self.messages: list[dict[str, Any]] = [{"role": "user", "content": told}]
         self.open: tuple[str, list[dict[str, Any]]] | None = None
 
     def proposal(self, channel: Channel) -> Proposal:
@@ -211,15 +210,14 @@ def _result(call: str, text: str, failed: bool = False) -> dict[str, Any]:
 
 def _activity(name: str, given: Any) -> str:
     """A tool call in a few words."""
-    verbs = {
-        "read_file": "reads",
-        "show_experiment": "opens",
-        "search_code": "looks for",
-        "list_files": "lists the files",
-        "history": "goes through the history",
-        "try_edit": "tries an edit",
-        "propose": "proposes",
-    }
-    keys = {"read_file": "path", "show_experiment": "name", "search_code": "text", "propose": "title"}
-    what = given.get(keys.get(name, ""), "") if isinstance(given, dict) else ""
-    return shorten_middle(one_line(f"{verbs.get(name, name)} {what}").strip(), 80)
+    verb, key = {
+        "read_file": ("reads", "path"),
+        "show_experiment": ("opens", "name"),
+        "search_code": ("looks for", "text"),
+        "list_files": ("lists the files", ""),
+        "history": ("goes through the history", ""),
+        "try_edit": ("tries an edit", ""),
+        "propose": ("proposes", "title"),
+    }.get(name, (name, ""))
+    what = given.get(key, "") if isinstance(given, dict) else ""
+    return shorten_middle(one_line(f"{verb} {what}"), 80)

@@ -21,7 +21,7 @@ from pathlib import Path
 from ar.agents import account, prompt, transcript
 from ar.agents.base import Briefing, Channel
 from ar.agents.checkout import BRIEFING, Checkout
-from ar.changes.proposal import MAX_FILE_BYTES, checked_path
+from ar.changes.proposal import checked_path
 from ar.errors import AgentFailed, BadProgram, BadProposal
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal
@@ -96,15 +96,25 @@ class CommandAgent:
             OutOfBudget: no more may be spent.
             Dropped: nobody wants the answer any more.
         """
-        budget, head = briefing.program.budget, briefing.history.head
-        account.refuse_beyond(account.total(self.repo), budget.tokens, budget.usd)
+        program, head = briefing.program, briefing.history.head
+        account.refuse_beyond(account.total(self.repo), program.budget.tokens, program.budget.usd)
+        declared = Declared.read(self.repo, head)
+        measured = {metric.file for metric in program.metrics}
+
+        def check(path: str) -> None:
+            if path not in program.param_files:
+                checked_path(path, program)
+
         if self._checkout is None or not briefing.refused or self._checkout.base != head:
-            self._checkout = self._check_out(briefing)
-        bwrap = sandbox.find(briefing.program.sandbox)
+            # Outputs stay out of it: among them are the holdout's values.
+            self._checkout = Checkout(
+                self.repo, head, lambda path: path in measured or declared.is_output(path)
+            )
+        bwrap = sandbox.find(program.sandbox)
         message = self._run(self._checkout, bwrap, f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n")
-        self._refuse_uncounted(budget)
+        self._refuse_uncounted(program.budget)
         proposal = transcript.proposal(self._redact(message), self.spec.name)
-        tree = self._changed(self._checkout, briefing)
+        tree = self._checkout.tree(check, lambda path: path in measured or declared.is_generated(path))
         if tree == self.repo.tree(head):
             raise BadProposal(
                 f"the command changed no file that counts; it said: {proposal.title}",
@@ -112,35 +122,14 @@ class CommandAgent:
             )
         return replace(proposal, tree=tree, spend=self.spent)
 
-    def _check_out(self, briefing: Briefing) -> Checkout:
-        """A fresh checkout of the head. Outputs stay out of it: among them are the holdout's values."""
-        head = briefing.history.head
-        declared = Declared.read(self.repo, head)
-        hidden = {metric.file for metric in briefing.program.metrics}
-        return Checkout(self.repo, head, lambda path: path in hidden or declared.is_output(path))
-
-    def _changed(self, checkout: Checkout, briefing: Briefing) -> str:
-        program = briefing.program
-        declared = Declared.read(self.repo, checkout.base)
-        hidden = {metric.file for metric in program.metrics}
-
-        def check(path: str) -> None:
-            if path not in program.param_files:
-                checked_path(path, program)
-
-        return checkout.tree(
-            check, lambda path: path in hidden or declared.is_generated(path), MAX_FILE_BYTES
-        )
-
     # -- the process --------------------------------------------------------------------------------------
 
     def _run(self, checkout: Checkout, bwrap: Bubblewrap, text: str) -> str:
         """The command's last message. Nothing that it started is left running."""
-        (checkout.folder / BRIEFING).write_text(text, encoding="utf-8")
-        given, said, errors = (checkout.home / name for name in ("briefing", "output", "errors"))
+        given = checkout.folder / BRIEFING
         given.write_text(text, encoding="utf-8")
-        mark = secrets.token_hex(8)
-        env = self._environment(checkout.folder, mark)
+        said, errors = checkout.home / "output", checkout.home / "errors"
+        env = self._environment(checkout.folder)
         self._find(checkout.folder, env["PATH"])
         with given.open("rb") as stdin, said.open("wb") as stdout, errors.open("wb") as stderr:
             process = subprocess.Popen(
@@ -155,7 +144,7 @@ class CommandAgent:
             try:
                 self._wait(process, said, errors)
             finally:
-                _end_all(process, mark)
+                _end_all(process, env[_MARK])
                 message, spent = transcript.read(_tail(said))
                 self._account(spent)
         if process.returncode:
@@ -169,7 +158,10 @@ class CommandAgent:
     def _wrapped(self, checkout: Checkout, bwrap: Bubblewrap) -> list[str]:
         """What goes before the command: where it can be had, a view of the machine without the project."""
         hidden = [self.repo.top, self.repo.git_dir]
-        around = sandbox.without(bwrap, self.repo.root, hidden, checkout.home) or _tied_to_us()
+        around = sandbox.without(bwrap, self.repo.root, hidden, checkout.home)
+        setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+        if not around and setpriv:
+            around = [setpriv, "--pdeathsig", "KILL"]  # the kernel ends the command with us
         return [*around, "--"] if around else []
 
     def _account(self, spent: Spend | None) -> None:
@@ -183,9 +175,8 @@ class CommandAgent:
 
     def _refuse_uncounted(self, budget: Budget) -> None:
         """A budget that nothing counts on would be none."""
-        untold = self.spent is None or (budget.usd is not None and self.spent.usd is None)
-        if untold and (budget.tokens is not None or budget.usd is not None):
-            what = "usd" if budget.usd is not None else "tokens"
+        what = "usd" if budget.usd is not None else "tokens"
+        if getattr(budget, what) is not None and (self.spent is None or getattr(self.spent, what) is None):
             raise AgentFailed(
                 f"{self._name} does not tell what it cost, so budget.{what} cannot be held",
                 "let it print JSON, set the agent's prices, or take that budget out of program.md",
@@ -209,11 +200,10 @@ class CommandAgent:
                 told = now
                 self.channel.say(f"{self._name} is at work, {clock(now - began)}")
 
-    def _environment(self, folder: Path, mark: str) -> dict[str, str]:
-        names = (*ALLOWED_ENV, *self.spec.env)
-        env = {name: os.environ[name] for name in names if name in os.environ}
-        ours = {"PWD": str(folder), "AR_BRIEFING": BRIEFING, _MARK: mark, "PYTHONDONTWRITEBYTECODE": "1"}
-        return {"PATH": os.defpath, **env, **ours}
+    def _environment(self, folder: Path) -> dict[str, str]:
+        env = {name: os.environ[name] for name in (*ALLOWED_ENV, *self.spec.env) if name in os.environ}
+        ours = {"PWD": str(folder), "AR_BRIEFING": BRIEFING, "PYTHONDONTWRITEBYTECODE": "1"}
+        return {"PATH": os.defpath, **env, **ours, _MARK: secrets.token_hex(8)}
 
     def _find(self, folder: Path, path: str) -> None:
         """Say so where there is no such command."""
@@ -231,22 +221,14 @@ class CommandAgent:
 
     def _last_words(self, *paths: Path) -> str:
         """The last line that was printed on any of the outputs."""
-        for path in paths:
-            lines = [line for line in self._redact(plain(_tail(path))).splitlines() if line.strip()]
-            if lines:
-                return shorten_middle(one_line(lines[-1]), 300)
-        return "nothing"
+        texts = (self._redact(plain(_tail(path))).strip() for path in paths)
+        last = next((text.splitlines()[-1] for text in texts if text), "nothing")
+        return shorten_middle(one_line(last), 300)
 
     @property
     def _name(self) -> str:
         """The command in a few words."""
         return shorten_middle(one_line(" ".join(self.spec.command)), 60)
-
-
-def _tied_to_us() -> list[str]:
-    """What makes the kernel end the command with us, where it can."""
-    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
-    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 def _end_all(process: subprocess.Popen[bytes], mark: str) -> None:
