@@ -69,13 +69,13 @@ def test_a_hopeless_run_is_cancelled_and_discarded(curved: Path, ar: Ar) -> None
     assert ended.note and words in ended.note.reason
     action = campaign.step(campaign.history(), attempt)
     assert action.kind is Kind.DISCARD
-    assert action.reason.startswith(f"A run was cancelled: {words}")
+    assert action.verdict.reason.startswith(f"A run was cancelled: {words}")
     campaign.record(attempt, action.verdict)
     attempts = attempts_of(curved)
     shown = next(one for one in attempts if one["name"] == attempt.name)
     assert (shown["outcome"], shown["value"]) == ("cancelled", None)
     assert "1 cancelled" in ar(curved, "show").stdout
-    assert campaign.ledger(campaign.history(), None).spent == 2
+    assert campaign.ledger(campaign.history()).spent == 2
 
 
 def test_a_run_that_may_still_win_runs_to_its_end(curved: Path) -> None:

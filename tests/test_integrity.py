@@ -189,7 +189,7 @@ def test_a_change_whose_run_rewrites_what_is_fixed_is_tampered(measured: Path, a
     assert experiment.status is Status.SUCCEEDED, experiment.note
     action = campaign.step(history, attempt)
     assert action.kind is Kind.DISCARD
-    assert (action.verdict.label, action.reason) == (
+    assert (action.verdict.label, action.verdict.reason) == (
         Label.TAMPERED,
         "Refused: notes.txt differs from the baseline.",
     )

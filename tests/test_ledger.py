@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from histories import GUARD, OBJECTIVE, PROGRAM
@@ -10,8 +12,8 @@ from histories import GUARD, OBJECTIVE, PROGRAM
 from ar.history.messages import BASELINE_AGENT
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
 from ar.judge import findings
-from ar.judge.ledger import ledger, step
-from ar.judge.rule import Kind, next_action
+from ar.judge.evidence import ledger
+from ar.judge.rule import Kind, next_action, step
 from ar.project.program import Budget, Metric
 
 HOLDOUT = Metric("unseen.json", "loss")
@@ -119,3 +121,38 @@ def test_a_case_tells_what_would_have_been_enough() -> None:
     assert case.interval[0] < 0 < case.interval[1]
     assert case.wanted
     assert case.guards[str(GUARD)] == pytest.approx([20.0, 20.0], abs=0.01)
+
+
+def measured(label: str, *values: float | None, audit: bool = False) -> tuple[Experiment, ...]:
+    """The branch's own runs, with these values; None crashed."""
+    return tuple(
+        replace(
+            BASELINE.experiments[0],
+            name=f"{label}-{place}",
+            seed=100 * audit + place,
+            audit=audit,
+            status=Status.CRASHED if value is None else Status.SUCCEEDED,
+            metrics={} if value is None else {str(OBJECTIVE): value, str(GUARD): 20.0},
+        )
+        for place, value in enumerate(values)
+    )
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_total_is_the_audit_against_the_baseline(
+    direction: Literal["minimize", "maximize"],
+) -> None:
+    program = replace(PROGRAM, objective=replace(OBJECTIVE, direction=direction))
+
+    def total(*runs: Experiment) -> findings.Total | None:
+        return findings.total(program, History("b", "base", (replace(BASELINE, experiments=runs),)))
+
+    first, audit = measured("first", 2.0, 4.0, None), measured("audit", 1.0, 1.0, 4.0, audit=True)
+    found = total(*first, *audit)
+    assert found is not None
+    assert (found.before, found.after, found.change) == (3.0, 2.0, -1.0)
+    assert (found.runs_before, found.runs_after) == (2, 3)
+    assert found.standard_error == pytest.approx(math.sqrt((2 + 6) / 3 * (1 / 2 + 1 / 3)))
+    assert found.interval[0] < -1.0 < found.interval[1]
+    assert total(*first) is None
+    assert total(*measured("first", 2.0), *measured("audit", 1.0, audit=True)) is None  # no noise can be told

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import synthetic
 from helpers import Ar, git, run
-from histories import PROGRAM, every_outcome
+from histories import PROGRAM, attempt, every_outcome
 
-from ar.history.records import Outcome
+from ar.history.records import Decision, History, Outcome, Verdict
 from ar.views import report
 from ar.views.document import Code, Document, Items, Picture, Section, Table, Text, to_html, to_markdown
 
@@ -85,6 +86,17 @@ def test_every_attempt_that_did_not_hold_is_told_once() -> None:
     assert set(told) == {f"It is {outcome}" for outcome in Outcome if outcome not in held}
     assert told["It is reverted"] == "Promoted, then reverted: 1"
     assert told["It is discarded"] == "No better beyond noise: 1"
+
+
+@pytest.mark.parametrize(
+    ("failed_guard", "heading"), [("memory", "Refused by the guard memory"), ("", "Refused by a guard")]
+)
+def test_what_a_guard_refused_is_told_by_the_guards_name(failed_guard: str, heading: str) -> None:
+    verdict = Verdict(Decision.DISCARD, "It is.", z=4.0, bar=3.5, failed_guard=failed_guard)
+    item = replace(attempt(1, 2.0), verdict=verdict)
+    (block,) = report._failed(PROGRAM, History("b", "base", (item,))).blocks
+    assert isinstance(block, Items)
+    assert block.folded == f"{heading}: 1"
 
 
 @pytest.fixture

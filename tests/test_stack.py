@@ -14,7 +14,7 @@ from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal
-from ar.judge.additivity import additivity
+from ar.judge.findings import additivity
 from ar.project.program_file import load
 from ar.project.project import Project
 

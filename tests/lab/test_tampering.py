@@ -155,7 +155,7 @@ def test_a_run_that_cheats_is_refused(campaign: Campaign, ar: Ar, old: str, new:
     action = campaign.step(history, attempt)
     assert action.kind is Kind.DISCARD
     assert action.verdict.label == Label.TAMPERED
-    assert reason in action.reason
+    assert reason in action.verdict.reason
     campaign.record(attempt, action.verdict)
     assert reason in ar(root, "judge", name).stdout
     shown = attempts_of(root)[0]

@@ -21,10 +21,9 @@ from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Attempt, History, Outcome, Verdict
 from ar.judge import findings
-from ar.judge.evidence import Ledger
-from ar.judge.findings import Case, NoiseReport, Total
-from ar.judge.ledger import first_seed, ledger, step
-from ar.judge.rule import Action, Kind, next_action
+from ar.judge.evidence import Ledger, first_seed, ledger
+from ar.judge.findings import Case
+from ar.judge.rule import Action, Kind, next_action, step
 from ar.local import claims, locks
 from ar.project.program import AgentSpec
 from ar.project.project import Project
@@ -229,14 +228,6 @@ class Campaign:
         if verdict is None or not attempt.is_decided:
             verdict = self.step(history, attempt).verdict
         return findings.case(self.program, history, attempt, verdict)
-
-    def noise(self, history: History) -> NoiseReport:
-        """What was learned of the noise so far."""
-        return findings.noise_report(self.ledger(history))
-
-    def total(self, history: History) -> Total | None:
-        """The campaign's gain, from the first baseline to the closing audit of the head; None before that."""
-        return findings.total(self.program, history)
 
 
 def is_open(attempt: Attempt, history: History) -> bool:

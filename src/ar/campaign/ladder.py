@@ -147,7 +147,7 @@ class AtRung:
         under_way = [run for run in (view.now.base if view.now else ()) if not run.status.ended]
         if under_way and alone:
             return Moved(Step.WAITING)
-        ledger = self.campaign.ledger(view, None)
+        ledger = self.campaign.ledger(view)
         # Those under way count as measured: enough of them may be queued already.
         ledger = candidates.with_incumbents(ledger, [run.seed for run in under_way])
         action = next_action(ledger)

@@ -13,6 +13,7 @@ from ar.campaign.progress import noise_line
 from ar.errors import BadProposal, CannotClimb, FailedAtHeadSeed
 from ar.history.records import Attempt, Decision, History, Label, Verdict
 from ar.judge.evidence import Ledger
+from ar.judge.findings import noise_report
 from ar.judge.rule import Kind, next_action
 
 
@@ -50,7 +51,7 @@ class Search(Policy):
         """Whether a proposal is on its way, or wanted from an agent that is left alone for the moment."""
         if engine.asking.count:
             return True
-        wanted = next_action(engine.campaign.ledger(history, None)).kind is Kind.PROPOSE
+        wanted = next_action(engine.campaign.ledger(history)).kind is Kind.PROPOSE
         return wanted and self._proposals_left(engine) != 0 and engine.asking.anybody_left and not engine.over
 
     # -- promoting ----------------------------------------------------------------------------------------
@@ -90,10 +91,10 @@ class Search(Policy):
     def _fill(self, engine: Engine, history: History, room: int) -> None:
         """Measure the incumbent while the rule asks for it, then propose."""
         campaign = engine.campaign
-        ledger = campaign.ledger(history, None)
+        ledger = campaign.ledger(history)
         if next_action(ledger).kind is Kind.PROPOSE and not self._told_noise:
             self._told_noise = True
-            engine.event(noise_line(campaign.noise(history), campaign.program))
+            engine.event(noise_line(noise_report(ledger), campaign.program))
         # While the last of the incumbent's runs are under way there is time to think of the next change.
         begun = any(run.measured for run in ledger.incumbent.base)
         ledger = self._as_if_ended(engine, history, ledger)

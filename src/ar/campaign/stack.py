@@ -18,8 +18,8 @@ from ar.campaign.rebase import Composite
 from ar.changes.proposal import Change
 from ar.errors import CannotPromote, Conflict, OutOfBudget
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
-from ar.judge.additivity import own_runs, share
 from ar.judge.contrast import Comparison
+from ar.judge.findings import own_runs, share
 from ar.judge.noise import noise_of
 from ar.text import plain, signed
 
@@ -73,7 +73,7 @@ class Stacking(Policy):
         if self.composite.change.tree == campaign.repo.tree(history.head):
             names = ", ".join(item.name for item in self.composite.members)
             raise CannotPromote(f"the branch has what {names} changed already", "see: ar diff NAME")
-        ledger = campaign.ledger(history, None)
+        ledger = campaign.ledger(history)
         if ledger.spare < TRIM_RUNS:
             raise OutOfBudget(
                 f"{ledger.spent} of {ledger.budget} runs are spent, and the closing audit needs the rest",
@@ -166,7 +166,7 @@ class Stacking(Policy):
     def _next_seed(self, history: History, used: Sequence[int | None]) -> int | None:
         if self.program.seed is None:
             return None
-        base = self.campaign.ledger(history, None).incumbent
+        base = self.campaign.ledger(history).incumbent
         known = [run.seed for run in base.fair if run.seed is not None]
         beyond = max([0, *known, *(seed for seed in used if seed is not None)]) + 1
         return next((seed for seed in known if seed not in used), beyond)
@@ -179,7 +179,7 @@ class Stacking(Policy):
         room: int,
     ) -> bool:
         """Queue runs of the trimming, as far as there is room; none where the budget is too small for all."""
-        ledger = self.campaign.ledger(history, None)
+        ledger = self.campaign.ledger(history)
         if ledger.spare < len(wanted):
             if not engine.pending(history):
                 engine.event(f"not trimmed: that takes {len(wanted)} more runs than the budget has to spare")
@@ -210,7 +210,7 @@ class Stacking(Policy):
         self, history: History, whole: Attempt, parts: dict[str, Composite]
     ) -> dict[str, Comparison | None]:
         """What each member adds to the stack (below 0 it improves it); None where a side has no runs yet."""
-        noise = noise_of(self.campaign.ledger(history, None))
+        noise = noise_of(self.campaign.ledger(history))
         found: dict[str, Comparison | None] = {}
         for name, part in parts.items():
             attempt = _attempt(history, part.change)

@@ -107,7 +107,7 @@ def stack(
     from ar.campaign import promotion, rebase
     from ar.campaign import stack as stacking
     from ar.history.records import Outcome
-    from ar.judge.additivity import additivity
+    from ar.judge.findings import additivity
     from ar.views.experiment import stack_view
 
     campaign = open_campaign()

@@ -17,11 +17,12 @@ def baseline(jobs: int, plain: bool) -> None:
     """Measure the branch over seeds, and say what effects can be told from its noise."""
     from ar.campaign.ladder import Ladder
     from ar.campaign.search import Search
+    from ar.judge.findings import noise_report
     from ar.views.experiment import noise_view
 
     campaign = open_campaign()
     code = run_policy(campaign, Search(Ladder(campaign), experiments=0), jobs, plain)
-    echo(noise_view(campaign.noise(campaign.history()), campaign.program))
+    echo(noise_view(noise_report(campaign.ledger(campaign.history())), campaign.program))
     sys.exit(code)
 
 
@@ -41,13 +42,14 @@ def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: in
     """
     from ar.campaign.ladder import Ladder
     from ar.campaign.search import Search
+    from ar.judge.findings import total
     from ar.views.summary import summary
 
     campaign = open_campaign()
     policy = Search(Ladder(campaign), experiments, promoting=not no_promote)
     code = run_policy(campaign, policy, jobs, plain, hours)
     history = campaign.history()
-    echo(summary(history, campaign.program, campaign.total(history)))
+    echo(summary(history, campaign.program, total(campaign.program, history)))
     click.echo("See: ar show, ar plot, git log --first-parent")
     sys.exit(code)
 

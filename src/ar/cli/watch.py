@@ -23,6 +23,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: bool) -> None:
     """Show the history: what was tried, what it gave, what the judge said."""
     from ar.history.time_to_target import all_reaches
+    from ar.judge.findings import total
     from ar.runs import recovery
     from ar.views.export import to_csv, to_json
     from ar.views.table import render
@@ -40,11 +41,11 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
         else:
             echo(time_view(reaches, program))
     elif as_json:
-        click.echo(to_json(history, program, limit, campaign.total(history)))
+        click.echo(to_json(history, program, limit, total(program, history)))
     elif as_csv:
         click.echo(to_csv(history, program, limit), nl=False)
     else:
-        echo(render(history, program, limit, seeds=seeds, total=campaign.total(history)))
+        echo(render(history, program, limit, seeds=seeds, total=total(program, history)))
 
 
 @click.command()
@@ -87,7 +88,7 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     if name is None:
         raise click.UsageError("Missing argument 'NAME' (or --stdio).")
     from ar.campaign.ladder import cases
-    from ar.judge.additivity import additivity
+    from ar.judge.findings import additivity
     from ar.views.experiment import additivity_view, case_view
 
     campaign = open_campaign()

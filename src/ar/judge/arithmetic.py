@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 NORMAL_95 = 1.96  # normal deviate that leaves 2.5 % on either side
+LOWEST_5 = NormalDist().inv_cdf(0.05)  # normal deviate that leaves 5 % below it
 CERTAIN = 99.0  # the score of any difference where there is no noise; finite, so that JSON can hold it
 
 
@@ -46,6 +47,6 @@ def half_width(error: float, df: int) -> float:
     return (unscore(NORMAL_95, df) if df else NORMAL_95) * error
 
 
-def chi_square(p: float, df: int) -> float:
-    """Quantile of the chi-square distribution (Wilson and Hilferty 1931), p below one half."""
-    return df * max(0.01, 1 - 2 / (9 * df) + NormalDist().inv_cdf(p) * math.sqrt(2 / (9 * df))) ** 3
+def chi_square(df: int) -> float:
+    """What a chi-square variable falls short of in 5 % of cases (Wilson and Hilferty 1931)."""
+    return df * max(0.01, 1 - 2 / (9 * df) + LOWEST_5 * math.sqrt(2 / (9 * df))) ** 3

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ar.judge.arithmetic import half_width, mean, score
 from ar.judge.evidence import Run
@@ -31,19 +32,13 @@ class Comparison:
         t = -self.effect / self.error if self.error > 0 else math.copysign(math.inf, -self.effect)
         return score(t, self.df)
 
-    def plus(self, credit: float) -> Comparison:
-        """With so much credited to the improvement."""
-        return replace(self, effect=self.effect - credit)
-
 
 def own_residual(runs: Sequence[Run], base: Sequence[Run]) -> Pool:
     """Residual variance of a change from its confirming runs: how its differences from the incumbent, seed
     by seed, differ from each other. Half of that is the incumbent's share."""
     at_seed: dict[int | None, float] = {run.seed: run.value for run in base if run.seed is not None}
-    pool = Pool()
     steps = [run.value - at_seed[run.seed] for run in runs[1:] if run.seed in at_seed and run.measured]
-    pool.add([step / math.sqrt(2) for step in steps])
-    return pool
+    return Pool.of([step / math.sqrt(2) for step in steps])
 
 
 def compare(
@@ -54,22 +49,20 @@ def compare(
     The incumbent's own runs show that luck: their mean on the shared seeds against their mean on all. Of
     it the fraction `rho` is taken off, the best linear predictor (a control variate). The error is that of
     the resulting weighted sum of runs, whose weights add up to 1 and -1. Where changes are unlike each other,
-    the form with the narrower interval counts.
-
-    Args:
-        own, hopeful: as in `Noise.residual_of`.
+    the form with the narrower interval counts. `own` and `hopeful` are as in `Noise.residual_of`.
     """
     n, m = len(runs), len(base)
     sigma, df = noise.residual_of(own or Pool(), hopeful)
     rho = 1 - (sigma / noise.sigma) ** 2 if noise.sigma > 0 else 0.0
-    effect = mean([run.value for run in runs]) - mean([run.value for run in base])
+    base_mean = mean([run.value for run in base])
+    effect = mean([run.value for run in runs]) - base_mean
     seeds = {run.seed for run in runs} - {None}
     shared = [run.value for run in base if run.seed in seeds]
     plain = Comparison(effect, noise.plain.error(n, m), noise.sigma, noise.plain.df)
     if rho <= 0 or not shared:
         return plain
     share = len(shared) / n
-    effect -= rho * share * (mean(shared) - mean([run.value for run in base]))
+    effect -= rho * share * (mean(shared) - base_mean)
     at_seed = {run.seed: 1 / n for run in runs}
     residual = 1 / n
     for run in base:
@@ -97,50 +90,30 @@ def contrast(sides: Sequence[Side], noise: Noise, seeds: frozenset[int | None] =
     """A weighted sum of means and its standard error, on some seeds only if any are given.
 
     Runs that several sides share count with the sum of their weights, as do runs of one seed in what the
-    seed does to them. Where changes are not alike, the sums of the given seeds say themselves how precise.
+    seed does to them. Where changes are not alike, the sums of the given seeds say themselves how precise;
+    what is typical counts as one more.
     """
-    if not seeds:
-        return _contrast(sides, noise)
-    shared = [(weight, [run for run in runs if run.seed in seeds]) for weight, runs in sides]
-    if noise.typical is None:
-        return _contrast(shared, noise)
-    return _by_seed(shared, len(seeds), noise.typical)
-
-
-def _contrast(sides: Sequence[Side], noise: Noise) -> Comparison:
-    total, by_run, by_seed = _weights(sides)
-    helps = noise.correlation > 0
-    own = noise.residual_sigma if helps else noise.sigma
-    squares = [math.fsum(weight**2 for weight in item.values()) for item in (by_run, by_seed)]
-    error = math.sqrt(own**2 * squares[0] + (noise.sigma**2 - own**2) * squares[1])
-    return Comparison(total, error, own, noise.residual.df if helps else noise.plain.df, helps)
-
-
-def _by_seed(sides: Sequence[Side], count: int, typical: float) -> Comparison:
-    """The contrast from its values on each of `count` seeds; what is typical counts as one more."""
-    total, by_run, _ = _weights(sides)
-    values: dict[object, float] = {}
-    for run, weight in by_run.items():
-        values[run.seed] = values.get(run.seed, 0.0) + weight * run.value * count
-    pool = Pool()
-    pool.add(list(values.values()))
-    expected = typical**2 * count * math.fsum(weight**2 for weight in by_run.values())
-    error = math.sqrt((expected + pool.squares) / (1 + pool.df) / count)
-    return Comparison(total, error, typical, 1 + pool.df, paired=True)
-
-
-def _weights(
-    sides: Sequence[Side],
-) -> tuple[float, dict[Run, float], dict[object, float]]:
-    """The weighted sum of means, and the weight in it of every run and of every seed."""
-    total = 0.0
-    by_run: dict[Run, float] = {}
-    by_seed: dict[object, float] = {}
+    if seeds:
+        sides = [(weight, [run for run in runs if run.seed in seeds]) for weight, runs in sides]
+    effect = 0.0
+    by_run: dict[Run, float] = defaultdict(float)
+    by_seed: dict[object, float] = defaultdict(float)
     for place, (weight, runs) in enumerate(sides):
         for run in runs:
             part = weight / len(runs)
-            total += part * run.value
-            by_run[run] = by_run.get(run, 0.0) + part
-            key = (place, len(by_seed)) if run.seed is None else run.seed
-            by_seed[key] = by_seed.get(key, 0.0) + part
-    return total, by_run, by_seed
+            effect += part * run.value
+            by_run[run] += part
+            by_seed[(place, len(by_seed)) if run.seed is None else run.seed] += part
+    of_runs, of_seeds = (math.fsum(part**2 for part in parts.values()) for parts in (by_run, by_seed))
+    if seeds and noise.typical is not None:
+        at_seed: dict[object, float] = defaultdict(float)
+        for run, part in by_run.items():
+            at_seed[run.seed] += part * run.value * len(seeds)
+        pool = Pool.of(list(at_seed.values()))
+        expected = noise.typical**2 * len(seeds) * of_runs
+        error = math.sqrt((expected + pool.squares) / (1 + pool.df) / len(seeds))
+        return Comparison(effect, error, noise.typical, 1 + pool.df, paired=True)
+    helps = noise.correlation > 0
+    own, df = (noise.residual_sigma, noise.residual.df) if helps else (noise.sigma, noise.plain.df)
+    error = math.sqrt(own**2 * of_runs + (noise.sigma**2 - own**2) * of_seeds)
+    return Comparison(effect, error, own, df, paired=helps)

@@ -1,4 +1,8 @@
-"""What the judge tells people: what a verdict rests on, how large the noise is, what the campaign gained."""
+"""What the judge tells people: what a verdict rests on, how large the noise is, what the campaign gained, and
+whether changes that won alone add up where they are joined in a stack.
+
+Values are in the metric's own direction and unit; intervals are 95 %.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from ar.errors import NotFound
+from ar.history.attempts import find
 from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Verdict
 from ar.judge.arithmetic import half_width, mean, unscore
-from ar.judge.contrast import compare
-from ar.judge.evidence import Ledger, Run
-from ar.judge.ledger import measurements
+from ar.judge.contrast import Comparison, best_seeds, compare, contrast, own_residual
+from ar.judge.evidence import Ledger, Run, candidate, ledger, measurements
 from ar.judge.noise import Noise, Pool, noise_of
 from ar.judge.rule import promote_bar
 from ar.project.program import Metric, Program
@@ -23,10 +27,10 @@ from ar.text import signed
 
 @dataclass(frozen=True)
 class Case(Record):
-    """Everything a verdict rests on, for `ar judge`. Values in the metric's own direction and unit.
+    """Everything a verdict rests on, for `ar judge`.
 
     Args:
-        interval: of the effect, 95 %, from the confirming runs.
+        interval: of the effect, from the confirming runs.
         seeds, base_seeds: of the runs on either side.
         guards: metric to its mean for the incumbent and for the change.
         holdout: the same for the holdout. For people only: no agent may see it.
@@ -48,7 +52,7 @@ class Case(Record):
 
 @dataclass(frozen=True)
 class NoiseReport(Record):
-    """What the campaign knows of its noise, in the objective's unit.
+    """What the campaign knows of its noise.
 
     Args:
         runs: of the incumbent that measure it.
@@ -65,11 +69,10 @@ class NoiseReport(Record):
 
 @dataclass(frozen=True)
 class Total(Record):
-    """What the campaign changed, by runs that no decision selected, in the metric's own direction and unit.
+    """What the campaign changed, by runs that no decision selected.
 
     Args:
-        change, standard_error: mean of the closing audit minus mean of the first baseline.
-        interval: of the change, 95 %.
+        change: mean of the closing audit minus mean of the first baseline.
         before, after: the two means, of so many runs.
     """
 
@@ -80,6 +83,47 @@ class Total(Record):
     after: float
     runs_before: int
     runs_after: int
+
+
+@dataclass(frozen=True)
+class Member(Record):
+    """One winner in a stack.
+
+    Args:
+        effect: of the change alone, against its own baseline.
+        share: what the stack gains by it, from the stack with and without it; None where that was not
+            measured.
+    """
+
+    name: str
+    title: str
+    effect: float
+    standard_error: float
+    share: float | None = None
+    share_error: float | None = None
+
+
+@dataclass(frozen=True)
+class Additivity(Record):
+    """Whether a stack's members add up, from confirming runs: screening runs were selected for being good.
+
+    Args:
+        name: of the stack's attempt.
+        sum: of the single effects.
+        joint: effect of the stack against its baseline.
+        interaction: joint effect minus sum, its error from the runs that they share.
+        interval: of the interaction.
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    sum: float
+    sum_error: float
+    joint: float
+    joint_error: float
+    interaction: float
+    interaction_error: float
+    interval: tuple[float, ...]
 
 
 def case(program: Program, history: History, attempt: Attempt, verdict: Verdict) -> Case:
@@ -94,13 +138,11 @@ def case(program: Program, history: History, attempt: Attempt, verdict: Verdict)
     if not any(run.status.ended for run in own):
         raise NotFound(f"{attempt.name} has no run that ended yet", "wait for it: ar run")
     base = [run for item in history.attempts for run in item.base if run.baseline == attempt.baseline]
-    effect: float | None = None
+    effect = None if verdict.effect is None else program.objective.orient(verdict.effect)
     interval: tuple[float, ...] = ()
-    if verdict.effect is not None:
-        effect = program.objective.orient(verdict.effect)
-        if verdict.standard_error is not None and verdict.df:
-            half = half_width(verdict.standard_error, verdict.df)
-            interval = (effect - half, effect + half)
+    if effect is not None and verdict.standard_error is not None and verdict.df:
+        half = half_width(verdict.standard_error, verdict.df)
+        interval = (effect - half, effect + half)
     return Case(
         name=attempt.name,
         title=attempt.title,
@@ -130,13 +172,11 @@ def _means(
 ) -> dict[str, list[float]]:
     """Metric to its mean on either side, where both have it."""
     found = {}
-    for metric in metrics:
-        sides = [
-            [value for run in runs if (value := number(run.metrics.get(str(metric)))) is not None]
-            for runs in (base, own)
-        ]
+    for metric in map(str, metrics):
+        values = [[number(run.metrics.get(metric)) for run in runs] for runs in (base, own)]
+        sides = [[value for value in side if value is not None] for side in values]
         if all(sides):
-            found[str(metric)] = [fmean(side) for side in sides]
+            found[metric] = [fmean(side) for side in sides]
     return found
 
 
@@ -161,38 +201,105 @@ def resolution(noise: Noise, n: int, m: int) -> float:
 
 
 def total(program: Program, history: History) -> Total | None:
-    """The campaign's gain, from the first baseline to the closing audit of the head; None before that."""
+    """The campaign's gain, from the first baseline to the closing audit of the head; None before that, or
+    where no noise can be told."""
     first, now = history.first, history.now
     if first is None or now is None:
         return None
-    before = measurements(program, [run for run in first.base if not run.audit])
-    after = measurements(program, [run for run in now.experiments if run.audit])
-    old, new = ([run for run in side if run.measured] for side in (before, after))
-    gain, error = total_gain(old, new)
-    if not math.isfinite(error):
+    sides = [run for run in first.base if not run.audit], [run for run in now.experiments if run.audit]
+    before, after = ([run.value for run in measurements(program, side) if run.measured] for side in sides)
+    noise, orient = Pool.of(before, after), program.objective.orient
+    if not before or not after or not noise.df:
         return None
-    orient = program.objective.orient
-    change, half = orient(-gain), half_width(error, len(old) + len(new) - 2)
+    change, error = orient(mean(after)) - orient(mean(before)), noise.error(len(before), len(after))
+    half = half_width(error, noise.df)
     return Total(
         change=change,
         standard_error=error,
         interval=(change - half, change + half),
-        before=orient(fmean(run.value for run in old)),
-        after=orient(fmean(run.value for run in new)),
-        runs_before=len(old),
-        runs_after=len(new),
+        before=orient(fmean(before)),
+        after=orient(fmean(after)),
+        runs_before=len(before),
+        runs_after=len(after),
     )
 
 
-def total_gain(first: Sequence[Run], audit: Sequence[Run]) -> tuple[float, float]:
-    """What the campaign gained and its standard error: mean of the first baseline minus mean of the audit.
+def additivity(program: Program, history: History, stack: Attempt) -> Additivity | None:
+    """How a measured stack compares with the sum of its members; None for what joins fewer than two, and
+    where a side has no run.
 
-    Both sides are runs that no decision selected. nan where a side has no value, or no noise can be told.
+    Raises:
+        NotFound: a member is not in this repository.
     """
-    before, after = ([run.value for run in runs if run.measured] for runs in (first, audit))
-    if not before or not after:
-        return math.nan, math.nan
-    pool = Pool()
-    pool.add(before)
-    pool.add(after)
-    return mean(before) - mean(after), pool.error(len(before), len(after))
+    if len(stack.stack) < 2:
+        return None
+
+    def against_baseline(attempt: Attempt) -> list[tuple[float, Sequence[Run]]]:
+        runs = own_runs(program, attempt)
+        # Without the screening run, which was selected for its luck, unless it is alone.
+        return [(1.0, runs[1:] or runs), (-1.0, _incumbent(program, history, attempt.baseline))]
+
+    noise = noise_of(ledger(program, history))
+    joint = against_baseline(stack)
+    attempts = [find(history, name)[0] for name in stack.stack]
+    singles = [against_baseline(attempt) for attempt in attempts]
+    alone = [side for sides in singles for side in sides]
+    everything = [*joint, *((-weight, runs) for weight, runs in alone)]
+    if not all(runs for _, runs in everything):
+        return None
+    orient = program.objective.orient
+    seeds = best_seeds(everything, noise)  # one form for all, so that the sum is that of the lines above it
+    members = []
+    for attempt, sides in zip(attempts, singles, strict=True):
+        single, share = contrast(sides, noise, seeds), _share(program, history, stack, attempt.name, noise)
+        members.append(
+            Member(
+                name=attempt.name,
+                title=attempt.title,
+                effect=orient(single.effect),
+                standard_error=single.error,
+                share=None if share is None else orient(share.effect),
+                share_error=None if share is None else share.error,
+            )
+        )
+    total, together, gap = (contrast(sides, noise, seeds) for sides in (alone, joint, everything))
+    interaction, half = orient(gap.effect), half_width(gap.error, gap.df) if gap.df else math.inf
+    return Additivity(
+        name=stack.name,
+        members=tuple(members),
+        sum=orient(total.effect),
+        sum_error=total.error,
+        joint=orient(together.effect),
+        joint_error=together.error,
+        interaction=interaction,
+        interaction_error=gap.error,
+        interval=(interaction - half, interaction + half),
+    )
+
+
+def own_runs(program: Program, attempt: Attempt) -> list[Run]:
+    """Runs that count, without those made of its tree as a baseline."""
+    return [run for run in candidate(program, attempt).runs if run.measured]
+
+
+def share(whole: Sequence[Run], rest: Sequence[Run], noise: Noise) -> Comparison:
+    """What a stack gains by one member, below 0 where it does: the stack's runs against those of the rest."""
+    return compare(whole, rest, noise, own_residual(whole, rest))
+
+
+def _share(program: Program, history: History, stack: Attempt, name: str, noise: Noise) -> Comparison | None:
+    """What a stack gains by one member; None where the stack without it was not measured."""
+    rest = tuple(member for member in stack.stack if member != name)
+    for item in history.attempts:
+        if item.baseline == stack.baseline and rest in (item.stack, (item.name,)):
+            whole, others = own_runs(program, stack), own_runs(program, item)
+            return share(whole, others, noise) if whole and others else None
+    return None
+
+
+def _incumbent(program: Program, history: History, baseline: str) -> Sequence[Run]:
+    """The runs that measure a commit of the branch."""
+    for attempt in history.attempts:
+        if any(run.baseline == baseline for run in attempt.base):
+            return candidate(program, attempt).fair
+    return ()

@@ -22,6 +22,13 @@ class Pool:
     squares: float = 0.0
     df: int = 0
 
+    @classmethod
+    def of(cls, *groups: Sequence[float]) -> Pool:
+        pool = cls()
+        for values in groups:
+            pool.add(values)
+        return pool
+
     def add(self, values: Sequence[float]) -> None:
         if len(values) > 1:
             self.squares += spread(values)
@@ -51,13 +58,14 @@ class Residual:
     cells: dict[tuple[int, ...], tuple[float, set[float]]] = field(default_factory=dict)
 
     def add(self, runs: Sequence[Run]) -> None:
-        seeds = [run.seed for run in runs[: MOST_RUNS - 1] if run.seed is not None]
-        if len(seeds) < len(runs[: MOST_RUNS - 1]):
+        runs = runs[: MOST_RUNS - 1]
+        seeds = tuple(run.seed for run in runs if run.seed is not None)
+        if len(seeds) < len(runs):
             return
         for k in range(1, len(seeds)):
             step = runs[k].value - mean([run.value for run in runs[:k]])
             contrast = step * math.sqrt(k / (k + 1))
-            centre, seen = self.cells.get(tuple(seeds[: k + 1]), (0.0, set()))
+            centre, seen = self.cells.get(seeds[: k + 1], (0.0, set()))
             if contrast in seen:
                 continue
             seen.add(contrast)
@@ -65,7 +73,7 @@ class Residual:
             if len(seen) > 1:
                 self.squares += (contrast - centre) * (contrast - moved)
                 self.df += 1
-            self.cells[tuple(seeds[: k + 1])] = (moved, seen)
+            self.cells[seeds[: k + 1]] = (moved, seen)
 
 
 @dataclass
@@ -75,8 +83,7 @@ class Noise:
     plain: Pool = field(default_factory=Pool)
     residual: Residual = field(default_factory=Residual)
     screens: dict[int, set[float]] = field(default_factory=dict)
-    _screened: int = 0
-    _spread: tuple[int, float] = (0, math.inf)
+    _spread: float | None = None  # of the screens; worked out again once there is another
 
     @classmethod
     def of(cls, changes: Iterable[Candidate]) -> Noise:
@@ -89,7 +96,7 @@ class Noise:
         for run in change.runs[:1]:
             if run.seed is not None and run.measured:
                 self.screens.setdefault(run.seed, set()).add(run.value)
-                self._screened += 1
+                self._spread = None
         if len(change.runs) < 2 and not change.base:
             return  # one run tells nothing else; most changes have one
         self.plain.add([run.value for run in change.fair])
@@ -109,7 +116,7 @@ class Noise:
         if not df or not self.sigma > 0:
             return self.sigma
         found = math.sqrt(self.residual.squares / df)
-        if found * math.sqrt(df / chi_square(0.05, df)) >= self.sigma:
+        if found * math.sqrt(df / chi_square(df)) >= self.sigma:
             return self.sigma
         return max(found, LEAST_RESIDUAL * self.sigma)
 
@@ -117,15 +124,15 @@ class Noise:
     def typical(self) -> float | None:
         """Residual standard deviation of most changes, where a few wild ones hide it in the pool; else None.
 
-        From the spread of first runs of one seed (median absolute deviation), equal values counted once: an
-        upper bound, as the changes' effects are part of it.
+        From the spread of first runs of one seed, equal values counted once: an upper bound, as the changes'
+        effects are part of it.
         """
-        if self._spread[0] != self._screened:
+        if self._spread is None:
             groups = [values for values in self.screens.values() if len(values) >= SCREENED]
             middles = ((values, statistics.median(values)) for values in groups)
             steps = [value - middle for values, middle in middles for value in values]
-            self._spread = self._screened, spread_of_most(steps) if steps else math.inf
-        found = max(self._spread[1], LEAST_RESIDUAL * self.sigma)
+            self._spread = spread_of_most(steps) if steps else math.inf
+        found = max(self._spread, LEAST_RESIDUAL * self.sigma)
         return found if found < CLOSE * self.residual_sigma else None
 
     def residual_of(self, own: Pool, hopeful: bool = False) -> tuple[float, int]:
@@ -133,11 +140,8 @@ class Noise:
 
         Some changes follow the incumbent closely, others send training down another path. The change's own
         runs say which kind it is; what the campaign knows counts beside them as one more degree of freedom
-        (after Smyth 2004). Pooled knowledge is only ever corrected upwards.
-
-        Args:
-            own: what the change's confirming runs say of it.
-            hopeful: take it to be like most, as far as its own runs do not speak against that.
+        (after Smyth 2004). Pooled knowledge is only ever corrected upwards. With `hopeful`, the change is
+        taken to be like most, as far as its own runs do not speak against that.
         """
         typical = self.typical
         known = typical or self.residual_sigma

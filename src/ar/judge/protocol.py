@@ -13,6 +13,8 @@ from ar.judge.evidence import HUGE, Candidate, Ledger, Run
 from ar.judge.noise import Noise
 from ar.judge.rule import Kind, next_action
 
+WORDS = {Kind.RUN_INCUMBENT: "base", Kind.RUN_CANDIDATE: "run", Kind.PROMOTE: "promote"}  # else: discard
+
 
 def answers(lines: Iterable[str]) -> Iterator[str]:
     """The answer to each line of the protocol (docs/judge-reference.md), as soon as it is asked for.
@@ -47,17 +49,19 @@ class Memory:
     noise: Noise = field(default_factory=Noise)
     promotions: int = 0
 
-    def close(self, change: Candidate) -> None:
-        self.closed.append(change)
+    def close(self) -> None:
+        """Count the open change among those that were judged."""
+        self.closed.append(self.open)
+        self.noise.add(self.open)
+        self.open = Candidate()
 
     def follow(self, change: int, runs: Candidate, incumbent: Candidate, promotions: int) -> None:
         """Take in what happened since the last question: a change dropped, an incumbent replaced."""
         if change != self.change and self.open.runs:
-            self.close(self.open)  # the caller dropped it: a run crashed
-            self.noise.add(self.open)
+            self.close()  # the caller dropped it: a run crashed
         if incumbent != self.incumbent:
             if promotions != self.promotions:
-                self.close(self.incumbent)
+                self.closed.append(self.incumbent)
             self.noise = Noise.of((incumbent, *self.closed))
         self.incumbent, self.promotions = incumbent, promotions
         self.change, self.open = change, runs
@@ -79,27 +83,23 @@ def answer(message: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
     cand, own, base = (_runs(message, name, seeds) for name in ("cand", "own", "base"))
     budget, left, promotions = (_whole(message, name) for name in ("budget", "left", "promotions"))
     _whole(message, "spent")
-    change = Candidate(cand)
-    memory.follow(_whole(message, "change"), change, Candidate(own, base), promotions)
+    memory.follow(_whole(message, "change"), Candidate(cand), Candidate(own, base), promotions)
     ledger = Ledger(
-        budget,
-        budget - left,
-        memory.incumbent,
-        change,
-        tuple(memory.closed),
-        promotions,
+        budget=budget,
+        spent=budget - left,
+        incumbent=memory.incumbent,
+        candidate=memory.open,
+        closed=tuple(memory.closed),
+        promotions=promotions,
         first_seed=None if seeds is None else 0,
     )
     action = next_action(ledger, memory.noise)
     if action.kind is Kind.DISCARD:
-        memory.close(change)
-        memory.noise.add(change)
-        memory.open = Candidate()
+        memory.close()
     elif action.kind is Kind.PROMOTE:
         memory.open = Candidate()
-    names = {Kind.RUN_INCUMBENT: "base", Kind.RUN_CANDIDATE: "run", Kind.PROMOTE: "promote"}
-    effect = action.effect if action.kind in (Kind.PROMOTE, Kind.DISCARD) else None
-    return {"action": names.get(action.kind, "discard"), "effect": effect, "seed": action.seed}
+    effect = action.verdict.effect if action.kind in (Kind.PROMOTE, Kind.DISCARD) else None
+    return {"action": WORDS.get(action.kind, "discard"), "effect": effect, "seed": action.seed}
 
 
 def _whole(message: Mapping[str, Any], name: str) -> int:
@@ -113,19 +113,15 @@ def _runs(message: Mapping[str, Any], name: str, seeds: Mapping[str, Any] | None
     values = message.get(name)
     if not isinstance(values, list) or not all(_is_number(value) for value in values):
         raise ValueError(f"{name}: expected a list of numbers, got {values!r}")
-    if seeds is None:
-        return tuple(Run(None, _finite(value)) for value in values)
-    order = seeds.get(name)
-    if not isinstance(order, list) or not all(isinstance(seed, int | None) for seed in order):
+    order = [None] * len(values) if seeds is None else seeds.get(name)
+    if not isinstance(order, list) or not all(seed is None or isinstance(seed, int) for seed in order):
         raise ValueError(f"seeds.{name}: expected a list of whole numbers, got {order!r}")
     if len(order) != len(values):
         raise ValueError(f"seeds.{name}: {len(order)} seeds for {len(values)} values")
-    return tuple(Run(seed, _finite(value)) for seed, value in zip(order, values, strict=True))
+    # Whole numbers of JSON may exceed any float.
+    finite = (float(value) if abs(value) <= HUGE else math.inf for value in values)
+    return tuple(map(Run, order, finite))
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _finite(value: float) -> float:
-    return float(value) if abs(value) <= HUGE else math.inf  # whole numbers of JSON may exceed any float

@@ -1,7 +1,7 @@
 """The decision rule: what was measured so far in, what to do next out.
 
 Pure: no I/O, no clock, no randomness. The rule, its reasons and its sources are in docs/judge.md. Running
-things, keeping the books and refusing tampered runs is left to the callers.
+things, keeping the books and finding out what was tampered with is left to the callers.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ar.history.records import Decision, Label, Verdict
+from ar.history.attempts import objective
+from ar.history.records import Attempt, Decision, Experiment, History, Label, Status, Verdict
 from ar.judge.arithmetic import unscore
 from ar.judge.contrast import compare, own_residual
-from ar.judge.evidence import MOST_RUNS, Candidate, Ledger, Run, guard_means
+from ar.judge.evidence import MOST_RUNS, Candidate, Ledger, Run, guard_means, ledger
 from ar.judge.noise import Noise, Pool, noise_of
+from ar.project.program import Program
 
 LEAST_BASE = 2  # runs of a later incumbent before anything is screened against it
 GUARD_ERRORS = 2.0  # standard errors worse on a guard, and the change is discarded
@@ -65,17 +67,40 @@ class Action:
     verdict: Verdict
     seed: int | None = None
 
-    @property
-    def effect(self) -> float | None:
-        return self.verdict.effect
 
-    @property
-    def standard_error(self) -> float | None:
-        return self.verdict.standard_error
+def step(
+    program: Program, history: History, attempt: Attempt, head_seed: int | None = None, flaw: str = ""
+) -> Action:
+    """The judge's next step for one open attempt, none of whose runs is under way.
 
-    @property
-    def reason(self) -> str:
-        return self.verdict.reason
+    Args:
+        head_seed: as in `ledger`.
+        flaw: why its numbers may not count; empty if they may.
+    """
+    if flaw:
+        words, runs = f"Refused: {flaw}.", len(attempt.experiments)
+        return Action(Kind.DISCARD, Verdict(Decision.DISCARD, words, runs=runs, label=Label.TAMPERED))
+    action = next_action(ledger(program, history, attempt, head_seed))
+    ended = [run for run in attempt.experiments if run.status.ended]
+    failed = next((run for run in ended if objective(run, program) is None), None)
+    if action.kind is Kind.DISCARD and failed is not None:
+        return replace(action, verdict=replace(action.verdict, reason=_failure(failed)))
+    if action.kind is Kind.PROMOTE and program.holdout is not None:
+        unseen = replace(program, objective=program.holdout)
+        if overfitted(ledger(unseen, history, attempt, head_seed)):
+            # No number: verdicts reach agents, and nothing measured on the holdout may.
+            words = "Overfitted: clearly worse on the holdout."
+            verdict = replace(action.verdict, decision=Decision.DISCARD, reason=words, label=Label.OVERFITTED)
+            return Action(Kind.DISCARD, verdict)
+    return action
+
+
+def _failure(run: Experiment) -> str:
+    why = run.note.reason if run.note else ""
+    if run.status is Status.SUCCEEDED:
+        why = "its metrics are not in this clone; to get them: dvc fetch"
+    ended = "was cancelled" if run.status is Status.CANCELLED else run.status
+    return f"A run {ended}{f': {why}' if why else ''}."
 
 
 def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
@@ -108,17 +133,14 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     if fresh >= needed:
         calibrate = not ledger.auditing and (ledger.budget is None or ledger.budget >= PAIRING_BUDGET)
         verdict = judge(change, ledger.incumbent.fair, noise or noise_of(ledger), calibrate=calibrate)
-    action = _guard(ledger, verdict)
-    if action is not None:
+    if verdict.decision is not Decision.DISCARD and (action := _refused(ledger, runs, verdict)):
         return action
-    if verdict.decision is Decision.OPEN and ledger.auditing:
+    if verdict.decision is Decision.OPEN and not ledger.auditing:
+        return Action(Kind.RUN_CANDIDATE, verdict, _next_change_seed(ledger))
+    if verdict.decision is Decision.OPEN:
         words = "Undecided when only the closing audit was left in the budget."
         verdict = replace(verdict, decision=Decision.DISCARD, reason=words)
-    if verdict.decision is Decision.DISCARD:
-        return Action(Kind.DISCARD, verdict)
-    if verdict.decision is Decision.PROMOTE:
-        return Action(Kind.PROMOTE, verdict)
-    return Action(Kind.RUN_CANDIDATE, verdict, _next_change_seed(ledger))
+    return Action(Kind.PROMOTE if verdict.decision is Decision.PROMOTE else Kind.DISCARD, verdict)
 
 
 def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool = False) -> Verdict:
@@ -148,7 +170,7 @@ def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool 
     if n >= 2 and z >= bar:
         return _say(verdict, Decision.PROMOTE, f"z = {z:.2f} reaches {bar:.2f}")
     if change.simplification:
-        z = whole.plus(whole.sigma).z
+        z = replace(whole, effect=whole.effect - whole.sigma).z
         needed = whole.sigma - unscore(SIMPLER_BAR, whole.df) * whole.error
         verdict = replace(verdict, z=z, bar=SIMPLER_BAR, needed=needed)
         if n >= SIMPLER_RUNS and z >= SIMPLER_BAR:
@@ -197,54 +219,42 @@ def _say(verdict: Verdict, decision: Decision, why: str) -> Verdict:
     return replace(verdict, decision=decision, reason=words)
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """A guard that the open change fails, and by how much, in words."""
-
-    guard: str
-    words: str
-
-
-def _guard(ledger: Ledger, verdict: Verdict) -> Action | None:
-    """What a failed guard makes of the open change; None where it passes, or is discarded anyway."""
-    if ledger.candidate is None or verdict.decision is Decision.DISCARD:
-        return None
-    runs, base = ledger.candidate.runs, ledger.incumbent.fair
-    promoting = verdict.decision is Decision.PROMOTE
-    failure = _failed_guard(ledger, base, promoting)
-    if failure is None:
-        return None
-    beside = _beside(runs, base)
-    if beside is not None and len(beside) < min(len(runs), GUARD_RUNS) and not ledger.auditing:
-        words = f"{failure.words} In case the machine changed, the incumbent is measured beside it."
-        verdict = replace(verdict, decision=Decision.OPEN, reason=words, label=Label.PLAIN)
-        return Action(Kind.RUN_INCUMBENT, verdict, next_base_seed(ledger))
-    if beside:
-        failure = _failed_guard(ledger, beside, promoting)
-    if failure is None:
-        return None
-    verdict = replace(verdict, decision=Decision.DISCARD, reason=failure.words, label=Label.PLAIN)
-    return Action(Kind.DISCARD, replace(verdict, failed_guard=failure.guard))
+def _refused(ledger: Ledger, runs: Sequence[Run], verdict: Verdict) -> Action | None:
+    """What a failed guard makes of the open change; None where it passes."""
+    base = ledger.incumbent.fair
+    refused, beside = _fails_a_guard(ledger, runs, base, verdict), _beside(runs, base)
+    if refused is not None and beside is not None:
+        if len(beside) < min(len(runs), GUARD_RUNS) and not ledger.auditing:
+            words = f"{refused.reason} In case the machine changed, the incumbent is measured beside it."
+            verdict = replace(verdict, decision=Decision.OPEN, reason=words, label=Label.PLAIN)
+            return Action(Kind.RUN_INCUMBENT, verdict, next_base_seed(ledger))
+        refused = _fails_a_guard(ledger, runs, beside or base, verdict)
+    return Action(Kind.DISCARD, refused) if refused else None
 
 
-def _failed_guard(ledger: Ledger, base: Sequence[Run], promoting: bool) -> _Failure | None:
-    """The first guard that the open change fails against `base`; None too with too few runs to say."""
-    runs = ledger.candidate.runs if ledger.candidate else ()
+def _fails_a_guard(
+    ledger: Ledger, runs: Sequence[Run], base: Sequence[Run], verdict: Verdict
+) -> Verdict | None:
+    """The verdict on what fails a guard against `base`; None where it passes, or has too few runs to say."""
     if len(runs) < 2:
         return None
     first = ledger.first_guards or (guard_means(base) if not ledger.promotions else ())
-    for k, (now, before) in enumerate(zip(guard_means(runs), guard_means(base), strict=False)):
-        name = ledger.guards[k] if k < len(ledger.guards) else f"guard {k + 1}"
-        noise = Pool()
-        for change in (ledger.incumbent, *ledger.closed):
-            noise.add([run.guards[k] for run in change.fair if k < len(run.guards)])
+    means = zip(ledger.guards, guard_means(runs), guard_means(base), strict=False)
+    for k, (name, now, before) in enumerate(means):
+        groups = [change.fair for change in (ledger.incumbent, *ledger.closed)]
+        noise = Pool.of(*([run.guards[k] for run in group if k < len(run.guards)] for group in groups))
         worse, bound = now - before, GUARD_ERRORS * noise.error(len(runs), len(base))
+        drifted = k < len(first) and now > first[k] + max(GUARD_DRIFT * abs(first[k]), bound)
         if worse > 0 and worse >= bound:
             much = f"at least {GUARD_ERRORS:g} standard errors"
-            return _Failure(name, f"{name} is worse by {worse:.4g} ± {bound / GUARD_ERRORS:.2g}: {much}.")
-        if promoting and k < len(first) and now > first[k] + max(GUARD_DRIFT * abs(first[k]), bound):
+            words = f"{name} is worse by {worse:.4g} ± {bound / GUARD_ERRORS:.2g}: {much}."
+        elif drifted and verdict.decision is Decision.PROMOTE:
             past = f"more than {GUARD_DRIFT:.0%} and noise past the first baseline's {first[k]:.4g}"
-            return _Failure(name, f"{name} is at {now:.4g}, {past}.")
+            words = f"{name} is at {now:.4g}, {past}."
+        else:
+            continue
+        verdict = replace(verdict, decision=Decision.DISCARD, reason=words, label=Label.PLAIN)
+        return replace(verdict, failed_guard=name)
     return None
 
 

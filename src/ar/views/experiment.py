@@ -14,8 +14,7 @@ from ar.campaign.stack import Result
 from ar.history.ideas import Proposal
 from ar.history.records import Attempt, Experiment, Note
 from ar.history.spend import Spend
-from ar.judge.additivity import Additivity
-from ar.judge.findings import Case, NoiseReport
+from ar.judge.findings import Additivity, Case, NoiseReport
 from ar.project.program import Program
 from ar.text import one_line, plain, quantity, signed, span
 from ar.views.marks import MARKS

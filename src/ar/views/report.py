@@ -19,9 +19,8 @@ from ar.history import attempts
 from ar.history import time_to_target as timing
 from ar.history.diffs import changed
 from ar.history.records import Attempt, History, Label, Outcome, Status
-from ar.judge.additivity import Additivity, additivity
 from ar.judge.arithmetic import half_width
-from ar.judge.findings import Case
+from ar.judge.findings import Additivity, Case, additivity, total
 from ar.judge.noise import noise_of
 from ar.project.program import Metric, Program
 from ar.project.project import Project
@@ -129,14 +128,13 @@ def _paragraphs(prose: str) -> list[str]:
 
 def _result(campaign: Campaign, history: History) -> Section:
     program = campaign.program
-    blocks: list[Block] = [
-        Text(line) for line in summary(history, program, campaign.total(history)).plain.splitlines()
-    ]
+    gained = total(program, history)
+    blocks: list[Block] = [Text(line) for line in summary(history, program, gained).plain.splitlines()]
     rows = []
     base = history.first
     now = history.now
     if base is not None and now is not None and base is not now:
-        if campaign.total(history) is None and (words := _unaudited(campaign, history, base, now)):
+        if gained is None and (words := _unaudited(campaign, history, base, now)):
             blocks.append(Text(words))
         for name in base.guards.keys() & now.guards.keys():
             change = (now.guards[name] / base.guards[name] - 1) if base.guards[name] else 0.0
@@ -294,7 +292,8 @@ def _heading(item: Attempt) -> str:
     # Notes of earlier versions do not name the guard; but nothing else discards what reached the bar.
     reached = verdict.z is not None and verdict.bar is not None and verdict.z >= verdict.bar
     if verdict.failed_guard or reached:
-        return "Slower: refused by a guard"
+        guard = one_line(verdict.failed_guard)
+        return f"Refused by the guard {guard}" if guard else "Refused by a guard"
     return "Clearly worse" if verdict.z is not None and verdict.z < -2 else heading
 
 
