@@ -8,6 +8,7 @@ warm-started with every experiment of the history that moved the same parameter,
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zlib
 from collections.abc import Mapping
@@ -17,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from ar.agents.base import Briefing
 from ar.errors import BadProgram
 from ar.history.ideas import Proposal
-from ar.history.records import Attempt, Label, Outcome
+from ar.history.records import Label, Outcome
 from ar.project.params import ParamKey
 from ar.project.program import FILE, Program, Range
-from ar.project.values import Scalar
+from ar.project.values import Scalar, number
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -72,20 +73,17 @@ class OptunaAgent:
                 "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
             )
         moves = _moves(briefing)
-        tries = {key: sum(move.key == key for move in moves) for key in program.search}
+        by_key = {key: [move for move in moves if move.key == key] for key in program.search}
         for move in _undecided(moves, briefing)[:1]:
-            mine = [other for other in moves if other.key == move.key]
-            return _proposal(program, move.key, move.old, move.new, mine)
-        salt = len(moves) + len(briefing.refused)
-        # The least tried first; of equals the one that program.md lists first.
-        keys = sorted(tries, key=lambda key: tries[key])
-        keys = keys[len(briefing.refused) % len(keys) :] + keys[: len(briefing.refused) % len(keys)]
-        for key in keys:
+            return _proposal(program, move.key, move.old, move.new, by_key[move.key])
+        # The least tried first; of equals the one that program.md lists first. Refusals move on.
+        keys = sorted(by_key, key=lambda key: len(by_key[key]))
+        turn, salt = len(briefing.refused) % len(keys), len(moves) + len(briefing.refused)
+        for key in keys[turn:] + keys[:turn]:
             now = briefing.params[key.flat]
-            mine = [move for move in moves if move.key == key]
-            value = _suggest(key, program.search[key], now, mine, salt)
+            value = _suggest(key, program.search[key], now, by_key[key], salt)
             if value is not None:
-                return _proposal(program, key, now, value, mine)
+                return _proposal(program, key, now, value, by_key[key])
         raise BadProgram(
             "every value that the search ranges offer has been tried",
             f"widen search: in {FILE}, or change the agent",
@@ -107,28 +105,24 @@ def _moves(briefing: Briefing) -> list[Move]:
         run = attempt.first
         if attempt.baseline not in at or not attempt.own:
             continue
-        before = at[attempt.baseline]
+        before, base = at[attempt.baseline], means.get(attempt.baseline)
         changed = [key for key in program.search if run.params.get(key.flat) != before.get(key.flat)]
-        if len(changed) == 1:
-            moves.append(_move(program, attempt, changed[0], before, means.get(attempt.baseline)))
+        if len(changed) != 1:
+            continue
+        gain = None
+        if attempt.value is not None and base is not None:
+            gain = program.objective.orient(attempt.value) - program.objective.orient(base)
+        move = Move(
+            key=changed[0],
+            old=before.get(changed[0].flat),
+            new=run.params.get(changed[0].flat),
+            gain=gain,
+            pending=attempt.outcome in (Outcome.QUEUED, Outcome.RUNNING),
+            name=attempt.name,
+            superseded=attempt.verdict is not None and attempt.verdict.label is Label.SUPERSEDED,
+        )
+        moves.append(move)
     return moves
-
-
-def _move(
-    program: Program, attempt: Attempt, key: ParamKey, before: Mapping[str, Scalar], base: float | None
-) -> Move:
-    gain = None
-    if attempt.value is not None and base is not None:
-        gain = program.objective.orient(attempt.value) - program.objective.orient(base)
-    return Move(
-        key=key,
-        old=before.get(key.flat),
-        new=attempt.first.params.get(key.flat),
-        gain=gain,
-        pending=attempt.outcome in (Outcome.QUEUED, Outcome.RUNNING),
-        name=attempt.name,
-        superseded=attempt.verdict is not None and attempt.verdict.label is Label.SUPERSEDED,
-    )
 
 
 def _undecided(moves: list[Move], briefing: Briefing) -> list[Move]:
@@ -184,10 +178,9 @@ def _suggest(key: ParamKey, within: Range, now: Scalar, moves: list[Move], salt:
 
 def _near(value: Scalar, other: Scalar, within: Range) -> bool:
     """Whether two values are too close to tell apart: equal, or within a few percent of the range."""
-    if within.choices or within.integer or not _is_real(value) or not _is_real(other):
+    ends = [end for end in map(number, (within.low, within.high, value, other)) if end is not None]
+    if within.integer or len(ends) < 4:
         return value == other
-    assert within.low is not None and within.high is not None
-    ends = [float(end) for end in (within.low, within.high, value, other)]  # type: ignore[arg-type]
     if within.log:
         if min(ends) <= 0:
             return False
@@ -196,32 +189,22 @@ def _near(value: Scalar, other: Scalar, within: Range) -> bool:
     return abs(here - there) < NEAREST * (high - low)
 
 
-def _is_real(value: Scalar) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _remember(
     study: Study, name: str, distribution: BaseDistribution, moves: list[Move], now: Scalar
 ) -> None:
     from optuna.trial import TrialState, create_trial
 
-    def add(value: Scalar, worth: float | None) -> None:
-        inner: Any = value
-        try:
-            if not distribution._contains(distribution.to_internal_repr(inner)):
-                return  # the range was changed since
-        except (ValueError, TypeError):
-            return
+    known: list[tuple[Any, float | None]] = list(_potential(moves, now).items())
+    known += [(move.new, None) for move in moves if move.pending and move.gain is None]
+    for value, worth in known:
         state = TrialState.RUNNING if worth is None else TrialState.COMPLETE
-        study.add_trial(
-            create_trial(state=state, value=worth, params={name: inner}, distributions={name: distribution})
-        )
-
-    for value, worth in _potential(moves, now).items():
-        add(value, worth)
-    for move in moves:
-        if move.pending and move.gain is None:
-            add(move.new, None)
+        # Without those that the range, changed since, does not hold any more.
+        with contextlib.suppress(ValueError, TypeError):
+            if distribution._contains(distribution.to_internal_repr(value)):
+                params, distributions = {name: value}, {name: distribution}
+                study.add_trial(
+                    create_trial(state=state, value=worth, params=params, distributions=distributions)
+                )
 
 
 def _distribution(within: Range) -> BaseDistribution:
@@ -241,27 +224,22 @@ def _rounded(value: Any, within: Range, now: Scalar) -> Scalar:
 
     Values that program.md lists stay as they are.
     """
-    if within.choices or within.step is not None:
+    if within.low is None or within.high is None or within.step is not None or not isinstance(value, float):
         return value  # type: ignore[no-any-return]
-    if isinstance(value, float) and value and math.isfinite(value):
-        digits = SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value)))
-        assert within.low is not None and within.high is not None
-        value = min(max(round(value, digits), within.low), within.high)
-        return int(value) if type(now) is int and float(value).is_integer() else float(value)
-    return value  # type: ignore[no-any-return]
+    rounded = min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), within.low), within.high)
+    return int(rounded) if type(now) is int and float(rounded).is_integer() else float(rounded)
 
 
 def _proposal(program: Program, key: ParamKey, now: Scalar, value: Scalar, moves: list[Move]) -> Proposal:
-    known = [move for move in moves if move.gain is not None]
     metric = program.objective.key
+    evidence = f"{key} has not been tried yet in this campaign."
+    known = [move for move in moves if move.gain is not None]
     if known:
         best = min(known, key=lambda move: move.gain or 0.0)
         evidence = (
             f"{len(known)} earlier value{'s' if len(known) > 1 else ''} of {key} measured; "
             f"best so far {best.new} ({best.gain:+.4g} against its baseline, {best.name})."
         )
-    else:
-        evidence = f"{key} has not been tried yet in this campaign."
     return Proposal(
         title=f"{key} {now} → {value}",
         hypothesis=(
