@@ -28,14 +28,14 @@ def test_nothing_is_spent_at_first(repo: Repo) -> None:
 def test_a_call_counts_with_the_most_it_may_cost_until_it_is_closed(repo: Repo) -> None:
     call = account.open_call(repo, "claude", Spend(1000, 0, 500, 0.5))
     assert account.total(repo) == Spend(1000, 0, 500, 0.5)
-    account.close_call(repo, "claude", call, Spend(900, 800, 10, 0.01))
+    account.record(repo, "claude", Spend(900, 800, 10, 0.01), call)
     assert account.total(repo) == Spend(900, 800, 10, 0.01)
     account.record(repo, "command", Spend(1, 0, 1))
     assert account.total(repo) == Spend(901, 800, 11, 0.01)
 
 
 def test_it_reads_in_git_log_and_survives_collection(repo: Repo) -> None:
-    account.close_call(repo, "claude", account.open_call(repo, "claude", Spend(9)), Spend(5300, 48, 12))
+    account.record(repo, "claude", Spend(5300, 48, 12), account.open_call(repo, "claude", Spend(9)))
     git(repo.root, "gc", "--quiet", "--prune=now")
     assert git(repo.root, "log", "--format=%s", refs.SPEND).splitlines() == [
         "claude spent in 5300, cached 48, out 12",
@@ -63,7 +63,7 @@ def test_nothing_is_lost_when_many_write_at_once(repo: Repo) -> None:
     code = (
         "import sys; from pathlib import Path; from ar.git.repo import Repo; from ar.agents import account;"
         "from ar.history.records import Spend; r = Repo.open(Path(sys.argv[1]));"
-        "f = lambda: account.close_call(r, 'a', account.open_call(r, 'a', Spend(100)), Spend(3, 2, 1));"
+        "f = lambda: account.record(r, 'a', Spend(3, 2, 1), account.open_call(r, 'a', Spend(100)));"
         "[f() for _ in range(8)]"
     )
     crowd = [subprocess.Popen([sys.executable, "-c", code, str(repo.root)]) for _ in range(3)]

@@ -38,18 +38,13 @@ def total(repo: Repo) -> Spend:
 
 
 def open_call(repo: Repo, agent: str, at_most: Spend) -> str:
-    """Write down that a call is about to be made. Returns what `close_call` wants."""
-    return _append(repo, f"{agent} may spend {at_most.words}", {"spend": at_most.to_json(), "open": True})
+    """Write down that a call is about to be made. Returns what `record` wants."""
+    return _append(repo, f"{agent} may spend {at_most.words}", at_most, open=True)
 
 
-def close_call(repo: Repo, agent: str, call: str, spent: Spend) -> None:
-    """Write down what an opened call did cost."""
-    _append(repo, f"{agent} spent {spent.words}", {"spend": spent.to_json(), "of": call})
-
-
-def record(repo: Repo, agent: str, spent: Spend) -> None:
-    """Write down a call that was made, where nothing could be said before it."""
-    _append(repo, f"{agent} spent {spent.words}", {"spend": spent.to_json()})
+def record(repo: Repo, agent: str, spent: Spend, call: str = "") -> None:
+    """Write down what a call did cost; `call` is what `open_call` gave, where it could be said beforehand."""
+    _append(repo, f"{agent} spent {spent.words}", spent, **({"of": call} if call else {}))
 
 
 def priced(amount: Spend, prices: Prices | None, written_short: int = 0, written_long: int = 0) -> Spend:
@@ -80,5 +75,6 @@ def refuse_beyond(spent: Spend, tokens: float | None, usd: float | None) -> None
             )
 
 
-def _append(repo: Repo, title: str, data: dict[str, object]) -> str:
+def _append(repo: Repo, title: str, amount: Spend, **more: object) -> str:
+    data = {"spend": amount.to_json(), **more}
     return repo.append(refs.SPEND, f"{title}\n\n{json.dumps(data)}\n")

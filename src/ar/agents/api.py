@@ -143,7 +143,7 @@ class Api:
         finally:
             spent = meter.spent(self.spec.prices, sent)
             self.spent += spent
-            account.close_call(self.repo, self.spec.name, call, spent)
+            account.record(self.repo, self.spec.name, spent, call)
         return Answer([block.to_dict() for block in message.content], message.stop_reason or "")
 
     def _affordable(self, estimate: int) -> Spend:

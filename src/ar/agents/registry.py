@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import pkgutil
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,10 +16,12 @@ from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.project.program import AGENTS, AgentSpec, agent_plugins
 
+_OURS = {
+    "optuna": "ar.agents.optuna:OptunaAgent",
+    "claude": "ar.agents.claude:ClaudeAgent",
+    "command": "ar.agents.command:CommandAgent",
+}
 _SEE = "it comes with another package: ar --debug shows where; docs/agents.md says what an agent must do"
-
-
-Factory = Callable[[AgentSpec, Repo, Channel], Agent]
 
 
 def make(spec: AgentSpec, repo: Repo, channel: Channel | None = None) -> Agent:
@@ -29,9 +32,12 @@ def make(spec: AgentSpec, repo: Repo, channel: Channel | None = None) -> Agent:
         AgentFailed: another package's does not load or start.
     """
     channel = channel or Channel()
-    if spec.kind in AGENTS:
-        return _factory(spec.kind)(spec, repo, channel)
-    return _Plugin(spec.kind, lambda: _factory(spec.kind)(spec, repo, channel))
+
+    def start() -> Agent:
+        agent: Agent = _factory(spec.kind)(spec, repo, channel)
+        return agent
+
+    return start() if spec.kind in AGENTS else _Plugin(spec.kind, start)
 
 
 def is_instant(spec: AgentSpec) -> bool:
@@ -42,25 +48,14 @@ def is_instant(spec: AgentSpec) -> bool:
 
 
 @functools.cache
-def _factory(kind: str) -> Factory:
+def _factory(kind: str) -> Any:
     """Class of the agents of a kind; of another package's perhaps a function that makes them."""
-    if kind == "optuna":
-        from ar.agents.optuna import OptunaAgent
-
-        return OptunaAgent
-    if kind == "claude":
-        from ar.agents.claude import ClaudeAgent
-
-        return ClaudeAgent
-    if kind == "command":
-        from ar.agents.command import CommandAgent
-
-        return CommandAgent
+    if kind in _OURS:
+        return pkgutil.resolve_name(_OURS[kind])
     plugins = agent_plugins()
     if kind not in plugins:
         raise BadProgram(f"there is no agent '{kind}'", nearest(kind, [*AGENTS, *plugins]))
-    factory: Factory = plugins[kind].load()
-    return factory
+    return plugins[kind].load()
 
 
 class _Plugin:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ def read(output: str) -> tuple[str, Spend | None]:
     spent = [amount for event in events if (amount := _spend(event)) is not None]
     if not messages and not spent:
         return output, None
-    return messages[-1] if messages else "", sum(spent[1:], spent[0]) if spent else None
+    return messages[-1] if messages else "", sum(spent, Spend()) if spent else None
 
 
 def _events(output: str) -> list[dict[str, Any]]:
@@ -42,8 +43,7 @@ def _events(output: str) -> list[dict[str, Any]]:
         for part in parts:
             with contextlib.suppress(ValueError, RecursionError):
                 events.append(json.loads(part))
-        objects = [event for event in events if isinstance(event, dict)]
-        if objects:
+        if objects := [event for event in events if isinstance(event, dict)]:
             return objects
     return []
 
@@ -87,17 +87,11 @@ def proposal(message: str, agent: str) -> Proposal:
         title = one_line(first).strip(_DECORATION)
         if len(title) <= TITLE_LIMIT and first in rest:
             rest.remove(first)
+    title = textwrap.shorten(title, TITLE_LIMIT, placeholder="…", break_on_hyphens=False)
     return Proposal(
-        title=_cut(title) or "A change without a message",
+        title=title or "A change without a message",
         hypothesis=shorten_middle("\n".join(rest).strip(), _HYPOTHESIS_LIMIT),
         agent=agent,
         expected=one_line(fields.get("expected", ""))[:200],
         simplification=fields.get("simplification", "").lower().startswith("yes"),
     )
-
-
-def _cut(title: str) -> str:
-    """At most as long as a title may be, cut between two words."""
-    if len(title) <= TITLE_LIMIT:
-        return title
-    return title[: TITLE_LIMIT - 1].rpartition(" ")[0] + "…"
