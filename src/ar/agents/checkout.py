@@ -7,12 +7,12 @@ convenience only: what was changed is found by comparing the files themselves wi
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from ar.changes.proposal import MAX_FILE_BYTES
 from ar.errors import BadProposal
@@ -118,11 +118,8 @@ class Checkout:
     def _is_same(self, path: str, info: os.stat_result, known: TreeEntry | None) -> bool:
         if known is None or _mode(info) != known.mode:
             return False
-        if stat.S_ISLNK(info.st_mode):
-            target = self._target(path)
-            return _hash(known.blob, len(target), [target]) == known.blob
-        with self._open(path) as stream:
-            return _hash(known.blob, info.st_size, iter(lambda: stream.read(1 << 20), b"")) == known.blob
+        with io.BytesIO(self._target(path)) if known.mode == _LINK else self._open(path) as stream:
+            return _blob(stream, info.st_size) == known.blob
 
     def _entry(self, path: str, info: os.stat_result) -> TreeEntry:
         """What is in a file now, in git."""
@@ -144,7 +141,7 @@ class Checkout:
     def _target(self, path: str) -> bytes:
         return os.fsencode(os.readlink(self.folder / path))  # noqa: PTH115 - a Path would tidy it up
 
-    def _open(self, path: str) -> BinaryIO:
+    def _open(self, path: str) -> io.BufferedReader:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             return os.fdopen(os.open(self.folder / path, flags), "rb")
@@ -175,10 +172,7 @@ def _mode(info: os.stat_result) -> str:
     return "100755" if info.st_mode & stat.S_IXUSR else "100644"
 
 
-def _hash(like: str, size: int, chunks: Iterator[bytes] | list[bytes]) -> str:
-    """The blob id of a content, by the algorithm of another id."""
-    digest = hashlib.new("sha1" if len(like) == 40 else "sha256", usedforsecurity=False)
-    digest.update(f"blob {size}\0".encode())
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
+def _blob(stream: io.BytesIO | io.BufferedReader, size: int) -> str:
+    """The id that git gives to a content."""
+    begun = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    return hashlib.file_digest(stream, lambda: begun).hexdigest()

@@ -160,13 +160,13 @@ class Tools:
             BadInput: it is not what the schema asks for, or names experiments that do not exist.
         """
         check(given, SCHEMAS["propose"][1], "propose")
-        for name in [*given["evidence"], *filter(None, [given["builds_on"]])]:
-            try:
+        try:
+            for name in given["evidence"]:
                 find(self.history, name)
-            except NotFound as error:
-                raise BadInput(error.message, f"cite experiments by their names. {error.mend}") from None
-        if given["builds_on"]:
-            self._refuse_third_repair(given["builds_on"])
+            if given["builds_on"]:
+                self._refuse_third_repair(given["builds_on"])
+        except NotFound as error:
+            raise BadInput(error.message, f"cite experiments by their names. {error.mend}") from None
         parts = [plain(given["hypothesis"]).strip()]
         if given["evidence"]:
             parts.append(f"Evidence: {', '.join(map(one_line, given['evidence']))}.")
@@ -292,7 +292,7 @@ class Tools:
                 if (value := number(run.metrics.get(str(metric)))) is not None
             ]
             seed = "" if run.seed is None else f", seed {run.seed}"
-            lines.append(f"run {run.name}{seed}: {run.status}{', ' if shown else ''}{', '.join(shown)}")
+            lines.append(f"run {run.name}{seed}: {', '.join([run.status, *shown])}")
         return lines
 
     def _curves(self, run: Experiment) -> list[str]:
@@ -332,7 +332,7 @@ def check(given: Any, schema: Mapping[str, Any], place: str) -> None:
         raise BadInput(f"{place} should be a plain value", "see the tool's schema")
     kinds: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
     kind = kinds[schema["type"]]
-    if not isinstance(given, kind) or (kind is int and isinstance(given, bool)):
+    if type(given) is not kind:
         raise BadInput(f"{place} should be of type {schema['type']}", "see the tool's schema")
     if kind is dict:
         for key in schema["required"]:
