@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from imports import GROUND, PACKAGE, package_graph
@@ -36,8 +37,8 @@ def commands(_old: str) -> str:
     return "\n".join(parts)
 
 
-def _settings() -> dict[str, list[str]]:
-    return {"help_option_names": list(CONTEXT["help_option_names"])}
+def _settings() -> dict[str, Any]:
+    return {name: CONTEXT[name] for name in ("help_option_names", "show_default")}
 
 
 def _section(context: click.Context, command: click.Command) -> str:

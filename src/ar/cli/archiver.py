@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,13 +23,10 @@ _MODIFIERS = frozenset("abcCDfijklLNoOPsSTuUvVzZ")
 _ONLY_WITH = {"u": "r", "N": "dpx", "a": "mqr", "b": "mqr", "i": "mqr", "O": "t"}
 _TAKES_ARGUMENT = frozenset("abiN")  # a member's name to stand by; a count
 
-_LONG = frozenset(["--thin"])
-_LONG_WITH_VALUE = frozenset(
-    ["--plugin", "--target", "--output", "--record-libdeps", "--format", "--rsp-quoting"]
-)
-_AIX = re.compile(r"-X(32|64|32_64|any)")
+_WITH_VALUE = {"--plugin", "--target", "--output", "--record-libdeps", "--format", "--rsp-quoting"}
+_ALONE = re.compile(r"--thin|-X(32|64|32_64|any)")  # the latter are AIX's
 
-# Files already handed to, so that a wrapper that comes back to us (a pyenv shim does) is passed over.
+# Ourselves and whom we handed to already: a wrapper that comes back (a pyenv shim does) is passed over.
 _TRIED = "AR_ARCHIVERS_TRIED"
 
 
@@ -40,13 +37,7 @@ class NoArchiver(ArError):
 
 
 def is_archiver_call(argv: Sequence[str], commands: Collection[str]) -> bool:
-    """Whether the arguments are meant for the archiver.
-
-    Args:
-        argv: arguments without the program's name.
-        commands: our own commands and options; a first word among them is ours. `-h`, `--help` and
-            `--version` are always ours.
-    """
+    """Whether the arguments are meant for the archiver. A first word among our own commands is ours."""
     if not argv or argv[0] in commands:
         return False
     if argv[0].startswith("@") and len(argv[0]) > 1:
@@ -74,10 +65,10 @@ def _split(argv: Sequence[str]) -> tuple[str, int] | None:
         name, equals, _ = word.partition("=")
         if word == "--":
             operands += sum(1 for _ in words)
-        elif name in _LONG_WITH_VALUE:
+        elif name in _WITH_VALUE:
             if not equals and next(words, None) is None:
                 return None
-        elif word in _LONG or _AIX.fullmatch(word):
+        elif _ALONE.fullmatch(word):
             continue
         elif len(word) > 1 and word[0] == "-":
             if not word[1:].isalpha():
@@ -96,10 +87,11 @@ def exec_archiver(argv: Sequence[str]) -> NoReturn:
     Raises:
         NoArchiver: there is none.
     """
-    tried = [path for path in os.environ.get(_TRIED, "").split(os.pathsep) if path]
-    for path in _archivers():
+    tried = [str(Path(sys.argv[0]).resolve()), *os.environ.get(_TRIED, "").split(os.pathsep)]
+    for folder in os.get_exec_path():
+        path = Path(folder or ".", "ar")
         real = str(path.resolve())
-        if real in tried:
+        if real in tried or not path.is_file() or not os.access(path, os.X_OK) or _is_ours(path):
             continue
         tried.append(real)
         sys.stdout.flush()
@@ -109,14 +101,6 @@ def exec_archiver(argv: Sequence[str]) -> NoReturn:
         f"'ar {' '.join(argv)}' is a call of the archiver, and PATH has no other ar than this one",
         "install binutils",
     )
-
-
-def _archivers() -> Iterator[Path]:
-    own = Path(sys.argv[0]).resolve()
-    for folder in os.get_exec_path():
-        path = Path(folder or ".", "ar")
-        if path.is_file() and os.access(path, os.X_OK) and path.resolve() != own and not _is_ours(path):
-            yield path
 
 
 def _is_ours(path: Path) -> bool:

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options of a command that makes runs: `jobs` and `plain`."""
-    jobs = click.option(
-        "-j", "--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Experiments at once."
-    )
-    return jobs(click.option("--plain", is_flag=True, help="Log lines instead of the live view.")(command))
+    jobs = click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, help="Experiments at once.")
+    plain = click.option("--plain", is_flag=True, help="Log lines instead of the live view.")
+    return jobs(plain(command))
 
 
 def open_campaign() -> Campaign:

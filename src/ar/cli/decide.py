@@ -65,17 +65,14 @@ def promote(
             click.echo(f"{attempt.name} would be run over seeds and judged on the branch as it is first.")
             echo(diff_view(campaign.diff(made.change)))
             return
-        click.echo(
-            f"{attempt.name} won on an earlier baseline; measuring it on the branch as it is …", err=True
-        )
+        promoter.tell(f"{attempt.name} won on an earlier baseline; measuring it on the branch as it is …")
         attempt = promoter.carry(attempt)
     if dry_run:
         history, ready = promoter.plan(attempt.name, force)
         if ready.experiment is None:
             click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
         else:
-            case = campaign.case(history, attempt)
-            click.echo(promotion.message(campaign.program, history, ready, case))
+            click.echo(promotion.message(campaign.program, history, ready, campaign.case(history, attempt)))
         click.echo(changed(campaign.project, history.head, attempt.experiments[0].rev))
         return
     attempt, merge = promoter.promote(attempt.name, force, branch, tag)
@@ -154,7 +151,7 @@ def revert(name: str, dry_run: bool) -> None:
     attempt, _ = find_attempt(history, name)
     change, clashes = rebase.revert(campaign, history, attempt)
     if clashes:
-        text = "\n".join(str(clash) for clash in clashes)
+        text = "\n".join(map(str, clashes))
         raise Conflict(f"{attempt.name} is grown over by later changes:\n{text}", "take those out first")
     queued = None if dry_run else campaign.submit(change)[1]
     echo_change(campaign, change, queued)
@@ -176,7 +173,6 @@ def _hand_over(campaign: Campaign, winner: Attempt, made: Composite) -> None:
 
     able = [spec.name for spec in campaign.program.agents if spec.kind != "optuna"]
     if not able:
-        raise ArError(
-            "the optuna agent moves parameters only", "name one that edits files: agent: in program.md"
-        )
+        mend = "name one that edits files: agent: in program.md"
+        raise ArError("the optuna agent moves parameters only", mend)
     echo_change(campaign, *campaign.queue_next(able[0], idea(winner, made)))

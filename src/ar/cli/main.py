@@ -18,7 +18,7 @@ from ar.cli import decide, propose, run, share, start, watch
 from ar.errors import ArError
 from ar.redaction import redact
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
 @click.group(context_settings=CONTEXT)

@@ -16,20 +16,16 @@ if TYPE_CHECKING:
     from ar.campaign.campaign import Campaign
     from ar.history.ideas import Proposal
 
-SOME_REFUSED = 3  # exit code of `ar next --series` where not all of it was queued
-
 
 @click.command("next")
-@click.option(
-    "-n", "count", type=click.IntRange(1), default=1, show_default=True, help="How many to ask for."
-)
+@click.option("-n", "count", type=click.IntRange(1), default=1, help="How many to ask for.")
 @click.option("--agent", metavar="NAME", help="Agent to ask instead of the one whose turn it is.")
-@click.option("--idea", metavar="TEXT", default="", help="What the agent is to try, in a sentence.")
+@click.option("--idea", default="", show_default=False, help="What the agent is to try, in a sentence.")
 @click.option("--set", "values", metavar="KEY=VALUE", multiple=True, help="Your own change: set a parameter.")
 @click.option("--diff", "patch", metavar="FILE|-", type=click.File("rb"), help="Your own change: a patch.")
 @click.option("--from-worktree", is_flag=True, help="Your own change: what you have not committed.")
 @click.option("--series", metavar="DIR|RANGE", help="Your own changes: patches or commits, one each.")
-@click.option("-m", "--message", metavar="TEXT", default="", help="Why your own change should help.")
+@click.option("-m", "--message", default="", show_default=False, help="Why your own change should help.")
 @click.option("--dry-run", is_flag=True, help="Show it; queue nothing.")
 def next_(
     count: int,
@@ -57,18 +53,16 @@ def next_(
         raise click.UsageError("-m goes with a change of your own: --set, --diff or --from-worktree.")
     from ar.agents import Channel
 
-    campaign = open_campaign()
+    campaign, channel = open_campaign(), Channel(say=_say, event=_say)
     if series:
         sys.exit(_queue_series(campaign, series, dry_run))
     if mine:
         change = campaign.check(_own(campaign, values, patch, from_worktree, message))
         echo_change(campaign, change, None if dry_run else campaign.submit(change)[1])
-        return
-    channel = Channel(say=_say, event=_say)
-    for _ in range(1 if dry_run else count):
-        if dry_run:
-            echo_change(campaign, campaign.propose(agent, idea, channel), None)
-        else:
+    elif dry_run:
+        echo_change(campaign, campaign.propose(agent, idea, channel), None)
+    else:
+        for _ in range(count):
             echo_change(campaign, *campaign.queue_next(agent, idea, channel))
 
 
@@ -113,4 +107,4 @@ def _queue_series(campaign: Campaign, source: str, dry_run: bool) -> int:
         else:
             click.echo(f"{done}  {one_line(label)}: {outcome}")
     click.echo(f"{len(series) - refused} of {len(series)} {done}, {refused} refused")
-    return SOME_REFUSED if refused else 0
+    return 3 if refused else 0

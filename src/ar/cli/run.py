@@ -100,13 +100,7 @@ def stop(name: str | None) -> None:
     "--to", "rung", metavar="RUNG", help="The rung to climb to.  [default: the next; --all: the last]"
 )
 @click.option("--all", "everything", is_flag=True, help="A tournament of all ideas against the branch.")
-@click.option(
-    "--eta",
-    type=click.IntRange(2),
-    default=3,
-    show_default=True,
-    help="With --all: of so many ideas one climbs on.",
-)
+@click.option("--eta", type=click.IntRange(2), default=3, help="With --all: of so many ideas one climbs on.")
 @run_options
 def climb(
     names: tuple[str, ...], rung: str | None, everything: bool, eta: int, jobs: int, plain: bool

@@ -27,8 +27,7 @@ def init(yes: bool, only_print: bool, force: bool) -> None:
     starting.refuse_overwrite(repo, force)
     if not yes:
         click.echo(text)
-        if not click.confirm("Write this to program.md?", default=True):
-            raise click.Abort
+        click.confirm("Write this to program.md?", default=True, abort=True)
     starting.write(repo, text)
     click.echo("Wrote program.md. Read it, adjust it, then run: ar doctor && ar run")
 

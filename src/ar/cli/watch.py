@@ -69,8 +69,7 @@ def log(name: str) -> None:
     from ar.views.experiment import log_view
 
     campaign = open_campaign()
-    history = campaign.history()
-    echo(log_view(*find_attempt(history, name), campaign.running_log(name)))
+    echo(log_view(*find_attempt(campaign.history(), name), campaign.running_log(name)))
 
 
 @click.command()
@@ -117,7 +116,6 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     "--kind",
     type=click.Choice(["progress", "pareto", "ladder", "stack", "time-to-target"]),
     default="progress",
-    show_default=True,
     help="Which chart: every attempt in order; loss against time; effects at each rung; a waterfall of "
     "what is promoted; curves until the first baseline's level.",
 )
@@ -133,13 +131,7 @@ def plot(path: Path | None, kind: str) -> None:
 
 @click.command()
 @click.option(
-    "-o",
-    "--output",
-    "path",
-    type=_FILE,
-    default="report.html",
-    show_default=True,
-    help="HTML or Markdown (.md) by its ending.",
+    "-o", "--output", "path", type=_FILE, default="report.html", help="HTML or Markdown (.md) by its ending."
 )
 def report(path: Path) -> None:
     """Write a report of the campaign: one file to send to colleagues."""
