@@ -9,7 +9,7 @@ from statistics import fmean
 
 from ar.errors import NotFound, nearest
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
-from ar.project.program import Program
+from ar.project.program import Metric, Program
 from ar.project.values import number
 from ar.text import signed
 
@@ -40,22 +40,18 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
         NotFound: none, or several.
     """
     attempts = (*history.attempts, *history.at_rungs)
-    pairs = [(attempt, item) for attempt in attempts for item in attempt.experiments]
-    exact = [pair for pair in pairs if pair[1].name == name]
-    near = exact or [
-        pair
-        for pair in pairs
-        if pair[1].name.startswith(name) or (len(name) >= 6 and pair[1].rev.startswith(name))
+    pairs = [(attempt, run) for attempt in attempts for run in attempt.experiments]
+    near = [pair for pair in pairs if pair[1].name == name] or [
+        (attempt, run)
+        for attempt, run in pairs
+        if run.name.startswith(name) or (len(name) >= 6 and run.rev.startswith(name))
     ]
     if not near:
-        raise NotFound(
-            f"no experiment is called '{name}'",
-            nearest(name, [item.name for _, item in pairs]) + " See: ar show",
-        )
+        mend = f"{nearest(name, [run.name for _, run in pairs])} See: ar show"
+        raise NotFound(f"no experiment is called '{name}'", mend)
     if len({(attempt.candidate, attempt.rung) for attempt, _ in near}) > 1:
-        raise NotFound(
-            f"'{name}' could be any of {', '.join(item.name for _, item in near[:5])}", "give the whole name"
-        )
+        names = ", ".join(run.name for _, run in near[:5])
+        raise NotFound(f"'{name}' could be any of {names}", "give the whole name")
     return near[0]
 
 
@@ -67,17 +63,21 @@ def base_of(history: History, attempt: Attempt) -> Attempt:
     """
     if not attempt.rung:
         return attempt
-    for item in history.attempts:
-        if item.candidate == attempt.candidate:
-            return item
-    raise NotFound(f"{attempt.name} has no run at the base scale here", "see: ar show")
+    base = next((item for item in history.attempts if item.candidate == attempt.candidate), None)
+    if base is None:
+        raise NotFound(f"{attempt.name} has no run at the base scale here", "see: ar show")
+    return base
 
 
 def objective(experiment: Experiment, program: Program) -> float | None:
     """The measured objective, in its own direction; None unless the run ended well and has it."""
-    if experiment.status is not Status.SUCCEEDED:
-        return None
-    return number(experiment.metrics.get(str(program.objective)))
+    return next(iter(_measured([experiment], program.objective)), None)
+
+
+def _measured(runs: Sequence[Experiment], metric: Metric) -> list[float]:
+    """A metric of the runs that ended well and have it, in its own direction."""
+    found = (number(run.metrics.get(str(metric))) for run in runs if run.status is Status.SUCCEEDED)
+    return [value for value in found if value is not None]
 
 
 def effect(attempt: Attempt, program: Program) -> str:
@@ -90,21 +90,18 @@ def effect(attempt: Attempt, program: Program) -> str:
 
 def _noise(experiments: Sequence[Experiment], program: Program) -> float | None:
     """The standard deviation of one run of one configuration, pooled over all that have several."""
-    groups: dict[str, list[float]] = {}
-    tampered = {
-        run.candidate
-        for run in experiments
-        if run.note and run.note.verdict and run.note.verdict.label is Label.TAMPERED
-    }
-    for experiment in experiments:
-        value = objective(experiment, program)
-        if value is not None and experiment.candidate and experiment.candidate not in tampered:
-            groups.setdefault(experiment.candidate, []).append(value)
+    groups: dict[str, list[Experiment]] = {}
+    for run in experiments:
+        groups.setdefault(run.candidate, []).append(run)
     squares, df = 0.0, 0
-    for values in groups.values():
-        mean = fmean(values)
-        squares += sum((value - mean) ** 2 for value in values)
-        df += len(values) - 1
+    for candidate, runs in groups.items():
+        verdicts = [run.note.verdict for run in runs if run.note and run.note.verdict]
+        is_tampered = any(verdict.label is Label.TAMPERED for verdict in verdicts)
+        values = _measured(runs, program.objective)
+        if candidate and values and not is_tampered:
+            mean = fmean(values)
+            squares += sum((value - mean) ** 2 for value in values)
+            df += len(values) - 1
     return math.sqrt(squares / df) if df else None
 
 
@@ -112,14 +109,9 @@ def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: 
     own = [run for run in runs if not run.measures_baseline]
     first = (own or runs)[0]
     verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
-    values = [value for run in runs if (value := objective(run, program)) is not None]
-    if verdict and verdict.label is Label.TAMPERED:
-        values = []
-    guards = {}
-    for guard in program.guards:
-        measured = [number(run.metrics.get(str(guard))) for run in runs if run.status is Status.SUCCEEDED]
-        if finite := [value for value in measured if value is not None]:
-            guards[str(guard)] = fmean(finite)
+    is_tampered = verdict is not None and verdict.label is Label.TAMPERED
+    values = [] if is_tampered else _measured(runs, program.objective)
+    guards = {str(guard): _measured(runs, guard) for guard in program.guards}
     return Attempt(
         name=first.name,
         title=first.title,
@@ -129,8 +121,8 @@ def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: 
         experiments=tuple(runs),
         value=fmean(values) if values else None,
         standard_error=sigma / math.sqrt(len(values)) if values and sigma is not None else None,
-        guards=guards,
-        outcome=_outcome(own, runs, verdict, merged),
+        guards={guard: fmean(measured) for guard, measured in guards.items() if measured},
+        outcome=_outcome(runs, verdict, merged),
         verdict=verdict,
         created=first.created,
         rung=first.rung,
@@ -152,25 +144,19 @@ def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
     return [replace(item, outcome=fates[item.name]) if item.name in fates else item for item in attempts]
 
 
-def _outcome(
-    own: list[Experiment], runs: list[Experiment], verdict: Verdict | None, merged: set[str]
-) -> Outcome:
+def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) -> Outcome:
+    ends = [run.status for run in runs if not run.measures_baseline]
     if any(run.rev in merged for run in runs):
         return Outcome.PROMOTED
-    if not own:
+    if not ends:
         return Outcome.BASELINE
     if verdict and verdict.label is Label.TAMPERED:
         return Outcome.TAMPERED
-    decision = verdict.decision if verdict else Decision.OPEN
-    if decision is Decision.PROMOTE:
+    if verdict and verdict.decision is Decision.PROMOTE:
         return Outcome.WINNER
-    ends = [run.status for run in own]
-    for status in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED):
-        if status in ends:
-            return Outcome(status)
-    if decision is Decision.DISCARD:
+    if failed := [end for end in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED) if end in ends]:
+        return Outcome(failed[0])
+    if verdict and verdict.decision is Decision.DISCARD:
         return Outcome.DISCARDED
-    for status in (Status.RUNNING, Status.QUEUED):
-        if status in ends:
-            return Outcome(status)
-    return Outcome.OPEN
+    waiting = [end for end in (Status.RUNNING, Status.QUEUED) if end in ends]
+    return Outcome(waiting[0]) if waiting else Outcome.OPEN

@@ -50,13 +50,12 @@ class Message(Idea):
             "Stack": " ".join(self.stack),
             "Reverts": self.reverts,
         }
-        lines = [f"Ar-{key}: {_one_line(value)}" for key, value in trailers.items() if value]
-        parts = [
-            redact(_one_line(self.title))[:TITLE_LIMIT] or "experiment",
-            redact(_without_trailers(self.hypothesis)),
-            "\n".join(lines),
-        ]
-        return "\n\n".join(part for part in parts if part) + "\n"
+        title = redact(_one_line(self.title))[:TITLE_LIMIT] or "experiment"
+        # A hypothesis must not be able to write trailers of its own.
+        said = (line.rstrip() for line in self.hypothesis.strip().splitlines())
+        body = redact("\n".join(line for line in said if not line.lstrip().startswith("Ar-")))
+        last = "\n".join(f"Ar-{key}: {_one_line(value)}" for key, value in trailers.items() if value)
+        return "\n\n".join(part for part in (title, body, last) if part) + "\n"
 
     @classmethod
     def of(cls, idea: Idea, candidate: str, seed: int | None, rung: str = "") -> Message:
@@ -73,11 +72,8 @@ class Message(Idea):
     def parse(cls, text: str) -> Message:
         title, _, rest = text.strip().partition("\n")
         body, _, last = rest.strip().rpartition("\n\n")
-        found: dict[str, str] = {}
-        for line in last.splitlines():
-            match = _TRAILER.match(line)
-            if match:
-                found[match["key"].lower()] = match["value"].strip()
+        matches = (_TRAILER.match(line) for line in last.splitlines())
+        found = {match["key"].lower(): match["value"].strip() for match in matches if match}
         if not found:
             return cls(title, rest.strip())
         seed = found.get("seed", "")
@@ -100,10 +96,3 @@ class Message(Idea):
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _without_trailers(text: str) -> str:
-    """A hypothesis must not be able to write trailers of its own."""
-    return "\n".join(
-        line.rstrip() for line in text.strip().splitlines() if not line.lstrip().startswith("Ar-")
-    )

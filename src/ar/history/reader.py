@@ -22,12 +22,12 @@ from ar.history.records import Experiment, History, Note, Status
 from ar.local import claims
 from ar.project.cache import Cache
 from ar.project.identity import identity
-from ar.project.params import ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.project import Project
 from ar.project.values import Scalar, flat
 
+_Values = dict[str, Scalar]  # by `file:dotted.key`
 _Mark = tuple[str, Status | None, Mapping[str, object] | None]  # commit, status of one that waits, note
 
 
@@ -78,7 +78,7 @@ def read(project: Project, memory: Memory | None = None) -> History:
     return history
 
 
-def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dict[str, Scalar]]:
+def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[_Values]:
     """Flat `file:key` values of parameters or metrics files at many revisions.
 
     A file that is missing or broken at a revision contributes nothing: old experiments must stay readable.
@@ -86,7 +86,7 @@ def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[d
     return [_flat_values(contents) for contents in _contents(repo, revs, files)]
 
 
-def metric_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dict[str, Scalar]]:
+def metric_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[_Values]:
     """Metrics from the commits; what a commit does not keep itself, from DVC's cache."""
     values, cache = [], None
     for rev, contents in zip(revs, _contents(repo, revs, files), strict=True):
@@ -113,8 +113,8 @@ def _contents(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dic
     return [dict(zip(names, contents, strict=False)) for _ in revs]
 
 
-def _flat_values(contents: Mapping[str, bytes | None]) -> dict[str, Scalar]:
-    values: dict[str, Scalar] = {}
+def _flat_values(contents: Mapping[str, bytes | None]) -> _Values:
+    values: _Values = {}
     for name, content in contents.items():
         with contextlib.suppress(BadParams):
             values.update({f"{name}:{key}": value for key, value in flat(content or b"{}", name).items()})
@@ -125,37 +125,27 @@ def _crashed(metrics: Mapping[str, Scalar]) -> bool:
     return any(key.endswith(":crashed") for key in metrics)
 
 
-def baseline_params(project: Project) -> dict[str, Scalar]:
+def baseline_params(project: Project) -> _Values:
     """Parameters at the head, flat. Unlike old experiments', they must parse.
 
     Raises:
         BadParams: a parameters file is broken, or lacks a key that `program.md` names.
     """
     repo, program = project.repo, project.program
-    head = repo.head()
-    files = sorted(program.param_files)
-    values: dict[str, Scalar] = {}
-    for name, content in zip(files, repo.read_many([(head, name) for name in files]), strict=True):
-        if content is not None:
-            values.update({f"{name}:{key}": value for key, value in flat(content, name).items()})
-    named: list[ParamKey] = [
-        *program.search,
-        *([program.seed] if program.seed else []),
-    ]
-    for key in named:
-        if key.flat not in values:
-            keys = [name.partition(":")[2] for name in values if name.startswith(f"{key.file}:")]
-            raise BadParams(
-                f"{PROGRAM_FILE} names {key}, which {key.file} does not hold at HEAD", nearest(key.key, keys)
-            )
-    return values
+    [contents] = _contents(repo, [repo.head()], sorted(program.param_files))
+    read = {name: flat(content, name) for name, content in contents.items() if content is not None}
+    for key in (*program.search, *([program.seed] if program.seed else [])):
+        held = read.get(key.file, {})
+        if key.key not in held:
+            what = f"{PROGRAM_FILE} names {key}, which {key.file} does not hold at HEAD"
+            raise BadParams(what, nearest(key.key, held))
+    return {f"{name}:{key}": value for name, values in read.items() for key, value in values.items()}
 
 
 def head_seed(project: Project) -> int | None:
     """The seed that the head's parameters hold; None where the programme has none."""
-    if project.program.seed is None:
-        return None
-    value = baseline_params(project)[project.program.seed.flat]
+    seed = project.program.seed
+    value = baseline_params(project)[seed.flat] if seed else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -169,8 +159,7 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
     param_files = (*declared.params, *sorted(program.param_files))
     files = metric_files, param_files
     old = last.marked if last.files == files else {}
-    notes = repo.notes()
-    places = _places(repo)
+    notes, places = repo.notes(), _places(repo)
     marks = {name: (rev, status, notes.get(rev)) for name, (status, rev, _) in places.items()}
     fresh = [name for name, mark in marks.items() if name not in old or old[name][0] != mark]
     revs = [places[name][1] for name in fresh]
@@ -192,8 +181,7 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
 def _places(repo: Repo) -> dict[str, tuple[Status | None, str, str]]:
     """Name to status (None: it ended), commit and, where the ref says it, baseline of every experiment."""
     places: dict[str, tuple[Status | None, str, str]] = {}
-    # Refs come in the order in which experiments move on: one that does so meanwhile is seen twice, not
-    # never.
+    # Refs come in the order in which experiments move on: one that does so meanwhile is seen at least once.
     for ref, rev in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS).items():
         name = refs.name_of(ref)
         if ref.startswith(f"{refs.QUEUE}/"):
@@ -206,12 +194,7 @@ def _places(repo: Repo) -> dict[str, tuple[Status | None, str, str]]:
 
 
 def _experiment(
-    commit: Commit,
-    name: str,
-    baseline: str,
-    mark: _Mark,
-    metrics: dict[str, Scalar],
-    values: dict[str, Scalar],
+    commit: Commit, name: str, baseline: str, mark: _Mark, metrics: _Values, params: _Values
 ) -> Experiment:
     _, status, raw = mark
     message, note = Message.parse(commit.message), _note(raw)
@@ -225,15 +208,12 @@ def _experiment(
         status=status or end,
         created=commit.time,
         metrics={} if status else metrics,  # the tree of a waiting one still holds the baseline's
-        params=values,
+        params=params,
         note=note,
     )
 
 
 def _note(data: Mapping[str, object] | None) -> Note | None:
-    if not data:
-        return None
-    try:
-        return Note.from_json(data)
-    except (TypeError, ValueError, KeyError, AttributeError):
-        return None  # written by something else: the run still counts by its metrics
+    with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError):
+        return Note.from_json(data or {})
+    return None  # nobody wrote one, or something else did: the run still counts by its metrics
