@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,6 @@ from ar.git.repo import Repo
 from ar.history.reader import read_output
 from ar.history.records import Attempt, Status
 from ar.project.program import CurveFile
-from ar.project.values import number
 
 POINTS = 100  # of a curve, at equal shares of the run
 LEAST = 5  # points of a file that are a curve
@@ -42,17 +42,11 @@ def read_rows(text: str, columns: Sequence[str], growing: bool = False) -> list[
     found = []
     with contextlib.suppress(csv.Error):  # a cell without an end: what came before it counts
         for row in reader:
-            cells = [cell for name in columns if (cell := _cell(row.get(name))) is not None]
-            if len(cells) == len(columns):
-                found.append(cells)
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # no such cell, or no number
+                cells = [float(row[name]) for name in columns]
+                if all(map(math.isfinite, cells)):
+                    found.append(cells)
     return found
-
-
-def _cell(text: object) -> float | None:
-    try:
-        return number(float(text)) if isinstance(text, str) else None
-    except ValueError:
-        return None
 
 
 @lru_cache(maxsize=2048)

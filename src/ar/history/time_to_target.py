@@ -8,8 +8,9 @@ alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, pvariance
 
 from ar.errors import ArError
 from ar.history.curves import Curve, curves_of
@@ -57,23 +58,20 @@ def tracks(project: Project, history: History, rung: str = "") -> list[Track]:
     Raises:
         ArError: program.md names no curve, or the first baseline has none.
     """
-    if project.program.curve is None:
-        raise ArError(
-            f"{FILE} names no curve file",
-            "for example: curve: {file: loss.csv, value: train_loss, against: [seconds]}",
-        )
+    spec = project.program.curve
+    if spec is None:
+        mend = "for example: curve: {file: loss.csv, value: train_loss, against: [seconds]}"
+        raise ArError(f"{FILE} names no curve file", mend)
     first, now = history.first, history.now
     merged = [item for item in history.promoted if item is not now]
     states = [item for item in (first, *merged, now if now is not first else None) if item]
     if rung:
         climbs = [history.at_rung(item.candidate, rung) for item in states]
         states = [climb for climb in climbs if climb is not None]
-    found = [Track(attempt, curves_of(project.repo, project.program.curve, attempt)) for attempt in states]
+    found = [Track(attempt, curves_of(project.repo, spec, attempt)) for attempt in states]
     if not rung and (not found or not found[0].curves):
-        raise ArError(
-            f"the first baseline has no curve: {project.program.curve.file} is missing, or lacks its columns",
-            f"check curve: in {FILE}; to measure the baseline: ar baseline",
-        )
+        what = f"the first baseline has no curve: {spec.file} is missing, or lacks its columns"
+        raise ArError(what, f"check curve: in {FILE}; to measure the baseline: ar baseline")
     known = [track for track in found if track.curves]
     # Without the first baseline there is no target at this scale.
     return known if first and known and known[0].attempt.candidate == first.candidate else []
@@ -88,20 +86,9 @@ def reaches(tracks: Sequence[Track]) -> list[Reach]:
     for track in tracks:
         at = start if track is base else _crossing(mean_curve(track), target)
         ratio = {axis: at[axis] / start[axis] for axis in at if start[axis]}
-        attempt = track.attempt
-        out.append(
-            Reach(
-                name=attempt.name,
-                title=attempt.title,
-                outcome=attempt.outcome,
-                rung=attempt.rung,
-                runs=len(track.curves),
-                target=target,
-                at=at,
-                ratio=ratio,
-                error=_jackknife(base.curves, track.curves) if track is not base else {},
-            )
-        )
+        error = _jackknife(base.curves, track.curves) if track is not base else {}
+        it = track.attempt
+        out.append(Reach(it.name, it.title, it.outcome, it.rung, len(track.curves), target, at, ratio, error))
     return out
 
 
@@ -124,11 +111,9 @@ def smooth(curve: Curve) -> Curve:
     for place in range(count):
         near = range(max(0, place - reach), min(count, place + reach + 1))
         w = [weights[abs(other - place)] for other in near]
-        total = math.fsum(w)
         x = [other - place for other in near]
-        centre = math.fsum(a * b for a, b in zip(w, x, strict=True)) / total
         y = [curve.values[other] for other in near]
-        level = math.fsum(a * b for a, b in zip(w, y, strict=True)) / total
+        centre, level = fmean(x, w), fmean(y, w)
         spread = math.fsum(a * (b - centre) ** 2 for a, b in zip(w, x, strict=True))
         slope = math.fsum(a * (b - centre) * c for a, b, c in zip(w, x, y, strict=True)) / spread
         values.append(level - slope * centre)
@@ -137,34 +122,35 @@ def smooth(curve: Curve) -> Curve:
 
 def mean_curve(track: Track) -> Curve:
     """What a track's picture shows: the mean of its runs, smoothed."""
-    return smooth(_mean(list(track.curves.values())))
+    return smooth(_mean(track.curves))
 
 
-def _mean(curves: Sequence[Curve]) -> Curve:
-    def middle(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-        return tuple(math.fsum(column) / len(rows) for column in zip(*rows, strict=True))
+def _mean(curves: Mapping[int, Curve]) -> Curve:
+    """The mean over seeds, place by place."""
 
-    axes = {axis: middle([curve.axes[axis] for curve in curves]) for axis in curves[0].axes}
-    return Curve(middle([curve.values for curve in curves]), axes)
+    def middle(rows: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
+        return tuple(fmean(column) for column in zip(*rows, strict=True))
+
+    axes = next(iter(curves.values())).axes
+    means = {axis: middle(curve.axes[axis] for curve in curves.values()) for axis in axes}
+    return Curve(middle(curve.values for curve in curves.values()), means)
 
 
 def _end(curves: Mapping[int, Curve]) -> dict[str, float]:
-    return {axis: values[-1] for axis, values in _mean(list(curves.values())).axes.items()}
+    return {axis: values[-1] for axis, values in _mean(curves).axes.items()}
 
 
 def _crossing(curve: Curve, target: float) -> dict[str, float]:
     """Each axis where the curve first reaches the target; empty where it never does."""
-    for place, value in enumerate(curve.values):
-        if value <= target:
-            if place == 0:
-                return {axis: values[0] for axis, values in curve.axes.items()}
-            before = curve.values[place - 1]
-            share = (before - target) / (before - value)
-            return {
-                axis: values[place - 1] + share * (values[place] - values[place - 1])
-                for axis, values in curve.axes.items()
-            }
-    return {}
+    place = next((place for place, value in enumerate(curve.values) if value <= target), None)
+    if place is None:
+        return {}
+    if place == 0:
+        return {axis: values[0] for axis, values in curve.axes.items()}
+    before, after = curve.values[place - 1 : place + 1]
+    share = (before - target) / (before - after)
+    steps = {axis: values[place - 1 : place + 1] for axis, values in curve.axes.items()}
+    return {axis: low + share * (high - low) for axis, (low, high) in steps.items()}
 
 
 def _jackknife(base: Mapping[int, Curve], own: Mapping[int, Curve]) -> dict[str, float]:
@@ -175,16 +161,14 @@ def _jackknife(base: Mapping[int, Curve], own: Mapping[int, Curve]) -> dict[str,
         sides = [{seed: curve for seed, curve in side.items() if seed != left} for side in (base, own)]
         if not all(sides):
             return {}
-        target = smooth(_mean(list(sides[0].values()))).values[-1]
-        at = _crossing(smooth(_mean(list(sides[1].values()))), target)
+        target = smooth(_mean(sides[0])).values[-1]
+        at = _crossing(smooth(_mean(sides[1])), target)
         if not at:
             return {}
         start = _end(sides[0])
         for axis in at if all(start.values()) else ():
             found.setdefault(axis, []).append(at[axis] / start[axis])
-    count = len(seeds)
-    errors = {}
-    for axis, ratios in found.items():
-        middle = math.fsum(ratios) / count
-        errors[axis] = math.sqrt((count - 1) / count * math.fsum((it - middle) ** 2 for it in ratios))
-    return errors if count > 1 else {}
+    if len(seeds) < 2:
+        return {}
+    # pvariance is the mean of squares, of which the jackknife takes n - 1.
+    return {axis: math.sqrt((len(seeds) - 1) * pvariance(ratios)) for axis, ratios in found.items()}
