@@ -32,13 +32,10 @@ def one_line(text: str) -> str:
 
 def shorten_middle(text: str, limit: int) -> str:
     """At most `limit` characters, both ends kept: of a name or a path these tell most."""
-    if len(text) <= limit:
-        return text
-    if limit < 1:
-        return ""
+    if len(text) <= limit or limit < 1:
+        return text[: max(0, limit)]
     head = limit // 2
-    tail = limit - head - 1
-    return f"{text[:head]}…{text[len(text) - tail :]}"
+    return f"{text[:head]}…{text[len(text) - (limit - head - 1) :]}"
 
 
 def clock(seconds: float) -> str:

@@ -22,13 +22,11 @@ MOST_NAMED = 3  # flaws in one reason
 
 def flaw(project: Project, history: History, attempt: Attempt) -> str:
     """Why an attempt's numbers may not count, naming what is wrong; empty if nothing is."""
-    for run in attempt.experiments:
-        if run.measures_baseline or not run.status.ended:
-            continue
-        found = (run.note.refused or run.note.lacking) if run.note else ""
-        found = found or _unfit_metrics(project, run)
+    for run in attempt.own:
+        found = (run.note.refused or run.note.lacking) if run.note and run.status.ended else ""
         if not found and run.status is Status.SUCCEEDED:
-            found = changed(project, run, _reference(history, run.baseline))
+            reference = _reference(history, run.baseline)
+            found = _unfit_metrics(project, run) or changed(project, run, reference)
         if found:
             return found
     return ""
@@ -36,16 +34,12 @@ def flaw(project: Project, history: History, attempt: Attempt) -> str:
 
 def _reference(history: History, baseline: str) -> str:
     """What a result is held against: a run of the baseline itself, which shows what any run changes."""
-    for run in history.experiments:
-        if run.measures_baseline and run.baseline == baseline and run.status is Status.SUCCEEDED:
-            return run.rev
-    return baseline
+    own = (run for run in history.experiments if run.measures_baseline and run.baseline == baseline)
+    return next((run.rev for run in own if run.status is Status.SUCCEEDED), baseline)
 
 
 def _unfit_metrics(project: Project, run: Experiment) -> str:
     """What the declared metrics lack. Files that only DVC's cache holds may simply not be here."""
-    if run.status is not Status.SUCCEEDED:
-        return ""
     for metric in project.program.metrics:
         value = run.metrics.get(str(metric))
         if value is None and project.repo.read(run.rev, metric.file) is not None:
@@ -109,12 +103,8 @@ def _foreign_data(project: Project, run: Experiment, reference: str) -> list[str
             if path in known and not own and md5 != known[path]:
                 flaws.append(f"{path} is not what the baseline was measured with")
         for path, md5 in stage.outs.items():
-            metric = any(path == metric.file for metric in project.program.metrics)
-            content = project.repo.read(run.rev, path) if metric else None
-            if md5 and content is not None and md5 != _md5(content):
+            is_metric = any(path == metric.file for metric in project.program.metrics)
+            content = project.repo.read(run.rev, path) if md5 and is_metric else None
+            if content is not None and md5 != hashlib.md5(content, usedforsecurity=False).hexdigest():
                 flaws.append(f"{path} is not what the run wrote")
     return flaws
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()

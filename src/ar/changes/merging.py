@@ -58,17 +58,15 @@ def merge(project: Project, base: str, ours: str, other: str, name: str) -> Merg
         old, new, here = before.get(path), wanted.get(path), mine.get(path)
         if new in (old, here) or _is_ours(path) or declared.is_output(path):
             continue
-        content: bytes | TreeEntry | Clash | None
+        merged: bytes | TreeEntry | Clash | None = new
         if path in program.param_files:
-            content = _parameters(project, path, (base, ours, other), name)
-        elif here == old:
-            content = new
+            merged = _parameters(project, path, (base, ours, other), name)
+        elif here != old:
+            merged = _text(repo, path, (old, here, new), name)
+        if isinstance(merged, Clash):
+            clashes.append(merged)
         else:
-            content = _text(repo, path, (old, here, new), name)
-        if isinstance(content, Clash):
-            clashes.append(content)
-        else:
-            changes[path] = content
+            changes[path] = merged
     return Merged(repo.write_tree(ours, changes), tuple(clashes))
 
 
@@ -79,8 +77,7 @@ def _is_ours(path: str) -> bool:
 def _parameters(project: Project, path: str, revs: tuple[str, str, str], name: str) -> bytes | Clash | None:
     """A parameters file merged by key; as text where the change adds or removes keys."""
     repo, program = project.repo, project.program
-    contents = repo.read_many([(rev, path) for rev in revs])
-    before, mine, wanted = contents
+    before, mine, wanted = repo.read_many([(rev, path) for rev in revs])
     if before is None or mine is None or wanted is None:
         return Clash(path, f"the file is missing in {MINE} or in {name}")
     try:

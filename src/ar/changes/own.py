@@ -35,8 +35,8 @@ def from_patch(project: Project, patch: Patch, values: Mapping[str, Scalar], mes
     """
     head = project.repo.head()
     declared = Declared.read(project.repo, head)
-    tree = patches.apply(project.repo, head, patch.diff, lambda path: declared.is_generated(path))
-    return _proposal(project, tree, values, message or f"{patch.title}\n\n{patch.body}".strip())
+    tree = patches.apply(project.repo, head, patch.diff, leave_out=declared.is_generated)
+    return from_values(project, values, message or f"{patch.title}\n\n{patch.body}".strip(), tree)
 
 
 def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) -> tuple[Proposal, list[str]]:
@@ -56,17 +56,20 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
     left_out = [path for path in others if not declared.is_generated(path)]
     if tree == repo.tree(repo.head()) and not values:
         outside = f" (outside it: {', '.join(left_out[:5])})" if left_out else ""
-        scope = program.scope
-        raise BadProposal(
-            f"nothing in the scope differs from HEAD{outside}",
-            f"what may change is: {', '.join([*scope.files, *map(str, scope.params)])}",
-        )
-    return _proposal(project, tree, values, message), left_out
+        mend = f"what may change is: {', '.join([*program.scope.files, *map(str, program.scope.params)])}"
+        raise BadProposal(f"nothing in the scope differs from HEAD{outside}", mend)
+    return from_values(project, values, message, tree), left_out
 
 
-def from_values(project: Project, values: Mapping[str, Scalar], message: str) -> Proposal:
-    """Parameters, and nothing else."""
-    return _proposal(project, "", values, message)
+def from_values(project: Project, values: Mapping[str, Scalar], message: str, tree: str = "") -> Proposal:
+    """Parameters, on top of a tree where there is one. Title and hypothesis are the message's; without one,
+    the title says what is changed.
+    """
+    first, _, rest = message.strip().partition("\n")
+    title, hypothesis = one_line(first), rest.strip()
+    if not title or len(title) > TITLE_LIMIT or (values and not tree):
+        title, hypothesis = _changes(project, tree, values), message.strip()
+    return Proposal(title=title, hypothesis=hypothesis, agent=NAME, params=dict(values), tree=tree)
 
 
 def parse_values(texts: Sequence[str]) -> dict[str, Scalar]:
@@ -88,15 +91,6 @@ def parse_values(texts: Sequence[str]) -> dict[str, Scalar]:
         is_number = isinstance(parsed, str) and _NUMBER.fullmatch(parsed)
         values[key.strip()] = float(parsed) if is_number else parsed
     return values
-
-
-def _proposal(project: Project, tree: str, values: Mapping[str, Scalar], message: str) -> Proposal:
-    """Title and hypothesis are the message's; without one, the title says what is changed."""
-    first, _, rest = message.strip().partition("\n")
-    title, hypothesis = one_line(first), rest.strip()
-    if not title or len(title) > TITLE_LIMIT or (values and not tree):
-        title, hypothesis = _changes(project, tree, values), message.strip()
-    return Proposal(title=title, hypothesis=hypothesis, agent=NAME, params=dict(values), tree=tree)
 
 
 def _changes(project: Project, tree: str, values: Mapping[str, Scalar]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -85,22 +85,14 @@ def of_commit(repo: Repo, rev: str) -> Patch:
 
 def between(repo: Repo, old: str | None, new: str) -> bytes:
     """The change from one tree or commit to another (None: from nothing), binary files too."""
-    options = [
-        "-p",
-        "-r",
-        "-M",
-        "--binary",
-        "--full-index",
-        "--no-ext-diff",
-        "--no-textconv",
-        "--no-commit-id",
-    ]
-    names = ["--root", new] if old is None else [old, new]
-    text = repo.run("diff-tree", *options, "--src-prefix=a/", "--dst-prefix=b/", *names)
+    form = ("-p", "-r", "-M", "--binary", "--full-index", "--src-prefix=a/", "--dst-prefix=b/")
+    plain = ("--no-ext-diff", "--no-textconv", "--no-commit-id")
+    names = ("--root", new) if old is None else (old, new)
+    text = repo.run("diff-tree", *form, *plain, *names)
     return f"{text}\n".encode(errors="surrogateescape")
 
 
-def series(repo: Repo, source: str) -> list[tuple[str, Callable[[], Patch]]]:
+def series(repo: Repo, source: str) -> Sequence[tuple[str, Callable[[], Patch]]]:
     """Label and reader of each patch: the `*.patch` and `*.diff` files of a folder, by name, or the commits
     of a range, the oldest first.
 
@@ -109,31 +101,28 @@ def series(repo: Repo, source: str) -> list[tuple[str, Callable[[], Patch]]]:
     """
     folder = Path(source)
     if folder.is_dir():
-        files = sorted(
-            path for path in folder.iterdir() if path.suffix in (".patch", ".diff") and path.is_file()
-        )
-        if not files:
-            raise NotFound(
-                f"there is no *.patch or *.diff file in {source}", "git format-patch writes such files"
-            )
-        return [(path.name, partial(_read, repo, path)) for path in files]
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".patch", ".diff"))
+        readers = [(path.name, partial(_read, repo, path)) for path in files if path.is_file()]
+        if not readers:
+            what = f"there is no *.patch or *.diff file in {source}"
+            raise NotFound(what, "git format-patch writes such files")
+        return readers
+    neither = NotFound(
+        f"'{source}' is neither a folder nor a range of commits",
+        "for example: ar next --series patches/, or ar next --series main..ideas",
+    )
+    if ".." not in source:
+        raise neither
     try:
-        if ".." not in source:
-            raise NotFound(f"'{source}' is neither a folder nor a range of commits")
         revs = repo.run("rev-list", "--reverse", "--end-of-options", source, "--").split()
-    except (GitFailed, NotFound):
-        raise NotFound(
-            f"'{source}' is neither a folder nor a range of commits",
-            "for example: ar next --series patches/, or ar next --series main..ideas",
-        ) from None
+    except GitFailed:
+        raise neither from None
     if not revs:
         raise NotFound(f"there is no commit in {source}", "name the older end first: main..ideas")
+    titles = (repo.commit(rev).message.partition("\n")[0] for rev in revs)
     return [
-        (
-            f"{rev[:9]} {one_line(repo.commit(rev).message.partition(chr(10))[0])}",
-            partial(of_commit, repo, rev),
-        )
-        for rev in revs
+        (f"{rev[:9]} {one_line(title)}", partial(of_commit, repo, rev))
+        for rev, title in zip(revs, titles, strict=True)
     ]
 
 
@@ -165,10 +154,8 @@ def apply(repo: Repo, base: str, diff: bytes, leave_out: Callable[[str], bool]) 
             options += ["--exclude=" + _GLOB.sub(r"\\\1", path) for path in unwanted]
             repo.run("apply", "--cached", *options, "-", stdin=diff, env=env)
         except GitFailed as error:
-            raise BadProposal(
-                f"the patch does not apply: {_reason(diff.decode(errors='replace'), error.said)}",
-                "make it against HEAD, for example with: git diff HEAD",
-            ) from None
+            what = f"the patch does not apply: {_reason(diff.decode(errors='replace'), error.said)}"
+            raise BadProposal(what, "make it against HEAD, for example with: git diff HEAD") from None
         return repo.run("write-tree", env=env)
 
 
@@ -196,10 +183,8 @@ def _hunk(diff: str, path: str, line: int) -> str:
     for text in diff.splitlines():
         if text.startswith("--- "):
             name = text[4:].partition("\t")[0]
-            number, here = (
-                0,
-                path in (name, name.partition("/")[2]) or path.endswith(f"/{name.partition('/')[2]}"),
-            )
+            inside = name.partition("/")[2]
+            number, here = 0, path in (name, inside) or path.endswith(f"/{inside}")
         elif here and (match := _HUNK.match(text)):
             number += 1
             if int(match["line"]) == line:

@@ -51,10 +51,9 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     repo, program = project.repo, project.program
     if not proposal.title.strip() or "\n" in proposal.title:
         raise BadProposal("the title must be one line", f"at most {TITLE_LIMIT} characters")
-    base = history.head
+    base = proposal.tree or history.head
     if proposal.tree:
         _check_tree(project, history.head, proposal.tree)
-        base = proposal.tree
     contents = _edited(project, proposal, base)
     for file, values in _by_file(program, proposal.params).items():
         old = contents.get(file, repo.read(base, file))
@@ -70,9 +69,6 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     return Change(proposal=proposal, baseline=history.head, tree=tree, candidate=candidate)
 
 
-# -- files ------------------------------------------------------------------------------------------------
-
-
 def _check_tree(project: Project, head: str, tree: str) -> None:
     """Hold every file that differs from the head to what an edit of it would be held to."""
     repo, program = project.repo, project.program
@@ -81,7 +77,6 @@ def _check_tree(project: Project, head: str, tree: str) -> None:
         raise BadProposal(f"{len(changed)} changed files are too many", f"at most {MAX_EDITS}")
     declared = Declared.read(repo, head)
     before = repo.files(head)
-    files: dict[str, str] = {}
     for path, entry in changed.items():
         if path not in program.param_files or program.scope.covers(path):
             checked_path(path, program)
@@ -89,8 +84,7 @@ def _check_tree(project: Project, head: str, tree: str) -> None:
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
         if any(side is not None and not side.is_file for side in (entry, before.get(path))):
             raise BadProposal(f"{path} is a link or a submodule", "change regular files only")
-        if entry is not None:
-            files[path] = entry.blob
+    files = {path: entry.blob for path, entry in changed.items() if entry is not None}
     for path, size in zip(files, repo.sizes(list(files.values())), strict=True):
         if size > MAX_FILE_BYTES:
             raise BadProposal(f"{path} grows beyond {MAX_FILE_BYTES} bytes", "make a smaller change")
@@ -118,9 +112,8 @@ def _check_values(program: Program, path: str, old: bytes | None, new: bytes | N
     if old is None or new is None:
         raise BadProposal(f"{path} may be neither added nor deleted", "set parameters in files that exist")
     before, after = flat(old, path), flat(new, path)
-    differ = [
-        key for key in [*before, *after] if (key in before, before.get(key)) != (key in after, after.get(key))
-    ]
+    changed = {key for key, _ in before.items() ^ after.items()}
+    differ = [key for key in (*before, *after) if key in changed]
     _by_file(program, {str(ParamKey(path, key)): after.get(key) for key in differ})
     _checked(old, path, {key: after[key] for key in differ if key in before and key in after})
 
@@ -148,8 +141,7 @@ def _edited(project: Project, proposal: Proposal, baseline: str) -> dict[str, by
         if entry is not None and not entry.is_file:
             raise BadProposal(f"{path} is a link or a submodule", "edit regular files only")
         if path not in texts:
-            content = project.repo.read(baseline, path) if entry else None
-            texts[path] = _text(path, content or b"")
+            texts[path] = _text(path, (project.repo.read(baseline, path) if entry else None) or b"")
         texts[path] = _replaced(edit, texts[path], exists=entry is not None or bool(texts[path]))
     for path, text in texts.items():
         _check_text(path, text)
@@ -164,9 +156,8 @@ def checked_path(path: str, program: Program) -> str:
     """
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or "\\" in path or any(ord(char) < 32 for char in path):
-        raise BadProposal(
-            f"{path!r} is no path inside the project", "use paths relative to the project's root"
-        )
+        mend = "use paths relative to the project's root"
+        raise BadProposal(f"{path!r} is no path inside the project", mend)
     clean = str(pure)
     if not program.scope.may_edit(clean):
         allowed = ", ".join(program.scope.files) or "no file at all"
@@ -182,10 +173,8 @@ def _replaced(edit: Edit, text: str, exists: bool) -> str:
     count = text.count(edit.old)
     if count != 1:
         where = "is not" if count == 0 else f"is {count} times"
-        raise BadProposal(
-            f"the old text {where} in {edit.path}: {edit.old[:80]!r}",
-            "quote it exactly, with enough lines around it",
-        )
+        what = f"the old text {where} in {edit.path}: {edit.old[:80]!r}"
+        raise BadProposal(what, "quote it exactly, with enough lines around it")
     return text.replace(edit.old, edit.new)
 
 
@@ -198,9 +187,6 @@ def _check_text(path: str, text: str) -> None:
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             raise BadProposal(f"{path} does not compile: line {line}: {error}", "mend the edit") from None
-
-
-# -- parameters -------------------------------------------------------------------------------------------
 
 
 def _by_file(program: Program, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -226,9 +212,8 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
         numbers = isinstance(old, float) and isinstance(value, int | float) and not isinstance(value, bool)
         whole = type(old) is int and isinstance(value, float) and value.is_integer()
         if old is not None and not numbers and not whole and type(value) is not type(old):
-            raise BadProposal(
-                f"{key} is {type(old).__name__} in {file}, not {type(value).__name__}", f"now it is {old!r}"
-            )
+            kinds = f"{type(old).__name__} in {file}, not {type(value).__name__}"
+            raise BadProposal(f"{key} is {kinds}", f"now it is {old!r}")
     return {key: int(value) if type(now[key]) is int else value for key, value in values.items()}
 
 
@@ -248,11 +233,9 @@ def candidate_of(project: Project, proposal: Proposal, tree: str, history: Histo
 
 def _refuse_repeats(candidate: str, history: History) -> None:
     if candidate == history.incumbent:
-        raise BadProposal(
-            "the proposal leaves the baseline as it is", "change something that matters to the run"
-        )
+        mend = "change something that matters to the run"
+        raise BadProposal("the proposal leaves the baseline as it is", mend)
     for attempt in history.attempts:
         if attempt.candidate == candidate:
-            raise BadProposal(
-                f"{attempt.name} tried exactly this ({attempt.outcome})", "propose something else"
-            )
+            what = f"{attempt.name} tried exactly this ({attempt.outcome})"
+            raise BadProposal(what, "propose something else")

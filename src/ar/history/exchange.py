@@ -6,6 +6,7 @@ and accounts of both sides are joined here and only ever moved forward there. Wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,12 +54,13 @@ def pull(repo: Repo, remote: str) -> Exchanged:
     new = {ref: rev for ref, rev in found.items() if ref not in ours}
     waiting = {ref: refs.at_remote(remote, ref) for ref in new}
     transfer.fetch(repo, remote, {**waiting, **_joined_refs(remote, theirs)})
-    notes = _join(repo, remote)
+    before = repo.resolve(refs.NOTES)
+    _join(repo, remote)
     changes = [(ref, rev, ZERO) for ref, rev in new.items()]
     changes += [(mine, ZERO, new[ref]) for ref, mine in waiting.items()]
     if changes:
         repo.update_refs(*changes, reason=f"ar: pull from {remote}")
-    return Exchanged(remote, len(new), notes, _clashes(ours, found))
+    return Exchanged(remote, len(new), _new_notes(repo, before), _clashes(ours, found))
 
 
 def push(repo: Repo, remote: str) -> Exchanged:
@@ -83,8 +85,7 @@ def push(repo: Repo, remote: str) -> Exchanged:
     for start in range(0, len(new), _BATCH):
         if not transfer.push(repo, remote, new[start : start + _BATCH]):
             raise Conflict(f"{remote} has experiments of the same name", f"look at them: ar pull {remote}")
-    count = _differing(repo, before, repo.resolve(refs.NOTES))
-    return Exchanged(remote, len(new), count, _clashes(ours, found))
+    return Exchanged(remote, len(new), _new_notes(repo, before), _clashes(ours, found))
 
 
 def join(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,8 +102,7 @@ def join(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, 
         elif mine == old or key not in ours:
             joined[key] = other
         else:
-            weigh = _weight if key == "verdict" else _text
-            joined[key] = max(mine, other, key=weigh)
+            joined[key] = max(mine, other, key=_weight if key == "verdict" else _text)
     return {key: value for key, value in joined.items() if value is not None}
 
 
@@ -132,14 +132,12 @@ def _clashes(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, .
     return tuple(refs.name_of(ref) for ref, rev in theirs.items() if ours.get(ref, rev) != rev)
 
 
-def _join(repo: Repo, remote: str) -> int:
-    """Join the remote's notes and accounts into ours. Returns how many notes are new here, or different."""
-    before = repo.resolve(refs.NOTES)
+def _join(repo: Repo, remote: str) -> None:
+    """Join the remote's notes and accounts into ours."""
     for ref in _JOINED:
         theirs = repo.resolve(refs.at_remote(remote, ref))
         if theirs is not None:
             _advance(repo, ref, theirs)
-    return _differing(repo, before, repo.resolve(refs.NOTES))
 
 
 def _advance(repo: Repo, ref: str, theirs: str) -> None:
@@ -152,11 +150,9 @@ def _advance(repo: Repo, ref: str, theirs: str) -> None:
         if ours is not None and not repo.is_ancestor(ours, theirs):
             tree = repo.join_notes(ours, theirs, _joined) if ref == refs.NOTES else repo.empty_tree()
             new = repo.commit_tree(tree, [ours, theirs], "Join what two clones wrote\n")
-        try:
+        with contextlib.suppress(Conflict):
             repo.update_refs((ref, new, ours or ZERO), reason="ar: pull")
             return
-        except Conflict:
-            continue
     raise Conflict(f"{ref} moved {_RACES} times in a row", "run the command again")
 
 
@@ -164,16 +160,14 @@ def _joined(base: bytes | None, ours: bytes, theirs: bytes) -> bytes:
     """One note's text; of notes that are not ours to understand, the greater text."""
     if theirs == base or ours == base:
         return ours if theirs == base else theirs
-    try:
+    with contextlib.suppress(ValueError):
         sides = [json.loads(side or b"{}") for side in (base, ours, theirs)]
-    except ValueError:
-        return max(ours, theirs)
-    if not all(isinstance(side, dict) for side in sides):
-        return max(ours, theirs)
-    return json.dumps(join(*sides), ensure_ascii=False, indent=1).encode() + b"\n"
+        if all(isinstance(side, dict) for side in sides):
+            return json.dumps(join(*sides), ensure_ascii=False, indent=1).encode() + b"\n"
+    return max(ours, theirs)
 
 
-def _differing(repo: Repo, old: str | None, new: str | None) -> int:
-    """How many notes one version of the notes has that another has not, or has otherwise."""
-    before, after = (repo.note_files(rev) for rev in (old, new))
+def _new_notes(repo: Repo, old: str | None) -> int:
+    """How many of our notes a version of them has not, or has otherwise."""
+    before, after = (repo.note_files(rev) for rev in (old, repo.resolve(refs.NOTES)))
     return sum(before.get(rev, ("", ""))[1] != blob for rev, (_, blob) in after.items())

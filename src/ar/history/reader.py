@@ -149,9 +149,6 @@ def head_seed(project: Project) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-# -- experiments ------------------------------------------------------------------------------------------
-
-
 def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snapshot:
     """All experiments, of which only those are read that are not as they were."""
     repo, program = project.repo, project.program

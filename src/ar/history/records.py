@@ -92,7 +92,6 @@ class Verdict(Record):
         runs, base_runs: how many runs stand on either side.
         sigma, df: the noise of one run (of one paired difference's residual when `paired`) and its
             degrees of freedom.
-        label: what kind of win or loss it is.
         failed_guard: key of the guard that it was refused by; empty in notes of earlier versions.
     """
 
@@ -117,8 +116,7 @@ class Note(Record):
     """What is known of an experiment besides its commit: the JSON under `refs/notes/ar`.
 
     Args:
-        status: how the run ended.
-        reason: why, where it did not succeed.
+        reason: why it did not succeed.
         retried: the fault of the machine's that ended a first try, where this is the second.
         exit_code: of the last stage command, 128 and more for a signal; None where it ended otherwise.
         refused: what the launcher or the run's own checks refused the run for; empty if nothing.
@@ -195,7 +193,6 @@ class Attempt(Record):
         value: mean objective over the runs that ended well, in the metric's own direction and unit.
         standard_error: of `value`; None where the noise is not known yet.
         guards: metric name to its mean over the same runs.
-        outcome: what became of it so far.
         created: unix time of the first run.
         rung: scale that it was measured at; empty for the base scale.
     """
@@ -261,8 +258,7 @@ class History(Record):
         head: commit of the branch; its tree is what the next proposal changes.
         incumbent: identity (`Attempt.candidate`) of the head's tree.
         attempts: baselines and candidates, at the base scale.
-        sigma: standard deviation of one run of one configuration, from the replicates; None before there
-            are any.
+        sigma: standard deviation of one run of one configuration; None before there are replicates.
         at_rungs: what was measured at larger scales. An attempt has the `candidate` it has at the base.
         rung: the larger scale that this is a view of; empty for the base scale.
     """

@@ -166,16 +166,13 @@ def _text(metrics: dict[str, float], params: dict[str, Scalar], files: list[str]
     lines = []
     for key, value in sections.items():
         comment = f"  # {_COMMENTS[key]}" if key in _COMMENTS else ""
-        if value and key in ("guards", "scope", "search"):
-            items = [f"- {_flow(item)}" for item in value] if key == "guards" else _entries(value)
-            lines += [f"{key}:{comment}", *(f"  {item}" for item in items)]
+        if value and key == "guards":
+            lines += [f"{key}:{comment}", *(f"  - {_flow(item)}" for item in value)]
+        elif value and key in ("scope", "search"):
+            lines += [f"{key}:{comment}", *(f"  {name}: {_flow(item)}" for name, item in value.items())]
         elif value:
             lines.append(f"{key}: {_flow(value)}{comment}")
     return "---\n" + "\n".join(lines) + "\n---\n" + _PROSE
-
-
-def _entries(section: dict[str, Any]) -> list[str]:
-    return [f"{name}: {_flow(value)}" for name, value in section.items()]
 
 
 def _group(key: str) -> str:

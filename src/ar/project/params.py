@@ -53,14 +53,12 @@ def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:
     if not values:
         return content
     suffix = PurePosixPath(path).suffix.lower()
-    if suffix == ".json":
-        data: Any = parse(content, path)
-        _set_all(data, path, values)
-        return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
-    if suffix not in (".yaml", ".yml"):
+    if suffix not in (".json", ".yaml", ".yml"):
         raise BadParams(f"{path}: only YAML and JSON can be set", "keep such parameters in params.yaml")
     wanted = parse(content, path)
     _set_all(wanted, path, values)
+    if suffix == ".json":
+        return (json.dumps(wanted, indent=2, ensure_ascii=False) + "\n").encode()
     text = content.decode()
     for key in values:
         text = _replaced(text, key, get(wanted, key))
@@ -79,14 +77,9 @@ def _set_all(data: Any, path: str, values: Mapping[str, Any]) -> None:
             raise BadParams(f"{path} has no key '{key}'", nearest(key, keys)) from None
         parent, _, last = key.rpartition(".")
         node = get(data, parent) if parent else data
-        node[last if isinstance(node, Mapping) else int(last)] = _like(old, value)
-
-
-def _like(old: Any, value: Any) -> Any:
-    """Keep a float a float: `lr: 1.0` must not come back as `lr: 1`, which some readers take for an int."""
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value
+        # A float stays one: `lr: 1.0` must not come back as `lr: 1`, which some readers take for an int.
+        new = float(value) if isinstance(old, float) and type(value) is int else value
+        node[last if isinstance(node, Mapping) else int(last)] = new
 
 
 def _replaced(text: str, key: str, value: Any) -> str:

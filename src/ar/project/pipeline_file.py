@@ -87,13 +87,13 @@ class Declared:
         ]
         outputs = {path for _, path, _ in outs} | {path for stage in locked.values() for path in stage.outs}
         deps = [path for body in bodies.values() for path, _ in body.paths("deps")]
-        top = [(path, item) for path, item in _Body(data).paths("metrics")]
+        top = [path for path, _ in _Body(data).paths("metrics")]
         return Declared(
             stages=tuple(bodies),
             outputs=frozenset(_plain(outputs)),
             cached=frozenset(_plain(path for _, path, item in outs if _is_cached(item))),
             inputs=_plain(path for path in deps if path not in outputs),
-            metrics=_plain([*(path for kind, path, _ in outs if kind == "metrics"), *(p for p, _ in top)]),
+            metrics=_plain([*(path for kind, path, _ in outs if kind == "metrics"), *top]),
             params=_plain(path for body in bodies.values() for path in body.params()),
             plots=_plain(path for kind, path, _ in outs if kind == "plots"),
             locked=locked,
@@ -122,10 +122,9 @@ class _Body:
 
     def paths(self, kind: str) -> list[tuple[str, Any]]:
         """Each path of a list with the item that names it."""
-        names = (
-            str(next(iter(item), "") if isinstance(item, Mapping) else item) for item in self._list(kind)
-        )
-        return [(self._from_root(name), item) for name, item in zip(names, self._list(kind), strict=True)]
+        items = self._list(kind)
+        names = (str(next(iter(item), "") if isinstance(item, Mapping) else item) for item in items)
+        return [(self._from_root(name), item) for name, item in zip(names, items, strict=True)]
 
     def params(self) -> list[str]:
         """Parameters files; a key without one is in `params.yaml`."""

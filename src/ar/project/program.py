@@ -63,7 +63,6 @@ class AgentSpec:
     """One who proposes.
 
     Args:
-        kind: which agent.
         lane: the field it keeps to ("optimizer", "data order"); empty for all of them.
         weight: its share of the proposals, relative to the other agents'.
         timeout: seconds that one answer may take.
@@ -124,7 +123,6 @@ class Budget:
     """What a campaign may spend. `runs` counts every run, crashed ones and the baseline's too.
 
     Args:
-        runs: runs in all.
         hours: in which at least one run is under way; None for no limit, here and below.
         gpu_hours: in which a GPU has a run, summed over GPUs.
         tokens, usd: of all calls of models.

@@ -82,7 +82,9 @@ def parse(text: str) -> Program:
     try:
         data = yaml.safe_load(match["yaml"])
     except yaml.YAMLError as error:
-        raise _bad("the front matter", f"is not YAML: {_yaml_place(error)}", "mend it there") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+        where = f"line {mark.line + 2}: {problem}" if mark else problem
+        raise BadProgram(f"{FILE}: the front matter is not YAML: {where}", "mend it there") from None
     found = _keys(
         {} if data is None else data,
         "",
@@ -136,15 +138,6 @@ def _kind(value: Any) -> str:
     return _KINDS.get(type(value), type(value).__name__)
 
 
-def _yaml_place(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 2}: {problem}" if mark else str(problem)
-
-
-# -- mappings and lists -----------------------------------------------------------------------------------
-
-
 def _mapping(value: Any, place: str) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise _bad(place or "the front matter", f"should be a mapping, not {_kind(value)}")
@@ -180,9 +173,6 @@ def _list_of(read: Reader) -> Callable[[Any, str], tuple[Any, ...]]:
         return tuple(read(item, f"{place}[{index}]") for index, item in enumerate(value))
 
     return read_list
-
-
-# -- single values ----------------------------------------------------------------------------------------
 
 
 def _text(value: Any, place: str) -> str:
@@ -292,9 +282,6 @@ def _params_of(read: Reader) -> Reader:
     }
 
 
-# -- sections ---------------------------------------------------------------------------------------------
-
-
 def _metric(value: Any, place: str) -> Metric:
     section = {"metric": value} if isinstance(value, str) else value
     found = _keys(section, place, "metric", metric=_text, direction=_direction)
@@ -318,16 +305,9 @@ _scope = partial(_record, Scope, files=_list_of(_path), params=_list_of(_param_k
 
 
 def _range(value: Any, place: str) -> Range:
-    span = _record(
-        Range,
-        {"choices": value} if isinstance(value, list) else value,
-        place,
-        low=_number,
-        high=_number,
-        log=_flag,
-        step=_positive,
-        choices=_list_of(_scalar),
-    )
+    value = {"choices": value} if isinstance(value, list) else value
+    steps = {"low": _number, "high": _number, "step": _positive}
+    span = _record(Range, value, place, **steps, log=_flag, choices=_list_of(_scalar))
     if span.choices:
         if span.low is not None or span.high is not None:
             raise _bad(place, "has both choices and an interval", "keep one of them")
@@ -418,30 +398,17 @@ _AGENT_KEYS: dict[str, dict[str, Reader]] = {
     "command": {**_ASKED, "prices": _prices, "command": _argv, "env": _list_of(_text)},
 }
 
+_LIMITS: dict[str, Reader] = {"runs": _whole, "timeout": seconds}  # at any scale
 _budget = partial(
-    _record,
-    Budget,
-    runs=_whole,
-    hours=_positive,
-    gpu_hours=_positive,
-    tokens=_whole,
-    usd=_positive,
-    timeout=seconds,
+    _record, Budget, **_LIMITS, hours=_positive, gpu_hours=_positive, tokens=_whole, usd=_positive
 )
 
 
 def _sandbox(value: Any, place: str) -> Sandbox:
-    return _record(
-        Sandbox,
-        {"kind": value} if isinstance(value, str | bool) else value,
-        place,
-        kind=_sandbox_kind,
-        env=_list_of(_text),
-        read=_list_of(_text),
-        memory=size,
-        processes=_whole,
-        disk=size,
-    )
+    value = {"kind": value} if isinstance(value, str | bool) else value
+    names = {"env": _list_of(_text), "read": _list_of(_text)}
+    limits = {"memory": size, "processes": _whole, "disk": size}
+    return _record(Sandbox, value, place, kind=_sandbox_kind, **names, **limits)
 
 
 def _sandbox_kind(value: Any, place: str) -> Any:
@@ -464,7 +431,7 @@ def _ladder(value: Any, place: str) -> tuple[Rung, ...]:
 
 
 def _rung(value: Any, place: str) -> Rung:
-    limits = partial(_keys, runs=_whole, timeout=seconds)
+    limits = partial(_keys, **_LIMITS)
     found = _keys(value, place, "name", name=_scalar, params=_params_of(_scalar), budget=limits)
     name = str(found["name"])
     if not _RUNG.fullmatch(name) or ".." in name:

@@ -34,7 +34,11 @@ def parse(content: bytes, path: str) -> dict[str, Any]:
         else:
             data = yaml.load(content, Loader=_LOADER)  # noqa: S506 - CSafeLoader is the safe loader in C
     except (ValueError, yaml.YAMLError) as error:
-        raise BadParams(f"{path} does not parse: {_first_line(error)}", f"mend {path}") from None
+        mark = getattr(error, "problem_mark", None)
+        place = (
+            f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
+        )
+        raise BadParams(f"{path} does not parse: {place}", f"mend {path}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -79,10 +83,3 @@ def number(value: Scalar) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
-
-
-def _first_line(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    if mark is not None:
-        return f"line {mark.line + 1}: {getattr(error, 'problem', '')}"
-    return str(error).splitlines()[0]
