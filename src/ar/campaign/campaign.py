@@ -19,7 +19,7 @@ from ar.git import refs
 from ar.history import reader
 from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
-from ar.history.records import Attempt, History, Outcome, Verdict
+from ar.history.records import Attempt, History, Verdict
 from ar.judge import findings
 from ar.judge.evidence import Ledger, first_seed, ledger
 from ar.judge.findings import Case
@@ -228,19 +228,3 @@ class Campaign:
         if verdict is None or not attempt.is_decided:
             verdict = self.step(history, attempt).verdict
         return findings.case(self.program, history, attempt, verdict)
-
-
-def is_open(attempt: Attempt, history: History) -> bool:
-    """Whether a candidate against the present head still waits for its verdict."""
-    ours = not attempt.is_foreign
-    return (
-        ours
-        and not attempt.is_decided
-        and attempt.baseline == history.head
-        and attempt.outcome is not Outcome.PROMOTED
-    )
-
-
-def waits_for_merge(attempt: Attempt, history: History) -> bool:
-    """Whether it won against the present head, which has not taken it yet."""
-    return attempt.outcome is Outcome.WINNER and attempt.baseline == history.head

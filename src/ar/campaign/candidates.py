@@ -65,8 +65,9 @@ def refuse_hopeless(program: Program, baseline: Attempt | None) -> None:
     if len(failed) >= max(MAX_BASELINE_CRASHES, len(ended) / 2):
         last = failed[-1]
         where = f" at {last.rung}" if last.rung else " itself"
-        reason = last.note.reason if last.note else str(last.status)
-        raise BadState(f"the baseline{where} does not run: {reason}", f"see: ar log {last.name}")
+        raise BadState(
+            f"the baseline{where} does not run: {last.reason or last.status}", f"see: ar log {last.name}"
+        )
 
 
 def close_stale(engine: Engine, history: History) -> None:
@@ -78,8 +79,7 @@ def close_stale(engine: Engine, history: History) -> None:
             waits = not run.is_foreign and run.status is Status.QUEUED
             if waits and queue.withdraw(engine.campaign.pipeline, run.name, run.rev):
                 engine.event(f"{run.name} withdrawn: the branch moved on")
-        ended = all(run.status.ended for run in attempt.experiments)
-        if ended and not attempt.is_foreign and not attempt.is_decided:
+        if not attempt.is_under_way and not attempt.is_foreign and not attempt.is_decided:
             old = attempt.verdict or Verdict(Decision.OPEN, "")
             words = "The branch moved on before this was decided."
             verdict = replace(old, decision=Decision.DISCARD, reason=words, label=Label.SUPERSEDED)

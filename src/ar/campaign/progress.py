@@ -170,7 +170,7 @@ def result_line(run: Experiment, program: Program) -> str:
     if value is not None:
         seed = "" if run.seed is None else f" seed {run.seed}"
         return f"{run.name}{seed}: {program.objective.key} {value:.5g}"
-    return f"{run.name} {run.status}: {run.note.reason if run.note else ''}"
+    return f"{run.name} {run.status}: {run.reason}"
 
 
 def verdict_line(attempt: Attempt) -> str:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ar.campaign import promotion
-from ar.campaign.campaign import Campaign, is_open
+from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Done, Engine, Policy
 from ar.campaign.progress import View
 from ar.campaign.promotion import Plan
@@ -56,7 +56,7 @@ class Promoter:
         """
         found = self.stack([winner], trim=False).attempt
         history = self.campaign.history()
-        if found is None or is_open(attempts.find(history, found.name)[0], history):
+        if found is None or history.is_open(attempts.find(history, found.name)[0]):
             raise CannotPromote(
                 f"{winner.name} is not decided yet on the branch as it is",
                 f"carry on: ar promote {winner.name}",

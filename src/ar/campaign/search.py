@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 from ar.agents import is_instant
 from ar.campaign import candidates, promotion, rebase
-from ar.campaign.campaign import is_open, waits_for_merge
 from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line
@@ -36,10 +35,10 @@ class Search(Policy):
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
         for attempt in history.attempts:
-            if is_open(attempt, history) and not any(not run.status.ended for run in attempt.experiments):
+            if history.is_open(attempt) and not attempt.is_under_way:
                 if candidates.judge(engine, history, attempt, room):
                     return True
-            elif self.promoting and waits_for_merge(attempt, history):
+            elif self.promoting and history.waits_for_merge(attempt):
                 moved = self._promote(engine, history, attempt, room)
                 if moved is not None:
                     return moved
@@ -59,7 +58,7 @@ class Search(Policy):
     def _promote(self, engine: Engine, history: History, attempt: Attempt, room: int) -> bool | None:
         """Merge a winner. None while its run at the head's seed is under way, or may not be queued."""
         campaign = engine.campaign
-        if any(not run.status.ended for run in attempt.experiments):
+        if attempt.is_under_way:
             return None
         if campaign.program.promote_rung:
             try:
@@ -129,9 +128,9 @@ class Search(Policy):
 
     def _unsettled(self, engine: Engine, history: History) -> bool:
         """Whether the closing audit is to wait for a verdict, a merge or a proposal."""
-        if engine.asking.count or any(is_open(attempt, history) for attempt in history.attempts):
+        if engine.asking.count or any(history.is_open(attempt) for attempt in history.attempts):
             return True
-        waiting = [item for item in history.attempts if waits_for_merge(item, history)]
+        waiting = [item for item in history.attempts if history.waits_for_merge(item)]
         mergeable = self.promoting and not all(item.name in self.ladder.stuck for item in waiting)
         return mergeable or self._proposals_left(engine) is not None
 

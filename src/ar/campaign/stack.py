@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ar.campaign import candidates, rebase
-from ar.campaign.campaign import Campaign, is_open
+from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine, Policy
 from ar.campaign.promotion import strongest_first
 from ar.campaign.rebase import Composite
@@ -100,9 +100,8 @@ class Stacking(Policy):
             )
             if whole is None:
                 return self._queue(engine, made.change, room)
-            if is_open(whole, history):
-                busy = any(not run.status.ended for run in whole.experiments)
-                return not busy and candidates.judge(engine, history, whole, room)
+            if history.is_open(whole):
+                return not whole.is_under_way and candidates.judge(engine, history, whole, room)
             if len(members) == 1 or not self.trim or not own_runs(self.program, whole):
                 self._close(history, whole)
                 return False
@@ -214,12 +213,11 @@ class Stacking(Policy):
         found: dict[str, Comparison | None] = {}
         for name, part in parts.items():
             attempt = _attempt(history, part.change)
-            sides = [own_runs(self.program, item) for item in (whole, attempt) if item]
-            runs = [run for item in (whole, attempt) if item for run in item.experiments]
-            pending = any(not run.status.ended for run in runs)
-            found[name] = (
-                None if pending or len(sides) < 2 or not all(sides) else share(sides[0], sides[1], noise)
-            )
+            found[name] = None
+            if attempt and not attempt.is_under_way and not whole.is_under_way:
+                with_it, without = (own_runs(self.program, item) for item in (whole, attempt))
+                if with_it and without:
+                    found[name] = share(with_it, without, noise)
         return found
 
     def _close(self, history: History, whole: Attempt) -> None:
@@ -228,7 +226,7 @@ class Stacking(Policy):
             attempt = _attempt(history, composite.change)
             if attempt is None or attempt is whole:
                 continue
-            if is_open(attempt, history) or (attempt.stack and attempt.outcome is Outcome.WINNER):
+            if history.is_open(attempt) or (attempt.stack and attempt.outcome is Outcome.WINNER):
                 old = attempt.verdict or Verdict(Decision.OPEN, "", runs=len(attempt.experiments))
                 words = f"Measured to trim {whole.name}."
                 self.campaign.record(

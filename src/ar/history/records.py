@@ -173,6 +173,11 @@ class Experiment(Message):
     note: Note | None = None
 
     @property
+    def reason(self) -> str:
+        """Why it ended as it did; empty where that is plain."""
+        return self.note.reason if self.note else ""
+
+    @property
     def measures_baseline(self) -> bool:
         """Whether it is a run of the branch as it was: an incumbent's, and no candidate's."""
         return self.agent == BASELINE_AGENT
@@ -245,6 +250,11 @@ class Attempt(Record):
         return self.verdict is not None and self.verdict.decision is Decision.PROMOTE
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether any of its runs waits or runs."""
+        return any(not run.status.ended for run in self.experiments)
+
+    @property
     def is_decided(self) -> bool:
         """Whether the judge has said its last word."""
         return self.verdict is not None and self.verdict.decision is not Decision.OPEN
@@ -299,6 +309,15 @@ class History(Record):
     def everything(self) -> list[Experiment]:
         """Runs at every scale: what runs, waits, and can be asked for by its name."""
         return [run for attempt in (*self.attempts, *self.at_rungs) for run in attempt.experiments]
+
+    def is_open(self, attempt: Attempt) -> bool:
+        """Whether a candidate against the present head still waits for its verdict."""
+        here = attempt.baseline == self.head and attempt.outcome is not Outcome.PROMOTED
+        return here and not attempt.is_foreign and not attempt.is_decided
+
+    def waits_for_merge(self, attempt: Attempt) -> bool:
+        """Whether it won against the present head, which has not taken it yet."""
+        return attempt.outcome is Outcome.WINNER and attempt.baseline == self.head
 
     def at_rung(self, candidate: str, rung: str) -> Attempt | None:
         """What a candidate did at a larger scale."""
