@@ -16,7 +16,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ar.agents import account, prompt
@@ -38,6 +38,7 @@ TRIES = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0  # seconds; doubled each time
 _LONGEST_ASKED = 3600.0  # seconds; how long `retry-after` may make us wait
 _SILENCE = 120.0  # seconds without a byte after which a connection counts as dead
+_SET_KEY = "set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in the environment, or agent: {kind: optuna}"
 _PASSING_TYPES = ("overloaded_error", "rate_limit_error", "api_error", "timeout_error")
 
 
@@ -58,32 +59,25 @@ class _Meter:
     """What is known of a call's cost while it is under way."""
 
     input_estimate: int
-    started: bool = False
-    input: int = 0
-    cached: int = 0
+    told: Spend | None = None  # None until the answer begins
     written_short: int = 0
     written_long: int = 0
-    output: int = 0
     received: int = 0  # bytes
-    inputs: defaultdict[int, str] = field(
-        default_factory=lambda: defaultdict(str)
-    )  # content block to its JSON
 
     def read(self, usage: Usage) -> None:
-        self.started = True
-        written = usage.cache_creation_input_tokens or 0
+        written, cached = usage.cache_creation_input_tokens or 0, usage.cache_read_input_tokens or 0
         self.written_long = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0
         self.written_short = max(0, written - self.written_long)
-        self.cached = usage.cache_read_input_tokens or 0
-        self.input = usage.input_tokens + written + self.cached
-        self.output = usage.output_tokens
+        self.told = Spend(usage.input_tokens + written + cached, cached, usage.output_tokens)
 
     def spent(self, prices: Prices | None, sent: bool) -> Spend:
         """Where the answer was cut off, what did arrive is estimated; where none began, what was `sent`."""
-        if not self.started:
+        if self.told is None:
             return account.priced(Spend(self.input_estimate if sent else 0), prices)
-        amount = Spend(self.input, self.cached, max(self.output, self.received // prompt.BYTES_PER_TOKEN))
-        return account.priced(amount, prices, self.written_short, self.written_long)
+        output = max(self.told.output, self.received // prompt.BYTES_PER_TOKEN)
+        return account.priced(
+            replace(self.told, output=output), prices, self.written_short, self.written_long
+        )
 
 
 class Api:
@@ -171,6 +165,7 @@ class Api:
         from anthropic.types import Message
 
         deadline = time.monotonic() + self.spec.timeout
+        inputs: dict[int, str] = defaultdict(str)  # content block to the JSON text of its tool input
         with self.client.messages.stream(**request) as stream:
             if "event-stream" not in stream.response.headers.get("content-type", ""):
                 # A gateway that does not stream answers in one piece.
@@ -187,8 +182,8 @@ class Api:
                 elif event.type == "content_block_delta":
                     meter.received += len(event.delta.to_json(indent=None))
                     if event.delta.type == "input_json_delta":
-                        meter.inputs[event.index] += event.delta.partial_json
-            if not meter.started:
+                        inputs[event.index] += event.delta.partial_json
+            if meter.told is None:
                 raise ConnectionResetError
             message = stream.get_final_message()
         if message.stop_reason is None:
@@ -196,7 +191,7 @@ class Api:
         meter.read(message.usage)
         meter.received = 0
         if message.stop_reason != "max_tokens":
-            for text in filter(None, meter.inputs.values()):
+            for text in filter(None, inputs.values()):
                 json.loads(text)  # the client is content with the beginning of an object
         return message
 
@@ -220,9 +215,6 @@ def _client(spec: AgentSpec) -> Anthropic:
     if client.api_key is None and client.auth_token is None and client.credentials is None:
         raise AgentFailed("there is no key for Claude", _SET_KEY)
     return client
-
-
-_SET_KEY = "set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in the environment, or agent: {kind: optuna}"
 
 
 @contextlib.contextmanager

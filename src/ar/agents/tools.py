@@ -303,8 +303,7 @@ class Tools:
         paths = [
             path
             for path in self.repo.files(run.rev)
-            if (path in self.declared.plots or path.startswith(inside))
-            and not holdout.names_it(path, self.program)
+            if f"{path}/".startswith(inside) and not holdout.names_it(path, self.program)
         ]
         contents = self.repo.read_many([(run.rev, path) for path in paths])
         curves = [
