@@ -12,8 +12,8 @@ from histories import GUARD, OBJECTIVE, PROGRAM
 from ar.history.messages import BASELINE_AGENT
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
 from ar.judge import findings
-from ar.judge.evidence import ledger
-from ar.judge.rule import Kind, next_action, step
+from ar.judge.ledger import ledger, step
+from ar.judge.rule import Kind, next_action
 from ar.project.program import Budget, Metric
 
 HOLDOUT = Metric("unseen.json", "loss")

@@ -21,9 +21,10 @@ from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Attempt, History, Verdict
 from ar.judge import findings
-from ar.judge.evidence import Ledger, first_seed, ledger
+from ar.judge.evidence import Ledger
 from ar.judge.findings import Case
-from ar.judge.rule import Action, Kind, next_action, step
+from ar.judge.ledger import first_seed, ledger, step
+from ar.judge.rule import Action, Kind, next_action
 from ar.local import claims, locks
 from ar.project.program import AgentSpec
 from ar.project.project import Project

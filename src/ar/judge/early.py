@@ -27,10 +27,8 @@ def hopeless(curve: Sequence[Point], incumbent: Sequence[Point]) -> float | None
     end = incumbent[-1][0]
     reached = [share for share in LOOKS if curve[-1][0] >= share * end]
     looks = [_behind(curve, incumbent, share * end, end) for share in reached]
-    for share, before, now in zip(reached[1:], looks, looks[1:], strict=False):
-        if before and now:
-            return share
-    return None
+    pairs = zip(reached[1:], looks, looks[1:], strict=False)
+    return next((share for share, before, now in pairs if before and now), None)
 
 
 def _behind(curve: Sequence[Point], incumbent: Sequence[Point], place: float, end: float) -> bool:

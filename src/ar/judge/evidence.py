@@ -6,15 +6,11 @@ Values are oriented (lower is better), so an effect below 0 is an improvement.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ar.history.attempts import objective
-from ar.history.records import Attempt, Experiment, History, Outcome
 from ar.judge.arithmetic import mean
-from ar.project.program import Program
-from ar.project.values import number
 
 MOST_RUNS = 8  # no change gets more; the first incumbent has as many before the rule may begin
 HUGE = 1e140  # a value beyond this is no measurement; below it no sum of squares overflows
@@ -38,10 +34,8 @@ class Run:
     @property
     def measured(self) -> bool:
         """Whether it gave finite values; one that did not counts as crashed."""
-        finite = abs(self.value) <= HUGE and (
-            not self.guards or all(abs(guard) <= HUGE for guard in self.guards)
-        )
-        return finite and not self.crashed
+        whole = not self.guards or all(abs(guard) <= HUGE for guard in self.guards)
+        return whole and abs(self.value) <= HUGE and not self.crashed
 
 
 @dataclass(frozen=True)
@@ -121,65 +115,3 @@ def guard_means(runs: Iterable[Run]) -> tuple[float, ...]:
     """Mean of each guard over the runs that gave a value."""
     rows = [run.guards for run in runs if run.measured]
     return tuple(mean(column) for column in zip(*rows, strict=False))
-
-
-def ledger(
-    program: Program, history: History, attempt: Attempt | None = None, head_seed: int | None = None
-) -> Ledger:
-    """The campaign as the judge sees it, with one attempt open. Runs under way are as good as spent.
-
-    Args:
-        head_seed: what the branch's parameters hold, for as long as no baseline run says where seeds begin.
-    """
-    head, first, known = history.now, history.first, first_seed(history)
-    closed = tuple(
-        candidate(program, item)
-        for item in history.attempts
-        if item is not head
-        and item is not attempt
-        and (item.is_decided or item.outcome in (Outcome.BASELINE, Outcome.PROMOTED))
-        and item.outcome is not Outcome.TAMPERED
-    )
-    return Ledger(
-        budget=None if history.rung else program.budget.runs,
-        spent=sum(not run.is_foreign for run in history.experiments),
-        incumbent=candidate(program, head) if head else Candidate(),
-        candidate=candidate(program, attempt) if attempt else None,
-        closed=closed,
-        promotions=len(history.promoted),
-        guards=tuple(guard.key for guard in program.guards),
-        first_guards=guard_means(measurements(program, first.experiments)) if first else (),
-        first_seed=head_seed if known is None else known,
-    )
-
-
-def first_seed(history: History) -> int | None:
-    """The seed of the campaign's first baseline run; None before there is one."""
-    seeds = (run.seed for run in history.experiments if run.measures_baseline)
-    return next((seed for seed in seeds if seed is not None), None)
-
-
-def candidate(program: Program, attempt: Attempt) -> Candidate:
-    """An attempt as the judge sees it."""
-    own, base = (measurements(program, runs) for runs in (attempt.own, attempt.base))
-    return Candidate(own, base, simplification=any(run.simplification for run in attempt.own))
-
-
-def measurements(program: Program, experiments: Sequence[Experiment]) -> tuple[Run, ...]:
-    """The runs that ended; of one seed measured twice, in two clones, the first."""
-    first: dict[int | str, Experiment] = {}
-    for item in experiments:
-        if item.status.ended:
-            first.setdefault(item.name if item.seed is None else item.seed, item)
-    return tuple(_run(program, item) for item in first.values())
-
-
-def _run(program: Program, experiment: Experiment) -> Run:
-    value = objective(experiment, program)
-    guards = [number(experiment.metrics.get(str(guard))) for guard in program.guards]
-    known = [guard for guard in guards if guard is not None]
-    if value is None or len(known) < len(guards):
-        return Run(experiment.seed, 0.0, crashed=True)
-    oriented = tuple(g.orient(v) for g, v in zip(program.guards, known, strict=True))
-    when = experiment.note.finished if experiment.note else None
-    return Run(experiment.seed, program.objective.orient(value), oriented, when=when)

@@ -15,8 +15,9 @@ from ar.errors import NotFound
 from ar.history.attempts import find
 from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Verdict
 from ar.judge.arithmetic import half_width, mean, unscore
-from ar.judge.contrast import Comparison, best_seeds, compare, contrast, own_residual
-from ar.judge.evidence import Ledger, Run, candidate, ledger, measurements
+from ar.judge.contrast import Comparison, Side, best_seeds, compare, contrast, own_residual
+from ar.judge.evidence import Ledger, Run
+from ar.judge.ledger import candidate, ledger, measurements
 from ar.judge.noise import Noise, Pool, noise_of
 from ar.judge.rule import promote_bar
 from ar.project.program import Metric, Program
@@ -31,7 +32,6 @@ class Case(Record):
 
     Args:
         interval: of the effect, from the confirming runs.
-        seeds, base_seeds: of the runs on either side.
         guards: metric to its mean for the incumbent and for the change.
         holdout: the same for the holdout. For people only: no agent may see it.
         wanted: what would change the verdict.
@@ -72,8 +72,7 @@ class Total(Record):
     """What the campaign changed, by runs that no decision selected.
 
     Args:
-        change: mean of the closing audit minus mean of the first baseline.
-        before, after: the two means, of so many runs.
+        change: of the mean, from the first baseline (before) to the closing audit (after).
     """
 
     change: float
@@ -234,7 +233,7 @@ def additivity(program: Program, history: History, stack: Attempt) -> Additivity
     if len(stack.stack) < 2:
         return None
 
-    def against_baseline(attempt: Attempt) -> list[tuple[float, Sequence[Run]]]:
+    def against_baseline(attempt: Attempt) -> list[Side]:
         runs = own_runs(program, attempt)
         # Without the screening run, which was selected for its luck, unless it is alone.
         return [(1.0, runs[1:] or runs), (-1.0, _incumbent(program, history, attempt.baseline))]
@@ -299,7 +298,5 @@ def _share(program: Program, history: History, stack: Attempt, name: str, noise:
 
 def _incumbent(program: Program, history: History, baseline: str) -> Sequence[Run]:
     """The runs that measure a commit of the branch."""
-    for attempt in history.attempts:
-        if any(run.baseline == baseline for run in attempt.base):
-            return candidate(program, attempt).fair
-    return ()
+    measured = (item for item in history.attempts if any(run.baseline == baseline for run in item.base))
+    return next((candidate(program, attempt).fair for attempt in measured), ())

@@ -81,9 +81,9 @@ def answer(message: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
     if seeds is not None and not isinstance(seeds, Mapping):
         raise ValueError("seeds: expected an object with cand, own and base")
     cand, own, base = (_runs(message, name, seeds) for name in ("cand", "own", "base"))
-    budget, left, promotions = (_whole(message, name) for name in ("budget", "left", "promotions"))
-    _whole(message, "spent")
-    memory.follow(_whole(message, "change"), Candidate(cand), Candidate(own, base), promotions)
+    whole = ("budget", "left", "promotions", "spent", "change")
+    budget, left, promotions, _, change = (_whole(message, name) for name in whole)
+    memory.follow(change, Candidate(cand), Candidate(own, base), promotions)
     ledger = Ledger(
         budget=budget,
         spent=budget - left,

@@ -1,7 +1,7 @@
 """The decision rule: what was measured so far in, what to do next out.
 
 Pure: no I/O, no clock, no randomness. The rule, its reasons and its sources are in docs/judge.md. Running
-things, keeping the books and finding out what was tampered with is left to the callers.
+things, keeping the books and refusing tampered runs is left to the callers.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ar.history.attempts import objective
-from ar.history.records import Attempt, Decision, Experiment, History, Label, Status, Verdict
+from ar.history.records import Decision, Label, Verdict
 from ar.judge.arithmetic import unscore
 from ar.judge.contrast import compare, own_residual
-from ar.judge.evidence import MOST_RUNS, Candidate, Ledger, Run, guard_means, ledger
+from ar.judge.evidence import MOST_RUNS, Candidate, Ledger, Run, guard_means
 from ar.judge.noise import Noise, Pool, noise_of
-from ar.project.program import Program
 
 LEAST_BASE = 2  # runs of a later incumbent before anything is screened against it
 GUARD_ERRORS = 2.0  # standard errors worse on a guard, and the change is discarded
@@ -66,41 +64,6 @@ class Action:
     kind: Kind
     verdict: Verdict
     seed: int | None = None
-
-
-def step(
-    program: Program, history: History, attempt: Attempt, head_seed: int | None = None, flaw: str = ""
-) -> Action:
-    """The judge's next step for one open attempt, none of whose runs is under way.
-
-    Args:
-        head_seed: as in `ledger`.
-        flaw: why its numbers may not count; empty if they may.
-    """
-    if flaw:
-        words, runs = f"Refused: {flaw}.", len(attempt.experiments)
-        return Action(Kind.DISCARD, Verdict(Decision.DISCARD, words, runs=runs, label=Label.TAMPERED))
-    action = next_action(ledger(program, history, attempt, head_seed))
-    ended = [run for run in attempt.experiments if run.status.ended]
-    failed = next((run for run in ended if objective(run, program) is None), None)
-    if action.kind is Kind.DISCARD and failed is not None:
-        return replace(action, verdict=replace(action.verdict, reason=_failure(failed)))
-    if action.kind is Kind.PROMOTE and program.holdout is not None:
-        unseen = replace(program, objective=program.holdout)
-        if overfitted(ledger(unseen, history, attempt, head_seed)):
-            # No number: verdicts reach agents, and nothing measured on the holdout may.
-            words = "Overfitted: clearly worse on the holdout."
-            verdict = replace(action.verdict, decision=Decision.DISCARD, reason=words, label=Label.OVERFITTED)
-            return Action(Kind.DISCARD, verdict)
-    return action
-
-
-def _failure(run: Experiment) -> str:
-    why = run.note.reason if run.note else ""
-    if run.status is Status.SUCCEEDED:
-        why = "its metrics are not in this clone; to get them: dvc fetch"
-    ended = "was cancelled" if run.status is Status.CANCELLED else run.status
-    return f"A run {ended}{f': {why}' if why else ''}."
 
 
 def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:

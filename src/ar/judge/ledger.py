@@ -1,0 +1,110 @@
+"""A campaign's history as the judge sees it, and the judge's step on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ar.history.attempts import objective
+from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.judge.evidence import Candidate, Ledger, Run, guard_means
+from ar.judge.rule import Action, Kind, next_action, overfitted
+from ar.project.program import Program
+from ar.project.values import number
+
+
+def ledger(
+    program: Program, history: History, attempt: Attempt | None = None, head_seed: int | None = None
+) -> Ledger:
+    """The campaign as the judge sees it, with one attempt open. Runs under way are as good as spent.
+
+    Args:
+        head_seed: what the branch's parameters hold, for as long as no baseline run says where seeds begin.
+    """
+    head, first, known = history.now, history.first, first_seed(history)
+    closed = tuple(
+        candidate(program, item)
+        for item in history.attempts
+        if item is not head
+        and item is not attempt
+        and (item.is_decided or item.outcome in (Outcome.BASELINE, Outcome.PROMOTED))
+        and item.outcome is not Outcome.TAMPERED
+    )
+    return Ledger(
+        budget=None if history.rung else program.budget.runs,
+        spent=sum(not run.is_foreign for run in history.experiments),
+        incumbent=candidate(program, head) if head else Candidate(),
+        candidate=candidate(program, attempt) if attempt else None,
+        closed=closed,
+        promotions=len(history.promoted),
+        guards=tuple(guard.key for guard in program.guards),
+        first_guards=guard_means(measurements(program, first.experiments)) if first else (),
+        first_seed=head_seed if known is None else known,
+    )
+
+
+def first_seed(history: History) -> int | None:
+    """The seed of the campaign's first baseline run; None before there is one."""
+    seeds = (run.seed for run in history.experiments if run.measures_baseline)
+    return next((seed for seed in seeds if seed is not None), None)
+
+
+def candidate(program: Program, attempt: Attempt) -> Candidate:
+    """An attempt as the judge sees it."""
+    own, base = (measurements(program, runs) for runs in (attempt.own, attempt.base))
+    return Candidate(own, base, simplification=any(run.simplification for run in attempt.own))
+
+
+def measurements(program: Program, experiments: Sequence[Experiment]) -> tuple[Run, ...]:
+    """The runs that ended; of one seed measured twice, in two clones, the first."""
+    first: dict[int | str, Experiment] = {}
+    for item in experiments:
+        if item.status.ended:
+            first.setdefault(item.name if item.seed is None else item.seed, item)
+    return tuple(_run(program, item) for item in first.values())
+
+
+def _run(program: Program, experiment: Experiment) -> Run:
+    value = objective(experiment, program)
+    guards = [number(experiment.metrics.get(str(guard))) for guard in program.guards]
+    known = [guard for guard in guards if guard is not None]
+    if value is None or len(known) < len(guards):
+        return Run(experiment.seed, 0.0, crashed=True)
+    oriented = tuple(g.orient(v) for g, v in zip(program.guards, known, strict=True))
+    when = experiment.note.finished if experiment.note else None
+    return Run(experiment.seed, program.objective.orient(value), oriented, when=when)
+
+
+def step(
+    program: Program, history: History, attempt: Attempt, head_seed: int | None = None, flaw: str = ""
+) -> Action:
+    """The judge's next step for one open attempt, none of whose runs is under way.
+
+    Args:
+        head_seed: as in `ledger`.
+        flaw: why its numbers may not count; empty if they may.
+    """
+    if flaw:
+        words, runs = f"Refused: {flaw}.", len(attempt.experiments)
+        return Action(Kind.DISCARD, Verdict(Decision.DISCARD, words, runs=runs, label=Label.TAMPERED))
+    action = next_action(ledger(program, history, attempt, head_seed))
+    ended = [run for run in attempt.experiments if run.status.ended]
+    failed = next((run for run in ended if objective(run, program) is None), None)
+    if action.kind is Kind.DISCARD and failed is not None:
+        return replace(action, verdict=replace(action.verdict, reason=_failure(failed)))
+    if action.kind is Kind.PROMOTE and program.holdout is not None:
+        unseen = replace(program, objective=program.holdout)
+        if overfitted(ledger(unseen, history, attempt, head_seed)):
+            # No number: verdicts reach agents, and nothing measured on the holdout may.
+            words = "Overfitted: clearly worse on the holdout."
+            verdict = replace(action.verdict, decision=Decision.DISCARD, reason=words, label=Label.OVERFITTED)
+            return Action(Kind.DISCARD, verdict)
+    return action
+
+
+def _failure(run: Experiment) -> str:
+    why = run.note.reason if run.note else ""
+    if run.status is Status.SUCCEEDED:
+        why = "its metrics are not in this clone; to get them: dvc fetch"
+    ended = "was cancelled" if run.status is Status.CANCELLED else run.status
+    return f"A run {ended}{f': {why}' if why else ''}."
