@@ -142,10 +142,10 @@ def test_what_finished_is_collected_not_run_again(project: Path, ar: Ar) -> None
     (name,) = _waiting(project)
     code = (
         "import os, signal\n"
-        "from ar.runs.pipeline import Pipeline\n"
+        "from ar.git import transfer\n"
         "from ar.git.repo import Repo\n"
         "from ar.runs.worker import Worker\n"
-        "Pipeline.collect = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "transfer.take_over = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "Worker(Repo.open()).run_next()\n"
     )
     done = run(project, sys.executable, "-c", code, check=False)

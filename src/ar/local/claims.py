@@ -160,9 +160,7 @@ def unlock(held: IO[str]) -> None:
 
 def names(repo: Repo) -> set[str]:
     """Every name that has a claim's file or folder here, whatever became of it."""
-    with contextlib.suppress(OSError):
-        return {path.name.removesuffix(".d") for path in _file(repo, "x").parent.iterdir()}
-    return set()
+    return {path.name.removesuffix(".d") for path in _file(repo, "x").parent.glob("*")}
 
 
 def _file(repo: Repo, name: str) -> Path:

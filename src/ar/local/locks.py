@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from ar.errors import BadState
 from ar.git.repo import Repo
@@ -42,8 +41,7 @@ def hold(repo: Repo, name: str, busy: str | None = None, keep: bool = True) -> I
 
 def names(repo: Repo, *patterns: str) -> list[str]:
     """Names of locks, held or not, that match any of the patterns."""
-    found = [path.name for pattern in patterns for path in repo.own_folder().glob(f"{pattern}.lock")]
-    return [name.removesuffix(".lock") for name in sorted(found)]
+    return sorted(path.stem for pattern in patterns for path in repo.own_folder().glob(f"{pattern}.lock"))
 
 
 def holder(repo: Repo, name: str) -> Process | None:
@@ -55,8 +53,3 @@ def holder(repo: Repo, name: str) -> Process | None:
         except BlockingIOError:
             return files.read(Process, path) or Process()
     return None
-
-
-def log_file(repo: Repo, name: str) -> Path:
-    """Where a process of ours writes what it has to say besides its events."""
-    return repo.own_folder() / name

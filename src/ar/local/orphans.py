@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ar.local.claims import Claim
 from ar.stage.processes import Process
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _PATIENCE = 10.0  # seconds
 

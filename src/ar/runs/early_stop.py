@@ -6,14 +6,13 @@ of a bounded size.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ar.git import refs
 from ar.history import reader
@@ -30,54 +29,38 @@ INTERVAL = 1.0  # seconds between two looks
 MOST_BYTES = 16_000_000
 
 
-class CurveWatch:
-    """A thread that looks at one run's curve, for the length of a `with` block.
+@contextlib.contextmanager
+def curve_watch(
+    root: Path, what: EarlyStop | None, incumbent: Sequence[Point], end: Callable[[str], object]
+) -> Iterator[None]:
+    """Look at one run's curve in a thread, for the length of a `with` block.
 
     Args:
         root: the workspace, outside of which nothing is read.
         incumbent: the incumbent's curve at the same seed; with none there is nothing to look at.
         end: called once with the reason in words, when the run is hopeless.
     """
+    began, done = time.time_ns(), threading.Event()
 
-    def __init__(
-        self, root: Path, what: EarlyStop | None, incumbent: Sequence[Point], end: Callable[[str], object]
-    ) -> None:
-        self.root = root
-        self.what = what
-        self.incumbent = incumbent
-        self.end = end
-        self._began = time.time_ns()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        if self.what is not None and self.incumbent:
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        assert self.what is not None
-        while not self._stopping.wait(INTERVAL):
-            found = early.hopeless(
-                points(read_inside(self.root, self.what.curve.file, self._began), self.what), self.incumbent
-            )
-            if found is not None:
-                self.end(words(self.what, found))
+    def look(what: EarlyStop) -> None:
+        while not done.wait(INTERVAL):
+            share = early.hopeless(points(read_inside(root, what.curve.file, began), what), incumbent)
+            if share is not None:
+                end(
+                    f"hopeless: at {share:.0%} of the run its {what.curve.key} had not come to where the"
+                    f" incumbent was at {early.LAG * share:.0%}, with the same seed"
+                )
                 return
 
-
-def words(what: EarlyStop, share: float) -> str:
-    return (
-        f"hopeless: at {share:.0%} of the run its {what.curve.key} had not come to where the incumbent was "
-        f"at {early.LAG * share:.0%}, with the same seed"
-    )
+    thread = threading.Thread(target=look, args=(what,), daemon=True)
+    if what is not None and incumbent:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if thread.is_alive():
+            thread.join()
 
 
 def points(content: bytes, what: EarlyStop) -> list[Point]:
@@ -94,9 +77,7 @@ def incumbents_curve(project: Project, baseline: str, text: str) -> list[Point]:
         text: the run's commit message.
     """
     what, message = project.program.early_stop, Message.parse(text)
-    if what is None or message.agent == BASELINE_AGENT or message.rung:
-        return []
-    if project.repo.head() != baseline:
+    if what is None or message.agent == BASELINE_AGENT or message.rung or project.repo.head() != baseline:
         return []
     incumbent = identity(project, baseline)
     for commit in project.repo.commits(refs.EXPS).values():
@@ -111,16 +92,13 @@ def incumbents_curve(project: Project, baseline: str, text: str) -> list[Point]:
 def read_inside(root: Path, file: str, since: int) -> bytes:
     """A file written after `since` (ns); empty if it is missing, too large, or not plainly inside."""
     path = root / file
-    try:
+    with contextlib.suppress(OSError):
         if not path.resolve().is_relative_to(root.resolve()):
             return b""
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             facts = os.fstat(descriptor)
             # Before its stage begins, the workspace holds the curve of an earlier run.
-            if not stat.S_ISREG(facts.st_mode) or facts.st_mtime_ns < since:
-                return b""
-            content = stream.read(MOST_BYTES + 1)
-            return content if len(content) <= MOST_BYTES else b""
-    except OSError:
-        return b""
+            if stat.S_ISREG(facts.st_mode) and since <= facts.st_mtime_ns and facts.st_size <= MOST_BYTES:
+                return stream.read(MOST_BYTES)
+    return b""

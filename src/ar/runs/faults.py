@@ -10,6 +10,7 @@ import re
 import signal
 
 from ar.local.claims import Claim
+from ar.runs import outcomes
 from ar.stage.files import Cause
 
 _KILLED = 128 + signal.SIGKILL
@@ -38,19 +39,10 @@ def of_run(claim: Claim) -> str:
         return "the kernel killed a process for want of memory"
     if usage.code == _KILLED:
         return "it was killed from outside (SIGKILL)"
-    return said(_end(claim))
+    return said(outcomes.tail(claim.log))
 
 
 def said(text: str) -> str:
     """The fault that a log's end speaks of; empty if it speaks of none."""
     end = "\n".join(text.splitlines()[-_LINES:])
     return next((words for pattern, words in _SAID if re.search(pattern, end, re.IGNORECASE)), "")
-
-
-def _end(claim: Claim) -> str:
-    try:
-        with claim.log.open("rb") as stream:
-            stream.seek(max(0, claim.log.stat().st_size - 16_000))
-            return stream.read().decode(errors="replace")
-    except OSError:
-        return ""

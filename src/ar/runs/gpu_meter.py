@@ -18,7 +18,7 @@ _SAMPLE = 1.0  # seconds between two looks at a GPU
 
 
 def gpus() -> list[str]:
-    """The GPUs that we may use, as `CUDAVISIBLE_DEVICES` names them."""
+    """The GPUs that we may use, as `CUDA_VISIBLE_DEVICES` names them."""
     told = os.environ.get(VISIBLE)
     if told is not None:
         names = [name.strip() for name in told.split(",")]
@@ -89,11 +89,8 @@ def _look(gpu_in_use: Callable[[], str], meter: Meter, done: threading.Event) ->
             if not gpu:
                 continue
             with contextlib.suppress(nvml.NVMLError, ValueError):
-                handle = (
-                    nvml.nvmlDeviceGetHandleByIndex(int(gpu))
-                    if gpu.isdecimal()
-                    else nvml.nvmlDeviceGetHandleByUUID(gpu)
-                )
+                by_index, by_uuid = nvml.nvmlDeviceGetHandleByIndex, nvml.nvmlDeviceGetHandleByUUID
+                handle = by_index(int(gpu)) if gpu.isdecimal() else by_uuid(gpu)
                 meter.memory_mb.append(nvml.nvmlDeviceGetMemoryInfo(handle).used / 1e6)
                 meter.percent.append(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
 

@@ -33,8 +33,7 @@ def of_run(project: Project, claim: Claim, outcome: Failure | str, meter: Meter)
     note, usage = _note(claim, meter), claim.usage or Usage()
     if isinstance(outcome, Failure):
         return crash_commit(project, claim), _failed(project, claim, outcome, usage, note)
-    lacking = _lacking(project, outcome)
-    if lacking:
+    if lacking := _lacking(project, outcome):
         words = f"the run ended, but {lacking}"
         return outcome, replace(note, status=Status.CRASHED, reason=words, lacking=lacking)
     if usage.left:
@@ -70,7 +69,7 @@ def _note(claim: Claim, meter: Meter) -> Note:
     return Note(
         status=Status.SUCCEEDED,
         exit_code=usage.code if usage else None,
-        log=_tail(claim.log),
+        log=tail(claim.log),
         seconds=round(usage.seconds, 3) if usage else None,
         cpu_seconds=round(usage.cpu_seconds, 3) if usage else None,
         peak_memory_mb=round(usage.peak_memory_mb, 3) if usage else None,
@@ -85,11 +84,8 @@ def _note(claim: Claim, meter: Meter) -> Note:
 
 def crash_commit(project: Project, claim: Claim) -> str:
     """A crash as a permanent commit: the tree that was tried, without its metrics."""
-    changes: dict[str, bytes | None] = {ARGS_FILE: None}
-    files = project.repo.files(claim.rev)
-    for metric in project.program.metrics:
-        if metric.file in files:
-            changes[metric.file] = None
+    files = {metric.file for metric in project.program.metrics} & project.repo.files(claim.rev).keys()
+    changes: dict[str, bytes | None] = dict.fromkeys([ARGS_FILE, *files])
     changes[project.program.objective.file] = b'{"crashed": 1}\n'
     tree = project.repo.write_tree(claim.rev, changes)
     return project.repo.commit_tree(tree, [claim.baseline], claim.message)
@@ -112,7 +108,7 @@ def _lacking(project: Project, rev: str) -> str:
     return ""
 
 
-def _tail(path: Path) -> str:
+def tail(path: Path) -> str:
     """The end of a log, readable: of progress bars their last state, no escapes."""
     with contextlib.suppress(OSError), path.open("rb") as stream:
         stream.seek(0, os.SEEK_END)
@@ -127,9 +123,6 @@ def _tail(path: Path) -> str:
 
 def _last_words(log: str) -> str:
     """The last line that the run itself printed, not DVC; empty if none."""
-    own = [
-        line
-        for line in log.splitlines()
-        if line.strip() and not line.startswith(("ERROR: failed to", "Running stage", "> "))
-    ]
-    return own[-1].strip()[:200] if own else ""
+    dvcs = ("ERROR: failed to", "Running stage", "> ")
+    own = (line.strip() for line in reversed(log.splitlines()) if not line.startswith(dvcs))
+    return next(filter(None, own), "")[:200]

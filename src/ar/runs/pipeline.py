@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ import pickle
 import posixpath
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,30 +49,26 @@ class Pipeline:
         # DVC keeps a state database per working folder under this; each experiment has a folder of its own.
         os.environ.setdefault("DVC_SITE_CACHE_DIR", str(repo.root / ".dvc" / "tmp" / "ar" / "site"))
         os.environ["DVC_NO_ANALYTICS"] = "1"
-        self._dvc_repo: Any = None
 
-    @property
+    @functools.cached_property
     def _dvc(self) -> Any:
-        if self._dvc_repo is None:
-            from dvc.exceptions import DvcException
-            from dvc.repo import Repo as DvcRepo
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo as DvcRepo
 
-            for name in ("dvc", "dvc_data", "dvc_objects"):
-                logging.getLogger(name).setLevel(logging.ERROR)
-            try:
-                self._dvc_repo = DvcRepo(str(self.repo.root))
-            except DvcException as error:
-                raise ArError(f"DVC cannot open {self.repo.root}: {error}", "run: dvc doctor") from None
-        return self._dvc_repo
+        for name in ("dvc", "dvc_data", "dvc_objects"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            return DvcRepo(str(self.repo.root))
+        except DvcException as error:
+            raise ArError(f"DVC cannot open {self.repo.root}: {error}", "run: dvc doctor") from None
 
     def load(self) -> None:
         """Import DVC and open the project, now rather than at first use."""
         _ = self._celery
 
     def close(self) -> None:
-        if self._dvc_repo is not None:
-            self._dvc_repo.close()
-            self._dvc_repo = None
+        if (opened := self.__dict__.pop("_dvc", None)) is not None:
+            opened.close()
 
     # -- the queue ----------------------------------------------------------------------------------------
 
@@ -139,9 +136,8 @@ class Pipeline:
 
     def reclaim(self) -> None:
         """Take back what DVC's own workers had when they were killed: to DVC it is active for ever."""
-        left = [
-            message for message, entry in self._queue._iter_processed() if entry.stash_rev in self.active()
-        ]
+        active = self.active()
+        left = [message for message, entry in self._queue._iter_processed() if entry.stash_rev in active]
         if left and not self._dvc_works():
             for message in left:
                 with contextlib.suppress(ValueError, FileNotFoundError):  # somebody else took it back
@@ -173,22 +169,17 @@ class Pipeline:
         from dvc.lock import LockError
         from dvc.repo.experiments.utils import get_exp_rwlock
 
-        deadline = time.monotonic() + _LOCK_WAIT
-        while True:
-            lock = get_exp_rwlock(self._dvc, writes=[refs.STASH])
-            try:
-                lock.__enter__()
-                break
-            except LockError as error:
-                if time.monotonic() > deadline:
-                    raise BadState(
-                        f"DVC's queue is locked: {error}", "see which process holds it: dvc queue status"
-                    ) from None
-                time.sleep(0.02)
-        try:
+        deadline, hint = time.monotonic() + _LOCK_WAIT, "see which process holds it: dvc queue status"
+        with contextlib.ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(get_exp_rwlock(self._dvc, writes=[refs.STASH]))
+                    break
+                except LockError as error:
+                    if time.monotonic() > deadline:
+                        raise BadState(f"DVC's queue is locked: {error}", hint) from None
+                    time.sleep(0.02)
             yield
-        finally:
-            lock.__exit__(None, None, None)
 
     @property
     def cache(self) -> str:
@@ -240,9 +231,7 @@ class Pipeline:
 
     def workspaces(self) -> set[str]:
         """Names of the experiments that have a folder."""
-        with contextlib.suppress(OSError):
-            return {path.name for path in self._workspaces.iterdir()}
-        return set()
+        return {path.name for path in self._workspaces.glob("*")}
 
     def remove_workspace(self, name: str) -> None:
         """Remove an experiment's folder, whatever its run left: folders without end, or closed ones, too."""
@@ -257,15 +246,15 @@ class Pipeline:
             path = folder / ".git/refs/exps/exec" / ref
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{rev}\n")
+        identity = {"name": "ar", "email": "ar@localhost"} | self.repo.identity()
         with (folder / ".git/config").open("a") as config:
-            identity = {"name": "ar", "email": "ar@localhost"} | self.repo.identity()
-            config.write(
-                "[user]\n" + "".join(f"\t{key} = {json.dumps(text)}\n" for key, text in identity.items())
+            config.writelines(
+                ["[user]\n", *(f"\t{key} = {json.dumps(text)}\n" for key, text in identity.items())]
             )
         command.run(folder, "read-tree", "--reset", "-u", stash_rev)
-        root = folder / self.repo.prefix
-        self._configure(root)
-        return Workspace(name=name, baseline=baseline, top=folder, root=root, prefix=self.repo.prefix)
+        workspace = Workspace(name, baseline, folder, self.repo.prefix)
+        self._configure(workspace.root)
+        return workspace
 
     def _configure(self, root: Path) -> None:
         """Point the workspace at the project's cache; local settings come along, remotes (keys!) do not."""
@@ -273,8 +262,7 @@ class Pipeline:
 
         local = self._dvc.config.read("local")
         settings = {key: value for key, value in local.items() if key not in ("remote", "db") and value}
-        cache = settings.setdefault("cache", {})
-        cache["dir"] = self.cache
+        cache = settings["cache"] = settings.get("cache", {}) | {"dir": self.cache}
         # A hard link into the cache could be written through; in the sandbox a symbolic one cannot.
         types = self._dvc.config["cache"].get("type") or []
         if "hardlink" in types:
@@ -289,7 +277,7 @@ class Pipeline:
         Stage commands go through the shell that `$SHELL` names; their output goes to our own stdout.
 
         Returns:
-            The experiment's commit, which so far only the workspace's repository holds; or what failed.
+            The experiment's commit, which no ref of the project's points to so far; or what failed.
         """
         from dvc.exceptions import DvcException
         from dvc.repo.experiments.executor.local import TempDirExecutor
@@ -304,22 +292,33 @@ class Pipeline:
                 stages = dvc.reproduce(run_env=env, run_cache=False)
             paths = {posixpath.join(workspace.prefix, path) for path in (*top_level, *_files(stages))}
             ref = refs.ExperimentRef(workspace.baseline, workspace.name)
-            return transfer.commit_in(self.repo, workspace.top, ref, message, paths)
+            rev = transfer.commit_in(self.repo, workspace.top, ref, message, paths)
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
             # DVC reads a tree that a proposal wrote: whatever it trips over is this run's failure, not ours.
             cause = error.__cause__ or error
             return Failure(_shorten(str(cause) if isinstance(cause, DvcException) else f"{error}: {cause!r}"))
+        transfer.take_over(self.repo, workspace.top, rev)
+        return rev
 
     @contextlib.contextmanager
     def _opened(self, workspace: Workspace) -> Iterator[Any]:
         """DVC in the workspace, and we too: it takes paths from the working directory."""
+        from diskcache.core import DEFAULT_SETTINGS
         from dvc.repo import Repo as DvcRepo
         from dvc.repo import lock_repo
 
-        state = _state_in(workspace.root / ".dvc" / "tmp" / "site")
-        with contextlib.chdir(workspace.root), state, DvcRepo(str(workspace.root)) as dvc, lock_repo(dvc):
+        # DVC's database of what files hash to goes with the workspace: SQLite need not wait for the disk.
+        quick = {"sqlite_auto_vacuum": 0, "sqlite_journal_mode": "memory", "sqlite_synchronous": 0}
+        site = {"DVC_SITE_CACHE_DIR": str(workspace.root / ".dvc" / "tmp" / "site")}
+        with (
+            contextlib.chdir(workspace.root),
+            changed(DEFAULT_SETTINGS, quick),
+            changed(os.environ, site),
+            DvcRepo(str(workspace.root)) as dvc,
+            lock_repo(dvc),
+        ):
             dvc.scm_context.quiet = True
             # Every experiment really runs, so that an answer kept for later would never be asked for.
             dvc.stage_cache.save = lambda stage: None
@@ -330,16 +329,10 @@ class Pipeline:
         top = self._workspaces / name
         with contextlib.suppress(OSError):
             rev = (top / ".git" / str(refs.ExperimentRef(baseline, name))).read_text().strip()
-            if not _REV.fullmatch(rev):
-                return None
-            self.collect(Workspace(name, baseline, top, top / self.repo.prefix, self.repo.prefix), rev)
-            commit = self.repo.commit(rev)
-            return commit.rev if commit.parents == (baseline,) else None
+            if _REV.fullmatch(rev):
+                transfer.take_over(self.repo, top, rev)
+                return rev if self.repo.commit(rev).parents == (baseline,) else None
         return None
-
-    def collect(self, workspace: Workspace, rev: str) -> None:
-        """Copy a commit and all it needs from the workspace into the project's object store; no ref moves."""
-        transfer.take_over(self.repo, workspace.top, rev)
 
 
 @dataclass(frozen=True)
@@ -348,15 +341,17 @@ class Workspace:
 
     Args:
         top: top of its git working tree.
-        root: the project's root within it.
-        prefix: `root` relative to `top`; empty where they are the same.
+        prefix: the project's root relative to `top`; empty where they are the same.
     """
 
     name: str
     baseline: str
     top: Path
-    root: Path
     prefix: str
+
+    @property
+    def root(self) -> Path:
+        return self.top / self.prefix
 
 
 def _files(stages: list[Any]) -> list[str]:
@@ -368,22 +363,18 @@ def _files(stages: list[Any]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _state_in(folder: Path) -> Iterator[None]:
-    """DVC's database of what files hash to, in a folder that goes with the workspace: so that SQLite need
-    not wait for the disk."""
-    from diskcache.core import DEFAULT_SETTINGS
-
-    quick = {"sqlite_auto_vacuum": 0, "sqlite_journal_mode": "memory", "sqlite_synchronous": 0}
-    usual, place = {key: DEFAULT_SETTINGS[key] for key in quick}, os.environ["DVC_SITE_CACHE_DIR"]
-    os.environ["DVC_SITE_CACHE_DIR"] = str(folder)
-    DEFAULT_SETTINGS.update(quick)
+def changed(settings: MutableMapping[str, Any], values: Mapping[str, Any]) -> Iterator[None]:
+    """Other values in a mapping, for the length of a `with` block."""
+    before = {name: settings[name] for name in values if name in settings}
+    settings.update(values)
     try:
         yield
     finally:
-        DEFAULT_SETTINGS.update(usual)
-        os.environ["DVC_SITE_CACHE_DIR"] = place
+        for name in values.keys() - before.keys():
+            del settings[name]
+        settings.update(before)
 
 
-def _shorten(text: str, limit: int = 300) -> str:
-    line = " ".join(str(text).split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else f"{line[:299]}…"

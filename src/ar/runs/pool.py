@@ -13,12 +13,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from types import TracebackType
+from pathlib import Path
 from typing import Self
 
 from ar.errors import BadState
 from ar.git.repo import Repo
-from ar.local import claims, locks
+from ar.local import claims
 from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.slots import Slot
 from ar.stage.files import Request
@@ -57,9 +57,7 @@ class Pool:
             self._start(number)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the workers: what still runs goes back to the queue."""
         for process in self.workers.values():
             if process.stdin:
@@ -83,10 +81,9 @@ class Pool:
 
     def drain(self) -> None:
         """Let the workers finish what they run, and claim nothing more."""
-        if self.draining:
-            return
-        self.draining = True
-        self._tell_all(FINISH)
+        if not self.draining:
+            self.draining = True
+            self._tell_all(FINISH)
 
     def _tell_all(self, word: bytes) -> None:
         for process in self.workers.values():
@@ -142,7 +139,7 @@ class Pool:
 
     def _start(self, number: int) -> None:
         slots = json.dumps([dataclasses.asdict(slot) for slot in self.slots])
-        with locks.log_file(self.repo, f"worker-{number + 1}.log").open("wb") as log:
+        with self._log(number).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ar.runs.worker", str(self.repo.root), slots, self.only],
                 stdin=subprocess.PIPE,
@@ -167,6 +164,10 @@ class Pool:
         self.deaths += 1
         if self.deaths > _MAX_DEATHS:
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            log = locks.log_file(self.repo, f"worker-{number + 1}.log")
-            raise BadState(f"workers keep dying, the last with {how}", f"see {log}, or run: ar doctor")
+            hint = f"see {self._log(number)}, or run: ar doctor"
+            raise BadState(f"workers keep dying, the last with {how}", hint)
         self._start(number)
+
+    def _log(self, number: int) -> Path:
+        """Where a worker writes what it has to say besides its events."""
+        return self.repo.own_folder() / f"worker-{number + 1}.log"

@@ -58,10 +58,9 @@ def claim(pipeline: Pipeline, only: str = "", base: bool = True) -> Claim | None
         name = refs.name_of(ref)
         if not refs.is_name(name) or not commit.parents or only not in ("", name):
             continue
-        if not base and not Message.parse(commit.message).rung:
+        if not (base or Message.parse(commit.message).rung):
             continue
-        lock = claims.lock(pipeline.repo, name)
-        if lock is None:
+        if (lock := claims.lock(pipeline.repo, name)) is None:
             continue
         claimed = Claim.begin(pipeline.repo, name, commit, lock)
         try:
@@ -133,8 +132,8 @@ def _ended(repo: Repo, name: str) -> bool:
 
 
 def drop(repo: Repo, claimed: Claim) -> None:
-    """Let a claimed experiment that never began go, for good."""
-    repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: withdraw")
+    """Let a claimed experiment go, for good: it never began, or has ended elsewhere."""
+    repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: drop")
     claimed.let_go()
 
 

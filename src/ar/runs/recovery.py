@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from pathlib import Path
 
 from ar.errors import ArError, Conflict
 from ar.git import refs
@@ -65,8 +64,7 @@ def _settle(project: Project, pipeline: Pipeline, claimed: Claim, ended: bool) -
     """Give an abandoned experiment its end, or another beginning."""
     orphans.end_all(project.repo.root, claimed)
     if ended:
-        project.repo.update_refs((refs.running(claimed.name), ZERO, claimed.rev), reason="ar: recover")
-        claimed.let_go()
+        queue.drop(project.repo, claimed)
         return "had ended; its claim is cleared"
     with contextlib.suppress(ArError):
         rev = pipeline.left_behind(claimed.name, claimed.baseline)
@@ -121,12 +119,8 @@ def _clear_folders(pipeline: Pipeline) -> None:
 def _clear_locks(repo: Repo) -> None:
     """Lock files of git processes that were killed half-way; git itself would wait for them for ever."""
     ours = [repo.git_dir / "refs" / space for space in ("ar", "exps", "notes")]
-    files: list[Path] = [path for folder in ours if folder.is_dir() for path in folder.rglob("*.lock")]
-    for path in [*files, repo.git_dir / "packed-refs.lock"]:
+    found = [path for folder in ours for path in folder.rglob("*.lock")]
+    for path in (*found, repo.git_dir / "packed-refs.lock", *(repo.git_dir / "ar").glob("ar-index-*")):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _STALE_LOCK:
-                path.unlink()
-    for folder in (repo.git_dir / "ar").glob("ar-index-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _STALE_LOCK:
-                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -15,13 +15,14 @@ import shutil
 import site
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ar.errors import BadState
 from ar.project.program import Sandbox
 from ar.stage.files import Limits
+from ar.stage.snapshot import inside
 
 INSTALL = "install it (apt-get install bubblewrap), or set sandbox: off in program.md"
 _PROBE_SECONDS = 10
@@ -34,13 +35,8 @@ _ETC = (
     "localtime", "mime.types", "nsswitch.conf", "os-release", "passwd", "pki/tls/certs", "protocols",
     "services", "ssl/certs", "ssl/openssl.cnf", "timezone", "vulkan",
 )  # fmt: skip
-_SYS = (
-    "bus",
-    "class",
-    "dev",
-    "devices",
-    "module",
-)  # where CUDA, NUMA and thread libraries look at the machine
+# Where CUDA, NUMA and thread libraries look at the machine.
+_SYS = ("bus", "class", "dev", "devices", "module")
 # Files of /proc that belong to root, which a root without privileges may still write: bubblewrap leaves them.
 _PROC = ("acpi", "fs", "mtrr", "scsi", "sys", "sysrq-trigger")
 _EMPTY = ("/dev", "/etc", "/proc", "/sys", "/tmp", "/var")  # never shown whole
@@ -154,19 +150,12 @@ def command(
     """
     if not bwrap.program:
         return []
-    found = _base(bwrap, limits.memory)
-    for path in _readable(root):
-        found += ["--ro-bind-try", path, path]
-    for name in settings.read:
-        path = os.path.join(root, os.path.expanduser(name))
-        found += ["--ro-bind-try", path, path]
-    for device in sorted(path for pattern in _DEVICES for path in glob.glob(pattern)):
-        found += ["--dev-bind-try", device, device]
+    read = [os.path.join(root, os.path.expanduser(name)) for name in settings.read]
+    found = [*_base(bwrap, limits.memory), *_same("--ro-bind-try", [*_readable(root), *read])]
+    found += _same("--dev-bind-try", sorted(path for pattern in _DEVICES for path in glob.glob(pattern)))
     for folder in dict.fromkeys([str(workspace), os.path.realpath(workspace)]):
-        found += ["--bind", folder, folder]
         inner = os.path.join(folder, os.path.relpath(dvc, workspace))
-        for path in (os.path.join(folder, ".git"), inner):
-            found += ["--ro-bind", path, path]
+        found += [*_same("--bind", [folder]), *_same("--ro-bind", [os.path.join(folder, ".git"), inner])]
     # Whether a run needs the cache shows when its inputs are there: the launcher may bind it on this folder.
     return [*found, "--dir", cache, "--remount-ro", "/dev", "--remount-ro", "/"]
 
@@ -184,15 +173,13 @@ def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) 
         return []
     home = os.path.realpath(os.path.expanduser("~"))
     places = [os.path.realpath(folder) for folder in hidden]
-    within = {path for path in places for other in places if path != other and _holds(other, path)}
-    hide = [path for path in places if path not in within and not _holds(path, home)]
+    within = {path for path in places for other in places if path != other and inside(path, [other])}
+    hide = [path for path in places if path not in within and not inside(home, [path])]
     found = [bwrap.program, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"]
     for folder in hide:
         found += ["--tmpfs", folder]
-    for path in _readable(root):
-        if any(_holds(folder, os.path.realpath(path)) for folder in hide):
-            found += ["--ro-bind", path, path]
-    return [*found, "--bind", str(shown), str(shown)]
+    found += _same("--ro-bind", [path for path in _readable(root) if inside(os.path.realpath(path), hide)])
+    return [*found, *_same("--bind", [str(shown)])]
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -213,18 +200,16 @@ def _base(bwrap: Bubblewrap, memory: int) -> list[str]:
             found += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             found += ["--ro-bind", path, path]
-    for name in _ETC:
-        found += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    for name in _SYS:
-        found += ["--ro-bind-try", f"/sys/{name}", f"/sys/{name}"]
-    found += ["--proc", "/proc"]
-    for name in _PROC:
-        if os.path.exists(f"/proc/{name}"):
-            found += ["--ro-bind", f"/proc/{name}", f"/proc/{name}"]
-    found += ["--dev", "/dev"]
-    for path in ("/dev/shm", "/tmp"):
-        found += [*(["--size", str(memory)] if "--size" in bwrap.options else []), "--tmpfs", path]
-    return found
+    found += _same("--ro-bind-try", [*(f"/etc/{name}" for name in _ETC), *(f"/sys/{name}" for name in _SYS)])
+    proc = [path for path in (f"/proc/{name}" for name in _PROC) if os.path.exists(path)]
+    found += ["--proc", "/proc", *_same("--ro-bind", proc), "--dev", "/dev"]
+    size = ["--size", str(memory)] if "--size" in bwrap.options else []
+    return [*found, *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
+
+
+def _same(option: str, paths: Iterable[str]) -> list[str]:
+    """Options that show paths where they are outside, too."""
+    return [word for path in paths for word in (option, path, path)]
 
 
 def _readable(root: Path) -> Iterator[str]:
@@ -244,12 +229,8 @@ def _readable(root: Path) -> Iterator[str]:
     listed: list[str] = []
     for path in dict.fromkeys([*own, *(os.path.realpath(path) for path in own if path)]):
         real = os.path.realpath(path)
-        wide = real in _EMPTY or any(_holds(real, place) for place in private)
-        covered = any(_holds(place, path) for place in (*_SYSTEM, *listed))
+        wide = real in _EMPTY or any(inside(place, [real]) for place in private)
+        covered = inside(path, (*_SYSTEM, *listed))
         if os.path.isabs(path) and os.path.exists(path) and not wide and not covered:
             listed.append(path)
             yield path
-
-
-def _holds(folder: str, path: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -22,7 +22,7 @@ class Slot:
 
     Args:
         name: of its token file; what views call it.
-        gpu: as `CUDAVISIBLE_DEVICES` names it; empty on a CPU.
+        gpu: as `CUDA_VISIBLE_DEVICES` names it; empty on a CPU.
         threads: how many a stage is told to use.
     """
 

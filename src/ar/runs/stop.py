@@ -61,9 +61,8 @@ def stop_one(project: Project, pipeline: Pipeline, run: Experiment) -> None:
         owner = claims.owner(project.repo, run.name)
         pid = owner.pid if owner else "unknown"
         raise BadState(f"{run.name} does not end; its worker is process {pid}", "run: ar stop")
-    _cancel_waiting(
-        project, pipeline, run.name
-    )  # its worker may have given it back before it saw the request
+    # Its worker may have given it back before it saw the request.
+    _cancel_waiting(project, pipeline, run.name)
 
 
 def _cancel_waiting(project: Project, pipeline: Pipeline, name: str) -> bool:

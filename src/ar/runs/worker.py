@@ -8,9 +8,9 @@ the queue and the worker ends. All that matters is in refs and notes: a worker m
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
-import select
 import shlex
 import signal
 import sys
@@ -23,7 +23,6 @@ from ar.errors import ArError
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.messages import Message
-from ar.history.records import Note
 from ar.local import claims, locks, orphans
 from ar.local.claims import Claim
 from ar.project.pipeline_file import Declared
@@ -31,10 +30,10 @@ from ar.project.program import Program
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
 from ar.runs import budget, faults, outcomes, queue, sandbox
-from ar.runs.early_stop import CurveWatch, incumbents_curve
-from ar.runs.events import FINISH, Event, EventKind
+from ar.runs.early_stop import curve_watch, incumbents_curve
+from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.gpu_meter import Meter, metered
-from ar.runs.pipeline import Failure, Pipeline, Workspace
+from ar.runs.pipeline import Failure, Pipeline, Workspace, changed
 from ar.runs.slots import Slot
 from ar.stage import files
 from ar.stage.files import Plan, Request
@@ -122,8 +121,11 @@ class Worker:
             fault: what ended its first run, where this is the second.
         """
         project, again = Project(self.repo, program), ""
+        end = functools.partial(claims.ask, self.repo, claimed.name, Request.CANCEL)
         with self.pipeline.workspace(claimed.name, claimed.rev, claimed.baseline) as workspace:
-            with self._metered(claimed) as meter, self._curve_watch(claimed, program, workspace):
+            incumbent = incumbents_curve(project, claimed.baseline, claimed.message)
+            watch = curve_watch(workspace.root, program.early_stop, incumbent, end)
+            with self._metered(claimed) as meter, watch:
                 outcome = self._reproduce(claimed, program, workspace)
             failed = isinstance(outcome, Failure)
             asked = claimed.requested if failed else None
@@ -131,7 +133,8 @@ class Worker:
                 again = faults.of_run(claimed)
             if not asked and not again:
                 rev, note = outcomes.of_run(project, claimed, outcome, meter)
-                return self._finish(claimed, rev, replace(note, retried=fault))
+                queue.finish(self.repo, claimed, rev, replace(note, retried=fault))
+                return EventKind.ENDED
         # Whoever takes it next sets up the same folder: it goes back only once ours is gone.
         asked = claimed.requested or asked
         if asked is None:
@@ -139,7 +142,8 @@ class Worker:
             claimed.begin_again()
             return self._run(claimed, program, again)
         if asked.request is Request.CANCEL:
-            return self._finish(claimed, *outcomes.of_cancelled(project, claimed, asked.why))
+            queue.finish(self.repo, claimed, *outcomes.of_cancelled(project, claimed, asked.why))
+            return EventKind.ENDED
         if asked.request is Request.WITHDRAW:
             queue.drop(self.repo, claimed)
             return EventKind.WITHDRAWN
@@ -147,33 +151,19 @@ class Worker:
         return EventKind.REQUEUED
 
     def _reproduce(self, claimed: Claim, program: Program, workspace: Workspace) -> Failure | str:
-        shell = str(_launcher_script(self.repo))
-        with _output_to(claimed.log), _environment(SHELL=shell, AR_LAUNCH=str(claimed.plan)):
+        told = {"SHELL": str(_launcher_script(self.repo)), "AR_LAUNCH": str(claimed.plan)}
+        with _output_to(claimed.log), changed(os.environ, told):
             files.write(claimed.plan, self._plan(program, claimed, workspace))
             outcome = self.pipeline.reproduce(workspace, claimed.message)
-            if not isinstance(outcome, Failure):
-                self.pipeline.collect(workspace, outcome)
         if isinstance(outcome, Failure) and claimed.begun and claimed.usage is None:
             orphans.end_all(self.repo.root, claimed)  # the launcher was killed before it could do so
         return outcome
-
-    def _curve_watch(self, claimed: Claim, program: Program, workspace: Workspace) -> CurveWatch:
-        curve = incumbents_curve(Project(self.repo, program), claimed.baseline, claimed.message)
-
-        def end(why: str) -> None:
-            claims.ask(self.repo, claimed.name, Request.CANCEL, why)
-
-        return CurveWatch(workspace.root, program.early_stop, curve, end)
 
     def _metered(self, claimed: Claim) -> contextlib.AbstractContextManager[Meter]:
         gpus = {slot.name: slot.gpu for slot in self.slots if slot.gpu}
         if not gpus:
             return contextlib.nullcontext(Meter())
         return metered(lambda: gpus.get(stage.slot, "") if (stage := claimed.stage) else "")
-
-    def _finish(self, claimed: Claim, rev: str, note: Note) -> EventKind:
-        queue.finish(self.repo, claimed, rev, note)
-        return EventKind.ENDED
 
     def _plan(self, program: Program, claimed: Claim, workspace: Workspace) -> Plan:
         bubblewrap = sandbox.find(program.sandbox)
@@ -207,12 +197,8 @@ def main(argv: list[str]) -> int:
     """The process behind `Worker`: `python -m ar.runs.worker ROOT SLOTS ONLY`, the slots as JSON."""
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to interpret
-    worker = Worker(
-        Repo.open(Path(argv[1])),
-        slots=[Slot(**slot) for slot in json.loads(argv[2])],
-        only=argv[3],
-        report=lambda event: print(event, file=events),
-    )
+    slots = [Slot(**slot) for slot in json.loads(argv[2])]
+    worker = Worker(Repo.open(Path(argv[1])), slots, argv[3], lambda event: print(event, file=events))
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     wake = threading.Event()
     threading.Thread(target=_listen, args=(worker, wake), daemon=True).start()
@@ -235,11 +221,9 @@ def main(argv: list[str]) -> int:
 
 
 def _listen(worker: Worker, wake: threading.Event) -> None:
-    descriptor = sys.stdin.fileno()
-    told = b"?"
+    told = WAKE
     while told:
-        select.select([descriptor], [], [])
-        told = os.read(descriptor, 4096)
+        told = os.read(sys.stdin.fileno(), 4096)
         if FINISH in told:
             worker.finish()
         if not told:
@@ -250,43 +234,30 @@ def _listen(worker: Worker, wake: threading.Event) -> None:
 @contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
     """What we and our children print goes to the file: DVC and its stages write to our descriptors."""
-    sys.stdout.flush()
-    sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+
+    def point(*targets: int) -> None:
+        for stream, descriptor, place in zip((sys.stdout, sys.stderr), (1, 2), targets, strict=True):
+            stream.flush()
+            os.dup2(place, descriptor)
+
     try:
-        os.dup2(target, 1)
-        os.dup2(target, 2)
+        point(target, target)
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(saved[0], 1)
-        os.dup2(saved[1], 2)
+        point(*saved)
         for descriptor in (*saved, target):
             os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _launcher_script(repo: Repo) -> Path:
     """An executable that DVC can use as a shell: our launcher, in an interpreter that loads nothing else."""
     script = repo.git_dir / "ar" / "launcher"
-    source = f"import os, sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
-    source += "import ar.stage.launcher as it; "
-    program = f"{source}code = it.main(sys.argv); sys.stderr.flush(); os._exit(code)"
+    program = (
+        f"import os, sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
+        "import ar.stage.launcher as it; code = it.main(sys.argv); sys.stderr.flush(); os._exit(code)"
+    )
     content = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -S -c {shlex.quote(program)} "$@"\n'
     if not script.exists() or script.read_text() != content:
         fresh = script.with_name(f"launcher.{os.getpid()}")

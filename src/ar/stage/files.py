@@ -6,17 +6,15 @@ wants the run to end leaves a request. Standard library only: the launcher reads
 
 # Annotations are not postponed: a named tuple would compile each of them whenever a stage starts.
 
+import contextlib
 import fcntl
 import json
 import os
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ar.stage.processes import Process
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PLAN, STAGE, USAGE, REQUEST = "launch.json", "stage.json", "usage.json", "request.json"
 
@@ -145,18 +143,18 @@ _NESTED: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def read(kind: type[_Record], path: "Path | str") -> _Record | None:
+def read(kind: type[_Record], path: str | os.PathLike[str]) -> _Record | None:
     """The record in a file; None where there is none. Keys that are not known are left out."""
     try:
         with open(path, encoding="utf-8") as stream:
             data = json.load(stream)
         known = {name: data[name] for name in kind._fields if name in data}
-        return kind(**{name: _NESTED.get(name, _same)(value) for name, value in known.items()})
+        return kind(**{name: _NESTED.get(name, lambda same: same)(value) for name, value in known.items()})
     except (OSError, ValueError, TypeError):
         return None
 
 
-def write(path: "Path | str", record: Plan | Stage | Usage | Requested) -> None:
+def write(path: str | os.PathLike[str], record: Plan | Stage | Usage | Requested) -> None:
     """Put a record in the place of what the file holds."""
     fresh = f"{path}.{os.getpid()}"
     with open(fresh, "w", encoding="utf-8") as stream:
@@ -164,14 +162,14 @@ def write(path: "Path | str", record: Plan | Stage | Usage | Requested) -> None:
     os.replace(fresh, path)
 
 
-def leave_request(folder: "Path | str", request: Request, why: str = "") -> bool:
+def leave_request(folder: str | os.PathLike[str], request: Request, why: str = "") -> bool:
     """Leave a request in a claim's folder, unless a stronger one, or the same, lies there.
 
     Returns whether this request stands; False also where there is no such folder.
     """
     path = os.path.join(folder, REQUEST)
     order = list(Request)
-    try:
+    with contextlib.suppress(OSError):
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(held, fcntl.LOCK_EX)
@@ -179,12 +177,7 @@ def leave_request(folder: "Path | str", request: Request, why: str = "") -> bool
             if old is not None and order.index(old.request) >= order.index(request):
                 return old.request is request
             write(path, Requested(request, why))
+            return True
         finally:
             os.close(held)
-    except OSError:
-        return False
-    return True
-
-
-def _same(value: Any) -> Any:
-    return value
+    return False

@@ -21,15 +21,11 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from ar.stage import files, limits, snapshot
 from ar.stage.files import Breach, Cause, Place, Plan, Requested, Stage, Usage
 from ar.stage.log import Funnel
-from ar.stage.processes import born
-
-if TYPE_CHECKING:
-    from types import FrameType
+from ar.stage.processes import born, contents
 
 TIMED_OUT = 124
 REFUSED = 125
@@ -92,36 +88,37 @@ class _Stage:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)
         counted, counter = os.pipe()  # opened first: a shell knows descriptors of one digit only
-        before = snapshot.take(self.plan.workspace)
-        held = limits.usage(self.plan.workspace)
-        slot = self._take_slot()
-        if slot is None:
+        plan, before = self.plan, snapshot.take(self.plan.workspace)
+        command = self._whole_command(before, counter)
+        held = limits.usage(plan.workspace)
+        earlier = files.read(Usage, self._file(files.USAGE)) or Usage()
+        if (slot := self._take_slot()) is None:
             return STOPPED
         with contextlib.suppress(OSError):  # only root may: to act in time on a machine that is swamped
             os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-        earlier = files.read(Usage, self._file(files.USAGE)) or Usage()
         oom_kills = _oom_kills()
         began = time.monotonic()
         reading, writing = os.pipe()
-        process = self._start(before, slot.env, writing, counter)
+        process = self._start(command, slot.env, writing, counter)
         os.close(writing)
         os.close(counter)
         self._write(files.STAGE, Stage(process.pid, born(process.pid), time.time(), slot.name))
-        bubblewrap = process.pid if self.plan.sandbox else None
-        monitor = limits.Monitor(self.plan.limits, self.plan.workspace, held, bubblewrap)
+        monitor = limits.Monitor(plan.limits, plan.workspace, held, process.pid if plan.sandbox else None)
         funnel = Funnel(reading, sys.stdout.fileno())
-        deadline = began + self.plan.timeout - earlier.seconds if self.plan.timeout else None
+        deadline = began + plan.timeout - earlier.seconds if plan.timeout else float("inf")
         breach = self._attend(process, monitor, funnel, deadline)
         code = process.returncode  # of its own: None where it runs still
         usage = self._end_all(process, at_once=breach is not None and breach.cause is not Cause.TIME)
         seconds = time.monotonic() - began
-        self._free_slot()
+        for token in self.tokens:
+            os.close(token)
         funnel.drain()
         self._count(counted)
         if breach is None and not self.stopping:
-            breach = monitor.disk() or self._complaint(before)
+            words = snapshot.complaint(plan.workspace, before, plan.inputs, plan.outputs)
+            breach = monitor.disk() or (Breach(Cause.REFUSED, words) if words else None)
         if breach or self.stopping:
-            snapshot.clear(self.plan.workspace, before)
+            snapshot.clear(plan.workspace, before)
         usage = usage._replace(
             seconds=earlier.seconds + seconds,
             cpu_seconds=earlier.cpu_seconds + usage.cpu_seconds,
@@ -145,11 +142,6 @@ class _Stage:
             return REFUSED
         return _shell_code(code)
 
-    def _complaint(self, before: snapshot.Marks) -> Breach | None:
-        plan = self.plan
-        words = snapshot.complaint(plan.workspace, before, plan.inputs, plan.outputs)
-        return Breach(Cause.REFUSED, words) if words else None
-
     def _take_slot(self) -> Place | None:
         """Wait for a slot and hold its token. None if we are told to stop before."""
         self.tokens = [os.open(slot.token, os.O_RDWR | os.O_CREAT, 0o600) for slot in self.plan.slots]
@@ -164,26 +156,23 @@ class _Stage:
             time.sleep(_POLL)
         return None
 
-    def _free_slot(self) -> None:
-        for token in self.tokens:
-            os.close(token)
-
     def _told_to_stop(self, begun: bool = True) -> bool:
         """Whether this is to end: by a signal, or by a request left in the claim's folder."""
         if not self.stopping and (left := files.read(Requested, self._file(files.REQUEST))):
             self.stopping = left.request.ends_training or not begun
         return self.stopping
 
+    def _whole_command(self, before: snapshot.Marks, counter: int) -> list[str]:
+        if not self.plan.sandbox:
+            return ["/bin/sh", "-c", self.command]
+        cache = self.plan.cache
+        shown = ["--ro-bind", cache, cache] if snapshot.leads_to(before, cache) else []
+        counting = _COUNTING.format(fd=counter, tasks=_TASKS * self.plan.limits.processes)
+        return [*self.plan.sandbox, *shown, "--", "/bin/sh", "-c", counting, "sh", self.command]
+
     def _start(
-        self, before: snapshot.Marks, env: dict[str, str], writing: int, counter: int
+        self, command: list[str], env: dict[str, str], writing: int, counter: int
     ) -> subprocess.Popen[bytes]:
-        command = ["/bin/sh", "-c", self.command]
-        if self.plan.sandbox:
-            cache = self.plan.cache
-            shown = ["--ro-bind", cache, cache] if snapshot.leads_to(before, cache) else []
-            command = [*self.plan.sandbox, *shown, "--", *command]
-            counting = _COUNTING.format(fd=counter, tasks=_TASKS * self.plan.limits.processes)
-            command[-2:] = ["-c", counting, "sh", self.command]
         return subprocess.Popen(
             command,
             env=self.env | env,
@@ -213,7 +202,7 @@ class _Stage:
         process: subprocess.Popen[bytes],
         monitor: limits.Monitor,
         funnel: Funnel,
-        deadline: float | None,
+        deadline: float,
     ) -> Breach | None:
         """Until the command ends or has to end; then for what of its own."""
         sources = [funnel.source]
@@ -222,21 +211,22 @@ class _Stage:
         due = time.monotonic() + limits.INTERVAL
         while process.poll() is None and not self._told_to_stop():
             now = time.monotonic()
-            if deadline is not None and now > deadline:
-                words = f"ended after {self.plan.timeout:g} s, the time limit of program.md"
-                return Breach(Cause.TIME, words)
+            if now > deadline:
+                return Breach(
+                    Cause.TIME, f"ended after {self.plan.timeout:g} s, the time limit of program.md"
+                )
             if now >= due:
                 breach, wait = monitor.look()
                 if breach:
                     return breach
                 due = time.monotonic() + wait
-            until = min(due, deadline or due, now + _SLICE) - now
+            until = min(due, deadline, now + _SLICE) - now
             ready, _, _ = select.select(sources, [], [], max(0.0, until))
             if funnel.source in ready and not funnel.pump():
                 sources.remove(funnel.source)
         return None
 
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+    def _stop(self, *_: object) -> None:
         self.stopping = True
 
     def _end_all(self, process: subprocess.Popen[bytes], at_once: bool) -> Usage:
@@ -249,9 +239,8 @@ class _Stage:
             pids = limits.descendants(os.getpid(), _COUNTED)
             spent, peak = limits.spent(pids)
             if not at_once:
-                for pid in set(limits.descendants(os.getpid())) - (
-                    {process.pid} if self.plan.sandbox else set()
-                ):
+                spared = {process.pid} if self.plan.sandbox else set()
+                for pid in set(limits.descendants(os.getpid())) - spared:
                     _signal(pid, signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_GRACE)
@@ -289,11 +278,10 @@ class _Stage:
 
 def left_words(count: int) -> str:
     """What is said of processes that outlive their run's command."""
-    return (
-        "1 process that it left running was ended"
-        if count == 1
-        else f"{count} processes that it left running were ended"
+    left = (
+        "1 process that it left running was" if count == 1 else f"{count} processes that it left running were"
     )
+    return f"{left} ended"
 
 
 def _shell_code(code: int) -> int:
@@ -304,14 +292,9 @@ def _shell_code(code: int) -> int:
 def _oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since it booted; 0 if it does not say."""
     with contextlib.suppress(OSError, ValueError):
-        words = _read("/proc/vmstat").split()
+        words = contents("/proc/vmstat").split()
         return int(words[words.index("oom_kill") + 1])
     return 0
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as stream:
-        return stream.read()
 
 
 def _signal(pid: int, number: int) -> None:

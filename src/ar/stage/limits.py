@@ -10,12 +10,9 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from ar.stage.files import Breach, Cause, Limits
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from ar.stage.processes import contents
 
 INTERVAL = 0.1  # s, between two looks
 _DISK_INTERVAL = 0.5
@@ -34,7 +31,7 @@ class Monitor:
         bwrap: bubblewrap's process, whose sandbox's `/tmp` and `/dev/shm` count as memory; None without one.
     """
 
-    def __init__(self, limits: Limits, folder: Path | str, used: int, bwrap: int | None = None) -> None:
+    def __init__(self, limits: Limits, folder: str, used: int, bwrap: int | None = None) -> None:
         self.limits = limits
         self.folder = folder
         self.used = used
@@ -107,7 +104,7 @@ def children_of(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError):
-                found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+                found += map(int, contents(f"/proc/{pid}/task/{thread}/children").split())
     return found
 
 
@@ -116,7 +113,7 @@ def resident(pids: Iterable[int]) -> int:
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError, IndexError):
-            total += int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE
+            total += int(contents(f"/proc/{pid}/statm").split()[1]) * _PAGE
     return total
 
 
@@ -124,12 +121,11 @@ def proportional(pids: Iterable[int]) -> tuple[int, int]:
     """Bytes in memory, private and shared ones, a shared page counted once in all; files' pages left out."""
     private = shared = 0
     for pid in pids:
-        with contextlib.suppress(OSError, ValueError):
-            for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
-                if line.startswith(b"Pss_Anon:"):
-                    private += int(line.split()[1]) * 1024
-                elif line.startswith(b"Pss_Shmem:"):
-                    shared += int(line.split()[1]) * 1024
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            lines = map(str.split, contents(f"/proc/{pid}/smaps_rollup").splitlines())
+            kilobytes = {name: amount for name, amount, *_ in lines}
+            private += int(kilobytes["Pss_Anon:"]) * 1024
+            shared += int(kilobytes["Pss_Shmem:"]) * 1024
     return private, shared
 
 
@@ -138,16 +134,16 @@ def spent(pids: Iterable[int]) -> tuple[float, int]:
     ticks = peak = 0
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            ticks += sum(map(int, _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[11:15]))
-            status = _read(f"/proc/{pid}/status").partition(b"VmHWM:")[2]
+            ticks += sum(map(int, contents(f"/proc/{pid}/stat").rpartition(")")[2].split()[11:15]))
+            status = contents(f"/proc/{pid}/status").partition("VmHWM:")[2]
             peak = max(peak, int(status.split()[0]) * 1024)
     return ticks / os.sysconf("SC_CLK_TCK"), peak
 
 
-def usage(folder: Path | str) -> int:
+def usage(folder: str) -> int:
     """Bytes on disk under a folder; links are not followed."""
     total = 0
-    waiting = [os.fspath(folder)]
+    waiting = [folder]
     while waiting:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
@@ -158,7 +154,7 @@ def usage(folder: Path | str) -> int:
     return total
 
 
-def free(folder: Path | str) -> int:
+def free(folder: str) -> int:
     """Bytes that a user may still write to the disk that a folder is on."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
@@ -170,8 +166,3 @@ def size(count: float) -> str:
         if count >= 10**power:
             return f"{count / 10**power:.3g} {unit}"
     return f"{count:.0f} bytes"
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read()

@@ -16,16 +16,17 @@ from typing import NamedTuple
 def born(pid: int) -> str:
     """What tells a living process from any other that ever had its id: boot and start time; else empty."""
     with contextlib.suppress(OSError, IndexError):
-        boot = _read("/proc/sys/kernel/random/boot_id").strip()
+        boot = contents("/proc/sys/kernel/random/boot_id").strip()
         # Fields of proc(5) after the second, the command's name, which may hold anything.
-        state, *fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+        state, *fields = contents(f"/proc/{pid}/stat").rpartition(")")[2].split()
         return "" if state in "ZX" else f"{boot}/{fields[18]}"
     return ""
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as stream:
-        return stream.read()
+def contents(path: str) -> str:
+    """The text of a file of `/proc`."""
+    with open(path, "rb") as stream:
+        return stream.read().decode(errors="replace")
 
 
 class Process(NamedTuple):
@@ -46,9 +47,8 @@ class Process(NamedTuple):
 
     def tell(self, number: int = signal.SIGTERM) -> bool:
         """Send a signal to that process, and to no other. Whether it was there."""
-        if not self.is_alive:
-            return False
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(self.pid, number)
-            return True
+            if self.is_alive:
+                os.kill(self.pid, number)
+                return True
         return False

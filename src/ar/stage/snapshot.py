@@ -12,11 +12,8 @@ import os
 import stat
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from collections.abc import Iterable
+from typing import NamedTuple
 
 _KEPT_OUT = {".git", ".dvc"}
 
@@ -32,9 +29,10 @@ class Mark(NamedTuple):
     target: str = ""
 
     @classmethod
-    def of(cls, path: str, found: os.stat_result) -> "Mark":
+    def of(cls, entry: os.DirEntry[str]) -> "Mark":
+        found = entry.stat(follow_symlinks=False)
         kind = stat.S_IFMT(found.st_mode)
-        target = os.readlink(path) if kind == stat.S_IFLNK else ""
+        target = os.readlink(entry) if kind == stat.S_IFLNK else ""
         if kind == stat.S_IFDIR:  # its entries are marked themselves
             return cls(kind, found.st_ino, 0, 0, 0)
         return cls(kind, found.st_ino, found.st_size, found.st_ctime_ns, found.st_nlink, target)
@@ -43,12 +41,19 @@ class Mark(NamedTuple):
 Marks = dict[str, Mark]
 
 
-def take(folder: "Path | str") -> Marks:
+def take(folder: str) -> Marks:
     """Everything in a folder, by path; git's and DVC's own folders are single entries."""
-    return {path: Mark.of(path, found) for path, found in _walk(folder)}
+    marks, waiting = {}, [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                marks[entry.path] = Mark.of(entry)
+                if entry.is_dir(follow_symlinks=False) and entry.name not in _KEPT_OUT:
+                    waiting.append(entry.path)
+    return marks
 
 
-def complaint(folder: "Path | str", before: Marks, inputs: Iterable[str], outputs: Iterable[str]) -> str:
+def complaint(folder: str, before: Marks, inputs: Iterable[str], outputs: Iterable[str]) -> str:
     """What a stage did that it may not do, in words; empty if nothing.
 
     Args:
@@ -61,23 +66,22 @@ def complaint(folder: "Path | str", before: Marks, inputs: Iterable[str], output
         return f"its folder cannot be read: {error.strerror}"
     names = Counter(mark.inode for mark in after.values() if mark.kind != stat.S_IFDIR)
     for path, mark in after.items():
-        flaw = _flaw(folder, path, mark, before.get(path), names)
-        if flaw:
+        if flaw := _flaw(folder, path, mark, before.get(path), names):
             return f"it left {flaw}: {os.path.relpath(path, folder)}"
     for path, old in before.items():
-        fixed = _inside(path, inputs) and not _inside(path, outputs)
+        fixed = inside(path, inputs) and not inside(path, outputs)
         if (fixed or os.path.basename(path) in _KEPT_OUT) and after.get(path) != old:
             return f"it changed {os.path.relpath(path, folder)}, which it depends on"
     return ""
 
 
-def clear(folder: "Path | str", before: Marks) -> None:
+def clear(folder: str, before: Marks) -> None:
     """Remove what a refused run made: DVC looks through the folder once more, and would wait at a pipe."""
     top = os.path.realpath(folder)
     folders = [path for path, mark in before.items() if mark.kind == stat.S_IFDIR]
-    for place in (str(folder), *folders):
-        inside = os.path.join(top, os.path.relpath(place, folder)) if place != str(folder) else top
-        if os.path.basename(place) in _KEPT_OUT or os.path.realpath(place) != inside:
+    for place in (folder, *folders):
+        usual = os.path.join(top, os.path.relpath(place, folder)) if place != folder else top
+        if os.path.basename(place) in _KEPT_OUT or os.path.realpath(place) != usual:
             continue  # where a folder was, a link may lead anywhere now
         with contextlib.suppress(OSError), os.scandir(place) as entries:
             for entry in entries:
@@ -96,13 +100,13 @@ def remove(path: str) -> None:
 def leads_to(marks: Marks, folder: str) -> bool:
     """Whether a link among them leads into a folder."""
     links = (path for path, mark in marks.items() if mark.kind == stat.S_IFLNK)
-    return any(_inside(os.path.realpath(path), (os.path.realpath(folder),)) for path in links)
+    return any(inside(os.path.realpath(path), (os.path.realpath(folder),)) for path in links)
 
 
-def _flaw(folder: "Path | str", path: str, mark: Mark, old: Mark | None, names: Counter[int]) -> str:
+def _flaw(folder: str, path: str, mark: Mark, old: Mark | None, names: Counter[int]) -> str:
     if mark.kind == stat.S_IFLNK:
         known = old is not None and old.target == mark.target
-        if not known and not _inside(os.path.realpath(path), (os.path.realpath(folder),)):
+        if not known and not inside(os.path.realpath(path), (os.path.realpath(folder),)):
             return "a link that leads out of its folder"
     elif mark.kind not in (stat.S_IFREG, stat.S_IFDIR):
         return "something that is neither file nor folder"
@@ -112,15 +116,6 @@ def _flaw(folder: "Path | str", path: str, mark: Mark, old: Mark | None, names: 
     return ""
 
 
-def _walk(folder: "Path | str") -> Iterator[tuple[str, os.stat_result]]:
-    waiting = [str(folder)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                yield entry.path, entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False) and entry.name not in _KEPT_OUT:
-                    waiting.append(entry.path)
-
-
-def _inside(path: str, folders: Iterable[str]) -> bool:
+def inside(path: str, folders: Iterable[str]) -> bool:
+    """Whether a path is one of the folders, or in one of them."""
     return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
