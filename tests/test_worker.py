@@ -194,7 +194,7 @@ def test_a_cancel_is_not_lost_to_the_worker_s_own_end(project: Path, ar: Ar) -> 
 def on_event(event):
     if event.name:
         claims.ask(repo, event.name, Request.CANCEL, "enough")
-        worker.stop()
+        worker.end(Request.REQUEUE)
 
 worker.run_next()
 """
@@ -221,7 +221,7 @@ def on_event(event):
 
 def remove(pipeline, name, removed=Pipeline.remove_workspace):
     if claims.stage(repo, name):
-        worker.finish()
+        worker.end(Request.YIELD)
     removed(pipeline, name)
 
 Pipeline.remove_workspace = remove
@@ -317,8 +317,8 @@ def test_gpus_are_found_through_nvml_and_metered(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(gpu_meter, "_SAMPLE", 0.01)
     with gpu_meter.metered(lambda: "GPU-0") as meter:
         wait_for(lambda: len(meter.percent) > 2)
-    assert meter.peak_memory_mb == 3000
-    assert meter.mean_percent == 80
+    assert set(meter.memory_mb) == {3000}
+    assert set(meter.percent) == {80}
 
 
 def test_a_stage_is_pinned_and_the_note_says_what_it_used(

@@ -43,21 +43,14 @@ class Used:
     gpu_hours: float = 0.0
 
     def refusal(self, budget: Budget, names: Sequence[str] = LIMITS) -> str:
-        """Why no run may begin any more; empty where one may.
-
-        Args:
-            names: which limits count.
-        """
+        """Why no run may begin any more by these limits; empty where one may."""
         limits = {"runs": budget.runs, "hours": budget.hours, "gpu_hours": budget.gpu_hours}
         spent = {"runs": self.runs + self.under_way, "hours": self.hours, "gpu_hours": self.gpu_hours}
         for name in names:
             limit = limits[name]
             if limit is not None and spent[name] >= limit:
-                what = {"gpu_hours": "GPU hours"}.get(name, name)
-                return (
-                    f"budget.{name} is spent: {spent[name]:.4g} of {limit:g} {what};"
-                    f" to go on, raise it in {FILE}"
-                )
+                what = f"{spent[name]:.4g} of {limit:g} {name.replace('gpu_', 'GPU ')}"
+                return f"budget.{name} is spent: {what}; to go on, raise it in {FILE}"
         return ""
 
 

@@ -25,7 +25,8 @@ from ar.project.identity import identity
 from ar.project.program import EarlyStop
 from ar.project.project import Project
 
-INTERVAL = 1.0  # seconds between two looks
+INTERVAL = 1.0  # seconds between two looks, at least
+_SHARE = 0.02  # of one core, which trains meanwhile, that looking may take
 MOST_BYTES = 16_000_000
 
 
@@ -43,7 +44,9 @@ def curve_watch(
     began, done = time.time_ns(), threading.Event()
 
     def look(what: EarlyStop) -> None:
-        while not done.wait(INTERVAL):
+        pause = INTERVAL
+        while not done.wait(pause):
+            looked = time.thread_time()
             share = early.hopeless(points(read_inside(root, what.curve.file, began), what), incumbent)
             if share is not None:
                 end(
@@ -51,6 +54,7 @@ def curve_watch(
                     f" incumbent was at {early.LAG * share:.0%}, with the same seed"
                 )
                 return
+            pause = max(INTERVAL, (time.thread_time() - looked) / _SHARE)
 
     thread = threading.Thread(target=look, args=(what,), daemon=True)
     if what is not None and incumbent:
@@ -70,12 +74,8 @@ def points(content: bytes, what: EarlyStop) -> list[Point]:
 
 
 def incumbents_curve(project: Project, baseline: str, text: str) -> list[Point]:
-    """The curve that a run is held against; empty where there is none: the run is the incumbent's own, or at
-    another scale.
-
-    Args:
-        text: the run's commit message.
-    """
+    """The curve that a run with this commit message is held against; empty where there is none: the run is
+    the incumbent's own, or at another scale."""
     what, message = project.program.early_stop, Message.parse(text)
     if what is None or message.agent == BASELINE_AGENT or message.rung or project.repo.head() != baseline:
         return []

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import statistics
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,10 +24,10 @@ def gpus() -> list[str]:
         # CUDA itself stops at the first that is not valid; -1 is the common way to say "none".
         return [] if names[0] in ("", "-1") else [name for name in names if name]
     with _nvml() as nvml:
-        if nvml is not None:
-            handles = (nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount()))
-            return [uuid for handle in handles for uuid in _uuids(nvml, handle)]
-    return []
+        if nvml is None:
+            return []
+        handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+        return [uuid for handle in handles for uuid in _uuids(nvml, handle)]
 
 
 def _uuids(nvml: Any, handle: Any) -> list[str]:
@@ -46,32 +45,15 @@ def _uuids(nvml: Any, handle: Any) -> list[str]:
 
 @dataclass
 class Meter:
-    """What a GPU did during a run. Empty where there is none to look at.
-
-    Args:
-        memory_mb: most memory in use on it, in MB (10⁶ bytes).
-        percent: share of the time in which it was at work.
-    """
+    """What a GPU did during a run, look by look: memory in use in MB (10⁶ bytes), percent of time at work."""
 
     memory_mb: list[float] = field(default_factory=list)
     percent: list[float] = field(default_factory=list)
 
-    @property
-    def peak_memory_mb(self) -> float | None:
-        return round(max(self.memory_mb), 1) if self.memory_mb else None
-
-    @property
-    def mean_percent(self) -> float | None:
-        return round(statistics.fmean(self.percent), 1) if self.percent else None
-
 
 @contextlib.contextmanager
 def metered(gpu_in_use: Callable[[], str]) -> Iterator[Meter]:
-    """Look at the GPU that a run uses, once a second, for as long as the block lasts.
-
-    Args:
-        gpu_in_use: called for the GPU's name; empty while the run has none yet.
-    """
+    """Look at the GPU in use (no name: none yet) once a second, for as long as the block lasts."""
     meter, done = Meter(), threading.Event()
     thread = threading.Thread(target=_look, args=(gpu_in_use, meter, done), daemon=True)
     thread.start()
@@ -85,8 +67,7 @@ def metered(gpu_in_use: Callable[[], str]) -> Iterator[Meter]:
 def _look(gpu_in_use: Callable[[], str], meter: Meter, done: threading.Event) -> None:
     with _nvml() as nvml:
         while nvml is not None and not done.wait(_SAMPLE):
-            gpu = gpu_in_use()
-            if not gpu:
+            if not (gpu := gpu_in_use()):
                 continue
             with contextlib.suppress(nvml.NVMLError, ValueError):
                 by_index, by_uuid = nvml.nvmlDeviceGetHandleByIndex, nvml.nvmlDeviceGetHandleByUUID

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import socket
+import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -73,8 +74,8 @@ def _note(claim: Claim, meter: Meter) -> Note:
         seconds=round(usage.seconds, 3) if usage else None,
         cpu_seconds=round(usage.cpu_seconds, 3) if usage else None,
         peak_memory_mb=round(usage.peak_memory_mb, 3) if usage else None,
-        gpu_memory_mb=meter.peak_memory_mb,
-        gpu_percent=meter.mean_percent,
+        gpu_memory_mb=round(max(meter.memory_mb), 1) if meter.memory_mb else None,
+        gpu_percent=round(statistics.fmean(meter.percent), 1) if meter.percent else None,
         slot=stage.slot if stage else "",
         worker=f"{socket.gethostname()}:{os.getpid()}",
         finished=round(time.time(), 3),
@@ -111,8 +112,7 @@ def _lacking(project: Project, rev: str) -> str:
 def tail(path: Path) -> str:
     """The end of a log, readable: of progress bars their last state, no escapes."""
     with contextlib.suppress(OSError), path.open("rb") as stream:
-        stream.seek(0, os.SEEK_END)
-        size = stream.tell()
+        size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 4 * LOG_LIMIT))
         content = stream.read()
         if size > 4 * LOG_LIMIT:

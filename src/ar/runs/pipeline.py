@@ -198,13 +198,11 @@ class Pipeline:
             self.close()  # DVC remembers the pipeline as it was before the branch moved
             self._dvc.checkout(allow_missing=True)
         except CheckoutError as error:
-            raise BadState(
-                f"outputs are missing in DVC's cache: {_shorten(str(error))}", "run: dvc pull, or dvc repro"
-            ) from None
+            what = f"outputs are missing in DVC's cache: {_shorten(str(error))}"
+            raise BadState(what, "run: dvc pull, or dvc repro") from None
         except DvcException as error:
-            raise BadState(
-                f"DVC left outputs of yours as they are: {_shorten(str(error))}", "run: dvc checkout"
-            ) from None
+            what = f"DVC left outputs of yours as they are: {_shorten(str(error))}"
+            raise BadState(what, "run: dvc checkout") from None
 
     # -- one run ------------------------------------------------------------------------------------------
 
@@ -216,10 +214,8 @@ class Pipeline:
             self.remove_workspace(name)
             folder.mkdir(parents=True)
         except OSError as error:
-            raise BadState(
-                f"cannot make a folder in {folder.parent}: {error.strerror}",
-                "check permissions and disk space",
-            ) from None
+            what = f"cannot make a folder in {folder.parent}: {error.strerror}"
+            raise BadState(what, "check permissions and disk space") from None
         try:
             yield self._set_up(folder, name, stash_rev, baseline)
         finally:
@@ -242,15 +238,6 @@ class Pipeline:
         transfer.start(folder)
         (folder / ".git/objects/info/alternates").write_text(f"{self.repo.git_dir / 'objects'}\n")
         (folder / ".git/HEAD").write_text(f"{baseline}\n")
-        for ref, rev in (("EXEC_HEAD", baseline), ("EXEC_BASELINE", baseline), ("EXEC_MERGE", stash_rev)):
-            path = folder / ".git/refs/exps/exec" / ref
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{rev}\n")
-        identity = {"name": "ar", "email": "ar@localhost"} | self.repo.identity()
-        with (folder / ".git/config").open("a") as config:
-            config.writelines(
-                ["[user]\n", *(f"\t{key} = {json.dumps(text)}\n" for key, text in identity.items())]
-            )
         command.run(folder, "read-tree", "--reset", "-u", stash_rev)
         workspace = Workspace(name, baseline, folder, self.repo.prefix)
         self._configure(workspace.root)
@@ -311,14 +298,9 @@ class Pipeline:
 
         # DVC's database of what files hash to goes with the workspace: SQLite need not wait for the disk.
         quick = {"sqlite_auto_vacuum": 0, "sqlite_journal_mode": "memory", "sqlite_synchronous": 0}
-        site = {"DVC_SITE_CACHE_DIR": str(workspace.root / ".dvc" / "tmp" / "site")}
-        with (
-            contextlib.chdir(workspace.root),
-            changed(DEFAULT_SETTINGS, quick),
-            changed(os.environ, site),
-            DvcRepo(str(workspace.root)) as dvc,
-            lock_repo(dvc),
-        ):
+        root, settings = str(workspace.root), changed(DEFAULT_SETTINGS, quick)
+        site = changed(os.environ, {"DVC_SITE_CACHE_DIR": str(workspace.root / ".dvc" / "tmp" / "site")})
+        with contextlib.chdir(root), site, settings, DvcRepo(root) as dvc, lock_repo(dvc):
             dvc.scm_context.quiet = True
             # Every experiment really runs, so that an answer kept for later would never be asked for.
             dvc.stage_cache.save = lambda stage: None

@@ -31,10 +31,8 @@ class Pool:
     """Worker processes that feed slots: one for each, and a second one where experiments wait to be set up.
 
     They get ready on their own and claim nothing before the first `wake`. A worker that dies is replaced; if
-    they keep dying, `events` raises `BadState`.
-
-    Args:
-        only: name of the one experiment that they may take; empty for all that wait.
+    they keep dying, `events` raises `BadState`. They take no experiment but the one called `only`, if that is
+    not empty.
     """
 
     def __init__(self, repo: Repo, slots: Sequence[Slot], workers: int = 1, only: str = "") -> None:

@@ -47,12 +47,7 @@ def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message:
 
 
 def claim(pipeline: Pipeline, only: str = "", base: bool = True) -> Claim | None:
-    """Take the oldest waiting experiment (or that one); None if there is none.
-
-    Args:
-        only: its name; empty for any.
-        base: those at the base scale too.
-    """
+    """Take the oldest experiment that waits, or the one called `only`; of the base scale only with `base`."""
     waiting = sorted(pipeline.repo.commits(refs.QUEUE).items(), key=lambda item: (item[1].time, item[0]))
     for ref, commit in waiting:
         name = refs.name_of(ref)

@@ -116,11 +116,7 @@ def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def limits(settings: Sandbox, folder: Path, share: float) -> Limits:
-    """What one run may use: what `program.md` says, or its share of the machine.
-
-    Args:
-        share: of the machine, for the slot that it runs in.
-    """
+    """What one run may use: what `program.md` says, or its slot's share of the machine."""
     return Limits(
         memory=settings.memory or int(0.85 * _memory() * share),
         processes=settings.processes or 1000,

@@ -67,8 +67,7 @@ class Worker:
         self.slots = slots
         self.only = only
         self.report = report or (lambda event: None)
-        self.stopping = threading.Event()
-        self.finishing = threading.Event()
+        self.told: Request | None = None
         self._claimed: Claim | None = None
 
     def run_next(self) -> bool:
@@ -98,28 +97,20 @@ class Worker:
             self.report(Event(EventKind.REFUSED, reason=nothing or base))
         return claimed
 
-    def finish(self) -> None:
-        """Make the run in hand the last; one that does not train yet goes back to the queue."""
-        self.finishing.set()
-        self._pass_on()
-
-    def stop(self) -> None:
-        """End the stage that runs, if any; its experiment goes back to the queue."""
-        self.stopping.set()
+    def end(self, how: Request) -> None:
+        """Claim nothing more; the run in hand goes back to the queue, unless `how` spares it."""
+        self.told = how
         self._pass_on()
 
     def _pass_on(self) -> None:
         """Tell the launcher what we were told, whether that was before or after we claimed an experiment."""
-        claimed = self._claimed
-        if claimed is not None and (self.stopping.is_set() or self.finishing.is_set()):
-            claims.ask(self.repo, claimed.name, Request.REQUEUE if self.stopping.is_set() else Request.YIELD)
+        claimed, told = self._claimed, self.told
+        if claimed is not None and told is not None:
+            claims.ask(self.repo, claimed.name, told)
 
     def _run(self, claimed: Claim, program: Program, fault: str = "") -> EventKind:
-        """Run and settle one claimed experiment. Returns how that went.
-
-        Args:
-            fault: what ended its first run, where this is the second.
-        """
+        """Run and settle one claimed experiment, whose first run may have ended by a fault. Returns how that
+        went."""
         project, again = Project(self.repo, program), ""
         end = functools.partial(claims.ask, self.repo, claimed.name, Request.CANCEL)
         with self.pipeline.workspace(claimed.name, claimed.rev, claimed.baseline) as workspace:
@@ -127,9 +118,8 @@ class Worker:
             watch = curve_watch(workspace.root, program.early_stop, incumbent, end)
             with self._metered(claimed) as meter, watch:
                 outcome = self._reproduce(claimed, program, workspace)
-            failed = isinstance(outcome, Failure)
-            asked = claimed.requested if failed else None
-            if failed and not asked and not fault:
+            asked = claimed.requested if isinstance(outcome, Failure) else None
+            if isinstance(outcome, Failure) and not asked and not fault:
                 again = faults.of_run(claimed)
             if not asked and not again:
                 rev, note = outcomes.of_run(project, claimed, outcome, meter)
@@ -172,14 +162,15 @@ class Worker:
         limits = sandbox.limits(program.sandbox, self.repo.root, share)
         dvc, cache = workspace.root / ".dvc", self.pipeline.cache
         declared = Declared.read(self.repo, claimed.rev)
+        inside = sandbox.command(
+            bubblewrap, program.sandbox, workspace.top, dvc, self.repo.root, cache, limits
+        )
         return Plan(
             worker=os.getpid(),
             slots=[slot.place(self.repo) for slot in self.slots],
             env=sandbox.environment(env) if bubblewrap.program else env,
             timeout=program.timeout(Message.parse(claimed.message).rung),
-            sandbox=sandbox.command(
-                bubblewrap, program.sandbox, workspace.top, dvc, self.repo.root, cache, limits
-            ),
+            sandbox=inside,
             workspace=str(workspace.top),
             inputs=[str(workspace.root / path) for path in sorted(declared.inputs)],
             outputs=[str(workspace.root / path) for path in sorted(declared.outputs)],
@@ -199,14 +190,14 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to interpret
     slots = [Slot(**slot) for slot in json.loads(argv[2])]
     worker = Worker(Repo.open(Path(argv[1])), slots, argv[3], lambda event: print(event, file=events))
-    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    signal.signal(signal.SIGTERM, lambda *_: worker.end(Request.REQUEUE))
     wake = threading.Event()
     threading.Thread(target=_listen, args=(worker, wake), daemon=True).start()
     try:
         worker.pipeline.load()
         print(Event(EventKind.READY), file=events)
         wake.wait()
-        while not worker.stopping.is_set() and not worker.finishing.is_set():
+        while worker.told is None:
             if worker.run_next():
                 continue
             print(Event(EventKind.IDLE), file=events)
@@ -224,10 +215,8 @@ def _listen(worker: Worker, wake: threading.Event) -> None:
     told = WAKE
     while told:
         told = os.read(sys.stdin.fileno(), 4096)
-        if FINISH in told:
-            worker.finish()
-        if not told:
-            worker.stop()
+        if FINISH in told or not told:
+            worker.end(Request.YIELD if told else Request.REQUEUE)
         wake.set()
 
 

@@ -68,11 +68,7 @@ def main(argv: list[str]) -> int:
 
 
 class _Stage:
-    """One command: started, watched, ended.
-
-    Args:
-        folder: the claim's.
-    """
+    """One command, of the claim that has the folder: started, watched, ended."""
 
     def __init__(self, command: str, plan: Plan, folder: str) -> None:
         self.command = command
@@ -212,9 +208,8 @@ class _Stage:
         while process.poll() is None and not self._told_to_stop():
             now = time.monotonic()
             if now > deadline:
-                return Breach(
-                    Cause.TIME, f"ended after {self.plan.timeout:g} s, the time limit of program.md"
-                )
+                limit = f"{self.plan.timeout:g} s, the time limit of program.md"
+                return Breach(Cause.TIME, f"ended after {limit}")
             if now >= due:
                 breach, wait = monitor.look()
                 if breach:
@@ -278,10 +273,8 @@ class _Stage:
 
 def left_words(count: int) -> str:
     """What is said of processes that outlive their run's command."""
-    left = (
-        "1 process that it left running was" if count == 1 else f"{count} processes that it left running were"
-    )
-    return f"{left} ended"
+    processes, were = ("process", "was") if count == 1 else ("processes", "were")
+    return f"{count} {processes} that it left running {were} ended"
 
 
 def _shell_code(code: int) -> int:
