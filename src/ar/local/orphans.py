@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from ar.local.claims import Claim
 from ar.stage.processes import Process
@@ -18,11 +17,19 @@ def end_all(root: Path, claim: Claim) -> None:
     """End every process of a claimed experiment's run, and wait until they are gone."""
     import psutil
 
+    def belongs(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                told = process.environ()
+                mine = told.get("DVC_EXP_NAME") == claim.name and told.get("DVC_ROOT") == str(root)
+                return mine or told.get("AR_LAUNCH") == str(claim.plan)
+        return False
+
     stage = claim.stage
     command = Process(stage.pid, stage.born) if stage else Process()
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        left = [process for process in psutil.process_iter() if _belongs(process, root, claim)]
+        left = [process for process in psutil.process_iter() if belongs(process)]
         if command.is_alive:
             with contextlib.suppress(psutil.Error):
                 top = psutil.Process(command.pid)
@@ -33,15 +40,3 @@ def end_all(root: Path, claim: Claim) -> None:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=0.5)
-
-
-def _belongs(process: Any, root: Path, claim: Claim) -> bool:
-    import psutil
-
-    with contextlib.suppress(psutil.Error, OSError):
-        if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        told = process.environ()
-        mine = told.get("DVC_EXP_NAME") == claim.name and told.get("DVC_ROOT") == str(root)
-        return bool(mine or told.get("AR_LAUNCH") == str(claim.plan))
-    return False

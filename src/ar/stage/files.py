@@ -75,12 +75,10 @@ class Plan(NamedTuple):
     """What the launcher is to do.
 
     Args:
-        worker: its process.
         slots: to wait for, whichever is free first; none where it need not wait.
         env: the stage's whole environment, but for the slot's and DVC's own names.
         timeout: in seconds, for all stages of the experiment together.
         sandbox: bubblewrap with its arguments; empty without it.
-        workspace: the experiment's folder.
         inputs, outputs: absolute paths that must be as they were, and those in them that stages write.
         cache: the folder that DVC keeps outputs in.
     """

@@ -95,16 +95,16 @@ class _Stage:
         oom_kills = _oom_kills()
         began = time.monotonic()
         reading, writing = os.pipe()
-        process = self._start(command, slot.env, writing, counter)
+        self.process = process = self._start(command, slot.env, writing, counter)
         os.close(writing)
         os.close(counter)
         self._write(files.STAGE, Stage(process.pid, born(process.pid), time.time(), slot.name))
         monitor = limits.Monitor(plan.limits, plan.workspace, held, process.pid if plan.sandbox else None)
         funnel = Funnel(reading, sys.stdout.fileno())
         deadline = began + plan.timeout - earlier.seconds if plan.timeout else float("inf")
-        breach = self._attend(process, monitor, funnel, deadline)
+        breach = self._attend(monitor, funnel, deadline)
         code = process.returncode  # of its own: None where it runs still
-        usage = self._end_all(process, at_once=breach is not None and breach.cause is not Cause.TIME)
+        usage = self._end_all(at_once=breach is not None and breach.cause is not Cause.TIME)
         seconds = time.monotonic() - began
         for token in self.tokens:
             os.close(token)
@@ -193,19 +193,13 @@ class _Stage:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.plan.limits.disk, self.plan.limits.disk))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-    def _attend(
-        self,
-        process: subprocess.Popen[bytes],
-        monitor: limits.Monitor,
-        funnel: Funnel,
-        deadline: float,
-    ) -> Breach | None:
+    def _attend(self, monitor: limits.Monitor, funnel: Funnel, deadline: float) -> Breach | None:
         """Until the command ends or has to end; then for what of its own."""
         sources = [funnel.source]
         with contextlib.suppress(OSError, AttributeError):
-            sources.append(os.pidfd_open(process.pid))  # readable as soon as the process has ended
+            sources.append(os.pidfd_open(self.process.pid))  # readable as soon as the process has ended
         due = time.monotonic() + limits.INTERVAL
-        while process.poll() is None and not self._told_to_stop():
+        while self.process.poll() is None and not self._told_to_stop():
             now = time.monotonic()
             if now > deadline:
                 limit = f"{self.plan.timeout:g} s, the time limit of program.md"
@@ -224,9 +218,9 @@ class _Stage:
     def _stop(self, *_: object) -> None:
         self.stopping = True
 
-    def _end_all(self, process: subprocess.Popen[bytes], at_once: bool) -> Usage:
+    def _end_all(self, at_once: bool) -> Usage:
         """End what is left of the run: politely if there is time, then for good. Nothing outlives its run."""
-        spent, peak = 0.0, 0
+        process, spent, peak = self.process, 0.0, 0
         if process.poll() is not None:
             self.left = len(limits.descendants(os.getpid())) if not self.plan.sandbox else 0
         else:

@@ -26,8 +26,7 @@ class Monitor:
     """Looks at a running stage now and then.
 
     Args:
-        folder: the experiment's folder.
-        used: bytes in it before the stage.
+        used: bytes in the experiment's folder before the stage.
         bwrap: bubblewrap's process, whose sandbox's `/tmp` and `/dev/shm` count as memory; None without one.
     """
 
