@@ -48,32 +48,30 @@ def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message:
 
 def claim(pipeline: Pipeline, only: str = "", base: bool = True) -> Claim | None:
     """Take the oldest experiment that waits, or the one called `only`; of the base scale only with `base`."""
-    waiting = sorted(pipeline.repo.commits(refs.QUEUE).items(), key=lambda item: (item[1].time, item[0]))
-    for ref, commit in waiting:
+    repo = pipeline.repo
+    for ref, commit in sorted(repo.commits(refs.QUEUE).items(), key=lambda item: (item[1].time, item[0])):
         name = refs.name_of(ref)
         if not refs.is_name(name) or not commit.parents or only not in ("", name):
             continue
         if not (base or Message.parse(commit.message).rung):
             continue
-        if (lock := claims.lock(pipeline.repo, name)) is None:
+        if (lock := claims.lock(repo, name)) is None:
             continue
-        claimed = Claim.begin(pipeline.repo, name, commit, lock)
+        claimed = Claim.begin(repo, name, commit, lock)
+        running = refs.running(name)
         try:
-            pipeline.repo.update_refs(
-                (refs.running(name), commit.rev, ZERO), (ref, ZERO, commit.rev), reason="ar: claim"
-            )
+            repo.update_refs((running, commit.rev, ZERO), (ref, ZERO, commit.rev), reason="ar: claim")
         except Conflict:
             claimed.let_go()
             continue
         if not pipeline.take(commit.rev):
             if commit.rev in pipeline.active():
                 # `dvc queue start` was faster; `recover` clears the ref once its result is there.
-                back = (refs.queued(name), commit.rev, ZERO)
-                pipeline.repo.update_refs(back, (refs.running(name), ZERO, commit.rev))
+                repo.update_refs((ref, commit.rev, ZERO), (running, ZERO, commit.rev))
                 claimed.let_go()
                 continue
-            if _ended(pipeline.repo, name):
-                drop(pipeline.repo, claimed)  # it was done with it already
+            if _ended(repo, name):
+                drop(repo, claimed)  # it was done with it already
                 continue
         return claimed
     return None
@@ -99,10 +97,9 @@ def finish(repo: Repo, claimed: Claim, rev: str, note: Note) -> None:
 
 def requeue(pipeline: Pipeline, claimed: Claim) -> None:
     """Give a claimed experiment back, as if it had never been taken."""
+    waiting, running = refs.queued(claimed.name), refs.running(claimed.name)
     pipeline.repo.update_refs(
-        (refs.queued(claimed.name), claimed.rev, ZERO),
-        (refs.running(claimed.name), ZERO, claimed.rev),
-        reason="ar: requeue",
+        (waiting, claimed.rev, ZERO), (running, ZERO, claimed.rev), reason="ar: requeue"
     )
     pipeline.take(claimed.rev)  # it is there still if the process that claimed it died before it took it out
     pipeline.enqueue(claimed.name, claimed.rev, claimed.baseline, claimed.message)
