@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, attempts_of, commit, edit, git, run, run_next, swap
+from helpers import Ar, attempts_of, commit, edit, git, run, run_next, swap, wait_for
 
 from ar.campaign.campaign import Campaign
 from ar.errors import BadProgram
@@ -19,6 +20,7 @@ from ar.history.records import Attempt, Experiment, Status
 from ar.judge.rule import Kind
 from ar.project.program_file import parse
 from ar.project.project import Project
+from ar.runs import early_stop
 from ar.runs.early_stop import incumbents_curve, read_inside
 
 # A loss that falls to (x - 3)²; where x is 6, the second half would take longer than a run may.
@@ -122,6 +124,21 @@ def test_only_a_fresh_plain_file_inside_is_read(tmp_path: Path) -> None:
     for file in ("link", "folder/secret", "../secret", "pipe", "missing", "."):
         assert read_inside(root, file, began) == b""
     assert read_inside(root, "plain", time.time_ns() + 10**9) == b""
+
+
+def test_a_curve_that_takes_long_to_read_is_looked_at_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shares the machine with the training that it looks at."""
+    program = parse(f"---\nobjective: m.json:loss\n{EARLY_STOP}---\n")
+    looks: list[str] = []
+    monkeypatch.setattr(early_stop, "INTERVAL", 0.001)
+    monkeypatch.setattr(early_stop, "read_inside", lambda root, file, since: looks.append(file) or b"")
+    monkeypatch.setattr(time, "thread_time", itertools.count(step=1000).__next__)
+    with early_stop.curve_watch(tmp_path, program.early_stop, [(1.0, 1.0)], looks.append):
+        wait_for(lambda: looks)
+        time.sleep(0.05)
+    assert looks == ["loss.csv"]
 
 
 @pytest.mark.parametrize(
