@@ -87,7 +87,7 @@ class BadState(ArError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' for the nearest of `known`, or the list of them if none is near."""
+    """'did you mean X?' for the nearest of `known`, or the list of them if none is near."""
     options = sorted(known)
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     if close:

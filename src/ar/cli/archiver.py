@@ -97,17 +97,13 @@ def exec_archiver(argv: Sequence[str]) -> NoReturn:
         sys.stdout.flush()
         with contextlib.suppress(OSError):  # not a program after all: on to the next
             os.execve(path, [str(path), *argv], {**os.environ, _TRIED: os.pathsep.join(tried)})  # noqa: S606
-    raise NoArchiver(
-        f"'ar {' '.join(argv)}' is a call of the archiver, and PATH has no other ar than this one",
-        "install binutils",
-    )
+    call = f"'ar {' '.join(argv)}' is a call of the archiver"
+    raise NoArchiver(f"{call}, and PATH has no other ar than this one", "install binutils")
 
 
 def _is_ours(path: Path) -> bool:
     """Whether the file is this tool's console script, perhaps of another environment."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return False
-    return head.startswith(b"#!") and b"python" in head and b"ar.cli" in head
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(4096)
+        return head.startswith(b"#!") and b"python" in head and b"ar.cli" in head
+    return False
