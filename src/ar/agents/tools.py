@@ -21,8 +21,8 @@ from ar.changes.proposal import prepare
 from ar.errors import ArError, NotFound, nearest
 from ar.git.repo import Repo
 from ar.history.attempts import find
-from ar.history.diffs import changed
 from ar.history.ideas import Edit, Proposal
+from ar.history.reader import changed
 from ar.history.records import Attempt, Experiment, Outcome
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program

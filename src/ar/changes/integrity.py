@@ -25,8 +25,7 @@ def flaw(project: Project, history: History, attempt: Attempt) -> str:
     for run in attempt.own:
         found = (run.note.refused or run.note.lacking) if run.note and run.status.ended else ""
         if not found and run.status is Status.SUCCEEDED:
-            reference = _reference(history, run.baseline)
-            found = _unfit_metrics(project, run) or changed(project, run, reference)
+            found = _unfit_metrics(project, run) or changed(project, run, _reference(history, run.baseline))
         if found:
             return found
     return ""

@@ -62,9 +62,7 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
 
 
 def from_values(project: Project, values: Mapping[str, Scalar], message: str, tree: str = "") -> Proposal:
-    """Parameters, on top of a tree where there is one. Title and hypothesis are the message's; without one,
-    the title says what is changed.
-    """
+    """Parameters, on a tree where there is one. Without a message, the title says what is changed."""
     first, _, rest = message.strip().partition("\n")
     title, hypothesis = one_line(first), rest.strip()
     if not title or len(title) > TITLE_LIMIT or (values and not tree):

@@ -60,6 +60,5 @@ def _uses_scope(stage: LockedStage, program: Program) -> bool:
         for file, values in stage.params.items()
         for name in (flatten(values) | dict(values))
     ]
-    if any(name.is_under(key) or key.is_under(name) for name in used for key in keys):
-        return True
-    return any(program.scope.reaches(path) for path in stage.deps)
+    is_set = any(name.is_under(key) or key.is_under(name) for name in used for key in keys)
+    return is_set or any(program.scope.reaches(path) for path in stage.deps)

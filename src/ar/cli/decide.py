@@ -45,7 +45,7 @@ def promote(
     """
     from ar.campaign import promotion, rebase
     from ar.history.attempts import base_of
-    from ar.history.diffs import changed
+    from ar.history.reader import changed
     from ar.views.experiment import diff_view
 
     campaign = open_campaign()

@@ -53,7 +53,7 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
 @click.option("--stat", is_flag=True, help="Files and line counts only.")
 def diff(name: str, stat: bool) -> None:
     """Show what an experiment changed against its baseline."""
-    from ar.history.diffs import changed
+    from ar.history.reader import changed
     from ar.views.experiment import diff_view
 
     campaign = open_campaign()

@@ -22,7 +22,7 @@ from ar.history.records import Experiment, History, Note, Status
 from ar.local import claims
 from ar.project.cache import Cache
 from ar.project.identity import identity
-from ar.project.pipeline_file import Declared
+from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.project import Project
 from ar.project.values import Scalar, flat
@@ -47,11 +47,11 @@ class _Snapshot:
     history: History | None = None
 
 
+@dataclass
 class Memory:
     """What the last reading found. A reading replaces it whole, so that threads may share it."""
 
-    def __init__(self) -> None:
-        self.last = _Snapshot()
+    last: _Snapshot = field(default_factory=_Snapshot)
 
 
 def read(project: Project, memory: Memory | None = None) -> History:
@@ -104,6 +104,13 @@ def read_output(repo: Repo, rev: str, path: str) -> bytes | None:
     content = repo.read(rev, path)
     md5 = "" if content is not None else Declared.read(repo, rev).md5(path)
     return Cache.of(repo.root).read(md5) if md5 else content
+
+
+def changed(project: Project, old: str, new: str, stat: bool = False) -> str:
+    """The diff that matters between two commits: without outputs, `dvc.lock` and what DVC queues with it."""
+    outputs = Declared.read(project.repo, new).outputs
+    written = sorted(outputs | {metric.file for metric in project.program.metrics})
+    return project.repo.diff(old, new, exclude=[LOCK_FILE, ARGS_FILE, *written], stat=stat)
 
 
 def _contents(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dict[str, bytes | None]]:

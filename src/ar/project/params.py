@@ -69,12 +69,11 @@ def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:
 
 
 def _set_all(data: Any, path: str, values: Mapping[str, Any]) -> None:
-    keys = flatten(data)
     for key, value in values.items():
         try:
             old = get(data, key)
         except (KeyError, IndexError, ValueError, TypeError):
-            raise BadParams(f"{path} has no key '{key}'", nearest(key, keys)) from None
+            raise BadParams(f"{path} has no key '{key}'", nearest(key, flatten(data))) from None
         parent, _, last = key.rpartition(".")
         node = get(data, parent) if parent else data
         # A float stays one: `lr: 1.0` must not come back as `lr: 1`, which some readers take for an int.

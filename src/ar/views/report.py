@@ -17,7 +17,7 @@ from ar.campaign.ladder import cases
 from ar.errors import ArError
 from ar.history import attempts
 from ar.history import time_to_target as timing
-from ar.history.diffs import changed
+from ar.history.reader import changed
 from ar.history.records import Attempt, History, Label, Outcome, Status
 from ar.judge.arithmetic import half_width
 from ar.judge.findings import Additivity, Case, additivity, total
