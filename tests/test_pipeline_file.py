@@ -144,7 +144,7 @@ def test_a_campaign_of_a_stage_with_a_wdir(in_sub: Path, ar: Ar) -> None:
     assert all(attempt.value is not None for attempt in changed)
     assert {attempt.first.params["sub/params.yaml:x"] for attempt in changed}.isdisjoint({1.5})
     assert [integrity.flaw(project, history, attempt) for attempt in changed] == [""] * len(changed)
-    assert time_to_target.tracks(project, history)[0].attempt == history.first
+    assert time_to_target.scales(project, history)[""][0].attempt == history.first
     assert "sub/m.json:val_loss" in ar(in_sub, "init", "--print").stdout
 
 

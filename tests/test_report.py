@@ -14,11 +14,11 @@ from histories import PROGRAM, attempt, every_outcome
 
 from ar.history.records import Decision, History, Outcome, Verdict
 from ar.views import report
-from ar.views.document import Code, Document, Items, Picture, Section, Table, Text, to_html, to_markdown
+from ar.views.document import Code, Document, Items, Picture, Section, Table, to_html, to_markdown
 
 EVIL = '<script>alert(1)</script> ](javascript:x) `code` |cell| <!-- "quote" \x1b[31m'
 BLOCKS = (
-    Text(EVIL),
+    EVIL,
     Items((EVIL,), folded=EVIL),
     Table((EVIL, "n"), ((EVIL, "1"),)),
     Code(f"+{EVIL}\n```\n# no heading", "diff"),

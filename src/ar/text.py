@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 # In this order: strings that end with BEL or ST (titles, links, device strings), CSI sequences (colours,
 # cursor), and the remaining two- and three-byte escapes. An unfinished string eats its line at most.
@@ -78,3 +79,8 @@ def signed(difference: float, error: float | None = None) -> str:
     """`quantity` of a difference, with a sign also where it is above 0."""
     text = quantity(difference, error)
     return text.replace("-", "−", 1) if difference < 0 else f"+{text}"
+
+
+def interval(ends: Iterable[float], error: float | None = None) -> str:
+    """An interval of a difference: `−0.031 to +0.002`, to the digits that the standard error supports."""
+    return " to ".join(signed(end, error).partition(" ")[0] for end in ends)

@@ -22,7 +22,7 @@ from ar.local import locks
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
-from ar.text import quantity, signed
+from ar.text import interval, quantity, signed
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def message(program: Program, history: History, ready: Plan, case: Case) -> str:
     effect = "" if case.effect is None else f"{key} {signed(case.effect, verdict.standard_error)}"
     lines = [f"{attempt.title}: {effect}" if effect else attempt.title, "", experiment.hypothesis.strip(), ""]
     if now is not None and now.value is not None and attempt.value is not None:
-        low, high = (signed(end, verdict.standard_error).partition(" ")[0] for end in case.interval or (0, 0))
-        within = f", 95 % interval of the effect {low} to {high}" if case.interval else ""
+        ends = interval(case.interval, verdict.standard_error)
+        within = f", 95 % interval of the effect {ends}" if ends else ""
         lines.append(f"{key} {quantity(now.value)} → {quantity(attempt.value)}{within}")
     lines += [
         f"{name.rpartition(':')[2]} {quantity(base)} → {quantity(own)}"

@@ -22,7 +22,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--csv", "as_csv", is_flag=True, help="A line an experiment, as CSV.")
 def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: bool) -> None:
     """Show the history: what was tried, what it gave, what the judge said."""
-    from ar.history.time_to_target import all_reaches
+    from ar.history.time_to_target import reaches, scales
     from ar.judge.findings import total
     from ar.runs import recovery
     from ar.views.export import to_csv, to_json
@@ -35,11 +35,12 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
             click.echo(f"recovered: {line}", err=True)
     history, program = campaign.history(), campaign.program
     if time_to:
-        reaches = all_reaches(campaign.project, history)
+        tracks = scales(campaign.project, history).values()
+        reached = [reach for scale in tracks for reach in reaches(scale)]
         if as_json:
-            click.echo(json.dumps([reach.to_json() for reach in reaches], indent=2))
+            click.echo(json.dumps([reach.to_json() for reach in reached], indent=2))
         else:
-            echo(time_view(reaches, program))
+            echo(time_view(reached, program))
     elif as_json:
         click.echo(to_json(history, program, limit, total(program, history)))
     elif as_csv:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, pvariance
+from statistics import fmean, pstdev
 
 from ar.errors import ArError
 from ar.history.curves import Curve, curves_of
@@ -52,12 +52,8 @@ class Track:
     curves: dict[int, Curve]
 
 
-def tracks(project: Project, history: History, rung: str = "") -> list[Track]:
-    """The first baseline, every promoted change in the order of the branch, and the head, at one scale.
-
-    Raises:
-        ArError: program.md names no curve, or the first baseline has none.
-    """
+def _tracks(project: Project, history: History, rung: str) -> list[Track]:
+    """The first baseline, every promoted change in the order of the branch, and the head, at one scale."""
     spec = project.program.curve
     if spec is None:
         mend = "for example: curve: {file: loss.csv, value: train_loss, against: [seconds]}"
@@ -79,27 +75,26 @@ def tracks(project: Project, history: History, rung: str = "") -> list[Track]:
 
 def reaches(tracks: Sequence[Track]) -> list[Reach]:
     """When each of the tracks reaches the level at which the first one ends."""
-    if not tracks:
-        return []
     base, target, start = tracks[0], mean_curve(tracks[0]).values[-1], _end(tracks[0].curves)
     out = []
     for track in tracks:
+        item = track.attempt
         at = start if track is base else _crossing(mean_curve(track), target)
         ratio = {axis: at[axis] / start[axis] for axis in at if start[axis]}
-        error = _jackknife(base.curves, track.curves) if track is not base else {}
-        it = track.attempt
-        out.append(Reach(it.name, it.title, it.outcome, it.rung, len(track.curves), target, at, ratio, error))
+        error = {} if track is base else _jackknife(base.curves, track.curves)
+        runs = len(track.curves)
+        out.append(Reach(item.name, item.title, item.outcome, item.rung, runs, target, at, ratio, error))
     return out
 
 
-def all_reaches(project: Project, history: History) -> list[Reach]:
-    """`reaches` at every scale that was measured, the base first.
+def scales(project: Project, history: History) -> dict[str, list[Track]]:
+    """Rung to its tracks, at every scale at which the first baseline was measured; the base first.
 
     Raises:
-        ArError: as `tracks` does.
+        ArError: program.md names no curve, or the first baseline has none.
     """
-    rungs = [rung.name for rung in project.program.ladder[1:]]
-    return [reach for rung in ("", *rungs) for reach in reaches(tracks(project, history, rung))]
+    rungs = ("", *(rung.name for rung in project.program.ladder[1:]))
+    return {rung: found for rung in rungs if (found := _tracks(project, history, rung))}
 
 
 def smooth(curve: Curve) -> Curve:
@@ -109,14 +104,13 @@ def smooth(curve: Curve) -> Curve:
     weights = [(1 - (distance / (reach + 1)) ** 3) ** 3 for distance in range(reach + 1)]
     values = []
     for place in range(count):
-        near = range(max(0, place - reach), min(count, place + reach + 1))
-        w = [weights[abs(other - place)] for other in near]
-        x = [other - place for other in near]
-        y = [curve.values[other] for other in near]
-        centre, level = fmean(x, w), fmean(y, w)
-        spread = math.fsum(a * (b - centre) ** 2 for a, b in zip(w, x, strict=True))
-        slope = math.fsum(a * (b - centre) * c for a, b, c in zip(w, x, y, strict=True)) / spread
-        values.append(level - slope * centre)
+        first, last = max(0, place - reach), min(count, place + reach + 1)
+        x, y = [other - place for other in range(first, last)], curve.values[first:last]
+        w = [weights[abs(distance)] for distance in x]
+        centre = fmean(x, w)
+        spread = fmean([(at - centre) ** 2 for at in x], w)
+        slope = fmean([(at - centre) * value for at, value in zip(x, y, strict=True)], w) / spread
+        values.append(fmean(y, w) - slope * centre)
     return Curve(tuple(values), curve.axes)
 
 
@@ -125,19 +119,17 @@ def mean_curve(track: Track) -> Curve:
     return smooth(_mean(track.curves))
 
 
-def _mean(curves: Mapping[int, Curve]) -> Curve:
-    """The mean over seeds, place by place."""
-
+def _mean(runs: Mapping[int, Curve]) -> Curve:
     def middle(rows: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
-        return tuple(fmean(column) for column in zip(*rows, strict=True))
+        return tuple(map(fmean, zip(*rows, strict=True)))
 
-    axes = next(iter(curves.values())).axes
-    means = {axis: middle(curve.axes[axis] for curve in curves.values()) for axis in axes}
-    return Curve(middle(curve.values for curve in curves.values()), means)
+    curves = list(runs.values())
+    axes = {axis: middle(curve.axes[axis] for curve in curves) for axis in curves[0].axes}
+    return Curve(middle(curve.values for curve in curves), axes)
 
 
-def _end(curves: Mapping[int, Curve]) -> dict[str, float]:
-    return {axis: values[-1] for axis, values in _mean(curves).axes.items()}
+def _end(runs: Mapping[int, Curve]) -> dict[str, float]:
+    return {axis: values[-1] for axis, values in _mean(runs).axes.items()}
 
 
 def _crossing(curve: Curve, target: float) -> dict[str, float]:
@@ -161,14 +153,10 @@ def _jackknife(base: Mapping[int, Curve], own: Mapping[int, Curve]) -> dict[str,
         sides = [{seed: curve for seed, curve in side.items() if seed != left} for side in (base, own)]
         if not all(sides):
             return {}
-        target = smooth(_mean(sides[0])).values[-1]
+        start, target = _end(sides[0]), smooth(_mean(sides[0])).values[-1]
         at = _crossing(smooth(_mean(sides[1])), target)
         if not at:
             return {}
-        start = _end(sides[0])
         for axis in at if all(start.values()) else ():
             found.setdefault(axis, []).append(at[axis] / start[axis])
-    if len(seeds) < 2:
-        return {}
-    # pvariance is the mean of squares, of which the jackknife takes n - 1.
-    return {axis: math.sqrt((len(seeds) - 1) * pvariance(ratios)) for axis, ratios in found.items()}
+    return {axis: math.sqrt(len(seeds) - 1) * pstdev(ratios) for axis, ratios in found.items()}

@@ -15,13 +15,6 @@ from ar.text import one_line, plain
 
 
 @dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Items:
     """A list; `folded` under a line of its own."""
 
@@ -39,11 +32,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines as they are. `language` is diff, console or nothing; `folded` under a line of its own."""
+    """Lines as they are. `language` is diff or console."""
 
     text: str
-    language: str = ""
-    folded: str = ""
+    language: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Picture:
     caption: str
 
 
-Block = Text | Items | Table | Code | Picture
+Block = str | Items | Table | Code | Picture  # a string is a paragraph
 
 
 @dataclass(frozen=True)
@@ -116,24 +108,22 @@ def _html(text: str) -> str:
 
 
 def _html_block(block: Block) -> str:
-    if isinstance(block, Text):
-        return f"<p>{_html(block.text)}</p>" if block.text.strip() else ""
+    if isinstance(block, str):
+        return f"<p>{_html(block)}</p>" if block.strip() else ""
     if isinstance(block, Items):
-        return _folded(f"<ul>{''.join(f'<li>{_html(item)}</li>' for item in block.items)}</ul>", block.folded)
+        items = f"<ul>{''.join(f'<li>{_html(item)}</li>' for item in block.items)}</ul>"
+        words = _html(block.folded)
+        return f"<details><summary>{words}</summary>{items}</details>" if words else items
     if isinstance(block, Table):
         head = "".join(f"<th>{_html(cell)}</th>" for cell in block.header)
         rows = ["".join(f"<td>{_html(cell)}</td>" for cell in row) for row in block.rows]
         return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
     if isinstance(block, Code):
         lines = [_html_line(line, block.language) for line in block.text.splitlines()]
-        return _folded("<pre>" + "\n".join(lines) + "</pre>", block.folded)
+        return "<pre>" + "\n".join(lines) + "</pre>"
     # As an image, what is inside cannot run or load anything, whatever it says.
     picture = f'<img alt="{_html(block.caption)}" src="{_data_url(block.svg)}" style="max-width:100%">'
     return f"<figure>{picture}<figcaption>{_html(block.caption)}</figcaption></figure>"
-
-
-def _folded(inner: str, words: str) -> str:
-    return f"<details><summary>{_html(words)}</summary>{inner}</details>" if words else inner
 
 
 def _html_line(line: str, language: str) -> str:
@@ -165,8 +155,8 @@ def _md(text: str) -> str:
 
 
 def _md_block(block: Block) -> str:
-    if isinstance(block, Text):
-        return "\n\n".join(_md(part) for part in re.split(r"\n\s*\n", block.text))
+    if isinstance(block, str):
+        return "\n\n".join(map(_md, re.split(r"\n\s*\n", block)))
     if isinstance(block, Items):
         head = f"{_md(block.folded)}\n\n" if block.folded else ""
         return head + "\n".join(f"- {_md(item)}" for item in block.items)

@@ -5,10 +5,11 @@ It is gathered once, as a document of plain sections, which is then written in e
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from ar.agents import account
@@ -23,27 +24,17 @@ from ar.judge.arithmetic import half_width
 from ar.judge.findings import Additivity, Case, additivity, total
 from ar.judge.noise import noise_of
 from ar.project.program import Metric, Program
-from ar.project.project import Project
 from ar.redaction import redact
-from ar.text import one_line, plain, quantity, signed, span
+from ar.text import interval, one_line, plain, quantity, signed, span
 from ar.views.charts import files, kinds
-from ar.views.document import (
-    Block,
-    Code,
-    Document,
-    Items,
-    Picture,
-    Section,
-    Table,
-    Text,
-    to_html,
-    to_markdown,
-)
+from ar.views.charts.base import better
+from ar.views.document import Block, Code, Document, Items, Picture, Section, Table, to_html, to_markdown
+from ar.views.experiment import member_cells
 from ar.views.marks import MARKS
 from ar.views.summary import summary
 from ar.views.time_to_target import gain
 
-ENDINGS = (".html", ".md")
+_WRITERS = {".html": to_html, ".md": to_markdown}
 MOST_DIFF = 20_000  # characters of one diff
 MOST_LISTED = 60  # changes of one group that did not work
 _CHARTS = {
@@ -65,11 +56,10 @@ def write(campaign: Campaign, path: Path) -> None:
     Raises:
         ArError: the file's ending is unknown, or nothing is measured yet.
     """
-    if path.suffix.lower() not in ENDINGS:
-        raise ArError(f"{path}: no report ends in '{path.suffix}'", f"use one of: {', '.join(ENDINGS)}")
-    found = gather(campaign)
-    text = to_html(found) if path.suffix.lower() == ".html" else to_markdown(found)
-    files.write_whole(path, text.encode())
+    writer = _WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise ArError(f"{path}: no report ends in '{path.suffix}'", f"use one of: {', '.join(_WRITERS)}")
+    files.write_whole(path, writer(gather(campaign)).encode())
 
 
 # -- gathering --------------------------------------------------------------------------------------------
@@ -89,18 +79,17 @@ def gather(campaign: Campaign) -> Document:
     day = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d")
     branch = (campaign.repo.branch() or "a detached head").removeprefix("refs/heads/")
     tried = sum(not item.is_baseline and not item.stack for item in history.attempts)
-    promoted = history.promoted
-    held = sum(len(item.stack) or 1 for item in promoted)
+    held = sum(len(item.stack) or 1 for item in history.promoted)
     return Document(
         title=f"{key}: {held} of {tried} changes held",
         subtitle=f"{campaign.repo.root.name}, {branch} at {history.head[:9]}, last run on {day}",
         sections=(
             _question(campaign),
             _result(campaign, history),
-            *_promoted(campaign, history, promoted),
-            _failed(campaign.program, history),
+            *_promoted(campaign, history),
+            _failed(program, history),
             *_pictures(campaign, history),
-            _reproduce(history, promoted),
+            _reproduce(history),
             _spent(campaign, history),
         ),
     )
@@ -115,107 +104,79 @@ def _question(campaign: Campaign) -> Section:
     scope = [*program.scope.files, *(str(key) for key in program.scope.params)]
     facts.append(f"What a change might touch: {', '.join(scope) or 'nothing'}.")
     facts.append(f"Proposed by: {', '.join(spec.name for spec in program.agents)}.")
-    return Section("The question", (*map(Text, _paragraphs(program.prose)), Items(tuple(facts))))
+    parts = re.split(r"\n\s*\n", plain(program.prose))
+    paragraphs = [part.strip().lstrip("# ") for part in parts if part.strip()]
+    return Section("The question", (*paragraphs, Items(tuple(facts))))
 
 
 def _metric(metric: Metric) -> str:
-    return f"{metric} ({'lower' if metric.direction == 'minimize' else 'higher'} is better)"
-
-
-def _paragraphs(prose: str) -> list[str]:
-    return [part.strip().lstrip("# ") for part in re.split(r"\n\s*\n", plain(prose)) if part.strip()]
+    return f"{metric} ({better(metric)})"
 
 
 def _result(campaign: Campaign, history: History) -> Section:
-    program = campaign.program
-    gained = total(program, history)
-    blocks: list[Block] = [Text(line) for line in summary(history, program, gained).plain.splitlines()]
-    rows = []
-    base = history.first
-    now = history.now
+    program, audited = campaign.program, total(campaign.program, history)
+    blocks: list[Block] = [*summary(history, program, audited).plain.splitlines()]
+    base, now = history.first, history.now
     if base is not None and now is not None and base is not now:
-        if gained is None and (words := _unaudited(campaign, history, base, now)):
-            blocks.append(Text(words))
-        for name in base.guards.keys() & now.guards.keys():
-            change = (now.guards[name] / base.guards[name] - 1) if base.guards[name] else 0.0
-            rows.append(
-                (
-                    name.rpartition(":")[2],
-                    f"{base.guards[name]:.5g}",
-                    f"{now.guards[name]:.5g}",
-                    f"{change:+.1%}",
-                )
-            )
-    if rows:
-        blocks.append(Table(("guard", "first baseline", "the branch", "change"), tuple(rows)))
+        if audited is None:
+            blocks += _unaudited(campaign, history, base, now)
+        rows = []
+        for name, before in base.guards.items():
+            if (after := now.guards.get(name)) is not None:
+                change = after / before - 1 if before else 0.0
+                rows.append((name.rpartition(":")[2], f"{before:.5g}", f"{after:.5g}", f"{change:+.1%}"))
+        if rows:
+            blocks.append(Table(("guard", "first baseline", "the branch", "change"), tuple(rows)))
     if program.curve is not None:
-        try:
-            found = timing.all_reaches(Project(campaign.repo, program), history)
-        except ArError:
-            found = []
-        for rung in dict.fromkeys(reach.rung for reach in found):
-            here = [reach for reach in found if reach.rung == rung]
-            where = f" at {rung}" if rung else ""
-            blocks.append(
-                Text(f"Time to the first baseline's last {program.curve.value}{where}. {gain(here, program)}")
-            )
+        with contextlib.suppress(ArError):  # the first baseline has no curve
+            for rung, tracks in timing.scales(campaign.project, history).items():
+                level = f"{program.curve.value}{f' at {rung}' if rung else ''}"
+                words = gain(timing.reaches(tracks), program)
+                blocks.append(f"Time to the first baseline's last {level}. {words}")
     return Section("The result", tuple(blocks))
 
 
-def _unaudited(campaign: Campaign, history: History, base: Attempt, now: Attempt) -> str:
-    """The interval of the gain so far, where the closing audit has not been made; empty if unknown."""
+def _unaudited(campaign: Campaign, history: History, base: Attempt, now: Attempt) -> list[str]:
+    """The interval of the gain so far, where the closing audit has not been made; nothing if unknown."""
     df = noise_of(campaign.ledger(history)).plain.df
     if base.value is None or now.value is None or not df:
-        return ""
+        return []
     if base.standard_error is None or now.standard_error is None:
-        return ""
+        return []
     change, error = now.value - base.value, math.hypot(base.standard_error, now.standard_error)
     half = half_width(error, df)
-    low, high = (signed(end, error).partition(" ")[0] for end in (change - half, change + half))
-    return (
-        f"95 % interval of the change in {campaign.program.objective.key}: {low} to {high}, from all runs of "
-        "either side. No closing audit was made: runs that decided are among them, so that it is a little "
-        "too good."
-    )
+    return [
+        f"95 % interval of the change in {campaign.program.objective.key}: "
+        f"{interval((change - half, change + half), error)}, from all runs of either side. No closing audit "
+        "was made: runs that decided are among them, so that it is a little too good."
+    ]
 
 
-def _promoted(campaign: Campaign, history: History, promoted: Sequence[Attempt]) -> list[Section]:
-    if not promoted:
-        return [Section("What held", (Text("No change was promoted."),))]
+def _promoted(campaign: Campaign, history: History) -> list[Section]:
+    if not history.promoted:
+        return [Section("What held", ("No change was promoted.",))]
     program = campaign.program
     rungs = [rung.name for rung in program.ladder[1:] if any(it.rung == rung.name for it in history.at_rungs)]
     header = ("change", "effect", "95 % interval", "score", "runs", *(f"at {rung}" for rung in rungs))
     rows: list[tuple[str, ...]] = []
     details: list[Section] = []
-    for item in promoted:
+    for item in history.promoted:
         try:
             case, climbs = cases(campaign, history, item)
         except ArError:
             continue
-        cells = [_effect(climbs.get(rung)) for rung in rungs]
+        within = interval(case.interval, case.verdict.standard_error)
         score = "" if case.verdict.z is None else f"{case.verdict.z:.1f}"
-        rows.append(
-            (
-                one_line(item.title),
-                _effect(case),
-                _interval(case),
-                score,
-                str(len(case.seeds) or case.verdict.runs),
-                *cells,
-            )
-        )
+        runs = str(len(case.seeds) or case.verdict.runs)
+        cells = (_effect(climbs.get(rung)) for rung in rungs)
+        rows.append((one_line(item.title), _effect(case), within, score, runs, *cells))
         details.append(_evidence(campaign, history, item, case, climbs))
     words = f"Effects on {program.objective.key} against the branch as it was then, from confirming runs."
-    return [Section("What held", (Text(words), Table(header, tuple(rows)))), *details]
+    return [Section("What held", (words, Table(header, tuple(rows)))), *details]
 
 
 def _effect(case: Case | None) -> str:
     return "" if case is None or case.effect is None else signed(case.effect, case.verdict.standard_error)
-
-
-def _interval(case: Case) -> str:
-    ends = (signed(end, case.verdict.standard_error) for end in case.interval)
-    return " to ".join(end.partition(" ")[0] for end in ends)
 
 
 def _evidence(
@@ -230,38 +191,26 @@ def _evidence(
     ]
     label = f", {case.verdict.label}" if case.verdict.label else ""
     facts.append(f"Proposed by {item.agent}{label}; experiment {item.name} ({own[0].rev[:9]}).")
-    diff = changed(campaign.project, item.baseline, own[0].rev)
-    diff = redact(plain(diff))
-    more = (
-        f"\n… {len(diff) - MOST_DIFF} more characters: ar diff {item.name}" if len(diff) > MOST_DIFF else ""
-    )
+    diff = redact(plain(changed(campaign.project, item.baseline, own[0].rev)))
+    if len(diff) > MOST_DIFF:
+        diff = f"{diff[:MOST_DIFF]}\n… {len(diff) - MOST_DIFF} more characters: ar diff {item.name}"
+    blocks: list[Block] = [plain(own[0].hypothesis)]
     added = additivity(campaign.program, history, item)
-    words = plain(own[0].hypothesis) if added is None else "Each of these won alone; this is their sum."
-    blocks: tuple[Block, ...] = (Text(words), *([_members(added)] if added else []), Items(tuple(facts)))
-    return Section(one_line(item.title), (*blocks, Code(diff[:MOST_DIFF] + more, "diff")), level=3)
+    if added is not None:
+        blocks = ["Each of these won alone; this is their sum.", _members(added)]
+    return Section(one_line(item.title), (*blocks, Items(tuple(facts)), Code(diff, "diff")), level=3)
 
 
 def _members(found: Additivity) -> Table:
     """Whether a stack's members add up."""
-    rows = [
-        (
-            one_line(member.title),
-            signed(member.effect, member.standard_error),
-            "" if member.share is None else signed(member.share, member.share_error),
-        )
-        for member in found.members
-    ]
-    low, high = (signed(end, found.interaction_error).partition(" ")[0] for end in found.interval)
-    rows += [
+    within = interval(found.interval, found.interaction_error)
+    rows = (
+        *map(member_cells, found.members),
         ("sum of the single effects", signed(found.sum, found.sum_error), ""),
         ("measured together", signed(found.joint, found.joint_error), ""),
-        (
-            f"interaction, 95 % from {low} to {high}",
-            signed(found.interaction, found.interaction_error),
-            "",
-        ),
-    ]
-    return Table(("member", "alone", "in the stack"), tuple(rows))
+        (f"interaction, 95 % from {within}", signed(found.interaction, found.interaction_error), ""),
+    )
+    return Table(("member", "alone", "in the stack"), rows)
 
 
 def _failed(program: Program, history: History) -> Section:
@@ -272,8 +221,8 @@ def _failed(program: Program, history: History) -> Section:
             effect = attempts.effect(item, program)
             groups.setdefault(heading, []).append(f"{one_line(item.title)}{f' ({effect})' if effect else ''}")
     if not groups:
-        return Section("What did not", (Text("Nothing else was tried."),))
-    blocks: list[Block] = []
+        return Section("What did not", ("Nothing else was tried.",))
+    blocks = []
     for heading, titles in sorted(groups.items(), key=lambda pair: -len(pair[1])):
         more = (f"… and {len(titles) - MOST_LISTED} more: ar show",) if len(titles) > MOST_LISTED else ()
         blocks.append(Items((*titles[:MOST_LISTED], *more), folded=f"{heading}: {len(titles)}"))
@@ -308,24 +257,21 @@ def _pictures(campaign: Campaign, history: History) -> list[Section]:
     return [Section("Pictures", tuple(blocks))] if blocks else []
 
 
-def _reproduce(history: History, promoted: Sequence[Attempt]) -> Section:
-    from importlib.metadata import version
-
+def _reproduce(history: History) -> Section:
     commands = [
         f"git checkout {history.head}",
         "dvc repro              # idle: dvc.lock and metrics are from a run of exactly this tree",
         "git log --first-parent # the changes, one merge each",
         "ar show                # every attempt; needs refs/exps and refs/notes/ar: ar pull",
     ]
-    first = history.first
-    if first is not None:
-        commands.append(f"git diff {first.baseline[:12]} {history.head[:12]} # all changes together")
-    refs = [f"{one_line(item.title)}: {item.name}, {item.experiments[0].rev}" for item in promoted]
-    used = f"Made with ar {version('dvc-ar')} and DVC {version('dvc')}."
+    if history.first is not None:
+        commands.append(f"git diff {history.first.baseline[:12]} {history.head[:12]} # all changes together")
     blocks: list[Block] = [Code("\n".join(commands), "console")]
+    refs = [f"{one_line(item.title)}: {item.name}, {item.experiments[0].rev}" for item in history.promoted]
     if refs:
         blocks.append(Items(tuple(refs), folded="Experiments and their commits"))
-    return Section("How to reproduce", (*blocks, Text(used)))
+    used = f"Made with ar {version('dvc-ar')} and DVC {version('dvc')}."
+    return Section("How to reproduce", (*blocks, used))
 
 
 def _spent(campaign: Campaign, history: History) -> Section:
@@ -343,7 +289,6 @@ def _spent(campaign: Campaign, history: History) -> Section:
     words = "The agent cost nothing."
     if paid.tokens:
         usd = f", {paid.usd:.2f} USD" if paid.usd is not None else ""
-        words = (
-            f"The agents read {paid.input:,} tokens ({paid.cached:,} cached) and wrote {paid.output:,}{usd}."
-        )
-    return Section("What was spent", (Table(header, tuple(rows)), Text(words)))
+        cached = f"({paid.cached:,} cached)"
+        words = f"The agents read {paid.input:,} tokens {cached} and wrote {paid.output:,}{usd}."
+    return Section("What was spent", (Table(header, tuple(rows)), words))

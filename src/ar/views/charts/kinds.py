@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ar.history import time_to_target as timing
 from ar.history.records import History
+from ar.history.time_to_target import scales
 from ar.project.project import Project
 from ar.views.charts import files
 from ar.views.charts.ladder import ladder
@@ -26,12 +26,7 @@ def specification(kind: str, project: Project, history: History) -> dict[str, An
     """
     if kind != "time-to-target":
         return _OF_HISTORY[kind](history, project.program)
-    scales = {}
-    for rung in ("", *(rung.name for rung in project.program.ladder[1:])):
-        found = timing.tracks(project, history, rung)
-        if found:
-            scales[rung] = (found, timing.reaches(found))
-    return time_to_target(scales, project.program)
+    return time_to_target(scales(project, history), project.program)
 
 
 def draw(kind: str, project: Project, history: History, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ar.history.time_to_target import Reach, Track, mean_curve
+from ar.history.time_to_target import Reach, Track, mean_curve, reaches
 from ar.project.program import Program
 from ar.text import one_line, quantity
 from ar.views.charts.base import WIDTH, Rows, Spec, domain_of, layer, numbers, picture, tooltip, words
@@ -14,30 +14,31 @@ _FIRST, _BETWEEN, _BRANCH = "first baseline", "on the way", "the branch"
 _HUES = {_FIRST: DARK, _BETWEEN: "#BFDDEE", _BRANCH: BLUE}
 
 
-def time_to_target(scales: Mapping[str, tuple[Sequence[Track], Sequence[Reach]]], program: Program) -> Spec:
+def time_to_target(scales: Mapping[str, Sequence[Track]], program: Program) -> Spec:
     """Smoothed curves of the branch's states against time, the target, and where each reaches it; a picture
     a scale."""
     assert program.curve is not None
     axis = program.curve.against[0]
     base = program.ladder[0].name if program.ladder else ""
-    last = next(iter(scales.values()))[1][-1]
+    reached = {scale: reaches(tracks) for scale, tracks in scales.items()}
+    last = next(iter(reached.values()))[-1]
     ratio = last.ratio.get(axis)
     title = f"Time to the first baseline's last {one_line(program.curve.value)}"
     if ratio is not None and last.runs and ratio != 1.0:
         title += f": {quantity(ratio, last.error.get(axis))} of the first baseline's"
     said = "mean over runs, smoothed by local linear regression; what the code under test reported"
-    views = [_scale(scale or base, *found, axis, program) for scale, found in scales.items()]
+    views = [_scale(name or base, tracks, reached[name], axis, program) for name, tracks in scales.items()]
     return picture(title, said, vconcat=views)
 
 
-def _scale(name: str, tracks: Sequence[Track], reaches: Sequence[Reach], axis: str, program: Program) -> Spec:
+def _scale(name: str, tracks: Sequence[Track], reached: Sequence[Reach], axis: str, program: Program) -> Spec:
     """The picture of one scale."""
     assert program.curve is not None
     sign = 1.0 if program.curve.direction == "minimize" else -1.0
     roles = [_FIRST, *(_BETWEEN for _ in tracks[2:]), *(_BRANCH for _ in tracks[1:2])]
     rows: Rows = []
     points: Rows = []
-    for role, track, reach in zip(roles, tracks, reaches, strict=True):
+    for role, track, reach in zip(roles, tracks, reached, strict=True):
         curve = mean_curve(track)
         title = one_line(track.attempt.title)
         rows += [
@@ -48,7 +49,7 @@ def _scale(name: str, tracks: Sequence[Track], reaches: Sequence[Reach], axis: s
             ratio = f"  ({reach.ratio[axis]:.2f} ×)" if role == _BRANCH and axis in reach.ratio else ""
             text = f"{reach.at[axis]:,.4g}{ratio}"
             points.append({"x": reach.at[axis], "y": sign * reach.target, "role": role, "text": text})
-    target = sign * reaches[0].target
+    target = sign * reached[0].target
     # The first fifth of a run falls steeply and tells nothing: the picture begins below it.
     end = max(row["x"] for row in rows)
     domain = domain_of([*(row["y"] for row in rows if row["x"] >= 0.2 * end), target], 0.08)
