@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-from ar.judge.early import LOOKS, hopeless, read
+from ar.history.curves import read_rows
+from ar.judge.early import LOOKS, Point, hopeless
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = {"tokens": 98_304, "eval_tokens": 16_384}
@@ -89,6 +90,10 @@ def collect() -> list[dict[str, Any]]:
         return runs
 
 
+def points(curve: str) -> list[Point]:
+    return sorted((tokens, loss) for tokens, loss in read_rows(curve, ("tokens", "train_bpb")))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,8 +110,7 @@ def main() -> None:
     saved, tried, spared = 0.0, 0, math.inf
     for run in (run for run in runs if run["change"]):
         incumbent = incumbents[run["seed"]]
-        curves = [read(one["curve"], "tokens", "train_bpb") for one in (run, incumbent)]
-        share = hopeless(*curves)
+        share = hopeless(points(run["curve"]), points(incumbent["curve"]))
         tried += 1
         effect = math.inf if run["value"] is None else run["value"] - incumbent["value"]
         if share is not None:
