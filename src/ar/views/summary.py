@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+from rich.text import Text
 
 from ar.history.records import Attempt, History
 from ar.judge.findings import Total
@@ -11,16 +12,11 @@ from ar.project.program import Program
 from ar.text import one_line, quantity, signed
 from ar.views.marks import MARKS
 
-if TYPE_CHECKING:
-    from rich.text import Text
-
 EMPTY = "No experiment yet. Run: ar run"
 
 
 def summary(history: History, program: Program, total: Total | None = None) -> Text:
     """What was tried, what became of it, and how far the branch has come."""
-    from rich.text import Text
-
     if not history.attempts:
         return Text(EMPTY)
     tried = [MARKS[item.outcome].counted for item in history.attempts if not item.is_baseline]

@@ -8,7 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.text import Text
 
 from ar.campaign.ladder import hurts
 from ar.history.attempts import effect
@@ -19,10 +22,6 @@ from ar.project.values import Scalar
 from ar.text import one_line, quantity, shorten_middle, span
 from ar.views.marks import MARKS
 from ar.views.summary import EMPTY, levels, summary
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.text import Text
 
 _GAP = 2  # columns between two columns
 _NAME_WIDTH = 20  # what a tight table leaves of names: both ends, since replicates and retries begin alike
@@ -46,9 +45,6 @@ def render(
         seeds: below each attempt, its runs one by one.
         total: what the closing audit says of the whole campaign.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     if not history.attempts:
         return Text(EMPTY)
     shown = list(reversed(history.attempts))[:limit]
@@ -63,9 +59,6 @@ def climbed(
     history: History, program: Program, rungs: Sequence[str], candidates: Sequence[str] | None = None
 ) -> RenderableType:
     """The rows of what has climbed to any of the rungs; `candidates` None for all of it."""
-    from rich.console import Group
-    from rich.text import Text
-
     shown = [
         attempt
         for attempt in reversed(history.attempts)
@@ -118,8 +111,6 @@ class _Table:
         return [rung.name for rung in self.program.ladder[1:] if rung.name in measured]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
         columns = self._columns(roomy=options.max_width >= _ROOMY)
         names, room = self._fit(columns, options.max_width)
         widths = {name: columns[name].width for name in names}
@@ -155,8 +146,6 @@ class _Table:
                 yield title
 
     def _columns(self, roomy: bool) -> dict[str, _Column]:
-        from rich.text import Text
-
         objective = self.program.objective
         arrow = "↓" if objective.direction == "minimize" else "↑"
         guards = [str(guard) for guard in self.program.guards]
@@ -179,8 +168,6 @@ class _Table:
 
     def _cells(self, attempt: Attempt, run: Experiment | None) -> dict[str, Text]:
         """Column to cell; what a row has nothing to say in is left out."""
-        from rich.text import Text
-
         age = Text(span(self.now - (run or attempt).created))
         if run is None:
             return {
@@ -209,8 +196,6 @@ class _Table:
 
     def _climbed(self, attempt: Attempt, rung: str) -> Text:
         """The effect at a rung, with the mark of its verdict."""
-        from rich.text import Text
-
         climb = _climb(self.history, attempt, rung)
         if climb is None:
             return Text()
@@ -262,8 +247,6 @@ def _objective(attempt: Attempt) -> str:
 
 
 def _verdict(attempt: Attempt) -> Text:
-    from rich.text import Text
-
     mark = MARKS[attempt.outcome]
     scale_bound = attempt.verdict is not None and attempt.verdict.label is Label.SCALE_BOUND
     label = f", {Label.SCALE_BOUND}" if scale_bound else ""

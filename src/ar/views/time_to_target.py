@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from ar.history.time_to_target import Reach
 from ar.project.program import Program
 from ar.text import one_line, quantity
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 
 def time_view(reaches: Sequence[Reach], program: Program) -> RenderableType:
     """A table a scale, and below it what the branch's head gained."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
     assert program.curve is not None
     scales = list(dict.fromkeys(reach.rung for reach in reaches))
     parts: list[RenderableType] = []
