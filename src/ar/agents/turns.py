@@ -1,6 +1,6 @@
 """Whose turn it is, where several agents propose.
 
-The history decides, so that a restarted loop goes on where it was: the agent whose share of the proposals
+The history decides, so that a restarted engine goes on where it was: the agent whose share of the proposals
 lags most behind its weight is next.
 """
 

@@ -1,7 +1,7 @@
 """One project's campaign: the single steps between history, agent, judge and queue.
 
-Each step reads what it needs from refs and notes and leaves its result there. `loop.py` strings them
-together; commands such as `ar next` take one.
+Each step reads what it needs from refs and notes and leaves its result there. Policies string them together;
+commands such as `ar next` take one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ar.git import refs
 from ar.history import reader
 from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
-from ar.history.records import Attempt, History, Verdict
+from ar.history.records import Attempt, Decision, History, Label, Verdict
 from ar.judge import findings
 from ar.judge.evidence import Ledger
 from ar.judge.findings import Case
@@ -218,6 +218,11 @@ class Campaign:
         self.repo.update_note(
             first.rev, lambda note: {"status": str(first.status), **note, "verdict": verdict.to_json()}
         )
+
+    def discard(self, attempt: Attempt, reason: str, label: Label) -> None:
+        """Record that an attempt is given up for a reason that is not its own; its numbers stay."""
+        old = attempt.verdict or Verdict(Decision.OPEN, "", runs=len(attempt.experiments))
+        self.record(attempt, replace(old, decision=Decision.DISCARD, reason=reason, label=label))
 
     def case(self, history: History, attempt: Attempt) -> Case:
         """What the verdict on an attempt rests on. One that is not judged yet is judged as things stand.

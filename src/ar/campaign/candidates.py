@@ -9,7 +9,7 @@ from ar.campaign import rebase
 from ar.campaign.engine import Engine
 from ar.errors import BadState
 from ar.history.attempts import objective
-from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.history.records import Attempt, Experiment, History, Label, Outcome, Status
 from ar.judge.evidence import Ledger, Run
 from ar.judge.rule import Kind
 from ar.project.program import Program
@@ -80,7 +80,5 @@ def close_stale(engine: Engine, history: History) -> None:
             if waits and queue.withdraw(engine.campaign.pipeline, run.name, run.rev):
                 engine.event(f"{run.name} withdrawn: the branch moved on")
         if not attempt.is_under_way and not attempt.is_foreign and not attempt.is_decided:
-            old = attempt.verdict or Verdict(Decision.OPEN, "")
             words = "The branch moved on before this was decided."
-            verdict = replace(old, decision=Decision.DISCARD, reason=words, label=Label.SUPERSEDED)
-            engine.campaign.record(attempt, verdict)
+            engine.campaign.discard(attempt, words, Label.SUPERSEDED)

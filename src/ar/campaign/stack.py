@@ -8,7 +8,7 @@ again carries on: the stack, and the stack without each member, are candidates w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ar.campaign import candidates, rebase
 from ar.campaign.campaign import Campaign
@@ -17,7 +17,7 @@ from ar.campaign.promotion import strongest_first
 from ar.campaign.rebase import Composite
 from ar.changes.proposal import Change
 from ar.errors import CannotPromote, Conflict, OutOfBudget
-from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
+from ar.history.records import Attempt, History, Label, Outcome
 from ar.judge.contrast import Comparison
 from ar.judge.findings import own_runs, share
 from ar.judge.noise import noise_of
@@ -227,11 +227,7 @@ class Stacking(Policy):
             if attempt is None or attempt is whole:
                 continue
             if history.is_open(attempt) or (attempt.stack and attempt.outcome is Outcome.WINNER):
-                old = attempt.verdict or Verdict(Decision.OPEN, "", runs=len(attempt.experiments))
-                words = f"Measured to trim {whole.name}."
-                self.campaign.record(
-                    attempt, replace(old, decision=Decision.DISCARD, reason=words, label=Label.TRIMMING)
-                )
+                self.campaign.discard(attempt, f"Measured to trim {whole.name}.", Label.TRIMMING)
         for member in self.result.dropped:
             words = f"Does not stack: {self.weights[member.name]}."
             rebase.mark(self.campaign, history, member.name, Label.DOES_NOT_STACK, words)

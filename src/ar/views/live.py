@@ -1,6 +1,6 @@
 """What `ar run` shows while it runs: a live frame on a terminal, plain lines elsewhere.
 
-A view is told what happened (`event`) and how things stand (`update`, as often as the loop likes); how often
+A view is told what happened (`event`) and how things stand (`update`, as often as the engine likes); how often
 that reaches the screen is the view's own business. All text from experiments is data, never markup.
 """
 
@@ -91,7 +91,7 @@ class LiveView:
         self._console = console
         self._now = now
         self._drawn = float("-inf")
-        # Drawn when something is known, not by a thread: what the loop prints can then never tear a frame.
+        # Drawn when something is known, not by a thread: what the engine prints can then never tear a frame.
         self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
 
     def __enter__(self) -> Self:
@@ -101,7 +101,7 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):  # the terminal may be gone; what ended the loop matters more
+        with contextlib.suppress(OSError):  # the terminal may be gone; what ended the engine matters more
             self._live.stop()
 
     def event(self, text: str) -> None:
