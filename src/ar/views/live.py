@@ -1,6 +1,6 @@
 """What `ar run` shows while it runs: a live frame on a terminal, plain lines elsewhere.
 
-A view is told what happened (`event`) and how things stand (`update`, as often as the engine likes); how often
+A view is told what happened (`event`) and how things stand (`update`, as often as the engine likes); how soon
 that reaches the screen is the view's own business. All text from experiments is data, never markup.
 """
 
