@@ -11,18 +11,19 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
 
 from ar.campaign.progress import Running, Snapshot, View
 from ar.history.records import Outcome
 from ar.text import clock, one_line, plain, shorten_middle, span
 from ar.views.marks import MARKS
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table
-    from rich.text import Text
 
 HINT = "Ctrl-C once: finish what runs; twice: stop now"
 HEARTBEAT = 10.0  # seconds between two plain lines that say no more than "still at work"
@@ -37,8 +38,6 @@ def open_view(plain: bool | None = None) -> View:
         plain = not sys.stdout.isatty() or os.environ.get("TERM") == "dumb" or not encoding.startswith("utf")
     if plain:
         return PlainView(sys.stdout)
-    from rich.console import Console
-
     return LiveView(Console())
 
 
@@ -53,9 +52,7 @@ class PlainView:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ended_by: object) -> None:
         pass
 
     def event(self, text: str) -> None:
@@ -86,8 +83,6 @@ class LiveView:
     """A frame at the bottom of the terminal that is redrawn in place; events scroll by above it."""
 
     def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
-        from rich.live import Live
-
         self._console = console
         self._now = now
         self._drawn = float("-inf")
@@ -98,15 +93,11 @@ class LiveView:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ended_by: object) -> None:
         with contextlib.suppress(OSError):  # the terminal may be gone; what ended the engine matters more
             self._live.stop()
 
     def event(self, text: str) -> None:
-        from rich.text import Text
-
         line = Text(f"{time.strftime('%H:%M:%S')} ", style="dim")
         line.append(plain(text), style="default not dim")
         self._console.print(line, soft_wrap=False)
@@ -119,10 +110,6 @@ class LiveView:
 
 def frame(snapshot: Snapshot, width: int, height: int = 24) -> RenderableType:
     """The live frame for a terminal of that size. Tight, it gives up titles first and numbers last."""
-    from rich.console import Group
-    from rich.rule import Rule
-    from rich.text import Text
-
     parts: list[RenderableType] = [Rule(style="dim"), _headline(snapshot), _levels(snapshot), Text()]
     height -= bool(snapshot.asking)
     jobs = max(1, height - 14)
@@ -138,8 +125,6 @@ def frame(snapshot: Snapshot, width: int, height: int = 24) -> RenderableType:
 
 def _line(text: str, style: str = "") -> Text:
     """One line of data: never markup, never wrapped."""
-    from rich.text import Text
-
     return Text(one_line(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
@@ -155,8 +140,6 @@ def _headline(snapshot: Snapshot) -> Table:
 
 
 def _levels(snapshot: Snapshot) -> Text:
-    from rich.text import Text
-
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append("now ", style="dim").append(one_line(snapshot.best) or "not measured yet", style="bold")
     if snapshot.baseline and snapshot.baseline != snapshot.best:
@@ -165,9 +148,6 @@ def _levels(snapshot: Snapshot) -> Text:
 
 
 def _runs(snapshot: Snapshot, most: int, width: int) -> RenderableType:
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-
     table = _grid()
     if width >= 60:
         table.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
@@ -207,8 +187,6 @@ def _verdicts(verdicts: tuple[tuple[str, str, Outcome, str], ...], width: int) -
 
 
 def _spending(snapshot: Snapshot, width: int) -> RenderableType:
-    from rich.progress_bar import ProgressBar
-
     table = _grid()
     if width >= 60:
         table.add_column(no_wrap=True)
@@ -225,8 +203,6 @@ def _spending(snapshot: Snapshot, width: int) -> RenderableType:
 
 
 def _grid() -> Table:
-    from rich.table import Table
-
     return Table.grid(padding=(0, 2, 0, 0), expand=True)
 
 
