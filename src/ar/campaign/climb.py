@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine, Policy
-from ar.campaign.ladder import AtRung, Ladder, Step, above, decided_at, upto
+from ar.campaign.ladder import Ladder, Step, above, decided_at, upto
 from ar.campaign.tournament import ETA, default_contenders, tournament
 from ar.errors import CannotClimb, NotFound
 from ar.history.records import Attempt, History
-
-# The rung that is played now and who plays there; None when all is decided. The names of those who cannot
-# climb are left out.
-Players = Callable[[History, Container[str]], tuple[str, list[Attempt]] | None]
 
 
 @dataclass
@@ -22,16 +18,20 @@ class Climbing(Policy):
     """Takes one step of one contender at a time. Judged against their own baselines, none of them goes stale.
 
     Args:
-        players: asked in every round.
+        rungs: names of those to climb, lowest first.
+        named: the candidates that climb, on one rung; None for a tournament of all ideas.
+        eta: of so many one climbs on, in a tournament.
     """
 
     ladder: Ladder
-    players: Players
+    rungs: list[str]
+    named: list[str] | None = None
+    eta: int = ETA
     _played: str = field(default="", init=False)
     _refused: set[str] = field(default_factory=set, init=False)
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
-        now = self.players(history, self._refused)
+        now = self._players(history)
         if now is None:
             return False
         rung, contenders = now
@@ -53,19 +53,17 @@ class Climbing(Policy):
                 return True
         return False
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What one `ar climb` does: on which rungs, with whom; `candidates` is None for all."""
-
-    rungs: list[str]
-    players: Players
-    candidates: list[str] | None = None
+    def _players(self, history: History) -> tuple[str, list[Attempt]] | None:
+        """The rung that is played now and who plays there; None when all is decided."""
+        if self.named is None:
+            return tournament(history, self.rungs, self.eta, self._refused)
+        players = [item for item in history.attempts if item.candidate in self.named]
+        return self.rungs[0], [item for item in players if item.name not in self._refused]
 
 
-def plan(
+def climbing(
     campaign: Campaign, history: History, attempts: Sequence[Attempt], rung: str | None, eta: int | None
-) -> Plan:
+) -> Climbing:
     """Who climbs where: those given; a tournament of all with `eta`; else what is good and not yet judged
     there.
 
@@ -73,29 +71,13 @@ def plan(
         NotFound: there is no such rung, or nobody to climb.
         CannotClimb: one of those given can not.
     """
+    ladder = Ladder(campaign)
     if eta is not None:
-        rungs = [item.name for item in upto(campaign.program, rung)]
-        return Plan(rungs, in_tournament(rungs, eta))
-    top = above(campaign.program, rung)
-    attempts = attempts or default_contenders(history, top.name)
+        return Climbing(ladder, [item.name for item in upto(campaign.program, rung)], eta=eta)
+    top = above(campaign.program, rung).name
+    attempts = attempts or default_contenders(history, top)
     if not attempts:
-        raise NotFound(f"nothing good is left to climb to {top.name}", "name a change, or: ar climb --all")
+        raise NotFound(f"nothing good is left to climb to {top}", "name a change, or: ar climb --all")
     for attempt in attempts:
-        AtRung(campaign, top).check(attempt)
-    candidates = [attempt.candidate for attempt in attempts]
-    return Plan([top.name], chosen(candidates, top.name), candidates)
-
-
-def chosen(candidates: Sequence[str], rung: str) -> Players:
-    """Players that were named: all on one rung."""
-
-    def players(history: History, refused: Container[str]) -> tuple[str, list[Attempt]]:
-        named = [item for item in history.attempts if item.candidate in candidates]
-        return rung, [item for item in named if item.name not in refused]
-
-    return players
-
-
-def in_tournament(rungs: Sequence[str], eta: int = ETA) -> Players:
-    """Players by successive halving over `rungs`, lowest first."""
-    return lambda history, refused: tournament(history, rungs, eta, refused)
+        ladder.rung(top).check(attempt)
+    return Climbing(ladder, [top], [attempt.candidate for attempt in attempts])

@@ -10,7 +10,7 @@ from ar.campaign import promotion
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Done, Engine, Policy
 from ar.campaign.progress import View
-from ar.campaign.promotion import Plan
+from ar.campaign.promotion import Promotion
 from ar.campaign.stack import Result, Stacking
 from ar.errors import CannotPromote, OutOfBudget, Stopped
 from ar.history import attempts
@@ -84,7 +84,7 @@ class Promoter:
                     raise CannotPromote(f"{name} did not run to its end", "carry on: ar promote")
             return ready.attempt, promotion.merge(self.campaign, history, ready, branch, tag)
 
-    def plan(self, name: str, force: bool) -> tuple[History, Plan]:
+    def plan(self, name: str, force: bool) -> tuple[History, Promotion]:
         """The history, and the promotion of an attempt as things stand.
 
         Raises:
@@ -94,7 +94,7 @@ class Promoter:
         attempt, _ = attempts.find(history, name)
         return history, promotion.plan(self.campaign.project, history, attempt, force)
 
-    def _run_at_head_seed(self, ready: Plan) -> None:
+    def _run_at_head_seed(self, ready: Promotion) -> None:
         reason = budget.refusals(self.campaign.project)[1]
         if reason:
             raise OutOfBudget(reason)

@@ -26,7 +26,7 @@ from ar.text import interval, quantity, signed
 
 
 @dataclass(frozen=True)
-class Plan:
+class Promotion:
     """A promotion that may go ahead.
 
     Args:
@@ -61,7 +61,7 @@ def strongest_first(attempts: Iterable[Attempt]) -> list[Attempt]:
     return sorted(attempts, key=lambda item: -(item.verdict.z or 0.0) if item.verdict else 0.0)
 
 
-def plan(project: Project, history: History, attempt: Attempt, force: bool = False) -> Plan:
+def plan(project: Project, history: History, attempt: Attempt, force: bool = False) -> Promotion:
     """Check that the branch may take this attempt.
 
     Raises:
@@ -98,7 +98,7 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
     failed = next((run for run in at_seed if run.status in (Status.CRASHED, Status.TIMED_OUT)), None)
     if failed and ready is None:
         raise FailedAtHeadSeed(f"It failed at the branch's own seed {seed}.", f"see: ar log {failed.name}")
-    return Plan(attempt, ready, seed, forced=not attempt.is_judged_good)
+    return Promotion(attempt, ready, seed, forced=not attempt.is_judged_good)
 
 
 def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
@@ -116,7 +116,7 @@ def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
 
 
 def merge(
-    campaign: Campaign, history: History, ready: Plan, branch: str | None = None, tag: str | None = None
+    campaign: Campaign, history: History, ready: Promotion, branch: str | None = None, tag: str | None = None
 ) -> str:
     """Merge the experiment into the checked-out branch. Returns the merge commit.
 
@@ -176,7 +176,7 @@ def _free(repo: Repo, ref: str, or_at: str | None) -> str:
     return now or ZERO
 
 
-def message(program: Program, history: History, ready: Plan, case: Case) -> str:
+def message(program: Program, history: History, ready: Promotion, case: Case) -> str:
     """The merge commit's message: what changed, why it is believed, and where it was measured."""
     attempt, verdict = ready.attempt, case.verdict
     key, now = program.objective.key, history.now

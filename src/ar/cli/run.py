@@ -109,8 +109,7 @@ def climb(
 
     Without NAME: what is promoted, and what waits to be. Started again, it carries on.
     """
-    from ar.campaign import climb as climbing
-    from ar.campaign.ladder import Ladder
+    from ar.campaign.climb import climbing
     from ar.history.attempts import base_of
     from ar.views.table import climbed
 
@@ -119,7 +118,7 @@ def climb(
     campaign = open_campaign()
     history = campaign.history()
     attempts = [base_of(history, find_attempt(history, name)[0]) for name in names]
-    plan = climbing.plan(campaign, history, attempts, rung, eta if everything else None)
-    code = run_policy(campaign, climbing.Climbing(Ladder(campaign), plan.players), jobs, plain)
-    echo(climbed(campaign.history(), campaign.program, plan.rungs, plan.candidates))
+    policy = climbing(campaign, history, attempts, rung, eta if everything else None)
+    code = run_policy(campaign, policy, jobs, plain)
+    echo(climbed(campaign.history(), campaign.program, policy.rungs, policy.named))
     sys.exit(code)
