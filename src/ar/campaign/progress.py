@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from statistics import fmean
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ar.campaign.campaign import Campaign
-from ar.history.attempts import effect, objective
+from ar.history.attempts import effect, level, objective
 from ar.history.records import Attempt, Experiment, History, Status
 from ar.judge import rule
 from ar.judge.findings import NoiseReport
@@ -81,9 +80,7 @@ class View(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 def snapshot(
@@ -107,8 +104,8 @@ def snapshot(
         queued=sum(not run.status.ended for run in history.everything) - len(running),
         phase=_phase(history),
         verdicts=tuple((item.name, item.title, item.outcome, effect(item, program)) for item in decided[-6:]),
-        best=_level(history.now),
-        baseline=_level(history.first),
+        best=level(history.now),
+        baseline=level(history.first),
         spent=used.runs,
         budget=program.budget.runs,
         elapsed=elapsed,
@@ -141,12 +138,6 @@ def _phase(history: History) -> str:
     base = history.now.base if history.now else ()
     have = sum(run.status is Status.SUCCEEDED for run in base)
     return f"measuring the baseline {have}/{needed}" if have < needed else "searching"
-
-
-def _level(attempt: Attempt | None) -> str:
-    if attempt is None or attempt.value is None:
-        return ""
-    return quantity(attempt.value, attempt.standard_error)
 
 
 def noise_line(report: NoiseReport, program: Program) -> str:

@@ -11,7 +11,7 @@ from ar.errors import NotFound, nearest
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
 from ar.project.program import Metric, Program
 from ar.project.values import number
-from ar.text import signed
+from ar.text import quantity, signed
 
 
 def grouped(
@@ -86,6 +86,13 @@ def effect(attempt: Attempt, program: Program) -> str:
     if verdict is None or verdict.effect is None:
         return ""
     return signed(program.objective.orient(verdict.effect), verdict.standard_error)
+
+
+def level(attempt: Attempt | None) -> str:
+    """The attempt's value with its error; empty where it is not measured."""
+    if attempt is None or attempt.value is None:
+        return ""
+    return quantity(attempt.value, attempt.standard_error)
 
 
 def _noise(experiments: Sequence[Experiment], program: Program) -> float | None:

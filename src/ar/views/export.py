@@ -14,6 +14,8 @@ from ar.project.program import Program
 from ar.project.values import Scalar
 from ar.text import one_line, plain
 
+_KEYS = ("name", "title", "agent", "baseline", "candidate", "outcome", "value", "standard_error", "guards")
+_RUN_KEYS = ("name", "rev", "status", "reason", "seed", "created", "metrics", "params")
 _CSV_COLUMNS = (
     *("name", "title", "agent", "outcome", "attempt", "candidate", "status", "seed", "rev", "baseline"),
     *("created", "rung"),
@@ -58,24 +60,11 @@ def to_json(history: History, program: Program, limit: int | None = None, total:
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:
-    keys = ("name", "title", "agent", "baseline", "candidate", "outcome", "value", "standard_error", "guards")
     return {
-        **{key: getattr(attempt, key) for key in keys},
+        **{key: getattr(attempt, key) for key in _KEYS},
         "verdict": attempt.verdict.to_json() if attempt.verdict else None,
         "created": attempt.created,
-        "experiments": [
-            {
-                "name": run.name,
-                "rev": run.rev,
-                "status": str(run.status),
-                "reason": run.note.reason if run.note else "",
-                "seed": run.seed,
-                "created": run.created,
-                "metrics": run.metrics,
-                "params": run.params,
-            }
-            for run in attempt.experiments
-        ],
+        "experiments": [{key: getattr(run, key) for key in _RUN_KEYS} for run in attempt.experiments],
     }
 
 

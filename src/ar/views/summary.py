@@ -6,6 +6,7 @@ import math
 
 from rich.text import Text
 
+from ar.history.attempts import level
 from ar.history.records import Attempt, History
 from ar.judge.findings import Total
 from ar.project.program import Program
@@ -37,7 +38,7 @@ def levels(history: History, program: Program) -> list[str]:
         before = history.at_rung(first.candidate, rung.name) if first else None
         now = history.at_rung(history.incumbent, rung.name)
         if before and now and before.value is not None and now.value is not None:
-            gain = quantity(now.value, now.standard_error) if now is before else moved(before, now)
+            gain = level(now) if now is before else moved(before, now)
             lines.append(f"At {rung.name}, {one_line(program.objective.key)} {gain}.")
     return lines
 
@@ -62,7 +63,7 @@ def _gain(history: History, program: Program) -> str:
     if now is None or now.value is None:
         return f"{key}: the branch is not measured yet."
     if first is None or first.value is None or first is now:
-        return f"{key} {quantity(now.value, now.standard_error)}."
+        return f"{key} {level(now)}."
     return f"{key} {moved(first, now)}."
 
 
@@ -70,5 +71,5 @@ def moved(first: Attempt, now: Attempt) -> str:
     assert first.value is not None and now.value is not None
     errors = [attempt.standard_error for attempt in (first, now) if attempt.standard_error is not None]
     error = math.hypot(*errors) if len(errors) == 2 else None
-    before, after = quantity(first.value, first.standard_error), quantity(now.value, now.standard_error)
+    before, after = level(first), level(now)
     return f"{before} → {after} ({signed(now.value - first.value, error)})"

@@ -14,12 +14,12 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from ar.campaign.ladder import hurts
-from ar.history.attempts import effect
+from ar.history.attempts import effect, level
 from ar.history.records import Attempt, Experiment, History, Label, Status
 from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
-from ar.text import one_line, quantity, shorten_middle, span
+from ar.text import one_line, shorten_middle, span
 from ar.views.marks import MARKS
 from ar.views.summary import EMPTY, levels, summary
 
@@ -48,8 +48,10 @@ def render(
     if not history.attempts:
         return Text(EMPTY)
     shown = list(reversed(history.attempts))[:limit]
-    rows = [row for attempt in shown for row in ((attempt, None), *_unfolded(attempt, seeds))]
-    table = _Table(tuple(rows), program, time.time() if now is None else now, history)
+    rows = tuple(
+        (attempt, run) for attempt in shown for run in (None, *(attempt.experiments if seeds else ()))
+    )
+    table = _Table(rows, program, time.time() if now is None else now, history)
     left = len(history.attempts) - len(shown)
     older = [Text(f"… {left} older", style="dim")] if left else []
     return Group(table, *older, Text(), summary(history, program, total))
@@ -74,11 +76,7 @@ def climbed(
 def _climb(history: History, attempt: Attempt, rung: str) -> Attempt | None:
     """What a change did at a rung, as a change; None where it was at most measured as an incumbent."""
     found = history.at_rung(attempt.candidate, rung)
-    return found if found and bool(found.own) else None
-
-
-def _unfolded(attempt: Attempt, seeds: bool) -> Iterable[_Row]:
-    return ((attempt, run) for run in attempt.experiments) if seeds else ()
+    return found if found and found.own else None
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,7 @@ class _Table:
                 "title": Text(one_line(attempt.title)),
                 "agent": Text(one_line(attempt.agent)),
                 "seeds": Text(_seeds(attempt)),
-                "objective": Text(_objective(attempt)),
+                "objective": Text(level(attempt)),
                 "effect": Text(effect(attempt, self.program)),
                 **{_at(rung): self._climbed(attempt, rung) for rung in self.rungs},
                 **{name: Text(f"{value:.4g}") for name, value in attempt.guards.items()},
@@ -240,10 +238,6 @@ def _seeds(attempt: Attempt) -> str:
     done = sum(run.status is Status.SUCCEEDED for run in attempt.experiments)
     coming = sum(not run.status.ended for run in attempt.experiments)
     return f"{done}+{coming}" if coming else str(done)
-
-
-def _objective(attempt: Attempt) -> str:
-    return "" if attempt.value is None else quantity(attempt.value, attempt.standard_error)
 
 
 def _verdict(attempt: Attempt) -> Text:

@@ -9,28 +9,14 @@ from ar.history.records import Attempt, Decision, History, Label
 from ar.judge.arithmetic import half_width
 from ar.project.program import Program
 from ar.text import one_line, signed
-from ar.views.charts.base import (
-    WIDTH,
-    Rows,
-    Spec,
-    distinct,
-    domain_of,
-    layer,
-    numbers,
-    picture,
-    row_height,
-    rows_by,
-    tooltip,
-    words,
-    wrapped,
-)
+from ar.views.charts import base
 from ar.views.marks import BLUE, DARK, GREEN, GREY, ORANGE, RED, SKY
 
 _MOST_ROWS = 40
 _SAID = {Decision.PROMOTE: "better", Decision.DISCARD: "not better", Decision.OPEN: "open"}
 
 
-def ladder(history: History, program: Program) -> Spec:
+def ladder(history: History, program: Program) -> base.Spec:
     """The effect of what climbed, at each rung, with its 95 % interval.
 
     Raises:
@@ -41,37 +27,39 @@ def ladder(history: History, program: Program) -> Spec:
         raise ArError("there is nothing to draw: no change has climbed yet", "run: ar climb")
     left_out = max(0, len(climbed) - _MOST_ROWS)
     climbed = climbed[:_MOST_ROWS]
-    labels = distinct(_label(item) for item, _ in climbed)
-    rows: Rows = [
+    labels = base.distinct(_label(item) for item, _ in climbed)
+    rows: base.Rows = [
         {**cell, "row": label, "title": one_line(item.title), "name": item.name}
         for label, (item, cells) in zip(labels, climbed, strict=True)
         for cell in cells
     ]
     present = [rung.name for rung in program.ladder if any(row["rung"] == rung.name for row in rows)]
     hues = [GREY, SKY, BLUE, GREEN, ORANGE, RED][: len(present)]
-    colour = words("rung", sort=present, scale={"domain": present, "range": hues})
+    colour = base.words("rung", sort=present, scale={"domain": present, "range": hues})
     place = {
-        "y": rows_by("row", labels, grid=True),
-        "yOffset": words("rung", sort=present),
+        "y": base.rows_by("row", labels, grid=True),
+        "yOffset": base.words("rung", sort=present),
         "color": colour,
     }
     side = "below" if program.objective.direction == "minimize" else "above"
     title = f"effect on {one_line(program.objective.key)} ({side} 0 is better)"
-    x = numbers("y", title, domain_of([0.0, *(row[end] for row in rows for end in ("low", "high"))]))
+    x = base.numbers(
+        "y", title, base.domain_of([0.0, *(row[end] for row in rows for end in ("low", "high"))])
+    )
     low, high = {**x, "field": "low"}, {"field": "high"}
-    tips = tooltip("title", "rung", "effect", "verdict", "name")
+    tips = base.tooltip("title", "rung", "effect", "verdict", "name")
     layers = [
-        layer([{"zero": 0}], "rule", {"color": DARK, "strokeDash": [4, 3]}, x={**x, "field": "zero"}),
-        layer(rows, "rule", {"strokeWidth": 1.6}, x=low, x2=high, **place),
-        layer(rows, "point", {"filled": True, "size": 70, "opacity": 1}, x=x, tooltip=tips, **place),
+        base.layer([{"zero": 0}], "rule", {"color": DARK, "strokeDash": [4, 3]}, x={**x, "field": "zero"}),
+        base.layer(rows, "rule", {"strokeWidth": 1.6}, x=low, x2=high, **place),
+        base.layer(rows, "point", {"filled": True, "size": 70, "opacity": 1}, x=x, tooltip=tips, **place),
     ]
     said = "with 95 % intervals, each judged by its own rung's noise; best at its largest rung first"
     said += f"\n{left_out} more are left out" if left_out else ""
-    height = {"step": row_height(labels, 14 + 9 * len(present)), "for": "position"}
-    return picture("Effects at larger scales", said, width=WIDTH - 240, height=height, layer=layers)
+    height = {"step": base.row_height(labels, 14 + 9 * len(present)), "for": "position"}
+    return base.picture("Effects at larger scales", said, width=base.WIDTH - 240, height=height, layer=layers)
 
 
-def _climbed(history: History, program: Program) -> list[tuple[Attempt, Rows]]:
+def _climbed(history: History, program: Program) -> list[tuple[Attempt, base.Rows]]:
     """What climbed, with its effects from the base on; the best at its largest rung first."""
     rungs = [rung.name for rung in program.ladder]
     found = []
@@ -85,7 +73,7 @@ def _climbed(history: History, program: Program) -> list[tuple[Attempt, Rows]]:
 
 def _label(item: Attempt) -> str:
     bound = item.verdict is not None and item.verdict.label is Label.SCALE_BOUND
-    return f"{wrapped(item.title)}{' (scale-bound)' if bound else ''}"
+    return f"{base.wrapped(item.title)}{' (scale-bound)' if bound else ''}"
 
 
 def _effect(item: Attempt, rung: str, program: Program) -> dict[str, Any] | None:

@@ -8,25 +8,14 @@ from ar.errors import ArError
 from ar.history.records import History
 from ar.project.program import Metric, Program
 from ar.text import one_line, quantity
-from ar.views.charts.base import (
-    WIDTH,
-    Rows,
-    Spec,
-    better,
-    domain_of,
-    dots_by,
-    layer,
-    numbers,
-    picture,
-    tooltip,
-)
+from ar.views.charts import base
 from ar.views.marks import BASELINE, DARK, GREEN, MARKS, PROMOTED, Dot
 
 _BRANCH = Dot("the branch", GREEN, "diamond")
 _CONFIRMED = (_BRANCH, PROMOTED, BASELINE)
 
 
-def pareto(history: History, program: Program) -> Spec:
+def pareto(history: History, program: Program) -> base.Spec:
     """Objective against the first guard, the frontier of both, and what would be accepted.
 
     Raises:
@@ -41,8 +30,8 @@ def pareto(history: History, program: Program) -> Spec:
     confirmed = [dot for dot in dots if dot["kind"] in {kind.words for kind in _CONFIRMED}]
     domains = {axis: _domain([dot[axis] for dot in dots], [dot[axis] for dot in confirmed]) for axis in "xy"}
     shown = [dot for dot in dots if all(domains[a][0] <= dot[a] <= domains[a][1] for a in "xy")]
-    x = numbers("x", f"{one_line(cost.key)} ({better(cost)})", domains["x"])
-    y = numbers("y", f"{one_line(metric.key)} ({better(metric)})", domains["y"])
+    x = base.numbers("x", f"{one_line(cost.key)} ({base.better(cost)})", domains["x"])
+    y = base.numbers("y", f"{one_line(metric.key)} ({base.better(metric)})", domains["y"])
     layers = []
     for now in (dot for dot in confirmed if dot["kind"] == _BRANCH.words):
         ends = {
@@ -51,34 +40,34 @@ def pareto(history: History, program: Program) -> Spec:
         }
         box = {"x": now["x"], "y": now["y"], **ends}
         style = {"color": GREEN, "opacity": 0.1}
-        layers.append(layer([box], "rect", style, x=x, x2={"field": "x2"}, y=y, y2={"field": "y2"}))
+        layers.append(base.layer([box], "rect", style, x=x, x2={"field": "x2"}, y=y, y2={"field": "y2"}))
     # The luckiest run is no frontier: it is drawn through what was confirmed.
     front = _frontier(confirmed or dots, cost, metric)
     if len(front) > 1:
         step = "step-after" if cost.direction == "minimize" else "step-before"
         style = {"color": DARK, "strokeWidth": 1.2, "strokeDash": [4, 3], "interpolate": step}
-        layers.append(layer(front, "line", style, x=x, y=y))
+        layers.append(base.layer(front, "line", style, x=x, y=y))
     present = {dot["kind"] for dot in shown}
     kinds = dict.fromkeys((_BRANCH, *(mark.dot for mark in MARKS.values())))
-    channels = dots_by("kind", (kind for kind in kinds if kind.words in present))
+    channels = base.dots_by("kind", (kind for kind in kinds if kind.words in present))
     small = max(14.0, min(50.0, 4000 / len(dots)))
     for rows, size, opacity in (
         ([dot for dot in shown if dot not in confirmed], small, 0.55),
         ([dot for dot in shown if dot in confirmed], 90.0, 1.0),
     ):
         style = {"filled": True, "size": size, "opacity": opacity}
-        tips = tooltip("name", "title", "value", "cost", "kind")
-        layers.append(layer(rows, "point", style, x=x, y=y, tooltip=tips, **channels))
+        tips = base.tooltip("name", "title", "value", "cost", "kind")
+        layers.append(base.layer(rows, "point", style, x=x, y=y, tooltip=tips, **channels))
     outside = len(dots) - len(shown)
     said = "shaded: better or equal in both than the branch; what lies there beyond noise may be promoted\n"
     said += "dashed: the frontier of what was confirmed"
     said += f"; {outside} lie outside the picture" if outside else ""
     title = f"{one_line(metric.key)} against {one_line(cost.key)}, {len(dots)} attempts"
-    return picture(title, said, width=WIDTH, height=400, layer=layers)
+    return base.picture(title, said, width=base.WIDTH, height=400, layer=layers)
 
 
-def _dots(history: History, cost: Metric) -> Rows:
-    dots: Rows = []
+def _dots(history: History, cost: Metric) -> base.Rows:
+    dots: base.Rows = []
     for item in history.attempts:
         paid = item.guards.get(str(cost))
         if item.value is None or paid is None:
@@ -98,12 +87,12 @@ def _domain(values: Sequence[float], kept: Sequence[float]) -> list[float]:
     low, high = ranked[len(ranked) // 4], ranked[(3 * len(ranked)) // 4]
     reach = 3 * (high - low)
     inside = [value for value in ranked if low - reach <= value <= high + reach]
-    return domain_of([*inside, *kept])
+    return base.domain_of([*inside, *kept])
 
 
-def _frontier(dots: Rows, cost: Metric, metric: Metric) -> Rows:
+def _frontier(dots: base.Rows, cost: Metric, metric: Metric) -> base.Rows:
     """The dots that no other beats in both, along the axis of the cost."""
-    front: Rows = []
+    front: base.Rows = []
     for dot in sorted(dots, key=lambda item: (cost.orient(item["x"]), metric.orient(item["y"]))):
         if not front or metric.orient(dot["y"]) < metric.orient(front[-1]["y"]):
             front.append({"x": dot["x"], "y": dot["y"]})

@@ -11,19 +11,7 @@ from ar.errors import ArError
 from ar.history.records import Attempt, History, Outcome
 from ar.project.program import Metric, Program
 from ar.text import one_line, quantity
-from ar.views.charts.base import (
-    LINE,
-    Rows,
-    Spec,
-    better,
-    dots_by,
-    layer,
-    numbers,
-    picture,
-    tooltip,
-    words,
-    wrapped,
-)
+from ar.views.charts import base
 from ar.views.charts.labels import Places
 from ar.views.marks import BLUE, DARK, DISCARDED, GREY, MARKS, PROMOTED, Dot
 
@@ -41,13 +29,13 @@ _BELOW = Dot("below the scale", GREY, "triangle-down")
 class _Points:
     """Rows of the chart's data, in data units."""
 
-    dots: Rows = field(default_factory=list)
-    bars: Rows = field(default_factory=list)
-    steps: Rows = field(default_factory=list)
+    dots: base.Rows = field(default_factory=list)
+    bars: base.Rows = field(default_factory=list)
+    steps: base.Rows = field(default_factory=list)
     kept: list[tuple[int, Attempt]] = field(default_factory=list)
 
 
-def progress(history: History, program: Program) -> Spec:
+def progress(history: History, program: Program) -> base.Spec:
     """The progress chart.
 
     Raises:
@@ -64,15 +52,15 @@ def progress(history: History, program: Program) -> Spec:
     domain = _domain([first, *tried] if first else tried, metric)
     points = _points(tried, first, domain, metric)
     axis = {"tickMinStep": 1, "tickCount": 10, "format": "d", "grid": False}
-    x = numbers("x", "attempt", [0, count + 1], axis=axis)
-    y = numbers("y", f"{one_line(metric.key)} ({better(metric)})", domain)
+    x = base.numbers("x", "attempt", [0, count + 1], axis=axis)
+    y = base.numbers("y", f"{one_line(metric.key)} ({base.better(metric)})", domain)
     layers = [
         *_baseline(first, count, x, y),
         *_attempts(points, count, x, y),
         *_labels(points, domain, count, metric, x, y),
     ]
     title, said = _title(history, program, first, count)
-    return picture(title, said, width=WIDTH, height=HEIGHT, layer=layers)
+    return base.picture(title, said, width=WIDTH, height=HEIGHT, layer=layers)
 
 
 def _domain(attempts: Sequence[Attempt], metric: Metric) -> tuple[float, float]:
@@ -142,7 +130,7 @@ def _points(
     return points
 
 
-def _baseline(first: Attempt | None, count: int, x: Spec, y: Spec) -> list[Spec]:
+def _baseline(first: Attempt | None, count: int, x: base.Spec, y: base.Spec) -> list[base.Spec]:
     """The first baseline's level, with its standard error."""
     if first is None:
         return []
@@ -151,38 +139,38 @@ def _baseline(first: Attempt | None, count: int, x: Spec, y: Spec) -> list[Spec]
     x2, ends = {"field": "x2"}, {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
     dashes = {"color": DARK, "strokeDash": [5, 4], "strokeWidth": 1.2}
     return [
-        layer([level], "rect", {"color": DARK, "opacity": 0.12}, x=x, x2=x2, **ends),
-        layer([level], "rule", dashes, x=x, x2=x2, y=y),
+        base.layer([level], "rect", {"color": DARK, "opacity": 0.12}, x=x, x2=x2, **ends),
+        base.layer([level], "rule", dashes, x=x, x2=x2, y=y),
     ]
 
 
-def _attempts(points: _Points, count: int, x: Spec, y: Spec) -> list[Spec]:
+def _attempts(points: _Points, count: int, x: base.Spec, y: base.Spec) -> list[base.Spec]:
     """Error bars, dots, and the step line below the promoted ones."""
     present = {dot["kind"] for dot in points.dots}
     kinds = dict.fromkeys((*(mark.dot for mark in MARKS.values()), _ABOVE, _BELOW))
-    channels = dots_by("kind", (kind for kind in kinds if kind.words in present))
+    channels = base.dots_by("kind", (kind for kind in kinds if kind.words in present))
     size = min(60.0, max(20.0, 3000 / count))
     promoted = [dot for dot in points.dots if dot["kind"] == PROMOTED.words]
     others = [dot for dot in points.dots if dot["kind"] != PROMOTED.words]
-    tips = tooltip("name", "title", "value", "kind")
+    tips = base.tooltip("name", "title", "value", "kind")
 
-    def dots(rows: Rows, area: float, opacity: float) -> Spec:
+    def dots(rows: base.Rows, area: float, opacity: float) -> base.Spec:
         style = {"filled": True, "size": area, "opacity": opacity}
-        return layer(rows, "point", style, x=x, y=y, tooltip=tips, **channels)
+        return base.layer(rows, "point", style, x=x, y=y, tooltip=tips, **channels)
 
     line = {"interpolate": "step-after", "color": BLUE, "strokeWidth": 1.8}
     thin = {"strokeWidth": 1.2, "opacity": 0.55}
     return [
-        layer(points.bars, "rule", thin, x=x, y=y, y2={"field": "y2"}, color=channels["color"]),
-        layer(points.steps, "line", line, x=x, y=y),
+        base.layer(points.bars, "rule", thin, x=x, y=y, y2={"field": "y2"}, color=channels["color"]),
+        base.layer(points.steps, "line", line, x=x, y=y),
         dots(others, size, 0.75),
         dots(promoted, 1.7 * size, 1.0),
     ]
 
 
 def _labels(
-    points: _Points, domain: tuple[float, float], count: int, metric: Metric, x: Spec, y: Spec
-) -> list[Spec]:
+    points: _Points, domain: tuple[float, float], count: int, metric: Metric, x: base.Spec, y: base.Spec
+) -> list[base.Spec]:
     """Names of what was kept with their leader lines; the largest effects, where there is room."""
     low, high = domain
     to_x, to_y = WIDTH / (count + 1), HEIGHT / (high - low)
@@ -195,11 +183,11 @@ def _labels(
         at = bar["x"] * to_x
         places.taken.append((at - 1, (high - bar["y2"]) * to_y, at + 1, (high - bar["y"]) * to_y))
     largest = sorted(points.kept, key=lambda item: _gain(item[1]), reverse=True)[:_SHOWN_LABELS]
-    rows: Rows = []
+    rows: base.Rows = []
     for number, attempt in sorted(largest, key=lambda item: item[0]):
         assert attempt.value is not None
         at, level = number * to_x, (high - attempt.value) * to_y
-        label = places.put(at, level, (wrapped(attempt.title, _LABEL_WIDTH, lines) for lines in (3, 1)))
+        label = places.put(at, level, (base.wrapped(attempt.title, _LABEL_WIDTH, lines) for lines in (3, 1)))
         if label is not None:
             line = {
                 "at": number,
@@ -208,12 +196,15 @@ def _labels(
             }
             rows.append({"text": label.text, "x": label.right / to_x, "y": high - label.first / to_y, **line})
     font = {"align": "right", "baseline": "middle", "fontSize": 10.5, "color": "#222222", "lineBreak": "\n"}
-    font |= {"lineHeight": LINE}
+    font |= {"lineHeight": base.LINE}
     halo = {"stroke": "white", "strokeWidth": 3}
     ends = {"x": {**x, "field": "at"}, "y": {**y, "field": "from"}, "y2": {"field": "to"}}
     return [
-        layer(rows, "rule", {"color": "#999999", "strokeWidth": 0.6}, **ends),
-        *(layer(rows, "text", {**font, **more}, x=x, y=y, text=words("text")) for more in (halo, {})),
+        base.layer(rows, "rule", {"color": "#999999", "strokeWidth": 0.6}, **ends),
+        *(
+            base.layer(rows, "text", {**font, **more}, x=x, y=y, text=base.words("text"))
+            for more in (halo, {})
+        ),
     ]
 
 

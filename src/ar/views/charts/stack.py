@@ -9,26 +9,13 @@ from ar.errors import ArError
 from ar.history.records import Attempt, History
 from ar.project.program import Program
 from ar.text import one_line, quantity, signed
-from ar.views.charts.base import (
-    WIDTH,
-    Rows,
-    Spec,
-    better,
-    distinct,
-    domain_of,
-    numbers,
-    picture,
-    row_height,
-    rows_by,
-    words,
-    wrapped,
-)
+from ar.views.charts import base
 from ar.views.marks import BLUE, DARK, GREY, RED
 
 _HUES = {"better": BLUE, "worse": RED, "rest": GREY, "level": DARK}
 
 
-def stack(history: History, program: Program) -> Spec:
+def stack(history: History, program: Program) -> base.Spec:
     """A waterfall from the first baseline over the promoted changes' single effects to what is measured; of a
     stack, those of its members.
 
@@ -40,15 +27,15 @@ def stack(history: History, program: Program) -> Spec:
     if first is None or first.value is None or not merged or now is None or now.value is None:
         raise ArError("there is nothing to draw: nothing is promoted yet", "run: ar run")
     rows = _rows(first, merged, now, program)
-    domain = domain_of([row[end] for row in rows for end in ("from", "to", "low", "high")], 0.12)
+    domain = base.domain_of([row[end] for row in rows for end in ("from", "to", "low", "high")], 0.12)
     for row in rows:
         if row["kind"] == "level":
             row["from"] = domain[0]
         row["end"] = max(row["from"], row["to"], row["high"])
     labels = [row["row"] for row in rows]
     key = one_line(program.objective.key)
-    x = numbers("from", f"{key} ({better(program.objective)})", domain)
-    y = rows_by("row", labels)
+    x = base.numbers("from", f"{key} ({base.better(program.objective)})", domain)
+    y = base.rows_by("row", labels)
     scale = {"domain": list(_HUES), "range": list(_HUES.values())}
     layers = [
         {
@@ -57,7 +44,7 @@ def stack(history: History, program: Program) -> Spec:
                 "y": y,
                 "x": x,
                 "x2": {"field": "to"},
-                "color": words("kind", scale=scale, legend=None),
+                "color": base.words("kind", scale=scale, legend=None),
             },
         },
         {
@@ -66,17 +53,17 @@ def stack(history: History, program: Program) -> Spec:
         },
         {
             "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11},
-            "encoding": {"y": y, "x": {**x, "field": "end"}, "text": words("text")},
+            "encoding": {"y": y, "x": {**x, "field": "end"}, "text": base.words("text")},
         },
     ]
     said = "each change's effect when it was judged (confirming runs), with its standard error;\n"
     said += "the rest is what they do together, and what the measurements leave open"
     total = f"{quantity(first.value, first.standard_error)} → {quantity(now.value, now.standard_error)}"
-    return picture(
+    return base.picture(
         f"From the first baseline to the branch: {key} {total}",
         said,
-        width=WIDTH - 260,
-        height={"step": row_height(labels, 24)},
+        width=base.WIDTH - 260,
+        height={"step": base.row_height(labels, 24)},
         data={"values": rows},
         layer=layers,
     )
@@ -88,23 +75,23 @@ def _singles(history: History, item: Attempt) -> list[Attempt]:
     return found if len(found) == len(item.stack) > 0 else [item]
 
 
-def _rows(first: Attempt, merged: list[Attempt], now: Attempt, program: Program) -> Rows:
+def _rows(first: Attempt, merged: list[Attempt], now: Attempt, program: Program) -> base.Rows:
     """The bars from top to bottom."""
     assert first.value is not None and now.value is not None
     level, squares = first.value, 0.0
-    rows: Rows = [_row("first baseline", "level", level, level, first.standard_error)]
+    rows: base.Rows = [_row("first baseline", "level", level, level, first.standard_error)]
     for item in merged:
         verdict = item.verdict
         effect = program.objective.orient(verdict.effect) if verdict and verdict.effect is not None else 0.0
         error = verdict.standard_error if verdict else None
         squares += (error or 0.0) ** 2
         kind = "better" if program.objective.orient(effect) < 0 else "worse"
-        rows.append(_row(wrapped(item.title), kind, level, level + effect, error))
+        rows.append(_row(base.wrapped(item.title), kind, level, level + effect, error))
         level += effect
     error = math.hypot(math.sqrt(squares), first.standard_error or 0.0, now.standard_error or 0.0)
     rows.append(_row("not additive, and luck", "rest", level, now.value, error))
     rows.append(_row("the branch, measured", "level", now.value, now.value, now.standard_error))
-    for row, label in zip(rows, distinct(row["row"] for row in rows), strict=True):
+    for row, label in zip(rows, base.distinct(row["row"] for row in rows), strict=True):
         row["row"] = label
     return rows
 
