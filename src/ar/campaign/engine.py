@@ -17,7 +17,7 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.progress import View, result_line, snapshot, verdict_line
 from ar.changes.proposal import Change
 from ar.errors import OutOfBudget
-from ar.history.records import Attempt, Experiment, History, Status
+from ar.history.records import Experiment, History, Status
 from ar.local import locks
 from ar.project.program import AgentSpec
 from ar.redaction import redact
@@ -167,7 +167,7 @@ class Engine:
         history = self.campaign.history()
         self.policy.begin(self, history)
         self._told = {run.name: run.status for run in history.everything if run.status.ended}
-        self._decided = {item.name for item in _all(history) if item.is_decided}
+        self._decided = {item.name for item in history.at_every_scale if item.is_decided}
         self._pool.wake()
 
     def _round(self) -> bool:
@@ -260,7 +260,7 @@ class Engine:
         return sum(run.status is Status.QUEUED and run.name not in taken for run in self.pending(history))
 
     def _tell(self, history: History) -> None:
-        for attempt in _all(history):
+        for attempt in history.at_every_scale:
             for run in attempt.experiments:
                 if run.status.ended and self._told.get(run.name) is not run.status:
                     self._told[run.name] = run.status
@@ -279,7 +279,3 @@ class Engine:
         now = snapshot(self.campaign, history, self._used, elapsed, self.hours, self.jobs)
         phase = self.policy.phase or now.phase
         self.view.update(replace(now, phase=phase, asking=redact(self.asking.activity)))
-
-
-def _all(history: History) -> tuple[Attempt, ...]:
-    return (*history.attempts, *history.at_rungs)

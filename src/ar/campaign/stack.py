@@ -94,7 +94,7 @@ class Stacking(Policy):
         dropped: list[Attempt] = []
         while True:
             made = self._made(history, members)
-            whole = _attempt(history, made.change)
+            whole = history.of(made.change.candidate) if made.change else None
             self.result = Result(
                 whole, members, tuple(dropped), self.composite, trimmed=False, weights=self.weights
             )
@@ -154,7 +154,7 @@ class Stacking(Policy):
         for part in parts:
             if part.change is None:
                 continue
-            attempt = _attempt(history, part.change)
+            attempt = history.of(part.change.candidate) if part.change else None
             known = [run.seed for run in attempt.experiments] if attempt else []
             missing = [seed for seed in seeds if seed not in known]
             if self.program.seed is None:
@@ -212,7 +212,7 @@ class Stacking(Policy):
         noise = noise_of(self.campaign.ledger(history))
         found: dict[str, Comparison | None] = {}
         for name, part in parts.items():
-            attempt = _attempt(history, part.change)
+            attempt = history.of(part.change.candidate) if part.change else None
             found[name] = None
             if attempt and not attempt.is_under_way and not whole.is_under_way:
                 with_it, without = (own_runs(self.program, item) for item in (whole, attempt))
@@ -223,7 +223,7 @@ class Stacking(Policy):
     def _close(self, history: History, whole: Attempt) -> None:
         """The last word on the other stacks that were measured, and on the members that were dropped."""
         for composite in self._composites.values():
-            attempt = _attempt(history, composite.change)
+            attempt = history.of(composite.change.candidate) if composite.change else None
             if attempt is None or attempt is whole:
                 continue
             if history.is_open(attempt) or (attempt.stack and attempt.outcome is Outcome.WINNER):
@@ -231,12 +231,6 @@ class Stacking(Policy):
         for member in self.result.dropped:
             words = f"Does not stack: {self.weights[member.name]}."
             rebase.mark(self.campaign, history, member.name, Label.DOES_NOT_STACK, words)
-
-
-def _attempt(history: History, change: Change | None) -> Attempt | None:
-    if change is None:
-        return None
-    return next((item for item in history.attempts if item.candidate == change.candidate), None)
 
 
 # -- for the commands ---------------------------------------------------------------------------------------

@@ -224,7 +224,7 @@ def candidate_of(project: Project, proposal: Proposal, tree: str, history: Histo
     verdict holds for one baseline only, so there the identity is one of both.
     """
     plain = identity(project, tree)
-    earlier = next((item for item in history.attempts if item.candidate == plain), None)
+    earlier = history.of(plain)
     joined = proposal.stack or proposal.reverts
     if not joined or plain == history.incumbent or earlier is None or earlier.baseline == history.head:
         return plain

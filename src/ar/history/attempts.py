@@ -39,8 +39,7 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
     Raises:
         NotFound: none, or several.
     """
-    attempts = (*history.attempts, *history.at_rungs)
-    pairs = [(attempt, run) for attempt in attempts for run in attempt.experiments]
+    pairs = [(attempt, run) for attempt in history.at_every_scale for run in attempt.experiments]
     near = [pair for pair in pairs if pair[1].name == name] or [
         (attempt, run)
         for attempt, run in pairs
@@ -63,7 +62,7 @@ def base_of(history: History, attempt: Attempt) -> Attempt:
     """
     if not attempt.rung:
         return attempt
-    base = next((item for item in history.attempts if item.candidate == attempt.candidate), None)
+    base = history.of(attempt.candidate)
     if base is None:
         raise NotFound(f"{attempt.name} has no run at the base scale here", "see: ar show")
     return base

@@ -283,7 +283,7 @@ class History(Record):
     @property
     def now(self) -> Attempt | None:
         """The attempt that measures the head's tree; None before it has a run."""
-        return next((attempt for attempt in self.attempts if attempt.candidate == self.incumbent), None)
+        return self.of(self.incumbent)
 
     @property
     def first(self) -> Attempt | None:
@@ -306,9 +306,13 @@ class History(Record):
         return [experiment for attempt in self.attempts for experiment in attempt.experiments]
 
     @property
+    def at_every_scale(self) -> tuple[Attempt, ...]:
+        return (*self.attempts, *self.at_rungs)
+
+    @property
     def everything(self) -> list[Experiment]:
         """Runs at every scale: what runs, waits, and can be asked for by its name."""
-        return [run for attempt in (*self.attempts, *self.at_rungs) for run in attempt.experiments]
+        return [run for attempt in self.at_every_scale for run in attempt.experiments]
 
     def is_open(self, attempt: Attempt) -> bool:
         """Whether a candidate against the present head still waits for its verdict."""
@@ -318,6 +322,10 @@ class History(Record):
     def waits_for_merge(self, attempt: Attempt) -> bool:
         """Whether it won against the present head, which has not taken it yet."""
         return attempt.outcome is Outcome.WINNER and attempt.baseline == self.head
+
+    def of(self, candidate: str) -> Attempt | None:
+        """What a candidate did at the base scale."""
+        return next((attempt for attempt in self.attempts if attempt.candidate == candidate), None)
 
     def at_rung(self, candidate: str, rung: str) -> Attempt | None:
         """What a candidate did at a larger scale."""

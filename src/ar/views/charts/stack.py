@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ar.errors import ArError
+from ar.history.attempts import level
 from ar.history.records import Attempt, History
 from ar.project.program import Program
 from ar.text import one_line, quantity, signed
@@ -58,9 +59,8 @@ def stack(history: History, program: Program) -> base.Spec:
     ]
     said = "each change's effect when it was judged (confirming runs), with its standard error;\n"
     said += "the rest is what they do together, and what the measurements leave open"
-    total = f"{quantity(first.value, first.standard_error)} → {quantity(now.value, now.standard_error)}"
     return base.picture(
-        f"From the first baseline to the branch: {key} {total}",
+        f"From the first baseline to the branch: {key} {level(first)} → {level(now)}",
         said,
         width=base.WIDTH - 260,
         height={"step": base.row_height(labels, 24)},
@@ -78,18 +78,18 @@ def _singles(history: History, item: Attempt) -> list[Attempt]:
 def _rows(first: Attempt, merged: list[Attempt], now: Attempt, program: Program) -> base.Rows:
     """The bars from top to bottom."""
     assert first.value is not None and now.value is not None
-    level, squares = first.value, 0.0
-    rows: base.Rows = [_row("first baseline", "level", level, level, first.standard_error)]
+    value, squares = first.value, 0.0
+    rows: base.Rows = [_row("first baseline", "level", value, value, first.standard_error)]
     for item in merged:
         verdict = item.verdict
         effect = program.objective.orient(verdict.effect) if verdict and verdict.effect is not None else 0.0
         error = verdict.standard_error if verdict else None
         squares += (error or 0.0) ** 2
         kind = "better" if program.objective.orient(effect) < 0 else "worse"
-        rows.append(_row(base.wrapped(item.title), kind, level, level + effect, error))
-        level += effect
+        rows.append(_row(base.wrapped(item.title), kind, value, value + effect, error))
+        value += effect
     error = math.hypot(math.sqrt(squares), first.standard_error or 0.0, now.standard_error or 0.0)
-    rows.append(_row("not additive, and luck", "rest", level, now.value, error))
+    rows.append(_row("not additive, and luck", "rest", value, now.value, error))
     rows.append(_row("the branch, measured", "level", now.value, now.value, now.standard_error))
     for row, label in zip(rows, base.distinct(row["row"] for row in rows), strict=True):
         row["row"] = label
@@ -99,12 +99,5 @@ def _rows(first: Attempt, merged: list[Attempt], now: Attempt, program: Program)
 def _row(label: str, kind: str, start: float, end: float, error: float | None) -> dict[str, Any]:
     text = quantity(end, error) if kind == "level" else signed(end - start, error or None)
     reach = error or 0.0
-    return {
-        "row": label,
-        "kind": kind,
-        "from": start,
-        "to": end,
-        "low": end - reach,
-        "high": end + reach,
-        "text": text,
-    }
+    ends = {"from": start, "to": end, "low": end - reach, "high": end + reach}
+    return {"row": label, "kind": kind, "text": text, **ends}
