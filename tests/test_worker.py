@@ -261,6 +261,14 @@ def test_half_a_message_in_dvcs_queue_is_cleared(project: Path, ar: Ar) -> None:
     assert "Queued" not in run(project, "dvc", "queue", "status").stdout
 
 
+def test_half_a_lock_file_of_dvcs_queue_is_cleared(project: Path, ar: Ar) -> None:
+    lock = project / ".dvc" / "tmp" / "exps" / "rwlock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text('{"refs/exps')  # as a kill leaves it that comes just before
+    ar(project, "next")
+    assert len(_waiting(project)) == 1
+
+
 def test_slots_follow_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

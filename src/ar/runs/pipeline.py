@@ -168,6 +168,7 @@ class Pipeline:
         """DVC's own lock on the stash ref: without it entries lose their names when another is dropped."""
         from dvc.lock import LockError
         from dvc.repo.experiments.utils import get_exp_rwlock
+        from dvc.rwlock import RWLockFileCorruptedError
 
         deadline, hint = time.monotonic() + _LOCK_WAIT, "see which process holds it: dvc queue status"
         with contextlib.ExitStack() as held:
@@ -175,7 +176,8 @@ class Pipeline:
                 try:
                     held.enter_context(get_exp_rwlock(self._dvc, writes=[refs.STASH]))
                     break
-                except LockError as error:
+                except (LockError, RWLockFileCorruptedError) as error:
+                    self.mend()  # a kill may have left half of the lock's file
                     if time.monotonic() > deadline:
                         raise BadState(f"DVC's queue is locked: {error}", hint) from None
                     time.sleep(0.02)
