@@ -14,7 +14,7 @@ from itertools import zip_longest
 
 from ar.errors import BadParams, nearest
 from ar.git import refs
-from ar.git.objects import Commit
+from ar.git.objects import Commit, MissingObject
 from ar.git.repo import Repo
 from ar.history.attempts import grouped
 from ar.history.messages import FOREIGN_AGENT, Message
@@ -171,12 +171,11 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
     set_to = read_values(repo, revs, param_files)
     marked = {name: old[name] for name in marks if name in old}
     for name, metrics, values in zip(fresh, measured, set_to, strict=True):
-        if repo.resolve(places[name][1]) is None:
-            continue  # a ref to anything but a commit
-        commit, baseline = repo.commit(places[name][1]), places[name][2]
-        if baseline or commit.parents:
-            made = _experiment(commit, name, baseline or commit.parents[0], marks[name], metrics, values)
-            marked[name] = marks[name], made
+        with contextlib.suppress(MissingObject):  # a ref to anything but a commit
+            commit, baseline = repo.commit(places[name][1]), places[name][2]
+            if baseline or commit.parents:
+                made = _experiment(commit, name, baseline or commit.parents[0], marks[name], metrics, values)
+                marked[name] = marks[name], made
     # A result whose metrics DVC keeps elsewhere may be fetched yet.
     kept = {name: it for name, it in marked.items() if it[1].metrics or it[0][1]}
     return _Snapshot(files, kept, tuple(marked[name][1] for name in places if name in marked))
