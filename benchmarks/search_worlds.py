@@ -1,12 +1,12 @@
 """Synthetic landscapes with known truth, on which policies of search are compared.
 
-A landscape is a sum of bowls over the searched parameters, each warped to 0..1, squashed so that a point far
-from the optimum is worse than the default by several times the possible gain, and not by a hundred. Its optimum
-is known exactly. A run's value is the truth plus noise, of which a part belongs to the seed and is the same for
-every configuration.
+A landscape is a sum of bowls over the searched parameters, each warped to 0..1, squashed so that a point
+far from the optimum is worse than the default by several times the possible gain, and not by a hundred.
+Its optimum is known exactly. A run's value is the truth plus noise, of which a part belongs to the seed and
+is the same for every configuration.
 
-Worlds 0 to 999 are there to tune on. Worlds 1000 and up are HELD OUT: figures are reported on them, and nobody
-tunes to them.
+Worlds 0 to 999 are there to tune on. Worlds 1000 and up are HELD OUT: figures are reported on them, and
+nobody tunes to them.
 """
 
 from __future__ import annotations
@@ -125,6 +125,11 @@ class World:
     correlation: float
     landscape: Landscape = field(repr=False)
 
+    @property
+    def has_guard(self) -> bool:
+        """The guard says something: it is not 1.0 everywhere."""
+        return bool(self.landscape.guard)
+
     def true(self, params: Params) -> float | None:
         """The expected value; None where the run crashes."""
         land = self.landscape
@@ -137,7 +142,7 @@ class World:
     def guard(self, params: Params) -> float:
         """The expected guard, 1.0 at the default."""
         land = self.landscape
-        if not land.guard:
+        if not self.has_guard:
             return 1.0
         here, there = land.coordinates(params), land.coordinates(self.default)
         return 1.0 + sum(slope * (here[i] - there[i]) for i, slope in land.guard.items())
@@ -146,7 +151,7 @@ class World:
         return self.guard(params) <= GUARD_LIMIT + 1e-12
 
     def share(self, params: Params) -> float:
-        """Of the possible gain; below 0 where worse than the default, 0 where it crashes or is not allowed."""
+        """Of the possible gain: below 0 if worse than the default, 0 where it crashes or is not allowed."""
         value, start = self.true(params), self.true(self.default)
         assert start is not None
         return 0.0 if value is None or not self.is_allowed(params) else (start - value) / self.possible
@@ -159,7 +164,7 @@ class World:
         shared = _generator(self.kind, self.number, "seed", seed).gauss(0, 1)
         own = _generator(self.kind, self.number, "run", seed, sorted(params.items()))
         noise = math.sqrt(self.correlation) * shared + math.sqrt(1 - self.correlation) * own.gauss(0, 1)
-        guard = self.guard(params) + own.gauss(0, GUARD_SIGMA) if self.landscape.guard else 1.0
+        guard = self.guard(params) + own.gauss(0, GUARD_SIGMA) if self.has_guard else 1.0
         return value + self.sigma * noise, guard
 
 
@@ -254,7 +259,7 @@ def _rotated(rng: random.Random, group: Sequence[int]) -> list[Bowl]:
         if max(abs(part) for row in rows for part in row) < 0.88:
             break
     # Weights far apart: a round bowl would have no axes.
-    weights = [rng.uniform(0.7, 1.4) * 5**i for i in range(len(group))]
+    weights = [rng.uniform(0.7, 1.4) * 3**i for i in range(len(group))]
     return [
         Bowl(tuple(group), tuple(row), weight * _weight(rng) / 3, rng.uniform(1.5, 2.5))
         for row, weight in zip(rows, weights, strict=True)
@@ -326,7 +331,11 @@ def _ridge(rng: random.Random) -> Landscape:
 
 def _plateaus(rng: random.Random) -> Landscape:
     """Two choices, two whole numbers, and two of the four others in flat steps."""
-    kinds = [*_mixed(rng, 2, 2), Axis("width", Range(8, 256, log=True)), Axis("depth", Range(1, rng.randint(8, 16)))]
+    kinds = [
+        *_mixed(rng, 2, 2),
+        Axis("width", Range(8, 256, log=True)),
+        Axis("depth", Range(1, rng.randint(8, 16))),
+    ]
     optimum, default = _points(rng, 6)
     for i in rng.sample(range(4), 2):
         steps = rng.randint(4, 7)
