@@ -1,7 +1,8 @@
-"""The embedded agent: one readable move at a time, learned from the history, aware of what is under way."""
+"""The agent of Optuna: joint moves, learned from every run of the history, aware of what is under way."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,18 +12,21 @@ from ar.agents import Briefing
 from ar.agents.optuna import OptunaAgent
 from ar.errors import BadProgram
 from ar.history.ideas import Proposal
-from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.history.messages import TITLE_LIMIT
+from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.project.program import Program
 from ar.project.program_file import parse
 from ar.project.values import Scalar
 
 TEXT = """---
 objective: {metric: "m.json:loss", direction: %s}
-scope: {params: [x, y, kind, n]}
+scope: {params: [x, y, z, kind, n]}
 search:
   x: {low: 0.0, high: 10.0}
 ---
 """
+ONE = "  x: {low: 0.0, high: 10.0}\n"
+THREE = "  x: {low: 0.0, high: 10.0}\n  y: {low: 0.1, high: 10.0, log: true}\n  kind: [b, c]\n"
 BASE: dict[str, Scalar] = {
     "params.yaml:x": 2.0,
     "params.yaml:y": 1.0,
@@ -33,7 +37,7 @@ BASE: dict[str, Scalar] = {
 
 def _program(search: str = "", direction: str = "minimize") -> Program:
     text = TEXT % direction
-    return parse(swap(text, "  x: {low: 0.0, high: 10.0}\n", search) if search else text)
+    return parse(swap(text, ONE, search) if search else text)
 
 
 def _attempt(
@@ -48,9 +52,10 @@ def _attempt(
         rev=f"r{index}",
         baseline="b",
         title="t",
-        status=Status.SUCCEEDED,
+        status=Status(outcome) if outcome in list(Status) else Status.SUCCEEDED,
         agent=agent,
         params=BASE | values,
+        metrics={} if value is None else {"m.json:loss": value},
     )
     return Attempt(f"e{index}", "t", agent, "b", f"c{index}", (run,), value, None, {}, outcome, created=index)
 
@@ -60,28 +65,60 @@ def _history(*attempts: Attempt, start: float = (8.0 - 2.0) ** 2) -> History:
     return History("b", "c0", (base, *attempts))
 
 
-def _propose(program: Program, history: History) -> Proposal:
-    return OptunaAgent().propose(Briefing(program, history, BASE))
+def _propose(program: Program, history: History, *refused: str) -> Proposal:
+    return OptunaAgent().propose(Briefing(program, history, BASE, refused))
 
 
-def test_a_proposal_is_one_readable_move() -> None:
-    proposal = _propose(_program(), _history())
-    ((key, value),) = proposal.params.items()
-    assert key == "x"
-    assert proposal.title == f"x 2.0 → {value}"
+def _campaign(program: Program, runs: int, loss: Callable[[dict[str, Scalar]], float]) -> list[Attempt]:
+    """What the agent tries, each measured, on a branch that stays as it is."""
+    attempts: list[Attempt] = []
+    start = loss(BASE)
+    for index in range(1, runs + 1):
+        values = {
+            f"params.yaml:{key}": value
+            for key, value in _propose(program, _history(*attempts, start=start)).params.items()
+        }
+        attempts.append(_attempt(index, values, loss(BASE | values)))
+    return attempts
+
+
+def test_a_proposal_moves_all_parameters_at_once() -> None:
+    proposal = _propose(_program(THREE), _history())
+    assert proposal.params.keys() == {"x", "y", "kind"}
+    assert proposal.title == ", ".join(
+        f"{key} {BASE[f'params.yaml:{key}']} → {value}" for key, value in proposal.params.items()
+    )
     assert "Refuted if" in proposal.hypothesis
-    assert len(f"{value:g}".replace(".", "").lstrip("0")) <= 2
+    for key in ("x", "y"):
+        assert len(f"{proposal.params[key]:g}".replace(".", "").strip("0")) <= 2
+
+
+def test_a_title_says_how_many_moves_it_leaves_out() -> None:
+    names = [f"optim.a_rather_long_name_{index}" for index in range(6)]
+    ranges = "".join(f"  {name}: {{low: 0.1, high: 10.0, log: true}}\n" for name in names)
+    program = parse(swap(swap(TEXT % "minimize", "[x, y, z, kind, n]", "[optim]"), ONE, ranges))
+    params: dict[str, Scalar] = {f"params.yaml:{name}": 1.0 for name in names}
+    proposal = OptunaAgent().propose(Briefing(program, _history(), params))
+    assert len(proposal.params) > 2
+    assert len(proposal.title) <= TITLE_LIMIT
+    assert proposal.title.endswith(f" +{len(proposal.params) - proposal.title.count('→')} more")
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("minimize", 1.0), ("maximize", -1.0)])
-def test_it_finds_the_best_value_in_few_trials(direction: str, sign: float) -> None:
-    """The best lies at 8; a walk that ignored what it saw would be within 1.0 of it one time in five."""
-    program, attempts = _program(direction=direction), []
-    for index in range(1, 25):
-        value = _propose(program, _history(*attempts, start=sign * 36.0)).params["x"]
-        attempts.append(_attempt(index, {"params.yaml:x": value}, sign * (8.0 - value) ** 2))
-    later = [float(attempt.experiments[0].params["params.yaml:x"] or 0) for attempt in attempts[8:]]
-    assert sum(abs(value - 8.0) <= 1.0 for value in later) > 0.4 * len(later)
+def test_it_finds_the_best_of_two_parameters_that_help_only_together(direction: str, sign: float) -> None:
+    """The best is at 8 and 8, in a valley across both; at random, one try in 25 would lie so near to it."""
+    program = _program("  x: {low: 0.0, high: 10.0}\n  n: {low: 0.0, high: 10.0}\n", direction)
+
+    def loss(values: dict[str, Scalar]) -> float:
+        x, n = float(values["params.yaml:x"] or 0), float(values["params.yaml:n"] or 0)
+        return sign * (10 * (x - n) ** 2 + (x - 8) ** 2)
+
+    tried = [attempt.first.params for attempt in _campaign(program, 80, loss)[40:]]
+    near = [
+        abs(float(at["params.yaml:x"] or 0) - 8) <= 1 and abs(float(at["params.yaml:n"] or 0) - 8) <= 1
+        for at in tried
+    ]
+    assert sum(near) > 0.15 * len(near)
 
 
 def test_it_never_repeats_itself_nor_what_is_under_way() -> None:
@@ -93,46 +130,75 @@ def test_it_never_repeats_itself_nor_what_is_under_way() -> None:
         _propose(program, _history(*attempts))
 
 
+def test_finite_ranges_are_tried_to_the_last_configuration() -> None:
+    program = _program("  kind: [a, b]\n  n: {low: 3, high: 5}\n  x: {low: 0.0, high: 2.0, step: 1.0}\n")
+    attempts = _campaign(program, 2 * 3 * 3 - 1, lambda values: float(values["params.yaml:n"] or 0))
+    assert len({tuple(attempt.first.params.items()) for attempt in attempts}) == 17
+    with pytest.raises(BadProgram, match="has been tried"):
+        _propose(program, _history(*attempts))
+
+
+def test_a_continuous_range_is_never_exhausted() -> None:
+    """Two digits offer three values between 0.010 and 0.012."""
+    program = _program("  x: {low: 0.010, high: 0.012}\n")
+    attempts = _campaign(program, 12, lambda values: float(values["params.yaml:x"] or 0))
+    found = {attempt.first.params["params.yaml:x"] for attempt in attempts}
+    assert len(found) == 12
+    assert all(0.010 <= float(value or 0) <= 0.012 for value in found)
+
+
 def test_listed_numbers_are_taken_as_they_are() -> None:
     assert _propose(_program("  x: [0.125, 2.0]\n"), _history()).params == {"x": 0.125}
 
 
-def test_the_least_tried_parameter_comes_next() -> None:
-    program = _program(
-        "  x: {low: 0.0, high: 10.0}\n  y: {low: 0.1, high: 10.0, log: true}\n  kind: [a, b, c]\n"
-    )
-    keys, attempts = [], []
-    for index in range(1, 7):
-        ((key, value),) = _propose(program, _history(*attempts)).params.items()
-        keys.append(key)
-        attempts.append(_attempt(index, {f"params.yaml:{key}": value}, 1.0))
-    assert sorted(keys[:3]) == ["kind", "x", "y"]
-    assert sorted(keys) == ["kind", "kind", "x", "x", "y", "y"]
+def test_a_value_that_is_hardly_another_stays_the_branchs() -> None:
+    """Within a fiftieth of the range: of 1.98 to 2.02 only the ends could differ."""
+    program = _program("  x: {low: 1.0, high: 3.0}\n  y: {low: 0.1, high: 10.0, log: true}\n")
+    moved = [_propose(program, _history(), *["no"] * salt).params for salt in range(40)]
+    assert all("x" not in params or abs(params["x"] - 2.0) >= 0.04 for params in moved)
+    assert all("y" not in params or not 0.92 < params["y"] < 1.09 for params in moved)
 
 
-def test_gains_are_chained_over_baselines() -> None:
-    """A value measured against an earlier baseline counts from what that baseline's own value was worth."""
-    from ar.agents.optuna import Move, _potential
-    from ar.project.params import ParamKey
+def test_runs_of_one_configuration_count_by_their_mean() -> None:
+    """A lucky run of a bad value does not make it the best."""
+    lucky = _attempt(1, {"params.yaml:x": 9.0}, 1.0)
+    again = [replace(lucky.first, name=f"e1-{seed}", metrics={"m.json:loss": 50.0}) for seed in (2, 3, 4)]
+    lucky = replace(lucky, experiments=(lucky.first, *again))
+    good = _attempt(2, {"params.yaml:x": 5.0}, 10.0)
+    assert "best so far 10 at x 5.0" in _propose(_program(), _history(lucky, good)).hypothesis
+    assert "6 measured runs" in _propose(_program(), _history(lucky, good)).hypothesis
 
-    key = ParamKey("params.yaml", "x")
-    moves = [
-        Move(key, 2.0, 4.0, -3.0, pending=False, name="a"),
-        Move(key, 4.0, 6.0, -1.0, pending=False, name="b"),
-        Move(key, 4.0, 1.0, +5.0, pending=False, name="c"),
+
+def test_it_keeps_away_from_where_runs_crash() -> None:
+    program = _program("  x: {low: 0.0, high: 10.0}\n")
+    crashed = [
+        _attempt(i, {"params.yaml:x": 5.0 + i * 0.25}, None, outcome=Outcome.CRASHED) for i in range(1, 20)
     ]
-    assert _potential(moves, 4.0) == {2.0: 0.0, 4.0: -3.0, 6.0: -4.0, 1.0: 2.0}
+    fine = [_attempt(30 + i, {"params.yaml:x": i * 0.5}, 10.0 + i) for i in range(10)]
+    history = _history(*crashed, *fine)
+    tried = [_propose(program, history, *["no"] * salt).params["x"] for salt in range(20)]
+    assert sum(x > 5.0 for x in tried) <= 4
 
 
-def test_what_looked_better_when_the_branch_moved_on_is_tried_again() -> None:
-    program = _program("  x: {low: 0.0, high: 10.0}\n  y: {low: 0.1, high: 10.0}\n")
-    left = Verdict(Decision.DISCARD, "The branch moved on.", label=Label.SUPERSEDED)
-    better = replace(_attempt(1, {"params.yaml:y": 3.0}, 20.0), verdict=left)
-    worse = replace(_attempt(2, {"params.yaml:x": 9.5}, 50.0), verdict=left)
-    assert _propose(program, _history(better, worse)).params == {"y": 3.0}
-    assert _propose(program, _history(worse)).params != {"x": 9.5}
-    again = _attempt(3, {"params.yaml:y": 3.0}, 21.0)
-    assert _propose(program, _history(better, again)).params != {"y": 3.0}
+def test_runs_of_other_baselines_and_outside_of_the_ranges_do_no_harm() -> None:
+    outside = _attempt(1, {"params.yaml:x": 99.0, "params.yaml:kind": "z"}, -100.0)
+    older = replace(_attempt(2, {"params.yaml:x": 4.0}, 3.0), baseline="older")
+    proposal = _propose(_program(THREE), _history(outside, older))
+    assert 0.0 <= proposal.params.get("x", 2.0) <= 10.0
+    assert "3 measured runs" in proposal.hypothesis
+
+
+def test_a_parameter_that_the_branch_does_not_have_yet_waits() -> None:
+    program = _program("  x: {low: 0.0, high: 10.0}\n  z: {low: 0.0, high: 1.0}\n")
+    before = _attempt(1, {"params.yaml:x": 4.0}, 3.0)
+    assert _propose(program, _history(before)).params.keys() == {"x"}
+    with_z = Briefing(program, _history(before), BASE | {"params.yaml:z": 0.5})
+    proposal = OptunaAgent().propose(with_z)
+    assert proposal.params.keys() == {"x", "z"}
+    assert "at x 4.0, z 0.5" in proposal.hypothesis
+    nothing = replace(program, search={key: it for key, it in program.search.items() if key.key == "z"})
+    with pytest.raises(BadProgram, match="that the branch has"):
+        _propose(nothing, _history(before))
 
 
 def test_without_ranges_it_says_what_to_add() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # In this order: strings that end with BEL or ST (titles, links, device strings), CSI sequences (colours,
 # cursor), and the remaining two- and three-byte escapes. An unfinished string eats its line at most.
@@ -37,6 +37,21 @@ def shorten_middle(text: str, limit: int) -> str:
         return text[: max(0, limit)]
     head = limit // 2
     return f"{text[:head]}…{text[len(text) - (limit - head - 1) :]}"
+
+
+def listed(parts: Sequence[str], limit: int) -> str:
+    """As many of the parts as fit into `limit` characters, and how many more there are.
+
+    >>> listed(["a 1 → 2", "b 3 → 4", "c 5 → 6"], 24)
+    'a 1 → 2, b 3 → 4 +1 more'
+    """
+    text = ", ".join(parts)
+    for rest in range(1, len(parts)):
+        if len(text) <= limit:
+            break
+        text = f"{', '.join(parts[:-rest])} +{rest} more"
+    more = f" +{len(parts) - 1} more" if len(parts) > 1 else ""
+    return text if len(text) <= limit else shorten_middle(parts[0], limit - len(more)) + more
 
 
 def clock(seconds: float) -> str:

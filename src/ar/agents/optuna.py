@@ -1,55 +1,58 @@
-"""The embedded agent: moves one parameter at a time within the `search:` ranges of `program.md`.
+"""The agent of Optuna: moves all searched parameters at once, by its tree-structured Parzen estimator.
 
-One move a proposal keeps every experiment a readable hypothesis, and its effect can be added to others'.
-Which value to try is up to Optuna's tree-structured Parzen estimator (Bergstra et al. 2011): it is made for
-few and noisy trials, and with the "constant liar" it keeps away from what is queued or running. It is
-warm-started with every experiment of the history that moved the same parameter, on whatever baseline.
+TPE (Bergstra et al. 2011, multivariate as in Falkner et al. 2018) is told every run of the history that the
+ranges of `program.md` hold, on whatever baseline. By the "constant liar" it keeps off what is under way.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import random
+import warnings
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ar.agents.base import Briefing
 from ar.errors import BadProgram
+from ar.history.attempts import objective
 from ar.history.ideas import Proposal
-from ar.history.records import Label, Outcome
+from ar.history.messages import TITLE_LIMIT
+from ar.history.records import Outcome, Status
 from ar.project.params import ParamKey
-from ar.project.program import FILE, Program, Range
+from ar.project.program import FILE, Range
 from ar.project.values import Scalar, number
+from ar.text import listed, quantity
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
 
-# TPE draws this many trials of a parameter at random before it models them.
-STARTUP_TRIALS = 4
+STARTUP_RUNS = 10  # TPE draws at random before it has seen so many configurations
 SIGNIFICANT_DIGITS = 2
 NEAREST = 0.02  # share of a range that two tries of a parameter lie apart at least
-_DRAWS = 32
+_DRAWS = 16
+_FINER = (SIGNIFICANT_DIGITS, 2 * SIGNIFICANT_DIGITS, 12)  # digits of a random value, until one is new
+
+Values = tuple[Scalar, ...]  # of the searched parameters, in the order of their ranges
+Ranges = Mapping[ParamKey, Range]
 
 
-@dataclass(frozen=True)
-class Move:
-    """A past or pending experiment that changed one searched parameter.
+@dataclass
+class Tried:
+    """All runs of one configuration of the searched parameters.
 
     Args:
-        gain: objective against its baseline, oriented (below 0 is better); None while it is not known.
-        superseded: the branch moved on before it was decided.
+        measured: objectives, oriented (lower is better).
     """
 
-    key: ParamKey
-    old: Scalar
-    new: Scalar
-    gain: float | None
-    pending: bool
-    name: str
-    superseded: bool = False
+    measured: list[float] = field(default_factory=list)
+    failed: bool = False
+    pending: bool = False
 
 
 class OptunaAgent:
@@ -61,150 +64,89 @@ class OptunaAgent:
         """All it needs is in the briefing."""
 
     def propose(self, briefing: Briefing) -> Proposal:
-        program = briefing.program
         if briefing.idea:
             raise BadProgram(
                 "the optuna agent moves parameters by itself and follows no idea",
                 "set agent: {kind: claude} in program.md, or make the change: ar next --set, or --diff",
             )
-        if not program.search:
+        ranges = briefing.program.searched(briefing.params)
+        if not ranges:
             raise BadProgram(
-                f"the optuna agent needs ranges under search: in {FILE}",
+                f"the optuna agent needs ranges under search: in {FILE}, of parameters that the branch has",
                 "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
             )
-        moves = _moves(briefing)
-        by_key = {key: [move for move in moves if move.key == key] for key in program.search}
-        for move in _undecided(moves, briefing)[:1]:
-            return _proposal(program, move.key, move.old, move.new, by_key[move.key])
-        # The least tried first; of equals the one that program.md lists first. Refusals move on.
-        keys = sorted(by_key, key=lambda key: len(by_key[key]))
-        turn, salt = len(briefing.refused) % len(keys), len(moves) + len(briefing.refused)
-        for key in keys[turn:] + keys[:turn]:
-            now = briefing.params[key.flat]
-            value = _suggest(key, program.search[key], now, by_key[key], salt)
-            if value is not None:
-                return _proposal(program, key, now, value, by_key[key])
-        raise BadProgram(
-            "every value that the search ranges offer has been tried",
-            f"widen search: in {FILE}, or change the agent",
-        )
+        now = tuple(briefing.params[key.flat] for key in ranges)
+        tried = _tried(briefing, ranges, now)
+        salt = sum(len(one.measured) for one in tried.values()) + len(tried) + len(briefing.refused)
+        values = _suggest(ranges, now, tried, salt)
+        if values is None:
+            raise BadProgram(
+                "every value that the search ranges offer has been tried",
+                f"widen search: in {FILE}, or change the agent",
+            )
+        return _proposal(briefing, ranges, now, values, tried)
 
 
-def _moves(briefing: Briefing) -> list[Move]:
-    """Every attempt that moved exactly one searched parameter from its baseline's value."""
-    program, history = briefing.program, briefing.history
-    means: dict[str, float] = {}
-    at: dict[str, Mapping[str, Scalar]] = {history.head: briefing.params}
-    for attempt in history.attempts:
-        for run in attempt.base:
-            at[run.baseline] = run.params
-            if attempt.value is not None:
-                means[run.baseline] = attempt.value
-    moves = []
-    for attempt in history.attempts:
-        run = attempt.first
-        if attempt.baseline not in at or not attempt.own:
+def _tried(briefing: Briefing, ranges: Ranges, now: Values) -> dict[Values, Tried]:
+    """What the history has of each configuration. A run made before a parameter was there stands at
+    its default, the branch's value."""
+    program, tried = briefing.program, dict[Values, Tried]()
+    for attempt in briefing.history.attempts:
+        for run in attempt.experiments:
+            values = tuple(run.params.get(key.flat, here) for key, here in zip(ranges, now, strict=True))
+            one, value = tried.setdefault(values, Tried()), objective(run, program)
+            if value is not None and attempt.outcome is not Outcome.TAMPERED:
+                one.measured.append(program.objective.orient(value))
+            one.failed |= run.status.ended and run.status is not Status.SUCCEEDED
+            one.pending |= not run.status.ended
+    return tried
+
+
+def _suggest(ranges: Ranges, now: Values, tried: Mapping[Values, Tried], salt: int) -> Values | None:
+    """A configuration that was not tried before; None if the ranges have no other."""
+    seed = zlib.crc32(f"{salt}".encode())
+    distributions = {str(key): _distribution(within) for key, within in ranges.items()}
+    study, known, spare = _study(distributions, tried, seed), {now, *tried}, None
+    for _ in range(_DRAWS):
+        drawn = study.ask(distributions).params.values()
+        values = tuple(map(_settled, drawn, ranges.values(), now))
+        if values in known:
             continue
-        before, base = at[attempt.baseline], means.get(attempt.baseline)
-        changed = [key for key in program.search if run.params.get(key.flat) != before.get(key.flat)]
-        if len(changed) != 1:
-            continue
-        gain = None
-        if attempt.value is not None and base is not None:
-            gain = program.objective.orient(attempt.value) - program.objective.orient(base)
-        move = Move(
-            key=changed[0],
-            old=before.get(changed[0].flat),
-            new=run.params.get(changed[0].flat),
-            gain=gain,
-            pending=attempt.outcome in (Outcome.QUEUED, Outcome.RUNNING),
-            name=attempt.name,
-            superseded=attempt.verdict is not None and attempt.verdict.label is Label.SUPERSEDED,
-        )
-        moves.append(move)
-    return moves
+        if not any(all(map(_near, values, other, ranges.values())) for other in known):
+            return values
+        spare = spare or values
+    return spare or _neighbour(ranges, _best(tried) or now, known, random.Random(seed))  # noqa: S311
 
 
-def _undecided(moves: list[Move], briefing: Briefing) -> list[Move]:
-    """Moves that looked better when the branch moved on without them, and were not tried again since."""
-    if briefing.refused:
-        return []
-    return [
-        move
-        for index, move in enumerate(moves)
-        if move.superseded
-        and move.gain is not None
-        and move.gain < 0
-        and briefing.params[move.key.flat] == move.old
-        and not any((later.key, later.new) == (move.key, move.new) for later in moves[index + 1 :])
-    ]
-
-
-def _potential(moves: list[Move], now: Scalar) -> dict[Scalar, float]:
-    """What each tried value is worth on one common scale, chained over baselines: a gain found against 0.04
-    counts from what 0.04 had gained before. The scale's zero is where the chain began."""
-    worth: dict[Scalar, float] = {}
-    for move in moves:
-        if move.gain is not None:
-            worth.setdefault(move.old, 0.0)
-            worth[move.new] = worth[move.old] + move.gain
-    worth.setdefault(now, 0.0)
-    return worth
-
-
-def _suggest(key: ParamKey, within: Range, now: Scalar, moves: list[Move], salt: int) -> Scalar:
-    """A value that was not tried before; None if the range has no other."""
+def _study(distributions: dict[str, BaseDistribution], tried: Mapping[Values, Tried], seed: int) -> Study:
+    """What Optuna is told, a trial a configuration."""
     import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    tried = {now, *(move.new for move in moves)}
-    spare = next((choice for choice in within.choices if choice not in tried), None)
-    distribution = _distribution(within)
-    for draw in range(_DRAWS):
-        sampler = optuna.samplers.TPESampler(
-            seed=zlib.crc32(f"{key}{salt}".encode()) + draw,
-            n_startup_trials=STARTUP_TRIALS,
-            constant_liar=True,
-        )
-        study = optuna.create_study(direction="minimize", sampler=sampler)
-        _remember(study, str(key), distribution, moves, now)
-        value = _rounded(study.ask({str(key): distribution}).params[str(key)], within, now)
-        if not any(_near(value, other, within) for other in tried):
-            return value
-        if spare is None and value not in tried:
-            spare = value
-    return spare
-
-
-def _near(value: Scalar, other: Scalar, within: Range) -> bool:
-    """Whether two values are too close to tell apart: equal, or within a few percent of the range."""
-    ends = [end for end in map(number, (within.low, within.high, value, other)) if end is not None]
-    if within.integer or len(ends) < 4:
-        return value == other
-    if within.log:
-        if min(ends) <= 0:
-            return False
-        ends = [math.log(end) for end in ends]
-    low, high, here, there = ends
-    return abs(here - there) < NEAREST * (high - low)
-
-
-def _remember(
-    study: Study, name: str, distribution: BaseDistribution, moves: list[Move], now: Scalar
-) -> None:
     from optuna.trial import TrialState, create_trial
 
-    known: list[tuple[Any, float | None]] = list(_potential(moves, now).items())
-    known += [(move.new, None) for move in moves if move.pending and move.gain is None]
-    for value, worth in known:
-        state = TrialState.RUNNING if worth is None else TrialState.COMPLETE
-        # Without those that the range, changed since, does not hold any more.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=STARTUP_RUNS, multivariate=True, constant_liar=True
+        )
+    study = optuna.create_study(direction="minimize", sampler=sampler)
+    for values, one in tried.items():
+        value = fmean(one.measured) if one.measured else None
+        if value is not None:
+            state = TrialState.COMPLETE
+        elif one.failed:
+            state = TrialState.PRUNED  # ranked behind all others; a failed trial would teach TPE nothing
+        elif one.pending:
+            state = TrialState.RUNNING
+        else:
+            continue
+        # Without those that the ranges, changed since, do not hold any more.
         with contextlib.suppress(ValueError, TypeError):
-            if distribution._contains(distribution.to_internal_repr(value)):
-                params, distributions = {name: value}, {name: distribution}
-                study.add_trial(
-                    create_trial(state=state, value=worth, params=params, distributions=distributions)
-                )
+            params = dict(zip(distributions, values, strict=True))
+            study.add_trial(
+                create_trial(state=state, value=value, params=params, distributions=distributions)
+            )
+    return study
 
 
 def _distribution(within: Range) -> BaseDistribution:
@@ -219,33 +161,103 @@ def _distribution(within: Range) -> BaseDistribution:
     return FloatDistribution(float(within.low), float(within.high), log=within.log, step=within.step)
 
 
-def _rounded(value: Any, within: Range, now: Scalar) -> Scalar:
+def _settled(drawn: Any, within: Range, now: Scalar) -> Scalar:
+    """The branch's value where the drawn one is hardly another, else the drawn one, rounded."""
+    value = _rounded(drawn, within, now)
+    return now if _near(value, now, within) and _holds(within, now) else value
+
+
+def _rounded(value: Any, within: Range, now: Scalar, digits: int = SIGNIFICANT_DIGITS) -> Scalar:
     """Two significant digits: more would pretend to a precision that no campaign can measure.
 
     Values that program.md lists stay as they are.
     """
-    if within.low is None or within.high is None or within.step is not None or not isinstance(value, float):
+    if within.low is None or within.high is None or not isinstance(value, float):
         return value  # type: ignore[no-any-return]
-    rounded = min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), within.low), within.high)
+    if within.step is not None:
+        return float(f"{value:.12g}")
+    rounded = min(max(float(f"{value:.{digits}g}"), within.low), within.high)
     return int(rounded) if type(now) is int and float(rounded).is_integer() else float(rounded)
 
 
-def _proposal(program: Program, key: ParamKey, now: Scalar, value: Scalar, moves: list[Move]) -> Proposal:
-    metric = program.objective.key
-    evidence = f"{key} has not been tried yet in this campaign."
-    known = [move for move in moves if move.gain is not None]
-    if known:
-        best = min(known, key=lambda move: move.gain or 0.0)
-        evidence = (
-            f"{len(known)} earlier value{'s' if len(known) > 1 else ''} of {key} measured; "
-            f"best so far {best.new} ({best.gain:+.4g} against its baseline, {best.name})."
-        )
+def _holds(within: Range, value: Scalar) -> bool:
+    if within.choices:
+        return value in within.choices
+    size = number(value)
+    assert within.low is not None and within.high is not None
+    return size is not None and within.low <= size <= within.high
+
+
+def _near(value: Scalar, other: Scalar, within: Range) -> bool:
+    """Whether two values are too close to tell apart: equal, or within a few percent of the range."""
+    ends = [end for end in map(number, (within.low, within.high, value, other)) if end is not None]
+    if value == other or len(ends) < 4:
+        return value == other
+    if within.log:
+        if min(ends) <= 0:
+            return False
+        ends = [math.log(end) for end in ends]
+    low, high, here, there = ends
+    return abs(here - there) < NEAREST * (high - low)
+
+
+def _neighbour(ranges: Ranges, best: Values, known: set[Values], draw: random.Random) -> Values | None:
+    """A configuration beside the best that is not known, drawn at random; None if there is no other."""
+    order = draw.sample(range(len(best)), len(best))
+    for digits in _FINER:
+        levels = []
+        for within, own in zip(ranges.values(), best, strict=True):
+            others = _drawn(within, own, digits, len(known) + 1, draw)
+            levels.append([*([own] if _holds(within, own) else []), *(it for it in others if it != own)])
+        # One parameter after the other. Of more configurations than are known, one must be new.
+        for picked in itertools.product(*(levels[place] for place in order)):
+            values = tuple(
+                value for _, value in sorted(zip(order, picked, strict=True), key=lambda it: it[0])
+            )
+            if values not in known:
+                return values
+    return None
+
+
+def _drawn(within: Range, now: Scalar, digits: int, count: int, draw: random.Random) -> Iterable[Scalar]:
+    """Values of a range in random order, `count` of them or all that there are."""
+    if within.choices:
+        return draw.sample(within.choices, len(within.choices))
+    low, high = within.low, within.high
+    assert low is not None and high is not None
+    step = within.step or (1 if within.integer else None)
+    if step is not None:
+        places = range(math.floor((high - low) / step + 1e-9) + 1)
+        raw = [low + place * step for place in draw.sample(places, min(len(places), count))]
+        return [int(value) if within.integer else _rounded(float(value), within, now) for value in raw]
+    ends = (math.log(low), math.log(high)) if within.log else (low, high)
+    drawn = (draw.uniform(*ends) for _ in range(count))
+    return dict.fromkeys(_rounded(math.exp(it) if within.log else it, within, now, digits) for it in drawn)
+
+
+def _best(tried: Mapping[Values, Tried]) -> Values | None:
+    measured = [values for values, one in tried.items() if one.measured]
+    return min(measured, key=lambda values: fmean(tried[values].measured), default=None)
+
+
+def _proposal(
+    briefing: Briefing, ranges: Ranges, now: Values, values: Values, tried: Mapping[Values, Tried]
+) -> Proposal:
+    metric = briefing.program.objective
+    moves = [move for move in zip(ranges, now, values, strict=True) if move[1] != move[2]]
+    runs = sum(len(one.measured) for one in tried.values())
+    evidence = "It has seen no measured run yet."
+    if best := _best(tried):
+        mean = quantity(metric.orient(fmean(tried[best].measured)))
+        at = ", ".join(f"{key} {value}" for key, value in zip(ranges, best, strict=True))
+        evidence = f"It has seen {runs} measured run{'s' * (runs > 1)}; best so far {mean} at {at}."
+    wanted = ", ".join(f"{key} = {value}" for key, _, value in moves)
     return Proposal(
-        title=f"{key} {now} → {value}",
+        title=listed([f"{key} {old} → {new}" for key, old, new in moves], TITLE_LIMIT),
         hypothesis=(
-            f"{key} = {value} gives a better {metric} than {now}. {evidence}\n"
-            f"Refuted if {metric} is not better beyond noise on fresh seeds."
+            f"Optuna's TPE expects a better {metric.key} of {wanted} than of the branch. {evidence}\n"
+            f"Refuted if {metric.key} is not better beyond noise on fresh seeds."
         ),
         agent="optuna",
-        params={str(key): value},
+        params={str(key): value for key, _, value in moves},
     )

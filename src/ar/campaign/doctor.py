@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +18,12 @@ from ar.errors import ArError
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.records import History, Status
+from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Program, agent_plugins
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
-from ar.project.values import number
+from ar.project.values import Scalar, number
 from ar.runs import budget, recovery, sandbox
 from ar.runs.pipeline import Pipeline
 from ar.stage.limits import size
@@ -70,7 +73,7 @@ def examine(folder: Path) -> list[Check]:
     try:
         program = load_program(repo.root)
         project = Project(repo, program)
-        reader.baseline_params(project)
+        params = reader.baseline_params(project)
     except ArError as error:
         return [*checks, Check("program.md", False, error.message, error.mend)]
     return [
@@ -78,7 +81,8 @@ def examine(folder: Path) -> list[Check]:
         Check("program.md", True, f"{program.objective.direction} {program.objective}"),
         *_metrics(project),
         *_early_stop(program, declared),
-        *(_agent(program, spec) for spec in program.agents),
+        *_search(program, params),
+        *(_agent(program, spec, params) for spec in program.agents),
         *_sandbox(project),
         *_campaign(project),
     ]
@@ -147,18 +151,32 @@ def _metrics(project: Project) -> list[Check]:
     return checks
 
 
-def _agent(program: Program, spec: AgentSpec) -> Check:
+def _search(program: Program, params: Mapping[str, Scalar]) -> list[Check]:
+    """What a change has yet to introduce; a warning where it looks like a slip."""
+    checks, known = [], [str(ParamKey.parse(name)) for name in params]
+    for key in program.search:
+        if key.flat not in params:
+            detail = f"search.{key} is not in {key.file} yet: it is searched once a change has introduced it"
+            near = difflib.get_close_matches(str(key), known, n=1)
+            mend = f"did you mean '{near[0]}'?" if near else None
+            checks.append(Check("search", not near, detail, mend, required=False))
+    return checks
+
+
+def _agent(program: Program, spec: AgentSpec, params: Mapping[str, Scalar]) -> Check:
     if spec.kind == "claude":
         return _claude(spec)
     if spec.kind == "command":
         return _command(spec)
     if spec.kind != "optuna":
         return Check("agent", True, f"{spec.name}: {agent_plugins()[spec.kind].value}, of another package")
-    if not program.search:
-        return Check("agent", False, f"{spec.name} has no ranges to search", "add search: to program.md")
+    searched = program.searched(params)
+    if not searched:
+        mend = "add ranges of parameters that the branch has under search: in program.md"
+        return Check("agent", False, f"{spec.name} has no ranges to search", mend)
     if importlib.util.find_spec("optuna") is None:
         return Check("agent", False, "optuna is not installed", "run: pip install optuna")
-    return Check("agent", True, f"{spec.name} over {len(program.search)} parameters; needs no key")
+    return Check("agent", True, f"{spec.name} over {len(searched)} parameters; needs no key")
 
 
 def _claude(spec: AgentSpec) -> Check:

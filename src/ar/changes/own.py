@@ -19,7 +19,7 @@ from ar.project.params import ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.project import Project
 from ar.project.values import Scalar
-from ar.text import one_line
+from ar.text import listed, one_line
 
 NAME = "human"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -99,4 +99,4 @@ def _changes(project: Project, tree: str, values: Mapping[str, Scalar]) -> str:
     if files:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         parts.append(f"edit {files[0]}{more}")
-    return one_line(", ".join(parts) or "nothing")[:TITLE_LIMIT]
+    return listed([one_line(part) for part in parts or ["nothing"]], TITLE_LIMIT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,7 +37,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Range:
-    """Values the optuna agent may try: an interval (`low`, `high`, `log`, `step`) or `choices`."""
+    """Values a parameter may take in the search: an interval (`low`, `high`, `log`, `step`) or `choices`."""
 
     low: int | float | None = None
     high: int | float | None = None
@@ -212,6 +213,14 @@ class Program:
         keys = [*self.scope.params, *self.search, *([self.seed] if self.seed else [])]
         keys += [key for rung in self.ladder for key in rung.params]
         return {key.file for key in keys} | {PARAMS_FILE}
+
+    def searched(self, params: Container[str]) -> dict[ParamKey, Range]:
+        """The ranges of `search` whose parameters are there; of the others, a change has yet to make them.
+
+        Args:
+            params: keys of the parameters at the head, as `ParamKey.flat`.
+        """
+        return {key: within for key, within in self.search.items() if key.flat in params}
 
     def rung(self, name: str) -> Rung:
         """A scale above the base, by its name.
