@@ -12,8 +12,9 @@ from histories import GUARD, OBJECTIVE, PROGRAM
 from ar.history.messages import BASELINE_AGENT
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
 from ar.judge import findings
+from ar.judge.evidence import OPENING
 from ar.judge.ledger import ledger, step
-from ar.judge.rule import Kind, next_action
+from ar.judge.rule import Kind, next_action, next_seed
 from ar.project.program import Budget, Metric
 
 HOLDOUT = Metric("unseen.json", "loss")
@@ -97,6 +98,28 @@ def test_flawed_numbers_count_for_nothing() -> None:
     change = attempt("change", 0.5, range(1, 4))
     verdict = step(PROGRAM, history(change), change, flaw="fit.py differs").verdict
     assert (verdict.decision, verdict.label) == (Decision.DISCARD, Label.TAMPERED)
+
+
+def test_the_first_changes_are_the_opening() -> None:
+    crashed = attempt("crashed", 0.1, range(1))
+    others = [attempt(f"change-{k}", 0.1, range(2)) for k in range(7)]
+    seen = ledger(PROGRAM, history(crashed, *others), others[0])
+    assert not (seen.candidate and seen.candidate.chosen)
+    assert [change.chosen for change in seen.closed] == [True, *[False] * 5]  # the baseline, and what waits
+    assert seen.opened == OPENING
+    after = ledger(PROGRAM, history(crashed, *others), others[6]).candidate
+    assert after is not None and after.chosen
+    again = ledger(PROGRAM, history(crashed, *others), crashed).candidate
+    assert again is not None and not again.chosen
+
+
+def test_a_change_with_one_run_waits_for_the_caller_to_choose_it() -> None:
+    others = [attempt(f"change-{k}", 0.1, range(2)) for k in range(OPENING)]
+    change = attempt("late", -5.0, range(1))
+    told = history(*others, change)
+    assert step(PROGRAM, told, change, screening=True).kind is Kind.WAIT
+    assert step(PROGRAM, told, change).kind is Kind.DISCARD
+    assert next_seed(ledger(PROGRAM, told, change)) == 1
 
 
 def test_of_one_seed_measured_in_two_clones_the_first_counts() -> None:

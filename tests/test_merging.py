@@ -9,7 +9,7 @@ from helpers import git
 
 from ar.changes.merging import Merged, merge
 from ar.git.repo import Repo
-from ar.judge.contrast import best_seeds, contrast
+from ar.judge.contrast import best_paired, contrast
 from ar.judge.evidence import Candidate, Run
 from ar.judge.noise import Noise
 from ar.project.program import Program
@@ -109,17 +109,14 @@ def test_a_contrast_of_changes_that_are_not_alike_is_as_precise_as_its_seeds_say
         return [Run(k, level + luck[k] + wild * (-1) ** k, when=level + k) for k in range(count)]
 
     base = runs(0.0, count=8)
-    screens = [Candidate((Run(0, luck[0] + 0.03 * k),)) for k in range(9)]
-    wild = [
-        Candidate(tuple(Run(k, 3.0 * (-1) ** (k * place), when=-k) for k in range(5))) for place in (1, 2)
-    ]
-    noise = Noise.of([Candidate(base=tuple(base)), *screens, *wild])
-    assert noise.typical is not None
+    known = [Candidate(tuple(runs(0.1 * k, wild=0.1 * (k - 4)))) for k in range(9)]
+    noise = Noise.of([Candidate(base=tuple(base)), *known])
     one, two, both = runs(-5.0), runs(-7.0), runs(-11.0)
     sides = [(1, both), (-1, base), (-1, one), (1, base), (-1, two), (1, base)]
-    seeds = best_seeds(sides, noise)
-    assert seeds == {0, 1, 2, 3}
-    found = contrast(sides, noise, seeds)
+    assert best_paired(sides, noise)
+    found = contrast(sides, noise, paired=True)
     assert found.effect == pytest.approx(-11 + 5 + 7)  # the seeds' luck is gone
-    unlike = contrast([(1, runs(-11.0, wild=2.0)), (-1, one), (-1, two), (1, base)], noise, seeds)
+    assert found.error < contrast(sides, noise).error / 2
+    others = [(1.0, runs(-11.0, wild=2.0)), *sides[1:]]
+    unlike = contrast(others, noise, paired=True)
     assert unlike.error > 2 * found.error

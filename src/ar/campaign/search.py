@@ -95,7 +95,7 @@ class Search(Policy):
             self._told_noise = True
             engine.event(noise_line(noise_report(ledger), campaign.program))
         # While the last of the incumbent's runs are under way there is time to think of the next change.
-        begun = any(run.measured for run in ledger.incumbent.base)
+        begun = bool(ledger.base)
         ledger = self._as_if_ended(engine, history, ledger)
         room -= engine.asking.count
         restacking = self.promoting and self.experiments != 0

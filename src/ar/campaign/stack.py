@@ -165,8 +165,8 @@ class Stacking(Policy):
     def _next_seed(self, history: History, used: Sequence[int | None]) -> int | None:
         if self.program.seed is None:
             return None
-        base = self.campaign.ledger(history).incumbent
-        known = [run.seed for run in base.fair if run.seed is not None]
+        base = self.campaign.ledger(history).base
+        known = [run.seed for run in base if run.seed is not None]
         beyond = max([0, *known, *(seed for seed in used if seed is not None)]) + 1
         return next((seed for seed in known if seed not in used), beyond)
 

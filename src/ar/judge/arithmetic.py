@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -22,12 +21,6 @@ def spread(values: Sequence[float]) -> float:
     """Sum of squared deviations from the mean."""
     centre = mean(values)
     return math.fsum((value - centre) ** 2 for value in values)
-
-
-def spread_of_most(values: Sequence[float]) -> float:
-    """Standard deviation by the median absolute deviation, which a few wild values cannot move far."""
-    middle = statistics.median(values)
-    return 1.4826 * statistics.median(abs(value - middle) for value in values)
 
 
 def score(t: float, df: int) -> float:

@@ -12,7 +12,10 @@ from functools import cached_property
 
 from ar.judge.arithmetic import mean
 
-MOST_RUNS = 8  # no change gets more; the first incumbent has as many before the rule may begin
+MOST_RUNS = 8  # no change gets more; without seeds the first incumbent has as many before the rule may begin
+OPENING = (
+    6  # changes that get two seeds whatever their first run says: six degrees of freedom of the residual
+)
 HUGE = 1e140  # a value beyond this is no measurement; below it no sum of squares overflows
 
 
@@ -47,16 +50,42 @@ class Candidate:
             baseline, which nobody judged.
         base: made later, while it was the incumbent.
         simplification: declared to be simpler at equal quality.
+        chosen: whether its screening run had a say in that there is a second; False in the opening.
     """
 
     runs: tuple[Run, ...] = ()
     base: tuple[Run, ...] = ()
     simplification: bool = False
+    chosen: bool = True
+
+    @property
+    def confirming(self) -> tuple[Run, ...]:
+        """Its runs while it was judged that were not selected for their luck, as the screening run was."""
+        return self.runs[1:] if self.chosen else self.runs
 
     @cached_property
     def fair(self) -> tuple[Run, ...]:
-        """The runs that measure it: all but the screening run, which was selected for its luck."""
-        return tuple(run for run in (*self.runs[1:], *self.base) if run.measured)
+        """The runs that measure it: all but the screening run, if that was selected for its luck."""
+        return tuple(run for run in (*self.confirming, *self.base) if run.measured)
+
+    @cached_property
+    def measured(self) -> tuple[Run, ...]:
+        """All its runs that gave values; of two with one seed the first."""
+        found: dict[object, Run] = {}
+        for place, run in enumerate((*self.runs, *self.base)):
+            if run.measured:
+                found.setdefault((place,) if run.seed is None else run.seed, run)
+        return tuple(found.values())
+
+    @cached_property
+    def seeds(self) -> frozenset[int]:
+        """Those that it was run with, crashed runs and all."""
+        return frozenset(run.seed for run in (*self.runs, *self.base) if run.seed is not None)
+
+    @property
+    def opens(self) -> bool:
+        """Whether it counts towards the opening."""
+        return not self.chosen and sum(run.measured for run in self.runs) > 1
 
     @cached_property
     def fresh(self) -> tuple[Run, ...]:
@@ -72,12 +101,14 @@ class Ledger:
         budget: in runs; None where the judge has none to watch over, and keeps no run back for an audit.
         spent: in runs; a crashed run is spent too.
         candidate: the open change, with the runs made so far (none yet is fine); None between changes.
-        closed: every change judged before, and every earlier incumbent, in any order.
+        closed: every change judged before, every earlier incumbent, and what else was measured twice in the
+            opening, in any order.
         promotions: how many times the incumbent was replaced.
         guards: their names, in the order of `Run.guards`.
         first_guards: mean guard values of the campaign's first baseline; while empty and before the first
             promotion, the incumbent's.
         first_seed: seeds are first_seed, first_seed + 1, ...; None where the programme has none.
+        screening: somebody else chooses, past the opening, which changes get a second run.
     """
 
     budget: int | None
@@ -89,6 +120,18 @@ class Ledger:
     guards: tuple[str, ...] = ()
     first_guards: tuple[float, ...] = ()
     first_seed: int | None = None
+    screening: bool = False
+
+    @property
+    def base(self) -> tuple[Run, ...]:
+        """The incumbent's runs that changes are compared with. With seeds, those that selected it are among
+        them: everybody has the same seeds. That makes it look lucky, which is harder for the next change."""
+        return self.incumbent.fair if self.first_seed is None else self.incumbent.measured
+
+    @property
+    def opened(self) -> int:
+        """How many changes of the opening have their two runs."""
+        return sum(item.opens for item in (self.incumbent, *self.closed, self.candidate or Candidate()))
 
     @property
     def left(self) -> float:

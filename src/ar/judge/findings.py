@@ -15,9 +15,9 @@ from ar.errors import NotFound
 from ar.history.attempts import find
 from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Verdict
 from ar.judge.arithmetic import half_width, mean, unscore
-from ar.judge.contrast import Comparison, Side, best_seeds, compare, contrast, own_residual
+from ar.judge.contrast import Comparison, Side, best_paired, compare, contrast, own_residual
 from ar.judge.evidence import Ledger, Run
-from ar.judge.ledger import candidate, ledger, measurements
+from ar.judge.ledger import candidate, first_seed, ledger, measurements
 from ar.judge.noise import Noise, Pool, noise_of
 from ar.judge.rule import promote_bar
 from ar.project.program import Metric, Program
@@ -136,7 +136,8 @@ def case(program: Program, history: History, attempt: Attempt, verdict: Verdict)
         raise NotFound(f"{attempt.name} is the baseline: there is nothing to judge", "see: ar show")
     if not any(run.status.ended for run in own):
         raise NotFound(f"{attempt.name} has no run that ended yet", "wait for it: ar run")
-    base = [run for item in history.attempts for run in item.base if run.baseline == attempt.baseline]
+    incumbent = _incumbent(history, attempt.baseline)
+    base = _compared(history, incumbent) if incumbent else ()
     effect = None if verdict.effect is None else program.objective.orient(verdict.effect)
     interval: tuple[float, ...] = ()
     if effect is not None and verdict.standard_error is not None and verdict.df:
@@ -181,14 +182,16 @@ def _means(
 
 def noise_report(ledger: Ledger) -> NoiseReport:
     """What was learned of the noise so far."""
-    noise, runs = noise_of(ledger), len(ledger.incumbent.fair)
-    if not noise.plain.df or not runs:
+    noise, runs = noise_of(ledger), len(ledger.base)
+    if not noise.df or not runs:
         return NoiseReport(runs)
+    # With seeds, the incumbent is run with those that a change has.
+    needed = 0 if ledger.first_seed is None else 1
     return NoiseReport(
         runs=runs,
         sigma=noise.sigma,
-        paired_sigma=noise.typical or (noise.residual_sigma if noise.correlation > 0 else None),
-        smallest={str(n): resolution(noise, n, runs) for n in (2, 4, 8)},
+        paired_sigma=noise.residual_sigma if noise.pairing_helps else None,
+        smallest={str(n): resolution(noise, n, max(runs, needed * n)) for n in (2, 4, 8)},
     )
 
 
@@ -236,7 +239,7 @@ def additivity(program: Program, history: History, stack: Attempt) -> Additivity
     def against_baseline(attempt: Attempt) -> list[Side]:
         runs = own_runs(program, attempt)
         # Without the screening run, which was selected for its luck, unless it is alone.
-        return [(1.0, runs[1:] or runs), (-1.0, _incumbent(program, history, attempt.baseline))]
+        return [(1.0, runs[1:] or runs), (-1.0, _incumbent_runs(program, history, attempt.baseline))]
 
     noise = noise_of(ledger(program, history))
     joint = against_baseline(stack)
@@ -247,10 +250,10 @@ def additivity(program: Program, history: History, stack: Attempt) -> Additivity
     if not all(runs for _, runs in everything):
         return None
     orient = program.objective.orient
-    seeds = best_seeds(everything, noise)  # one form for all, so that the sum is that of the lines above it
+    paired = best_paired(everything, noise)  # one form for all, so that the sum is that of the lines above it
     members = []
     for attempt, sides in zip(attempts, singles, strict=True):
-        single, share = contrast(sides, noise, seeds), _share(program, history, stack, attempt.name, noise)
+        single, share = contrast(sides, noise, paired), _share(program, history, stack, attempt.name, noise)
         members.append(
             Member(
                 name=attempt.name,
@@ -261,7 +264,7 @@ def additivity(program: Program, history: History, stack: Attempt) -> Additivity
                 share_error=None if share is None else share.error,
             )
         )
-    total, together, gap = (contrast(sides, noise, seeds) for sides in (alone, joint, everything))
+    total, together, gap = (contrast(sides, noise, paired) for sides in (alone, joint, everything))
     interaction, half = orient(gap.effect), half_width(gap.error, gap.df) if gap.df else math.inf
     return Additivity(
         name=stack.name,
@@ -296,7 +299,29 @@ def _share(program: Program, history: History, stack: Attempt, name: str, noise:
     return None
 
 
-def _incumbent(program: Program, history: History, baseline: str) -> Sequence[Run]:
+def _incumbent(history: History, baseline: str) -> Attempt | None:
+    """The attempt whose tree a commit of the branch has: it was measured there, or else it was the last to be
+    promoted before anything was tried on that commit."""
+    for item in history.attempts:
+        if any(run.baseline == baseline for run in item.base):
+            return item
+    if baseline == history.head:
+        return history.now
+    begun = min((run.created for run in history.experiments if run.baseline == baseline), default=0.0)
+    promoted = (Outcome.PROMOTED, Outcome.REVERTED)
+    merged = [item for item in history.attempts if item.outcome in promoted and item.created < begun]
+    return merged[-1] if merged else None
+
+
+def _compared(history: History, incumbent: Attempt) -> tuple[Experiment, ...]:
+    """Its runs that changes are compared with: where all have the same seeds, those that selected it, too."""
+    return incumbent.base if first_seed(history) is None else incumbent.experiments
+
+
+def _incumbent_runs(program: Program, history: History, baseline: str) -> Sequence[Run]:
     """The runs that measure a commit of the branch."""
-    measured = (item for item in history.attempts if any(run.baseline == baseline for run in item.base))
-    return next((candidate(program, attempt).fair for attempt in measured), ())
+    incumbent = _incumbent(history, baseline)
+    if incumbent is None:
+        return ()
+    found = candidate(program, incumbent)
+    return found.fair if first_seed(history) is None else found.measured

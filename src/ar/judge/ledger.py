@@ -7,40 +7,61 @@ from dataclasses import replace
 
 from ar.history.attempts import objective
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
-from ar.judge.evidence import Candidate, Ledger, Run, guard_means
+from ar.judge.evidence import OPENING, Candidate, Ledger, Run, guard_means
 from ar.judge.rule import Action, Kind, next_action, overfitted
 from ar.project.program import Program
 from ar.project.values import number
 
 
 def ledger(
-    program: Program, history: History, attempt: Attempt | None = None, head_seed: int | None = None
+    program: Program,
+    history: History,
+    attempt: Attempt | None = None,
+    head_seed: int | None = None,
+    screening: bool = False,
 ) -> Ledger:
     """The campaign as the judge sees it, with one attempt open. Runs under way are as good as spent.
 
     Args:
         head_seed: what the branch's parameters hold, for as long as no baseline run says where seeds begin.
+        screening: whether the caller chooses, past the opening, which changes get a second run.
     """
     head, first, known = history.now, history.first, first_seed(history)
+    seen = _candidates(program, history)
     closed = tuple(
-        candidate(program, item)
+        seen[item.name]
         for item in history.attempts
         if item is not head
         and item is not attempt
-        and (item.is_decided or item.outcome in (Outcome.BASELINE, Outcome.PROMOTED))
+        and (item.is_decided or item.outcome in (Outcome.BASELINE, Outcome.PROMOTED) or seen[item.name].opens)
         and item.outcome is not Outcome.TAMPERED
     )
     return Ledger(
         budget=None if history.rung else program.budget.runs,
         spent=sum(not run.is_foreign for run in history.experiments),
-        incumbent=candidate(program, head) if head else Candidate(),
-        candidate=candidate(program, attempt) if attempt else None,
+        incumbent=seen[head.name] if head else Candidate(),
+        candidate=seen[attempt.name] if attempt else None,
         closed=closed,
         promotions=len(history.promoted),
         guards=tuple(guard.key for guard in program.guards),
         first_guards=guard_means(measurements(program, first.experiments)) if first else (),
         first_seed=head_seed if known is None else known,
+        screening=screening,
     )
+
+
+def _candidates(program: Program, history: History) -> dict[str, Candidate]:
+    """Every attempt as the judge sees it, by name; the first of them, until enough were measured twice, are
+    the opening, which no run has chosen."""
+    found: dict[str, Candidate] = {}
+    opened, seeded = 0, first_seed(history) is not None
+    for item in history.attempts:
+        change = candidate(program, item)
+        if seeded and opened < OPENING and item.own and not item.is_foreign:
+            change = replace(change, chosen=False)
+            opened += change.opens and item.outcome is not Outcome.TAMPERED
+        found[item.name] = change
+    return found
 
 
 def first_seed(history: History) -> int | None:
@@ -76,18 +97,23 @@ def _run(program: Program, experiment: Experiment) -> Run:
 
 
 def step(
-    program: Program, history: History, attempt: Attempt, head_seed: int | None = None, flaw: str = ""
+    program: Program,
+    history: History,
+    attempt: Attempt,
+    head_seed: int | None = None,
+    flaw: str = "",
+    screening: bool = False,
 ) -> Action:
     """The judge's next step for one open attempt, none of whose runs is under way.
 
     Args:
-        head_seed: as in `ledger`.
+        head_seed, screening: as in `ledger`.
         flaw: why its numbers may not count; empty if they may.
     """
     if flaw:
         words, runs = f"Refused: {flaw}.", len(attempt.experiments)
         return Action(Kind.DISCARD, Verdict(Decision.DISCARD, words, runs=runs, label=Label.TAMPERED))
-    action = next_action(ledger(program, history, attempt, head_seed))
+    action = next_action(ledger(program, history, attempt, head_seed, screening))
     ended = [run for run in attempt.experiments if run.status.ended]
     failed = next((run for run in ended if objective(run, program) is None), None)
     if action.kind is Kind.DISCARD and failed is not None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ar.judge.arithmetic import chi_square, mean, spread, spread_of_most
+from ar.judge.arithmetic import chi_square, mean, spread
 from ar.judge.evidence import MOST_RUNS, Candidate, Ledger, Run
 
-LEAST_RESIDUAL = 0.25  # of sigma: how far pairing is trusted. Large changes decorrelate more than small ones
-SCREENED = 8  # first runs from which the campaign knows how closely most changes follow the incumbent
-CLOSE = 0.7  # most changes follow it closely if they differ by less than this share of what the pool says
+ROUNDING = 1e-6  # of sigma: a smaller residual is one of the arithmetic, not of the runs
+SINGULAR = 1e-9  # a smaller pivot is 0: of seeds that were run together, one effect is free
 
 
 @dataclass
@@ -47,33 +46,53 @@ class Pool:
 class Residual:
     """Variance of one run after the effect of its seed: value = code + seed + residual.
 
-    Helmert contrasts (each run against the mean of those before it in its group) are free of the code's
-    mean, and their squares add up to the group's. In groups with equal seeds so far, a contrast has the
-    same expectation, what the seeds do to it; about that, pooled, is left the residual of the additive
-    two-way table. A contrast met before to the last digit is the same computation again, not evidence.
+    Least squares over the table of codes and seeds, gaps and all: each code's runs about their own mean, then
+    the seeds' effects from their normal equations. A run that repeats another code's to the last digit is the
+    same computation again, not evidence, and is left out.
     """
 
-    squares: float = 0.0
-    df: int = 0
-    cells: dict[tuple[int, ...], tuple[float, set[float]]] = field(default_factory=dict)
+    _about: Pool = field(default_factory=Pool)  # of codes, about their own means
+    _normal: dict[int, dict[int, float]] = field(default_factory=dict)
+    _sums: dict[int, float] = field(default_factory=dict)
+    _seen: set[tuple[int, float]] = field(default_factory=set)
+    _found: Pool | None = None
 
     def add(self, runs: Sequence[Run]) -> None:
-        runs = runs[: MOST_RUNS - 1]
-        seeds = tuple(run.seed for run in runs if run.seed is not None)
-        if len(seeds) < len(runs):
+        """Take in the runs of one code, each with a seed of its own."""
+        values = {run.seed: run.value for run in runs[:MOST_RUNS] if run.seed is not None}
+        new = {seed: value for seed, value in values.items() if (seed, value) not in self._seen}
+        self._seen.update(new.items())
+        if len(new) < 2:
             return
-        for k in range(1, len(seeds)):
-            step = runs[k].value - mean([run.value for run in runs[:k]])
-            contrast = step * math.sqrt(k / (k + 1))
-            centre, seen = self.cells.get(seeds[: k + 1], (0.0, set()))
-            if contrast in seen:
-                continue
-            seen.add(contrast)
-            moved = centre + (contrast - centre) / len(seen)
-            if len(seen) > 1:
-                self.squares += (contrast - centre) * (contrast - moved)
-                self.df += 1
-            self.cells[seeds[: k + 1]] = (moved, seen)
+        self._found = None
+        self._about.add(list(new.values()))
+        centre, share = mean(list(new.values())), 1 / len(new)
+        for seed, value in new.items():
+            self._sums[seed] = self._sums.get(seed, 0.0) + value - centre
+            row = self._normal.setdefault(seed, defaultdict(float))
+            for other in new:
+                row[other] += (seed == other) - share
+
+    @property
+    def pool(self) -> Pool:
+        """Sum of squares about the table's best fit, and its degrees of freedom."""
+        if self._found is None:
+            rows = {seed: dict(row) for seed, row in self._normal.items()}
+            sums, squares, df = dict(self._sums), self._about.squares, self._about.df
+            while rows:
+                seed, row = rows.popitem()
+                pivot, total = row.pop(seed), sums.pop(seed)
+                for other in row:
+                    del rows[other][seed]
+                if pivot < SINGULAR:
+                    continue
+                squares, df = squares - total**2 / pivot, df - 1
+                for other, weight in row.items():
+                    sums[other] -= weight / pivot * total
+                    for third, part in row.items():
+                        rows[other][third] = rows[other].get(third, 0.0) - weight * part / pivot
+            self._found = Pool(max(0.0, squares), df)
+        return self._found
 
 
 @dataclass
@@ -82,8 +101,8 @@ class Noise:
 
     plain: Pool = field(default_factory=Pool)
     residual: Residual = field(default_factory=Residual)
-    screens: dict[int, set[float]] = field(default_factory=dict)
-    _spread: float | None = None  # of the screens; worked out again once there is another
+    _seeds: set[int] = field(default_factory=set)
+    _seeded: int = 0  # degrees of freedom of `plain` from groups with seeds
 
     @classmethod
     def of(cls, changes: Iterable[Candidate]) -> Noise:
@@ -93,16 +112,15 @@ class Noise:
         return noise
 
     def add(self, change: Candidate) -> None:
-        for run in change.runs[:1]:
-            if run.seed is not None and run.measured:
-                self.screens.setdefault(run.seed, set()).add(run.value)
-                self._spread = None
-        if len(change.runs) < 2 and not change.base:
-            return  # one run tells nothing else; most changes have one
-        self.plain.add([run.value for run in change.fair])
-        # Changes are screened on their incumbent's first fresh seed: without it, their seeds begin alike.
-        self.residual.add([run for run in change.runs[1:] if run.measured])
-        self.residual.add(change.fresh[1:])
+        runs = change.fair
+        if len(runs) < 2:
+            return
+        self.plain.add([run.value for run in runs])
+        seeds = {run.seed for run in runs if run.seed is not None}
+        if seeds:
+            self._seeds |= seeds
+            self._seeded += len(runs) - 1
+            self.residual.add(runs)
 
     @property
     def sigma(self) -> float:
@@ -110,50 +128,33 @@ class Noise:
         return self.plain.sigma
 
     @property
+    def df(self) -> int:
+        """Degrees of freedom of `sigma`: runs of many changes on few seeds tell what seeds do no more often
+        than there are seeds."""
+        return self.plain.df - self._seeded + min(self._seeded, max(0, len(self._seeds) - 1))
+
+    @property
     def residual_sigma(self) -> float:
-        """Standard deviation of one run after its seed's effect; sigma while that is not known to be less."""
-        df = self.residual.df
-        if not df or not self.sigma > 0:
-            return self.sigma
-        found = math.sqrt(self.residual.squares / df)
-        if found * math.sqrt(df / chi_square(df)) >= self.sigma:
-            return self.sigma
-        return max(found, LEAST_RESIDUAL * self.sigma)
+        """Standard deviation of one run after its seed's effect; nan where nothing tells it."""
+        pool = self.residual.pool
+        return max(pool.sigma, ROUNDING * self.sigma) if pool.df else math.nan
 
     @property
-    def typical(self) -> float | None:
-        """Residual standard deviation of most changes, where a few wild ones hide it in the pool; else None.
+    def pairing_helps(self) -> bool:
+        """Whether the seed's effect is known to be part of the noise: the upper 95 % bound of the residual
+        lies below sigma."""
+        df = self.residual.pool.df
+        return df > 0 and self.residual_sigma * math.sqrt(df / chi_square(df)) < self.sigma
 
-        From the spread of first runs of one seed, equal values counted once: an upper bound, as the changes'
-        effects are part of it.
+    def residual_of(self, own: Pool) -> float:
+        """Residual standard deviation of something compared by seed, whose own runs give `own`.
+
+        Some changes follow the incumbent closely, others send training down another path, and the own runs
+        say which kind it is. What the campaign knows counts beside them as one more degree of freedom (after
+        Smyth 2004), and is only ever corrected upwards.
         """
-        if self._spread is None:
-            groups = [values for values in self.screens.values() if len(values) >= SCREENED]
-            middles = ((values, statistics.median(values)) for values in groups)
-            steps = [value - middle for values, middle in middles for value in values]
-            self._spread = spread_of_most(steps) if steps else math.inf
-        found = max(self._spread, LEAST_RESIDUAL * self.sigma)
-        return found if found < CLOSE * self.residual_sigma else None
-
-    def residual_of(self, own: Pool, hopeful: bool = False) -> tuple[float, int]:
-        """Residual standard deviation of a change, and the degrees of freedom behind it.
-
-        Some changes follow the incumbent closely, others send training down another path. The change's own
-        runs say which kind it is; what the campaign knows counts beside them as one more degree of freedom
-        (after Smyth 2004). Pooled knowledge is only ever corrected upwards. With `hopeful`, the change is
-        taken to be like most, as far as its own runs do not speak against that.
-        """
-        typical = self.typical
-        known = typical or self.residual_sigma
-        found = math.sqrt((known**2 + own.squares) / (1 + own.df))
-        if typical is None:
-            return (max(known, found) if known < self.sigma else known), self.residual.df
-        return max(found, LEAST_RESIDUAL * self.sigma), own.df + (SCREENED - 1 if hopeful else 1)
-
-    @property
-    def correlation(self) -> float:
-        """Between runs of one seed, as far as pairing may trust it; 0: pairing is not used."""
-        return 1 - (self.residual_sigma / self.sigma) ** 2 if self.sigma > 0 else 0.0
+        known = self.residual_sigma
+        return max(known, math.sqrt((known**2 + own.squares) / (1 + own.df)))
 
 
 def noise_of(ledger: Ledger) -> Noise:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ar.errors import ArError
-from ar.judge.evidence import HUGE, Candidate, Ledger, Run
+from ar.judge.evidence import HUGE, OPENING, Candidate, Ledger, Run
 from ar.judge.noise import Noise
 from ar.judge.rule import Kind, next_action
 
@@ -48,6 +48,7 @@ class Memory:
     open: Candidate = field(default_factory=Candidate)
     noise: Noise = field(default_factory=Noise)
     promotions: int = 0
+    chosen: bool = True  # of the open change
 
     def close(self) -> None:
         """Count the open change among those that were judged."""
@@ -55,16 +56,23 @@ class Memory:
         self.noise.add(self.open)
         self.open = Candidate()
 
-    def follow(self, change: int, runs: Candidate, incumbent: Candidate, promotions: int) -> None:
+    def follow(
+        self, change: int, runs: Candidate, incumbent: Candidate, promotions: int, seeded: bool
+    ) -> None:
         """Take in what happened since the last question: a change dropped, an incumbent replaced."""
         if change != self.change and self.open.runs:
             self.close()  # the caller dropped it: a run crashed
+        was_chosen = self.chosen if promotions != self.promotions else self.incumbent.chosen
+        incumbent = replace(incumbent, chosen=was_chosen)
         if incumbent != self.incumbent:
             if promotions != self.promotions:
                 self.closed.append(self.incumbent)
             self.noise = Noise.of((incumbent, *self.closed))
         self.incumbent, self.promotions = incumbent, promotions
-        self.change, self.open = change, runs
+        if change != self.change:
+            opened = sum(item.opens for item in (self.incumbent, *self.closed))
+            self.chosen = not seeded or opened >= OPENING
+        self.change, self.open = change, replace(runs, chosen=self.chosen)
 
 
 def answer(message: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
@@ -83,7 +91,7 @@ def answer(message: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
     cand, own, base = (_runs(message, name, seeds) for name in ("cand", "own", "base"))
     whole = ("budget", "left", "promotions", "spent", "change")
     budget, left, promotions, _, change = (_whole(message, name) for name in whole)
-    memory.follow(change, Candidate(cand), Candidate(own, base), promotions)
+    memory.follow(change, Candidate(cand), Candidate(own, base), promotions, seeds is not None)
     ledger = Ledger(
         budget=budget,
         spent=budget - left,

@@ -6,6 +6,7 @@ things, keeping the books and refusing tampered runs is left to the callers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -13,19 +14,17 @@ from enum import StrEnum
 from ar.history.records import Decision, Label, Verdict
 from ar.judge.arithmetic import unscore
 from ar.judge.contrast import compare, own_residual
-from ar.judge.evidence import MOST_RUNS, Candidate, Ledger, Run, guard_means
+from ar.judge.evidence import MOST_RUNS, OPENING, Candidate, Ledger, Run, guard_means
 from ar.judge.noise import Noise, Pool, noise_of
 
-LEAST_BASE = 2  # runs of a later incumbent before anything is screened against it
+LEAST_BASE = 2  # runs of an incumbent before anything is screened against it
 GUARD_ERRORS = 2.0  # standard errors worse on a guard, and the change is discarded
 GUARD_DRIFT = 0.02  # of the campaign's first baseline: what a guard may lose over all promotions together
 GUARD_RUNS = 4  # at most so many incumbent runs are made beside a change before a guard refuses it
 SIMPLER_RUNS = 4  # runs that a simplification needs to be promoted when equal
 SIMPLER_BAR = 2.0  # its bar, after one sigma is added to its improvement
 HOLDOUT_BAR = 2.0  # the score of worsening on the holdout at which a change counts as overfitted
-PAIRING_DF = 6  # degrees of freedom from which the campaign knows how alike runs of one seed are
-PAIRING_BUDGET = 200  # runs of a campaign from which it is worth the eight or so that this costs
-PAIRING_RUNS = 5  # what a change gets to measure that, where its first run beats the incumbent's
+PAIRING_DF = OPENING  # degrees of freedom from which the campaign knows how alike runs of one seed are
 
 
 def promote_bar(n: int) -> float:
@@ -39,17 +38,23 @@ def discard_bar(n: int) -> float:
 
 
 def base_runs_needed(n: int, promotions: int) -> int:
-    """How many runs the incumbent must have, as incumbent, before a change with n runs is judged."""
+    """How many runs the incumbent must have, as incumbent, before a change with n runs is judged; for
+    campaigns without seeds."""
     return MOST_RUNS if promotions == 0 else max(LEAST_BASE, min(MOST_RUNS, n))
 
 
 class Kind(StrEnum):
-    """What the caller is to do. PROPOSE: nothing is open and the rule may begin. FINISH: nothing is left."""
+    """What the caller is to do.
+
+    WAIT: the open change stays as it is until the opening is over, or until the caller gives it another run.
+    PROPOSE: nothing is open and the rule may begin. FINISH: nothing is left.
+    """
 
     RUN_INCUMBENT = "run_incumbent"
     RUN_CANDIDATE = "run_candidate"
     PROMOTE = "promote"
     DISCARD = "discard"
+    WAIT = "wait"
     PROPOSE = "propose"
     FINISH = "finish"
 
@@ -73,7 +78,6 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     """
     change = ledger.candidate
     runs = change.runs if change else ()
-    fresh, needed = len(ledger.incumbent.fresh), base_runs_needed(len(runs), ledger.promotions)
 
     if not all(run.measured for run in runs):
         words = "A run crashed or gave no finite value."
@@ -82,39 +86,74 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
         if ledger.left <= 0:
             return Action(Kind.FINISH, Verdict(Decision.OPEN, "The budget is spent."))
         words = f"Closing audit: the last {ledger.left} runs re-measure the incumbent."
-        return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), next_base_seed(ledger))
-    if fresh < needed and not ledger.auditing:
-        words = f"The incumbent has {fresh} of the {needed} fresh runs that the rule needs."
-        return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), next_base_seed(ledger))
+        return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), _audit_seed(ledger))
+    lacks = _lacks(ledger, len(runs))
+    if lacks and not ledger.auditing:
+        return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, lacks), next_base_seed(ledger))
     if change is None:
         words = "The incumbent is measured well enough to judge a change."
-        return Action(Kind.PROPOSE, Verdict(Decision.OPEN, words), _next_change_seed(ledger))
+        return Action(Kind.PROPOSE, Verdict(Decision.OPEN, words), next_seed(ledger))
     if not runs:
-        return Action(Kind.RUN_CANDIDATE, Verdict(Decision.OPEN, "Not run yet."), _next_change_seed(ledger))
+        return Action(Kind.RUN_CANDIDATE, Verdict(Decision.OPEN, "Not run yet."), next_seed(ledger))
+    if lacks and (ledger.first_seed is None or not ledger.base):
+        verdict = Verdict(Decision.OPEN, "", runs=len(runs), base_runs=len(ledger.base))
+        return _decided(ledger, change, verdict)
+    return _judged(ledger, change, noise or noise_of(ledger))
 
-    verdict = Verdict(Decision.OPEN, "", runs=len(runs), base_runs=len(ledger.incumbent.fair))
-    if fresh >= needed:
-        calibrate = not ledger.auditing and (ledger.budget is None or ledger.budget >= PAIRING_BUDGET)
-        verdict = judge(change, ledger.incumbent.fair, noise or noise_of(ledger), calibrate=calibrate)
-    if verdict.decision is not Decision.DISCARD and (action := _refused(ledger, runs, verdict)):
+
+def _lacks(ledger: Ledger, n: int) -> str:
+    """What the incumbent has to be run for before a change with n runs is judged; empty if for nothing."""
+    if ledger.first_seed is None:
+        fresh, needed = len(ledger.incumbent.fresh), base_runs_needed(n, ledger.promotions)
+        return f"The incumbent has {fresh} of the {needed} fresh runs that the rule needs." * (fresh < needed)
+    if len(ledger.base) < LEAST_BASE:
+        return f"The incumbent has {len(ledger.base)} of the {LEAST_BASE} runs that the rule needs."
+    missing = _missing_seeds(ledger)
+    return f"The incumbent has no run with seed {missing[0]} of the change." if missing else ""
+
+
+def _judged(ledger: Ledger, change: Candidate, noise: Noise) -> Action:
+    """The step after a change's last run, with the incumbent measured as the rule needs it."""
+    n = len(change.runs)
+    knows = ledger.first_seed is None or max(noise.residual.pool.df, ledger.opened) >= PAIRING_DF
+    verdict = judge(change, ledger.base, noise, patient=not knows)
+    early = n == 1 and (not change.chosen or ledger.screening)
+    waits = (early or (ledger.screening and not knows)) and verdict.decision is not Decision.PROMOTE
+    if waits and not ledger.auditing and ledger.first_seed is not None:
+        if n == 1 and not change.chosen:
+            words = "The first changes get two seeds each, which tell how alike runs of one seed are."
+            return Action(Kind.RUN_CANDIDATE, _open(verdict, words), next_seed(ledger))
+        words = "It waits to be chosen for another seed." if knows else "It waits until the noise is known."
+        return Action(Kind.WAIT, _open(verdict, words))
+    return _decided(ledger, change, verdict)
+
+
+def _decided(ledger: Ledger, change: Candidate, verdict: Verdict) -> Action:
+    """What follows from a verdict, once the guards and the budget have had their say."""
+    if verdict.decision is not Decision.DISCARD and (action := _refused(ledger, change.runs, verdict)):
         return action
     if verdict.decision is Decision.OPEN and not ledger.auditing:
-        return Action(Kind.RUN_CANDIDATE, verdict, _next_change_seed(ledger))
+        return Action(Kind.RUN_CANDIDATE, verdict, next_seed(ledger))
     if verdict.decision is Decision.OPEN:
         words = "Undecided when only the closing audit was left in the budget."
         verdict = replace(verdict, decision=Decision.DISCARD, reason=words)
     return Action(Kind.PROMOTE if verdict.decision is Decision.PROMOTE else Kind.DISCARD, verdict)
 
 
-def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool = False) -> Verdict:
+def _open(verdict: Verdict, words: str) -> Verdict:
+    return replace(verdict, decision=Decision.OPEN, reason=words)
+
+
+def judge(change: Candidate, base: Sequence[Run], noise: Noise, patient: bool = False) -> Verdict:
     """The rule itself, on a change with at least one run and an incumbent with at least one.
 
-    With `calibrate`, a promising change may go on just to measure how well pairing works.
+    With `patient`, a change is not discarded for want of degrees of freedom: its t counts as if the noise
+    were known.
     """
     n, bar = len(change.runs), promote_bar(len(change.runs))
     own = own_residual(change.runs, base)
     whole = compare(change.runs, base, noise, own)
-    shown = compare(change.runs[1:], base, noise, own) if n > 1 else whole
+    shown = compare(change.confirming, base, noise, own) if change.confirming else whole
     z = whole.z
     verdict = Verdict(
         Decision.OPEN,
@@ -123,7 +162,7 @@ def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool 
         standard_error=shown.error,
         z=z,
         bar=bar,
-        needed=-unscore(bar, whole.df) * whole.error,
+        needed=-unscore(bar, whole.df) * whole.error if whole.df else None,
         runs=n,
         base_runs=len(base),
         sigma=whole.sigma,
@@ -134,27 +173,17 @@ def judge(change: Candidate, base: Sequence[Run], noise: Noise, calibrate: bool 
         return _say(verdict, Decision.PROMOTE, f"z = {z:.2f} reaches {bar:.2f}")
     if change.simplification:
         z = replace(whole, effect=whole.effect - whole.sigma).z
-        needed = whole.sigma - unscore(SIMPLER_BAR, whole.df) * whole.error
+        needed = whole.sigma - unscore(SIMPLER_BAR, whole.df) * whole.error if whole.df else None
         verdict = replace(verdict, z=z, bar=SIMPLER_BAR, needed=needed)
         if n >= SIMPLER_RUNS and z >= SIMPLER_BAR:
             words = f"with one sigma granted, z = {z:.2f} reaches {SIMPLER_BAR:.2f}"
             return _say(replace(verdict, label=Label.SIMPLER), Decision.PROMOTE, words)
     if n >= MOST_RUNS:
         return _say(verdict, Decision.DISCARD, f"z = {z:.2f} is short of {bar:.2f} after all {n} runs")
-    z = max(z, compare(change.runs, base, noise, own, hopeful=True).z)
-    if z >= discard_bar(n):
+    if (whole.t if patient else z) >= discard_bar(n):
         return _say(verdict, Decision.OPEN, f"z = {z:.2f} is worth another seed but short of {bar:.2f}")
-    if calibrate and n < PAIRING_RUNS and noise.residual.df < PAIRING_DF and _first_beats(change, base):
-        return _say(verdict, Decision.OPEN, "it gets more seeds to measure how well pairing by seed works")
     words = f"z = {z:.2f} is below {discard_bar(n):.2f}, the least that is worth another seed"
     return _say(verdict, Decision.DISCARD, words)
-
-
-def _first_beats(change: Candidate, base: Sequence[Run]) -> bool:
-    """Whether the screening run beat the incumbent's of the same seed: it alone may select, as it is left
-    out of the noise."""
-    first = change.runs[0]
-    return first.seed is not None and any(run.seed == first.seed and first.value < run.value for run in base)
 
 
 def overfitted(holdout: Ledger) -> bool:
@@ -163,7 +192,7 @@ def overfitted(holdout: Ledger) -> bool:
     `holdout` is the campaign's ledger with the holdout's values in place of the objective's.
     """
     change = holdout.candidate or Candidate()
-    runs, base = [run for run in change.runs if run.measured], holdout.incumbent.fair
+    runs, base = [run for run in change.runs if run.measured], holdout.base
     if not runs or not base:
         return False
     return compare(runs, base, noise_of(holdout)).z <= -HOLDOUT_BAR
@@ -184,7 +213,7 @@ def _say(verdict: Verdict, decision: Decision, why: str) -> Verdict:
 
 def _refused(ledger: Ledger, runs: Sequence[Run], verdict: Verdict) -> Action | None:
     """What a failed guard makes of the open change; None where it passes."""
-    base = ledger.incumbent.fair
+    base = ledger.base
     refused, beside = _fails_a_guard(ledger, runs, base, verdict), _beside(runs, base)
     if refused is not None and beside is not None:
         if len(beside) < min(len(runs), GUARD_RUNS) and not ledger.auditing:
@@ -206,11 +235,13 @@ def _fails_a_guard(
     for k, (name, now, before) in enumerate(means):
         groups = [change.fair for change in (ledger.incumbent, *ledger.closed)]
         noise = Pool.of(*([run.guards[k] for run in group if k < len(run.guards)] for group in groups))
-        worse, bound = now - before, GUARD_ERRORS * noise.error(len(runs), len(base))
+        error = noise.error(len(runs), len(base))
+        far = unscore(GUARD_ERRORS, noise.df) if noise.df and ledger.first_seed is not None else GUARD_ERRORS
+        worse, bound = now - before, far * error
         drifted = k < len(first) and now > first[k] + max(GUARD_DRIFT * abs(first[k]), bound)
         if worse > 0 and worse >= bound:
             much = f"at least {GUARD_ERRORS:g} standard errors"
-            words = f"{name} is worse by {worse:.4g} ± {bound / GUARD_ERRORS:.2g}: {much}."
+            words = f"{name} is worse by {worse:.4g} ± {error:.2g}: {much}."
         elif drifted and verdict.decision is Decision.PROMOTE:
             past = f"more than {GUARD_DRIFT:.0%} and noise past the first baseline's {first[k]:.4g}"
             words = f"{name} is at {now:.4g}, {past}."
@@ -228,17 +259,34 @@ def _beside(runs: Sequence[Run], base: Sequence[Run]) -> list[Run] | None:
 
 
 def next_base_seed(ledger: Ledger) -> int | None:
-    """The seed of the incumbent's next run."""
-    used = [run.seed for run in (*ledger.incumbent.runs, *ledger.incumbent.base) if run.seed is not None]
-    return max(used) + 1 if used else ledger.first_seed
+    """The seed of the incumbent's next run: what the open change has and it lacks, else the next in order."""
+    if missing := _missing_seeds(ledger):
+        return missing[0]
+    return _first_unused(ledger, ledger.incumbent)
 
 
-def _next_change_seed(ledger: Ledger) -> int | None:
-    """The first of the incumbent's fresh seeds that the change has not run, so that the two pair up."""
+def next_seed(ledger: Ledger) -> int | None:
+    """The seed of the open change's next run (of the next change's first, where none is open)."""
+    return _first_unused(ledger, ledger.candidate or Candidate())
+
+
+def _missing_seeds(ledger: Ledger) -> list[int]:
+    """Those of the open change that the incumbent was not run with."""
     change = ledger.candidate or Candidate()
-    used = {run.seed for run in (*change.runs, *change.base)}
-    for run in ledger.incumbent.fresh:
-        if run.seed not in used:
-            return run.seed
-    beyond = next_base_seed(ledger)
-    return None if beyond is None else max([beyond, *(seed + 1 for seed in used if seed is not None)])
+    own = (run.seed for run in change.runs if run.seed is not None)
+    return [] if ledger.first_seed is None else [seed for seed in own if seed not in ledger.incumbent.seeds]
+
+
+def _first_unused(ledger: Ledger, of: Candidate) -> int | None:
+    """Everybody takes the seeds in one order."""
+    if ledger.first_seed is None:
+        return None
+    return next(seed for seed in itertools.count(ledger.first_seed) if seed not in of.seeds)
+
+
+def _audit_seed(ledger: Ledger) -> int | None:
+    """A seed beyond all that anything was decided by."""
+    if ledger.first_seed is None:
+        return None
+    everybody = (ledger.incumbent, ledger.candidate or Candidate(), *ledger.closed)
+    return max([ledger.first_seed - 1, *(max(item.seeds) for item in everybody if item.seeds)]) + 1

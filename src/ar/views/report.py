@@ -138,7 +138,7 @@ def _result(campaign: Campaign, history: History) -> Section:
 
 def _unaudited(campaign: Campaign, history: History, base: Attempt, now: Attempt) -> list[str]:
     """The interval of the gain so far, where the closing audit has not been made; nothing if unknown."""
-    df = noise_of(campaign.ledger(history)).plain.df
+    df = noise_of(campaign.ledger(history)).df
     if base.value is None or now.value is None or not df:
         return []
     if base.standard_error is None or now.standard_error is None:
