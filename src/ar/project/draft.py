@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,10 +11,13 @@ import yaml
 
 from ar.errors import ArError, BadParams
 from ar.git.repo import Repo
+from ar.project.literals import Literal, of_stages
 from ar.project.params import PARAMS_FILE
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import FILE
+from ar.project.ranges import around
 from ar.project.values import Scalar, flat, number
+from ar.text import one_line
 
 # Words in a metric's name that say which way is better.
 _LESS = "loss error err bpb perplexity ppl rmse mse mae cost distance wer cer"
@@ -24,16 +26,21 @@ _SPEND = {"seconds", "time", "latency", "memory", "duration"}
 _VALIDATION = ("val", "valid", "validation", "dev", "eval")
 _SEEDS = ("seed", "random_seed", "random_state", "rng_seed")
 _CODE = ".py .sh .awk .r .jl .js .ts .c .cc .cpp .rs .go .java .pl .rb .sql .cu"
-_SPAN = 4.0  # a positive number is searched from a fourth of it to four times as much
+_MOST_LITERALS = 20
 _COMMENTS = {
     "objective": "what to improve",
     "guards": "a change must not be worse here, beyond noise",
     "holdout": "looked at only when promoting, never shown to an agent",
     "seed": "the key that re-seeds a run",
     "scope": "what a proposal may change; everything else is refused",
-    "search": "ranges for the optuna agent",
+    "search": "how far to search each parameter",
     "budget": "runs in all; time limit of one run",
 }
+_HOW_TO_MOVE = (
+    "  Numbers in scripts, out of the search's reach. To search one: give params.yaml its name and value,",
+    "  have the script read it there, add it to the stage's params: in dvc.yaml and to scope.params above,",
+    "  and take the # away.",
+)
 _PROSE = """\
 What we look for, what is known, what not to try: write it here, in plain words. Agents read it whole.
 """
@@ -56,7 +63,9 @@ def draft(repo: Repo) -> str:
     if not metrics:
         mend = "run: dvc repro && git add -A && git commit, then: ar init"
         raise ArError(f"{', '.join(declared.metrics)} holds no number yet", mend)
-    return _text(metrics, _params(repo, head, declared), _code(repo, head, declared))
+    params = _params(repo, head, declared)
+    to_move = _to_move([item for item in of_stages(repo, head, declared) if item.name.lower() not in params])
+    return _text(metrics, params, _code(repo, head, declared), to_move)
 
 
 def refuse_overwrite(repo: Repo, force: bool) -> None:
@@ -134,20 +143,22 @@ def _holdout(objective: str, metrics: dict[str, float]) -> str | None:
     return next((other for other in others if other != objective and other in metrics), None)
 
 
-def _range(value: Scalar) -> dict[str, Any] | list[Any] | None:
-    """A span to search around a value; None where its scale cannot be told."""
-    if isinstance(value, bool):
-        return [False, True]
-    if isinstance(value, int) and value > 0:
-        return {"low": max(1, value // 2), "high": value * 2} if value > 1 else {"low": 1, "high": 4}
-    if isinstance(value, float) and value > 0 and math.isfinite(value):
-        return {"low": float(f"{value / _SPAN:.2g}"), "high": float(f"{value * _SPAN:.2g}"), "log": True}
-    if isinstance(value, float) and value < 0 and math.isfinite(value):
-        return {"low": float(f"{value * 2:.2g}"), "high": float(f"{value / 2:.2g}")}
-    return None
+def _to_move(literals: list[Literal]) -> list[str]:
+    """A comment on numbers in scripts that could be searched: each with a range, and how to make it so."""
+    found = [(item, around(item.name, item.value)) for item in literals]
+    searchable = [(item, span) for item, span in found if span is not None]
+    if not searchable:
+        return []
+    lines = []
+    for item, span in searchable[:_MOST_LITERALS]:
+        now = f"{item.name} = {item.value} at {one_line(item.file)}:{item.line}"
+        lines.append(f"  {item.name.lower()}: {_flow(span)}  # {now}")
+    left_out = len(searchable) - len(lines)
+    more = [f"  … {left_out} more"] if left_out else []
+    return [f"#{line}" for line in (*_HOW_TO_MOVE, *lines, *more)]
 
 
-def _text(metrics: dict[str, float], params: dict[str, Scalar], files: list[str]) -> str:
+def _text(metrics: dict[str, float], params: dict[str, Scalar], files: list[str], to_move: list[str]) -> str:
     objective = _objective(metrics)
     guards = [name for name in metrics if _words(name) & _SPEND and name != objective]
     seed = next((key for key in params if key.rpartition(".")[2].lower() in _SEEDS), None)
@@ -159,7 +170,7 @@ def _text(metrics: dict[str, float], params: dict[str, Scalar], files: list[str]
         "holdout": _holdout(objective, metrics),
         "seed": seed,
         "scope": {"files": files, "params": list(groups)},
-        "search": {key: span for key in free if (span := _range(params[key])) is not None},
+        "search": {key: span for key in free if (span := around(key, params[key])) is not None},
         "agent": {"kind": "optuna"},
         "budget": {"runs": 700, "timeout": "1h"},
     }
@@ -172,6 +183,9 @@ def _text(metrics: dict[str, float], params: dict[str, Scalar], files: list[str]
             lines += [f"{key}:{comment}", *(f"  {name}: {_flow(item)}" for name, item in value.items())]
         elif value:
             lines.append(f"{key}: {_flow(value)}{comment}")
+        elif key == "search" and to_move:
+            lines.append(f"{key}:{comment}")
+        lines += to_move if key == "search" else []
     return "---\n" + "\n".join(lines) + "\n---\n" + _PROSE
 
 

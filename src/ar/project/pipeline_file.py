@@ -44,6 +44,7 @@ class Declared:
 
     Args:
         stages: names, in file order.
+        commands: folder and command line of every command, in file order.
         outputs: every output path: outs, metrics and plots.
         cached: outputs that DVC keeps in its cache, and git does not.
         inputs: what stages depend on and no stage makes, in file order.
@@ -53,6 +54,7 @@ class Declared:
     """
 
     stages: tuple[str, ...] = ()
+    commands: tuple[tuple[str, str], ...] = ()
     outputs: frozenset[str] = frozenset()
     cached: frozenset[str] = frozenset()
     inputs: tuple[str, ...] = ()
@@ -90,6 +92,7 @@ class Declared:
         top = [path for path, _ in _Body(data).paths("metrics")]
         return Declared(
             stages=tuple(bodies),
+            commands=tuple((body.folder, line) for body in bodies.values() for line in body.commands()),
             outputs=frozenset(_plain(outputs)),
             cached=frozenset(_plain(path for _, path, item in outs if _is_cached(item))),
             inputs=_plain(path for path in deps if path not in outputs),
@@ -125,6 +128,14 @@ class _Body:
         items = self._list(kind)
         names = (str(next(iter(item), "") if isinstance(item, Mapping) else item) for item in items)
         return [(self._from_root(name), item) for name, item in zip(names, items, strict=True)]
+
+    def commands(self) -> list[str]:
+        command = self.data.get("cmd")
+        return (
+            [command]
+            if isinstance(command, str)
+            else [line for line in self._list("cmd") if isinstance(line, str)]
+        )
 
     def params(self) -> list[str]:
         """Parameters files; a key without one is in `params.yaml`."""
