@@ -151,6 +151,12 @@ def test_listed_numbers_are_taken_as_they_are() -> None:
     assert _propose(_program("  x: [0.125, 2.0]\n"), _history()).params == {"x": 0.125}
 
 
+def test_a_whole_number_stays_one_whatever_its_range() -> None:
+    program = _program("  n: {low: 1.0, high: 9.5}\n")
+    moved = [_propose(program, _history(), *["no"] * salt).params["n"] for salt in range(10)]
+    assert all(type(value) is int for value in moved)
+
+
 def test_a_value_that_is_hardly_another_stays_the_branchs() -> None:
     """Within a fiftieth of the range: of 1.98 to 2.02 only the ends could differ."""
     program = _program("  x: {low: 1.0, high: 3.0}\n  y: {low: 0.1, high: 10.0, log: true}\n")
@@ -183,9 +189,10 @@ def test_it_keeps_away_from_where_runs_crash() -> None:
 def test_runs_of_other_baselines_and_outside_of_the_ranges_do_no_harm() -> None:
     outside = _attempt(1, {"params.yaml:x": 99.0, "params.yaml:kind": "z"}, -100.0)
     older = replace(_attempt(2, {"params.yaml:x": 4.0}, 3.0), baseline="older")
-    proposal = _propose(_program(THREE), _history(outside, older))
+    program = _program("  x: {low: 0.0, high: 10.0}\n  kind: [a, b]\n")
+    proposal = _propose(program, _history(outside, older))
     assert 0.0 <= proposal.params.get("x", 2.0) <= 10.0
-    assert "3 measured runs" in proposal.hypothesis
+    assert "2 measured runs; best so far 3 at x 4.0, kind a" in proposal.hypothesis
 
 
 def test_a_parameter_that_the_branch_does_not_have_yet_waits() -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from ar.errors import BadProgram
 from ar.project.params import ParamKey
+from ar.project.program import Range
 from ar.project.program_file import parse, seconds
 from ar.project.scope import Scope
+from ar.project.values import Scalar
 
 GOOD = 'objective: {metric: "m.json:loss"}\n'
 
@@ -120,3 +122,19 @@ def test_a_sandbox_is_named_or_described() -> None:
     found = parse(_program(GOOD + "sandbox: {memory: 1.5GB, disk: 2000000, processes: 8, read: [/data]}\n"))
     assert found.sandbox.memory == 1_500_000_000
     assert (found.sandbox.disk, found.sandbox.processes, found.sandbox.read) == (2_000_000, 8, ("/data",))
+
+
+@pytest.mark.parametrize(
+    ("within", "inside", "outside"),
+    [
+        (Range(0.0, 1.0), (0.0, 0.33, 1), (-0.1, 1.1, "0.5", None, True)),
+        (Range(1, 8), (1, 8, 3.0), (0, 9, 2.5)),
+        (Range(0.1, 0.9, step=0.2), (0.1, 0.3, 0.7, 0.9), (0.2, 0.35)),
+        (Range(choices=("a", 2.0)), ("a", 2.0), ("b", 3.0)),
+    ],
+)
+def test_a_range_says_what_it_holds(
+    within: Range, inside: tuple[Scalar, ...], outside: tuple[Scalar, ...]
+) -> None:
+    assert all(map(within.holds, inside))
+    assert not any(map(within.holds, outside))

@@ -6,13 +6,12 @@ ranges of `program.md` hold, on whatever baseline. By the "constant liar" it kee
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import random
 import warnings
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from ar.errors import BadProgram
 from ar.history.attempts import objective
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
-from ar.history.records import Outcome, Status
+from ar.history.records import Outcome
 from ar.project.params import ParamKey
 from ar.project.program import FILE, Range
 from ar.project.values import Scalar, number
@@ -36,7 +35,7 @@ STARTUP_RUNS = 10  # TPE draws at random before it has seen so many configuratio
 SIGNIFICANT_DIGITS = 2
 NEAREST = 0.02  # share of a range that two tries of a parameter lie apart at least
 _DRAWS = 16
-_FINER = (SIGNIFICANT_DIGITS, 2 * SIGNIFICANT_DIGITS, 12)  # digits of a random value, until one is new
+_FINE_DIGITS = 6  # of a value, once all shorter ones are taken
 
 Values = tuple[Scalar, ...]  # of the searched parameters, in the order of their ranges
 Ranges = Mapping[ParamKey, Range]
@@ -48,10 +47,10 @@ class Tried:
 
     Args:
         measured: objectives, oriented (lower is better).
+        pending: a run waits or is under way.
     """
 
     measured: list[float] = field(default_factory=list)
-    failed: bool = False
     pending: bool = False
 
 
@@ -77,8 +76,7 @@ class OptunaAgent:
             )
         now = tuple(briefing.params[key.flat] for key in ranges)
         tried = _tried(briefing, ranges, now)
-        salt = sum(len(one.measured) for one in tried.values()) + len(tried) + len(briefing.refused)
-        values = _suggest(ranges, now, tried, salt)
+        values = _suggest(ranges, now, tried, salt=len(briefing.history.experiments) + len(briefing.refused))
         if values is None:
             raise BadProgram(
                 "every value that the search ranges offer has been tried",
@@ -88,8 +86,10 @@ class OptunaAgent:
 
 
 def _tried(briefing: Briefing, ranges: Ranges, now: Values) -> dict[Values, Tried]:
-    """What the history has of each configuration. A run made before a parameter was there stands at
-    its default, the branch's value."""
+    """What the history has of each configuration that the ranges hold.
+
+    A run made before a parameter was there stands at its default, the branch's value.
+    """
     program, tried = briefing.program, dict[Values, Tried]()
     for attempt in briefing.history.attempts:
         for run in attempt.experiments:
@@ -97,9 +97,8 @@ def _tried(briefing: Briefing, ranges: Ranges, now: Values) -> dict[Values, Trie
             one, value = tried.setdefault(values, Tried()), objective(run, program)
             if value is not None and attempt.outcome is not Outcome.TAMPERED:
                 one.measured.append(program.objective.orient(value))
-            one.failed |= run.status.ended and run.status is not Status.SUCCEEDED
             one.pending |= not run.status.ended
-    return tried
+    return {it: one for it, one in tried.items() if all(map(Range.holds, ranges.values(), it))}
 
 
 def _suggest(ranges: Ranges, now: Values, tried: Mapping[Values, Tried], salt: int) -> Values | None:
@@ -132,20 +131,15 @@ def _study(distributions: dict[str, BaseDistribution], tried: Mapping[Values, Tr
     study = optuna.create_study(direction="minimize", sampler=sampler)
     for values, one in tried.items():
         value = fmean(one.measured) if one.measured else None
-        if value is not None:
-            state = TrialState.COMPLETE
-        elif one.failed:
-            state = TrialState.PRUNED  # ranked behind all others; a failed trial would teach TPE nothing
-        elif one.pending:
-            state = TrialState.RUNNING
-        else:
-            continue
-        # Without those that the ranges, changed since, do not hold any more.
-        with contextlib.suppress(ValueError, TypeError):
-            params = dict(zip(distributions, values, strict=True))
-            study.add_trial(
-                create_trial(state=state, value=value, params=params, distributions=distributions)
-            )
+        # One without a value is ranked behind all others; of a failed trial TPE would learn nothing.
+        state = TrialState.RUNNING if one.pending else TrialState.PRUNED
+        trial = create_trial(
+            state=state if value is None else TrialState.COMPLETE,
+            value=value,
+            params=dict(zip(distributions, values, strict=True)),
+            distributions=distributions,
+        )
+        study.add_trial(trial)
     return study
 
 
@@ -164,10 +158,10 @@ def _distribution(within: Range) -> BaseDistribution:
 def _settled(drawn: Any, within: Range, now: Scalar) -> Scalar:
     """The branch's value where the drawn one is hardly another, else the drawn one, rounded."""
     value = _rounded(drawn, within, now)
-    return now if _near(value, now, within) and _holds(within, now) else value
+    return now if _near(value, now, within) and within.holds(now) else value
 
 
-def _rounded(value: Any, within: Range, now: Scalar, digits: int = SIGNIFICANT_DIGITS) -> Scalar:
+def _rounded(value: Any, within: Range, now: Scalar) -> Scalar:
     """Two significant digits: more would pretend to a precision that no campaign can measure.
 
     Values that program.md lists stay as they are.
@@ -176,16 +170,8 @@ def _rounded(value: Any, within: Range, now: Scalar, digits: int = SIGNIFICANT_D
         return value  # type: ignore[no-any-return]
     if within.step is not None:
         return float(f"{value:.12g}")
-    rounded = min(max(float(f"{value:.{digits}g}"), within.low), within.high)
-    return int(rounded) if type(now) is int and float(rounded).is_integer() else float(rounded)
-
-
-def _holds(within: Range, value: Scalar) -> bool:
-    if within.choices:
-        return value in within.choices
-    size = number(value)
-    assert within.low is not None and within.high is not None
-    return size is not None and within.low <= size <= within.high
+    rounded = min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), within.low), within.high)
+    return round(rounded) if type(now) is int else float(rounded)
 
 
 def _near(value: Scalar, other: Scalar, within: Range) -> bool:
@@ -202,37 +188,30 @@ def _near(value: Scalar, other: Scalar, within: Range) -> bool:
 
 
 def _neighbour(ranges: Ranges, best: Values, known: set[Values], draw: random.Random) -> Values | None:
-    """A configuration beside the best that is not known, drawn at random; None if there is no other."""
-    order = draw.sample(range(len(best)), len(best))
-    for digits in _FINER:
-        levels = []
-        for within, own in zip(ranges.values(), best, strict=True):
-            others = _drawn(within, own, digits, len(known) + 1, draw)
-            levels.append([*([own] if _holds(within, own) else []), *(it for it in others if it != own)])
-        # One parameter after the other. Of more configurations than are known, one must be new.
-        for picked in itertools.product(*(levels[place] for place in order)):
-            values = tuple(
-                value for _, value in sorted(zip(order, picked, strict=True), key=lambda it: it[0])
-            )
-            if values not in known:
-                return values
-    return None
+    """A configuration that is not known, if possible one parameter beside the best; None if there is none."""
+    # Of more values than configurations are known, one must be new.
+    levels = [_levels(within, len(known) + 1, draw) for within in ranges.values()]
+    beside = (
+        (*best[:place], value, *best[place + 1 :])
+        for place in draw.sample(range(len(best)), len(best))
+        for value in levels[place]
+    )
+    anywhere = itertools.product(*levels)
+    return next((values for values in itertools.chain(beside, anywhere) if values not in known), None)
 
 
-def _drawn(within: Range, now: Scalar, digits: int, count: int, draw: random.Random) -> Iterable[Scalar]:
-    """Values of a range in random order, `count` of them or all that there are."""
-    if within.choices:
+def _levels(within: Range, count: int, draw: random.Random) -> Sequence[Scalar]:
+    """Values of a range in random order: at least `count` of them, or all that there are."""
+    if within.low is None or within.high is None:
         return draw.sample(within.choices, len(within.choices))
-    low, high = within.low, within.high
-    assert low is not None and high is not None
-    step = within.step or (1 if within.integer else None)
-    if step is not None:
-        places = range(math.floor((high - low) / step + 1e-9) + 1)
-        raw = [low + place * step for place in draw.sample(places, min(len(places), count))]
-        return [int(value) if within.integer else _rounded(float(value), within, now) for value in raw]
-    ends = (math.log(low), math.log(high)) if within.log else (low, high)
-    drawn = (draw.uniform(*ends) for _ in range(count))
-    return dict.fromkeys(_rounded(math.exp(it) if within.log else it, within, now, digits) for it in drawn)
+    low, high, spacing = within.low, within.high, within.spacing
+    if spacing is None:
+        ends = (math.log(low), math.log(high)) if within.log else (low, high)
+        drawn = [draw.uniform(*ends) for _ in range(count)]
+        return [float(f"{math.exp(it) if within.log else it:.{_FINE_DIGITS}g}") for it in drawn]
+    places = range(math.floor((high - low) / spacing + 1e-8) + 1)
+    chosen = [low + place * spacing for place in draw.sample(places, min(len(places), count))]
+    return [int(value) if within.integer else float(f"{value:.12g}") for value in chosen]
 
 
 def _best(tried: Mapping[Values, Tried]) -> Values | None:

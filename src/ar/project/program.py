@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ar.errors import NotFound, nearest
 from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.scope import Scope
-from ar.project.values import Scalar
+from ar.project.values import Scalar, number
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -48,6 +49,21 @@ class Range:
     @property
     def integer(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def spacing(self) -> float | None:
+        """How far its values lie apart; None for a continuum, or where it lists them."""
+        return self.step or (1 if self.integer else None)
+
+    def holds(self, value: Scalar) -> bool:
+        """Whether it is one of the values."""
+        size = number(value)
+        if self.low is None or self.high is None:
+            return value in self.choices
+        if size is None or not self.low <= size <= self.high:
+            return False
+        places = (size - self.low) / (self.spacing or math.inf)
+        return abs(places - round(places)) < 1e-8
 
 
 @dataclass(frozen=True)
