@@ -80,7 +80,7 @@ def test_the_baseline_says_what_can_be_told_from_noise(measured: Path, ar: Ar) -
     assert _rows(measured, ar) == before  # it is measured well enough already
     values = [run["metrics"]["m.json:val_loss"] for run in before[0]["experiments"]]
     mean = sum(values) / len(values)
-    sigma = math.sqrt(sum((value - mean) ** 2 for value in values) / 7)
+    sigma = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
     assert f"σ = {sigma:.5g}"[:9] in out
     assert "2 runs" in out
     assert "of a change show an improvement of" in out
