@@ -129,6 +129,12 @@ class Ledger:
         return self.incumbent.fair if self.first_seed is None else self.incumbent.measured
 
     @property
+    def opens(self) -> bool:
+        """Whether its first changes calibrate the noise. At a larger rung, where few changes climb, the
+        incumbent's own runs do."""
+        return self.first_seed is not None and self.budget is not None
+
+    @property
     def opened(self) -> int:
         """How many changes of the opening have their two runs."""
         return sum(item.opens for item in (self.incumbent, *self.closed, self.candidate or Candidate()))

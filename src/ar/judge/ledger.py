@@ -54,7 +54,7 @@ def _candidates(program: Program, history: History) -> dict[str, Candidate]:
     """Every attempt as the judge sees it, by name; the first of them, until enough were measured twice, are
     the opening, which no run has chosen."""
     found: dict[str, Candidate] = {}
-    opened, seeded = 0, first_seed(history) is not None
+    opened, seeded = 0, first_seed(history) is not None and not history.rung
     for item in history.attempts:
         change = candidate(program, item)
         if seeded and opened < OPENING and item.own and not item.is_foreign:

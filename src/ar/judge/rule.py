@@ -38,8 +38,8 @@ def discard_bar(n: int) -> float:
 
 
 def base_runs_needed(n: int, promotions: int) -> int:
-    """How many runs the incumbent must have, as incumbent, before a change with n runs is judged; for
-    campaigns without seeds."""
+    """How many runs the incumbent must have, as incumbent, before a change with n runs is judged, where no
+    opening tells the noise."""
     return MOST_RUNS if promotions == 0 else max(LEAST_BASE, min(MOST_RUNS, n))
 
 
@@ -106,8 +106,9 @@ def _lacks(ledger: Ledger, n: int) -> str:
     if ledger.first_seed is None:
         fresh, needed = len(ledger.incumbent.fresh), base_runs_needed(n, ledger.promotions)
         return f"The incumbent has {fresh} of the {needed} fresh runs that the rule needs." * (fresh < needed)
-    if len(ledger.base) < LEAST_BASE:
-        return f"The incumbent has {len(ledger.base)} of the {LEAST_BASE} runs that the rule needs."
+    needed = LEAST_BASE if ledger.opens else base_runs_needed(0, ledger.promotions)
+    if len(ledger.base) < needed:
+        return f"The incumbent has {len(ledger.base)} of the {needed} runs that the rule needs."
     missing = _missing_seeds(ledger)
     return f"The incumbent has no run with seed {missing[0]} of the change." if missing else ""
 
@@ -115,11 +116,11 @@ def _lacks(ledger: Ledger, n: int) -> str:
 def _judged(ledger: Ledger, change: Candidate, noise: Noise) -> Action:
     """The step after a change's last run, with the incumbent measured as the rule needs it."""
     n = len(change.runs)
-    knows = ledger.first_seed is None or max(noise.residual.pool.df, ledger.opened) >= PAIRING_DF
+    knows = not ledger.opens or max(noise.residual.pool.df, ledger.opened) >= PAIRING_DF
     verdict = judge(change, ledger.base, noise, patient=not knows)
     early = n == 1 and (not change.chosen or ledger.screening)
     waits = (early or (ledger.screening and not knows)) and verdict.decision is not Decision.PROMOTE
-    if waits and not ledger.auditing and ledger.first_seed is not None:
+    if waits and not ledger.auditing and ledger.opens:
         if n == 1 and not change.chosen:
             words = "The first changes get two seeds each, which tell how alike runs of one seed are."
             return Action(Kind.RUN_CANDIDATE, _open(verdict, words), next_seed(ledger))
