@@ -1,0 +1,143 @@
+"""Which point to measure next: expected improvement, globally and around the best, on what the model knows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import erfcx, log_ndtr
+from scipy.stats import qmc
+
+from ar.surrogate.regression import Array, Posterior, Rows
+from ar.surrogate.space import Space
+
+GLOBAL = 512  # candidates all over the space, and as many around the best
+LOCAL = 512
+REFINED = 4  # of the candidates, improved by small steps
+STEPS = (0.3, 0.1, 0.03)
+REFINING = (0.05, 0.02, 0.008)
+
+
+def log_improvement(mean: Array, sd: Array, best: float) -> Array:
+    """Logarithm of the expected improvement on `best`, in a form that does not underflow (Ament et al. 2023)."""
+    z = (best - mean) / sd
+    out = np.empty_like(z)
+    easy = z > -1
+    density = np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
+    out[easy] = np.log(density[easy] + z[easy] * np.exp(log_ndtr(z[easy])))
+    hard = z[~easy]
+    tail = 1 + hard * erfcx(-hard / math.sqrt(2)) * math.sqrt(math.pi / 2)
+    out[~easy] = -0.5 * hard**2 - 0.5 * math.log(2 * math.pi) + np.log(np.maximum(tail, 1e-300))
+    return out + np.log(sd)
+
+
+@dataclass
+class Candidates:
+    """Points to choose from: a low-discrepancy sample of the space, and steps away from good points."""
+
+    space: Space
+    rng: np.random.Generator
+
+    def draw(self, centres: Array) -> Array:
+        size = len(self.space)
+        spread = qmc.Sobol(size, seed=self.rng).random(GLOBAL)
+        for k, axis in enumerate(self.space.axes):
+            if axis.categorical:
+                spread[:, k] = np.floor(spread[:, k] * axis.levels)
+        around = [self.near(centre, LOCAL // len(centres), step=None) for centre in centres]
+        return np.concatenate([self.space.snapped(spread), *around])
+
+    def near(self, centre: Array, count: int, step: float | None) -> Array:
+        """Steps from a point, each along a random few of the parameters."""
+        size, rng = len(self.space), self.rng
+        steps = np.full(count, step) if step else rng.choice(STEPS, count)
+        moved = rng.random((count, size)) < rng.choice([1.5 / size, 0.4, 1.0], count)[:, None]
+        moved[np.arange(count), rng.integers(size, size=count)] = True
+        points = centre + moved * rng.normal(size=(count, size)) * steps[:, None]
+        # Reflected at the walls rather than stopped there.
+        points = np.abs(points)
+        for k, axis in enumerate(self.space.axes):
+            if axis.categorical:
+                other = rng.integers(axis.levels, size=count)
+                points[:, k] = np.where(moved[:, k] & (rng.random(count) < 0.5), other, centre[k])
+            else:
+                points[:, k] = np.where(points[:, k] > 1, np.maximum(0, 2 - points[:, k]), points[:, k])
+                levels = axis.levels
+                if levels > 1:  # a step at least, where the values are few
+                    jump = rng.choice([-1, 1], count) / (levels - 1)
+                    small = moved[:, k] & (np.abs(points[:, k] - centre[k]) < 0.5 / (levels - 1))
+                    points[:, k] = np.where(small & (rng.random(count) < 0.5), centre[k] + jump, points[:, k])
+        return self.space.snapped(points)
+
+
+@dataclass
+class Search:
+    """Looks for the next setting on a fitted surface.
+
+    Args:
+        exploit: by expected value alone.
+    """
+
+    surface: Any
+    exploit: bool = False
+
+    def best(self) -> Array:
+        """The point to measure next."""
+        surface, rng = self.surface, self.surface.rng()
+        posterior = surface.posterior.supposing(surface.pending)
+        known = posterior.rows
+        means = posterior.mean(Rows(known.x, np.repeat(surface.base.code, len(known), 0), np.full(len(known), -1)))
+        means = means - surface.feasible.log_probability(surface.here(known.x), surface.base) * 0.5
+        order = np.argsort(means)
+        centres = _distinct(known.x[order], 4)
+        best = surface.here(centres[:1])
+        pool = Candidates(surface.space, rng)
+
+        def score(points: Array) -> Array:
+            rows = surface.here(points)
+            mean, sd = posterior.difference(rows, best)
+            feasible = surface.feasible.log_probability(rows, surface.base)
+            if self.exploit:
+                return -mean + np.minimum(feasible, 0) * 0.5
+            return log_improvement(mean, sd, 0.0) + feasible
+
+        points = pool.draw(centres)
+        scores = score(points)
+        for step in REFINING:
+            order = np.argsort(-scores)
+            more = np.concatenate([pool.near(points[k], 64, step) for k in order[:REFINED]])
+            points = np.concatenate([points[order[:64]], more])
+            scores = np.concatenate([scores[order[:64]], score(more)])
+        return points[np.argmax(scores)]
+
+
+def potential(surface: Any, setting: Any) -> float:
+    """By how much the best setting that there may be is expected to beat this one, in the metric's unit, by what
+    joint draws of the surface have as their best."""
+    rng = surface.rng(1)
+    row = surface.rows_of([setting])
+    known = surface.here(surface.rows.x)
+    centres = _distinct(known.x[np.argsort(surface.posterior.mean(known))], 4)
+    points = Candidates(surface.space, rng).draw(np.concatenate([row.x, centres]))
+    rows = surface.here(points)
+    mean, sd = surface.posterior.difference(rows, row)
+    likely = np.argsort(mean - 2 * sd)[:160]
+    feasible = surface.feasible.log_probability(rows.of(likely), surface.base)
+    likely = likely[feasible > -0.7]
+    if not len(likely):
+        return 0.0
+    draws = surface.posterior.draws(row.joined(rows.of(likely)), 48, rng)
+    return float(np.mean(draws[:, 0] - draws.min(1))) * float(surface.scale)
+
+
+def _distinct(points: Array, count: int) -> Array:
+    """The first few of them that differ."""
+    chosen: list[Array] = []
+    for point in points:
+        if not any(np.array_equal(point, other) for other in chosen):
+            chosen.append(point)
+        if len(chosen) == count:
+            break
+    return np.array(chosen)

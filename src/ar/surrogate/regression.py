@@ -1,0 +1,252 @@
+"""Gaussian process regression on a warped unit cube, with effects of the code and of the seed.
+
+    value = constant + additive(x) + joint(x) + code + seed + residual
+
+`additive` is a sum of functions of one parameter each, `joint` a function of all of them (after Duvenaud et al.
+2011): most parameters act alone, some together. `code` is what changes of files are worth, `seed` is common to
+runs of one seed. Hyperparameters are the most probable ones under log-normal priors whose lengths grow with the
+number of parameters (Hvarfner et al. 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+Array = NDArray[np.float64]
+
+import os
+ROUGH=float(os.environ.get('ROUGH','.05')); RSD=float(os.environ.get('RSD','1'))
+SCALARS = 5  # hyperparameters besides those of each parameter
+JITTER = 1e-6  # of the values' variance: keeps equal rows apart
+ROUNDS = 60  # evaluations of the likelihood from a cold start
+WARM_ROUNDS = 12  # and from the last fit's hyperparameters
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where values were or could be measured.
+
+    Args:
+        x: (rows, parameters), on the unit cube; a categorical parameter holds the index of its choice.
+        code: (rows, codes), 1 where the change of files is in the row's tree.
+        seed: (rows,), index of the seed; -1 for none.
+    """
+
+    x: Array
+    code: Array
+    seed: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def of(self, index: Any) -> Rows:
+        return Rows(self.x[index], self.code[index], self.seed[index])
+
+    def joined(self, other: Rows) -> Rows:
+        parts = ((self.x, other.x), (self.code, other.code), (self.seed, other.seed))
+        return Rows(*(np.concatenate(pair) for pair in parts))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Hyperparameters, in units of the standardised values.
+
+    Args:
+        lengths, joint_lengths: (parameters,), of the additive and of the joint part.
+        parts: (parameters,), standard deviation of each parameter's own function.
+        joint, rough, code, seed, noise: standard deviations; `rough` is what each setting has to itself, where the
+            surface is not smooth.
+    """
+
+    lengths: Array
+    joint_lengths: Array
+    parts: Array
+    joint: float
+    rough: float
+    code: float
+    seed: float
+    noise: float
+
+    def packed(self) -> Array:
+        scalars = [self.joint, self.rough, self.code, self.seed, self.noise]
+        return np.log(np.concatenate([self.lengths, self.joint_lengths, self.parts, scalars]))
+
+    @classmethod
+    def unpacked(cls, logs: Array) -> Weights:
+        size = (len(logs) - SCALARS) // 3
+        values = np.exp(logs)
+        return cls(values[:size], values[size : 2 * size], values[2 * size : 3 * size], *map(float, values[-SCALARS:]))
+
+
+def priors(size: int) -> tuple[Array, Array]:
+    """Mean and standard deviation of the logarithm of each hyperparameter."""
+    # A parameter's own function is smooth: of the kind that has one optimum.
+    own = np.full(size, math.log(0.6)), np.full(size, 0.4)
+    joint = np.full(size, math.log(0.7) + 0.5 * math.log(size)), np.full(size, 0.8)
+    parts = np.full(size, math.log(0.7) - 0.5 * math.log(size)), np.full(size, 1.2)
+    rest = np.log([0.7, ROUGH, 0.5, 0.2, 0.1]), np.array([1.0, RSD, 1.0, 1.2, 1.2])
+    pairs = zip(own, joint, parts, rest, strict=True)
+    mean, sd = (np.concatenate(group) for group in pairs)
+    return mean, sd
+
+
+class Kernel:
+    """Covariances between rows; `categorical` marks the parameters whose values have no order."""
+
+    def __init__(self, categorical: NDArray[np.bool_]) -> None:
+        self.categorical = categorical
+
+    def squares(self, a: Rows, b: Rows) -> Array:
+        """(parameters, rows of a, rows of b): squared distance along each parameter."""
+        steps = a.x.T[:, :, None] - b.x.T[:, None, :]
+        steps *= steps
+        if self.categorical.any():
+            steps[self.categorical] = steps[self.categorical] > 0
+        return steps
+
+    def surface(self, w: Weights, squares: Array) -> Array:
+        """Covariance of the parameters' effects."""
+        out = np.exp(np.tensordot(-0.5 / w.joint_lengths**2, squares, 1))
+        out *= w.joint**2
+        for k in range(len(squares)):
+            out += w.parts[k] ** 2 * np.exp(squares[k] * (-0.5 / w.lengths[k] ** 2))
+        out += w.rough**2 * (squares.sum(0) == 0)
+        return out
+
+    def between(self, w: Weights, a: Rows, b: Rows) -> Array:
+        """Covariance of what two rows' settings are worth, whatever their seeds."""
+        out = self.surface(w, self.squares(a, b))
+        if a.code.shape[1]:
+            out += w.code**2 * (a.code @ b.code.T)
+        return out
+
+    def at(self, w: Weights, a: Rows) -> Array:
+        """`between` of each row with itself."""
+        return np.full(len(a), w.joint**2 + w.rough**2 + np.sum(w.parts**2)) + w.code**2 * a.code.sum(1)
+
+
+def same_seed(a: Rows, b: Rows) -> Array:
+    return ((a.seed[:, None] == b.seed[None, :]) & (a.seed[:, None] >= 0)).astype(float)
+
+
+class Likelihood:
+    """Of values given hyperparameters, with its gradient; what does not depend on them is worked out once."""
+
+    def __init__(
+        self, kernel: Kernel, rows: Rows, values: Array, noise: float | None = None
+    ) -> None:
+        self.kernel, self.rows, self.values = kernel, rows, values
+        self.squares = kernel.squares(rows, rows)
+        self.seeds = same_seed(rows, rows)
+        self.equal = (self.squares.sum(0) == 0).astype(float)
+        self.codes = rows.code @ rows.code.T if rows.code.shape[1] else np.zeros_like(self.seeds)
+        self.mean, self.sd = priors(rows.x.shape[1])
+        if noise is not None:
+            self.mean[-1], self.sd[-1] = math.log(max(noise, 1e-3)), 0.2
+
+    def __call__(self, logs: Array) -> tuple[float, Array]:
+        """Negative log posterior density and its gradient by the logarithms."""
+        w, n, size = Weights.unpacked(logs), len(self.values), self.rows.x.shape[1]
+        own = [w.parts[k] ** 2 * np.exp(self.squares[k] * (-0.5 / w.lengths[k] ** 2)) for k in range(size)]
+        joint = w.joint**2 * np.exp(np.tensordot(-0.5 / w.joint_lengths**2, self.squares, 1))
+        K = sum(own) + joint + w.rough**2 * self.equal + w.code**2 * self.codes + w.seed**2 * self.seeds
+        K[np.diag_indices(n)] += w.noise**2 + JITTER
+        K += 1.0  # the constant's variance
+        try:
+            lower = cholesky(K, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return 1e10, np.zeros_like(logs)
+        alpha = cho_solve((lower, True), self.values, check_finite=False)
+        off = (logs - self.mean) / self.sd
+        value = 0.5 * self.values @ alpha + np.log(np.diag(lower)).sum() + 0.5 * off @ off
+        inverse = cho_solve((lower, True), np.eye(n), check_finite=False)
+        inverse -= np.outer(alpha, alpha)  # half of it times dK is the gradient
+        gradient = np.empty_like(logs)
+        joint_part = inverse * joint
+        for k in range(size):
+            part = inverse * own[k]
+            gradient[k] = 0.5 * np.vdot(part, self.squares[k]) / w.lengths[k] ** 2
+            gradient[2 * size + k] = part.sum()
+        gradient[size : 2 * size] = 0.5 * (self.squares.reshape(size, -1) @ joint_part.ravel()) / w.joint_lengths**2
+        gradient[-5] = joint_part.sum()
+        gradient[-4] = w.rough**2 * np.vdot(inverse, self.equal)
+        gradient[-3] = w.code**2 * np.vdot(inverse, self.codes)
+        gradient[-2] = w.seed**2 * np.vdot(inverse, self.seeds)
+        gradient[-1] = w.noise**2 * np.trace(inverse)
+        return float(value), gradient + off / self.sd
+
+
+def fit(
+    kernel: Kernel, rows: Rows, values: Array, start: Weights | None = None, noise: float | None = None
+) -> Weights:
+    """The most probable hyperparameters; from `start` with few steps where there is one."""
+    likelihood = Likelihood(kernel, rows, values, noise)
+    mean, sd = likelihood.mean, likelihood.sd
+    bounds = list(zip(mean - 4 * sd, mean + 4 * sd, strict=True))
+    starts = [(mean, ROUNDS)] if start is None else [(start.packed(), WARM_ROUNDS)]
+    if start is not None and (len(values) < 40 or len(values) % 10 == 0):
+        starts.append((mean, ROUNDS))
+    found = min(
+        (
+            minimize(likelihood, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxfun": rounds})
+            for first, rounds in starts
+        ),
+        key=lambda one: one.fun,
+    )
+    return Weights.unpacked(found.x)
+
+
+@dataclass
+class Posterior:
+    """What the rows' values say of any other row. Values are standardised by the caller."""
+
+    kernel: Kernel
+    weights: Weights
+    rows: Rows
+    values: Array
+    _lower: Array = field(init=False, repr=False)
+    _alpha: Array = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        w = self.weights
+        K = self.kernel.between(w, self.rows, self.rows) + w.seed**2 * same_seed(self.rows, self.rows) + 1.0
+        K[np.diag_indices(len(K))] += w.noise**2 + JITTER
+        self._lower = cholesky(K, lower=True, check_finite=False)
+        self._alpha = cho_solve((self._lower, True), self.values, check_finite=False)
+
+    def mean(self, at: Rows) -> Array:
+        return (self.kernel.between(self.weights, at, self.rows) + 1.0) @ self._alpha
+
+    def difference(self, at: Rows, to: Rows) -> tuple[Array, Array]:
+        """Mean and standard deviation of each row's worth less that of the one row `to`."""
+        between = self.kernel.between
+        known = between(self.weights, at, self.rows) - between(self.weights, to, self.rows)
+        mean = known @ self._alpha
+        v = solve_triangular(self._lower, known.T, lower=True, check_finite=False)
+        prior = self.kernel.at(self.weights, at) + self.kernel.at(self.weights, to)
+        variance = prior - 2 * between(self.weights, at, to)[:, 0] - np.einsum("ij,ij->j", v, v)
+        return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    def draws(self, at: Rows, count: int, rng: np.random.Generator) -> Array:
+        """(count, rows): joint draws of what rows are worth."""
+        known = self.kernel.between(self.weights, at, self.rows) + 1.0
+        v = solve_triangular(self._lower, known.T, lower=True, check_finite=False)
+        covariance = self.kernel.between(self.weights, at, at) + 1.0 - v.T @ v
+        covariance[np.diag_indices(len(at))] += 1e-6
+        values, vectors = np.linalg.eigh(covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        return known @ self._alpha + rng.normal(size=(count, len(at))) @ root.T
+
+    def supposing(self, more: Rows) -> Posterior:
+        """With rows on their way taken to come out as expected."""
+        if not len(more):
+            return self
+        values = np.concatenate([self.values, self.mean(more)])
+        return replace(self, rows=self.rows.joined(more), values=values)
