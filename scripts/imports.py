@@ -14,7 +14,7 @@ PACKAGE = SOURCE / "ar"
 GROUND = ("errors", "text", "redaction", "record")
 PACKAGES = (
     *("stage", "git", "local", "project", "history", "changes", "judge"),
-    *("runs", "agents", "campaign", "views", "cli"),
+    *("surrogate", "runs", "agents", "campaign", "views", "cli"),
 )
 RANK = {"": 0, **dict.fromkeys(GROUND, 0), **{name: rank for rank, name in enumerate(PACKAGES, 1)}}
 

@@ -40,9 +40,11 @@ SEAMS = {
     "httpx2": "agents.api",
     "click": "cli",
     "pynvml": "runs.gpu_meter",
+    "numpy": "surrogate",
+    "scipy": "surrogate",
 }
 NEVER = {"torch", "model", "data"}  # the lab's: it meets us in dvc.yaml, params.yaml and the metrics files
-HEAVY = {"dvc", "optuna", "vl_convert", "anthropic", "pandas", "numpy", "torch"}
+HEAVY = {"dvc", "optuna", "vl_convert", "anthropic", "pandas", "numpy", "scipy", "torch"}
 LONGEST = {ast.FunctionDef: 60, ast.AsyncFunctionDef: 60, ast.ClassDef: 300}  # lines, the docstring's too
 # What is longer all the same, and why. The list may only shrink: what fits has to leave it.
 LONG = {}
@@ -50,7 +52,7 @@ LONG = {}
 STARTS_GIT = {
     "campaign.doctor": "asks for git's version before there is a repository",
 }
-NOT_FOR_HELP = {"dvc", "torch", "optuna", "vl_convert", "anthropic", "pandas", "git"}
+NOT_FOR_HELP = {"dvc", "torch", "optuna", "vl_convert", "anthropic", "pandas", "git", "numpy", "scipy"}
 
 
 @pytest.mark.parametrize("module", FILES)
@@ -105,7 +107,12 @@ def test_the_lab_is_never_imported(module: str) -> None:
 
 @pytest.mark.parametrize("module", FILES)
 def test_heavy_imports_are_inside_functions(module: str) -> None:
-    eager = {item.top for item in IMPORTS[module] if item.eager} & HEAVY
+    # The model is numbers through and through: who imports it imports them.
+    inside = package(module) == "surrogate"
+    heavy = {"numpy", "scipy"} if inside else set()
+    eager = {item.top for item in IMPORTS[module] if item.eager} & HEAVY - heavy
+    if not inside:
+        eager |= {item.name for item in IMPORTS[module] if item.eager and "ar.surrogate" in item.name}
     assert not eager, f"{module}: import {', '.join(eager)} where it is needed"
 
 

@@ -1,17 +1,17 @@
-"""Which point to measure next: expected improvement, globally and around the best, on what the model knows."""
+"""Which point to measure next: by expected improvement, globally and around the best."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import erfcx, log_ndtr
 from scipy.stats import qmc
 
-from ar.surrogate.regression import Array, Posterior, Rows
+from ar.surrogate.regression import Array, Rows
 from ar.surrogate.space import Space
+from ar.surrogate.surface import Setting, Surface
 
 GLOBAL = 512  # candidates all over the space, and as many around the best
 LOCAL = 512
@@ -21,7 +21,7 @@ REFINING = (0.05, 0.02, 0.008)
 
 
 def log_improvement(mean: Array, sd: Array, best: float) -> Array:
-    """Logarithm of the expected improvement on `best`, in a form that does not underflow (Ament et al. 2023)."""
+    """Logarithm of the expected improvement on `best`, without underflow (Ament et al. 2023)."""
     z = (best - mean) / sd
     out = np.empty_like(z)
     easy = z > -1
@@ -41,6 +41,7 @@ class Candidates:
     rng: np.random.Generator
 
     def draw(self, centres: Array) -> Array:
+        """All over the space, and around the centres."""
         size = len(self.space)
         spread = qmc.Sobol(size, seed=self.rng).random(GLOBAL)
         for k, axis in enumerate(self.space.axes):
@@ -80,7 +81,7 @@ class Search:
         exploit: by expected value alone.
     """
 
-    surface: Any
+    surface: Surface
     exploit: bool = False
 
     def best(self) -> Array:
@@ -88,7 +89,9 @@ class Search:
         surface, rng = self.surface, self.surface.rng()
         posterior = surface.posterior.supposing(surface.pending)
         known = posterior.rows
-        means = posterior.mean(Rows(known.x, np.repeat(surface.base.code, len(known), 0), np.full(len(known), -1)))
+        means = posterior.mean(
+            Rows(known.x, np.repeat(surface.base.code, len(known), 0), np.full(len(known), -1))
+        )
         means = means - surface.feasible.log_probability(surface.here(known.x), surface.base) * 0.5
         order = np.argsort(means)
         centres = _distinct(known.x[order], 4)
@@ -110,12 +113,13 @@ class Search:
             more = np.concatenate([pool.near(points[k], 64, step) for k in order[:REFINED]])
             points = np.concatenate([points[order[:64]], more])
             scores = np.concatenate([scores[order[:64]], score(more)])
-        return points[np.argmax(scores)]
+        chosen: Array = points[np.argmax(scores)]
+        return chosen
 
 
-def potential(surface: Any, setting: Any) -> float:
-    """By how much the best setting that there may be is expected to beat this one, in the metric's unit, by what
-    joint draws of the surface have as their best."""
+def potential(surface: Surface, setting: Setting) -> float:
+    """By how much the best setting that there may be is expected to beat this one, in the metric's unit: by
+    what joint draws of the surface have as their best."""
     rng = surface.rng(1)
     row = surface.rows_of([setting])
     known = surface.here(surface.rows.x)

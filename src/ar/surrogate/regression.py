@@ -2,17 +2,16 @@
 
     value = constant + additive(x) + joint(x) + code + seed + residual
 
-`additive` is a sum of functions of one parameter each, `joint` a function of all of them (after Duvenaud et al.
-2011): most parameters act alone, some together. `code` is what changes of files are worth, `seed` is common to
-runs of one seed. Hyperparameters are the most probable ones under log-normal priors whose lengths grow with the
-number of parameters (Hvarfner et al. 2024).
+`additive` is a sum of functions of one parameter each, `joint` a function of all of them (after Duvenaud
+et al. 2011): most parameters act alone, some together. `code` is what changes of files are worth, `seed` is
+common to runs of one seed. Hyperparameters are the most probable ones under log-normal priors whose lengths
+grow with the number of parameters (Hvarfner et al. 2024).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,10 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64] | NDArray[np.bool_]
 
-import os
-ROUGH=float(os.environ.get('ROUGH','.05')); RSD=float(os.environ.get('RSD','1'))
 SCALARS = 5  # hyperparameters besides those of each parameter
+ROUGH, ROUGH_SPREAD = 0.01, 0.5  # what is expected of the surface's roughness, and its logarithm's spread
 JITTER = 1e-6  # of the values' variance: keeps equal rows apart
 ROUNDS = 60  # evaluations of the likelihood from a cold start
 WARM_ROUNDS = 12  # and from the last fit's hyperparameters
@@ -46,12 +45,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
-    def of(self, index: Any) -> Rows:
+    def of(self, index: Index) -> Rows:
+        """Some of them."""
         return Rows(self.x[index], self.code[index], self.seed[index])
 
     def joined(self, other: Rows) -> Rows:
-        parts = ((self.x, other.x), (self.code, other.code), (self.seed, other.seed))
-        return Rows(*(np.concatenate(pair) for pair in parts))
+        x, code = np.concatenate([self.x, other.x]), np.concatenate([self.code, other.code])
+        return Rows(x, code, np.concatenate([self.seed, other.seed]))
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Weights:
     Args:
         lengths, joint_lengths: (parameters,), of the additive and of the joint part.
         parts: (parameters,), standard deviation of each parameter's own function.
-        joint, rough, code, seed, noise: standard deviations; `rough` is what each setting has to itself, where the
-            surface is not smooth.
+        joint, rough, code, seed, noise: standard deviations; `rough` is what each setting has to itself,
+            where the surface is not smooth.
     """
 
     lengths: Array
@@ -76,13 +76,19 @@ class Weights:
 
     def packed(self) -> Array:
         scalars = [self.joint, self.rough, self.code, self.seed, self.noise]
-        return np.log(np.concatenate([self.lengths, self.joint_lengths, self.parts, scalars]))
+        logs: Array = np.log(np.concatenate([self.lengths, self.joint_lengths, self.parts, scalars]))
+        return logs
 
     @classmethod
     def unpacked(cls, logs: Array) -> Weights:
         size = (len(logs) - SCALARS) // 3
         values = np.exp(logs)
-        return cls(values[:size], values[size : 2 * size], values[2 * size : 3 * size], *map(float, values[-SCALARS:]))
+        return cls(
+            values[:size],
+            values[size : 2 * size],
+            values[2 * size : 3 * size],
+            *map(float, values[-SCALARS:]),
+        )
 
 
 def priors(size: int) -> tuple[Array, Array]:
@@ -91,7 +97,7 @@ def priors(size: int) -> tuple[Array, Array]:
     own = np.full(size, math.log(0.6)), np.full(size, 0.4)
     joint = np.full(size, math.log(0.7) + 0.5 * math.log(size)), np.full(size, 0.8)
     parts = np.full(size, math.log(0.7) - 0.5 * math.log(size)), np.full(size, 1.2)
-    rest = np.log([0.7, ROUGH, 0.5, 0.2, 0.1]), np.array([1.0, RSD, 1.0, 1.2, 1.2])
+    rest = np.log([0.7, ROUGH, 0.5, 0.2, 0.1]), np.array([1.0, ROUGH_SPREAD, 1.0, 1.2, 1.2])
     pairs = zip(own, joint, parts, rest, strict=True)
     mean, sd = (np.concatenate(group) for group in pairs)
     return mean, sd
@@ -129,19 +135,21 @@ class Kernel:
 
     def at(self, w: Weights, a: Rows) -> Array:
         """`between` of each row with itself."""
-        return np.full(len(a), w.joint**2 + w.rough**2 + np.sum(w.parts**2)) + w.code**2 * a.code.sum(1)
+        settings: float = w.joint**2 + w.rough**2 + np.sum(w.parts**2)
+        out: Array = settings + w.code**2 * a.code.sum(1)
+        return out
 
 
 def same_seed(a: Rows, b: Rows) -> Array:
-    return ((a.seed[:, None] == b.seed[None, :]) & (a.seed[:, None] >= 0)).astype(float)
+    """1 where two rows were run with one seed."""
+    same: NDArray[np.bool_] = (a.seed[:, None] == b.seed[None, :]) & (a.seed[:, None] >= 0)
+    return same.astype(float)
 
 
 class Likelihood:
     """Of values given hyperparameters, with its gradient; what does not depend on them is worked out once."""
 
-    def __init__(
-        self, kernel: Kernel, rows: Rows, values: Array, noise: float | None = None
-    ) -> None:
+    def __init__(self, kernel: Kernel, rows: Rows, values: Array, noise: float | None = None) -> None:
         self.kernel, self.rows, self.values = kernel, rows, values
         self.squares = kernel.squares(rows, rows)
         self.seeds = same_seed(rows, rows)
@@ -156,11 +164,13 @@ class Likelihood:
         w, n, size = Weights.unpacked(logs), len(self.values), self.rows.x.shape[1]
         own = [w.parts[k] ** 2 * np.exp(self.squares[k] * (-0.5 / w.lengths[k] ** 2)) for k in range(size)]
         joint = w.joint**2 * np.exp(np.tensordot(-0.5 / w.joint_lengths**2, self.squares, 1))
-        K = sum(own) + joint + w.rough**2 * self.equal + w.code**2 * self.codes + w.seed**2 * self.seeds
-        K[np.diag_indices(n)] += w.noise**2 + JITTER
-        K += 1.0  # the constant's variance
+        covariance = (
+            sum(own) + joint + w.rough**2 * self.equal + w.code**2 * self.codes + w.seed**2 * self.seeds
+        )
+        covariance[np.diag_indices(n)] += w.noise**2 + JITTER
+        covariance += 1.0  # the constant's variance
         try:
-            lower = cholesky(K, lower=True, check_finite=False)
+            lower = cholesky(covariance, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
             return 1e10, np.zeros_like(logs)
         alpha = cho_solve((lower, True), self.values, check_finite=False)
@@ -174,7 +184,9 @@ class Likelihood:
             part = inverse * own[k]
             gradient[k] = 0.5 * np.vdot(part, self.squares[k]) / w.lengths[k] ** 2
             gradient[2 * size + k] = part.sum()
-        gradient[size : 2 * size] = 0.5 * (self.squares.reshape(size, -1) @ joint_part.ravel()) / w.joint_lengths**2
+        gradient[size : 2 * size] = (
+            0.5 * (self.squares.reshape(size, -1) @ joint_part.ravel()) / w.joint_lengths**2
+        )
         gradient[-5] = joint_part.sum()
         gradient[-4] = w.rough**2 * np.vdot(inverse, self.equal)
         gradient[-3] = w.code**2 * np.vdot(inverse, self.codes)
@@ -195,7 +207,9 @@ def fit(
         starts.append((mean, ROUNDS))
     found = min(
         (
-            minimize(likelihood, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxfun": rounds})
+            minimize(
+                likelihood, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxfun": rounds}
+            )
             for first, rounds in starts
         ),
         key=lambda one: one.fun,
@@ -216,9 +230,11 @@ class Posterior:
 
     def __post_init__(self) -> None:
         w = self.weights
-        K = self.kernel.between(w, self.rows, self.rows) + w.seed**2 * same_seed(self.rows, self.rows) + 1.0
-        K[np.diag_indices(len(K))] += w.noise**2 + JITTER
-        self._lower = cholesky(K, lower=True, check_finite=False)
+        covariance = (
+            self.kernel.between(w, self.rows, self.rows) + w.seed**2 * same_seed(self.rows, self.rows) + 1.0
+        )
+        covariance[np.diag_indices(len(covariance))] += w.noise**2 + JITTER
+        self._lower = cholesky(covariance, lower=True, check_finite=False)
         self._alpha = cho_solve((self._lower, True), self.values, check_finite=False)
 
     def mean(self, at: Rows) -> Array:
@@ -242,7 +258,8 @@ class Posterior:
         covariance[np.diag_indices(len(at))] += 1e-6
         values, vectors = np.linalg.eigh(covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-        return known @ self._alpha + rng.normal(size=(count, len(at))) @ root.T
+        drawn: Array = known @ self._alpha + rng.normal(size=(count, len(at))) @ root.T
+        return drawn
 
     def supposing(self, more: Rows) -> Posterior:
         """With rows on their way taken to come out as expected."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from ar.judge.evidence import MOST_RUNS
 from ar.judge.rule import promote_bar
+from ar.surrogate.acquisition import potential
 from ar.surrogate.surface import Setting, Surface
 
 MARGIN = 1.0  # standard errors that a change is expected to stand above the judge's bar
@@ -64,8 +65,6 @@ def choose(
     clear = gain >= CLEAR * residual * math.sqrt(2 / CLEAR_RUNS)
     if not clear or gain < LEAST_STEP * (gained + gain):
         return None
-    from ar.surrogate.acquisition import potential
-
     more = potential(surface, best.setting)
     return best if more >= WORTH * residual or more < 0.07 * gain else None
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr
 
 from ar.project.values import Scalar
 from ar.surrogate.regression import Array, Kernel, Posterior, Rows, Weights, fit
@@ -81,7 +82,9 @@ class Surface:
         measured = [point for point in self.points if point.value is not None and not point.rung]
         self.measured = _kept(measured)
         self._codes = {code: k for k, code in enumerate(sorted({c for p in self.points for c in p.codes}))}
-        self.rows = self.rows_of([Setting(p.params, p.codes) for p in self.measured], [p.seed for p in self.measured])
+        self.rows = self.rows_of(
+            [Setting(p.params, p.codes) for p in self.measured], [p.seed for p in self.measured]
+        )
         raw = np.array([point.value for point in self.measured], dtype=float)
         self.centre, self.scale, values = _standardised(raw, self._reference(raw))
         noise = None if self.residual is None else self.residual / self.scale
@@ -95,7 +98,9 @@ class Surface:
         return float(raw[0])
 
     def rows_of(self, settings: Sequence[Setting], seeds: Sequence[int | None] | None = None) -> Rows:
-        x = np.array([self.space.point(s.params, self.incumbent.params) for s in settings]).reshape(len(settings), len(self.space))
+        x = np.array([self.space.point(s.params, self.incumbent.params) for s in settings]).reshape(
+            len(settings), len(self.space)
+        )
         code = np.zeros((len(settings), len(self._codes)))
         for row, setting in enumerate(settings):
             for name in setting.codes & self._codes.keys():
@@ -178,7 +183,14 @@ class Feasible:
         size = len(surface.space)
         ended = [p for p in surface.points if not p.is_pending and not p.rung]
         plain = Weights(
-            np.full(size, SMOOTH_LENGTH), np.full(size, SMOOTH_LENGTH * math.sqrt(size)), np.full(size, 0.1), 0.7, 0.05, 0.3, 0.0, 0.15
+            np.full(size, SMOOTH_LENGTH),
+            np.full(size, SMOOTH_LENGTH * math.sqrt(size)),
+            np.full(size, 0.1),
+            0.7,
+            0.05,
+            0.3,
+            0.0,
+            0.15,
         )
         crash = None
         if any(p.crashed for p in ended) and size:
@@ -208,7 +220,5 @@ class Feasible:
             mean, sd = posterior.difference(at, base)
             now = centre + scale * float(posterior.mean(base)[0])
             z = (limit - (now + scale * mean)) / (scale * np.maximum(sd, 0.02))
-            from scipy.special import log_ndtr
-
             out += np.maximum(log_ndtr(z), -20.0)
         return out
