@@ -104,26 +104,27 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
 def _lacks(ledger: Ledger, n: int) -> str:
     """What the incumbent has to be run for before a change with n runs is judged; empty if for nothing."""
     if ledger.first_seed is None:
-        fresh, needed = len(ledger.incumbent.fresh), base_runs_needed(n, ledger.promotions)
-        return f"The incumbent has {fresh} of the {needed} fresh runs that the rule needs." * (fresh < needed)
-    needed = LEAST_BASE if ledger.opens else base_runs_needed(0, ledger.promotions)
-    if len(ledger.base) < needed:
-        return f"The incumbent has {len(ledger.base)} of the {needed} runs that the rule needs."
+        kind, made, needed = "fresh runs", len(ledger.incumbent.fresh), base_runs_needed(n, ledger.promotions)
+    else:
+        kind, made = "runs", len(ledger.base)
+        needed = LEAST_BASE if ledger.opens else base_runs_needed(0, ledger.promotions)
+    if made < needed:
+        return f"The incumbent has {made} of the {needed} {kind} that the rule needs."
     missing = _missing_seeds(ledger)
     return f"The incumbent has no run with seed {missing[0]} of the change." if missing else ""
 
 
 def _judged(ledger: Ledger, change: Candidate, noise: Noise) -> Action:
     """The step after a change's last run, with the incumbent measured as the rule needs it."""
-    n = len(change.runs)
+    alone = len(change.runs) == 1
     knows = not ledger.opens or max(noise.residual.pool.df, ledger.opened) >= PAIRING_DF
     verdict = judge(change, ledger.base, noise, patient=not knows)
-    early = n == 1 and (not change.chosen or ledger.screening)
-    waits = (early or (ledger.screening and not knows)) and verdict.decision is not Decision.PROMOTE
-    if waits and not ledger.auditing and ledger.opens:
-        if n == 1 and not change.chosen:
-            words = "The first changes get two seeds each, which tell how alike runs of one seed are."
-            return Action(Kind.RUN_CANDIDATE, _open(verdict, words), next_seed(ledger))
+    if not ledger.opens or ledger.auditing or verdict.decision is Decision.PROMOTE:
+        return _decided(ledger, change, verdict)
+    if alone and not change.chosen:
+        words = "The first changes get two seeds each, which tell how alike runs of one seed are."
+        return Action(Kind.RUN_CANDIDATE, _open(verdict, words), next_seed(ledger))
+    if ledger.screening and (alone or not knows):
         words = "It waits to be chosen for another seed." if knows else "It waits until the noise is known."
         return Action(Kind.WAIT, _open(verdict, words))
     return _decided(ledger, change, verdict)
