@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import erfcx, log_ndtr
+from scipy.special import erfcx, log_ndtr, ndtri
 from scipy.stats import qmc
 
 from ar.surrogate.regression import Array, Rows
@@ -18,6 +18,8 @@ LOCAL = 512
 REFINED = 4  # of the candidates, improved by small steps
 STEPS = (0.3, 0.1, 0.03)
 REFINING = (0.05, 0.02, 0.008)
+OPENING_STEP = 0.2  # standard deviation of the first steps away from the incumbent
+OPENING_SEED = 12  # of the sequence that spreads them
 
 
 def log_improvement(mean: Array, sd: Array, best: float) -> Array:
@@ -71,6 +73,19 @@ class Candidates:
                     small = moved[:, k] & (np.abs(points[:, k] - centre[k]) < 0.5 / (levels - 1))
                     points[:, k] = np.where(small & (rng.random(count) < 0.5), centre[k] + jump, points[:, k])
         return self.space.snapped(points)
+
+
+def opening(space: Space, incumbent: Array, number: int) -> Array:
+    """A step away from the incumbent in all parameters: the `number`th, from 0, of an even spread of them."""
+    even = qmc.Sobol(len(space), seed=OPENING_SEED).random(2 ** math.ceil(math.log2(number + 2)))[number]
+    point = incumbent + OPENING_STEP * ndtri(even)
+    point = np.where((point < 0) | (point > 1), 2 * incumbent - point, point)  # the other way from a wall
+    for k, axis in enumerate(space.axes):
+        if axis.categorical:  # half of them stay
+            other = 1 + math.floor(2 * (even[k] - 0.5) * (axis.levels - 1)) if even[k] >= 0.5 else 0
+            point[k] = (incumbent[k] + other) % axis.levels
+    snapped: Array = space.snapped(point[None])[0]
+    return snapped
 
 
 @dataclass
