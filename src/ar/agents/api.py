@@ -38,7 +38,7 @@ TRIES = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0  # seconds; doubled each time
 _LONGEST_ASKED = 3600.0  # seconds; how long `retry-after` may make us wait
 _SILENCE = 120.0  # seconds without a byte after which a connection counts as dead
-_SET_KEY = "set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in the environment, or agent: {kind: optuna}"
+_SET_KEY = "set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in the environment, or agent: {kind: search}"
 _PASSING_TYPES = ("overloaded_error", "rate_limit_error", "api_error", "timeout_error")
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ar.errors import ArError
 from ar.history.ideas import Proposal
 from ar.history.records import History
 from ar.project.program import Program
 from ar.project.values import Scalar
+
+if TYPE_CHECKING:
+    from ar.surrogate.surface import Surface
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Briefing:
         refused: why earlier answers to this very question were refused, oldest first.
         lane: the field that this agent keeps to; empty for all of them.
         idea: what the user wants tried, in a sentence; empty where the agent may choose.
+        surface: the campaign's model; None while too little is measured, or nothing is searched.
     """
 
     program: Program
@@ -31,6 +35,7 @@ class Briefing:
     refused: tuple[str, ...] = ()
     lane: str = ""
     idea: str = ""
+    surface: Surface | None = None
 
 
 class Dropped(ArError):

@@ -17,6 +17,7 @@ from ar.history.ideas import Proposal
 from ar.project.program import AGENTS, AgentSpec, agent_plugins
 
 _OURS = {
+    "search": "ar.agents.search:SearchAgent",
     "optuna": "ar.agents.optuna:OptunaAgent",
     "claude": "ar.agents.claude:ClaudeAgent",
     "command": "ar.agents.command:CommandAgent",

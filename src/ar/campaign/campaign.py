@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ar.agents import Agent, Briefing, Channel, make, turns
 from ar.changes import integrity, own, patches
@@ -31,6 +33,9 @@ from ar.project.project import Project
 from ar.runs import queue
 from ar.runs.pipeline import Pipeline
 
+if TYPE_CHECKING:
+    from ar.surrogate.surface import Surface
+
 MAX_REFUSALS = 3
 MAX_RACES = 10  # how often others may queue the very same change between our proposing and queueing it
 
@@ -43,9 +48,27 @@ class Campaign:
         self.repo, self.program = project.repo, project.program
         self.pipeline = pipeline or Pipeline(project.repo)
         self.memory = reader.Memory()
+        self._model: tuple[History, Surface | None] | None = None
 
     def history(self) -> History:
         return reader.read(self.project, self.memory)
+
+    def surface(self, history: History) -> Surface | None:
+        """The model of the campaign; None while too little is measured, or where nothing is searched."""
+        from ar.surrogate.points import surface_of  # it takes its time to load
+
+        known = self._model
+        if known is None or known[0] is not history:
+            last = known[1].weights if known and known[1] else None
+            params = reader.baseline_params(self.project)
+            known = self._model = history, surface_of(self.program, history, params, last)
+        return known[1]
+
+    @cached_property
+    def is_searched(self) -> bool:
+        """Whether the model has parameters to go by, and seeds that make runs comparable."""
+        program = self.program
+        return program.seed is not None and bool(program.searched(reader.baseline_params(self.project)))
 
     # -- proposing ----------------------------------------------------------------------------------------
 
@@ -98,7 +121,8 @@ class Campaign:
         while True:
             history = self.history()
             params = reader.baseline_params(self.project)
-            briefing = Briefing(self.program, history, params, tuple(refused), spec.lane, idea)
+            surface = self.surface(history)
+            briefing = Briefing(self.program, history, params, tuple(refused), spec.lane, idea, surface)
             try:
                 proposal = replace(agent.propose(briefing), agent=spec.name, stack=(), reverts="")
                 return prepare(self.project, proposal, history)
@@ -140,7 +164,10 @@ class Campaign:
             known = self.ledger(history)
             action = next_action(known)
             first = action.seed if action.kind is Kind.PROPOSE else known.first_seed
-            message = Message.of(change.proposal, change.candidate, first if seed is None else seed)
+            paths = self.repo.changed(change.baseline, change.tree)
+            edits = any(path not in self.program.param_files for path in paths)
+            seed = first if seed is None else seed
+            message = Message.of(change.proposal, change.candidate, seed, edits=edits)
             name = refs.new_name(change.proposal.title)
             queue.put(self.project, self.pipeline, change.tree, change.baseline, message, name)
             return change, name
@@ -207,10 +234,14 @@ class Campaign:
         """The head's seed where no baseline run says where seeds begin."""
         return reader.head_seed(self.project) if first_seed(history) is None else None
 
-    def step(self, history: History, attempt: Attempt) -> Action:
-        """The judge's next step for one open candidate, none of whose runs is under way."""
+    def step(self, history: History, attempt: Attempt, screening: bool = False) -> Action:
+        """The judge's next step for one open candidate, none of whose runs is under way.
+
+        Args:
+            screening: the model chooses which changes get a second run.
+        """
         flaw = integrity.flaw(self.project, history, attempt)
-        return step(self.program, history, attempt, self._head_seed(history), flaw)
+        return step(self.program, history, attempt, self._head_seed(history), flaw, screening)
 
     def record(self, attempt: Attempt, verdict: Verdict) -> None:
         """Write the verdict into the note of the attempt's first run."""

@@ -18,10 +18,17 @@ from ar.runs import queue
 MAX_BASELINE_CRASHES = 2
 
 
-def judge(engine: Engine, history: History, attempt: Attempt, room: int) -> bool:
+def judge(
+    engine: Engine, history: History, attempt: Attempt, room: int, screening: bool = False
+) -> bool:
     """Take the judge's next step for an open candidate. True if it changed the history."""
     campaign = engine.campaign
-    action = campaign.step(history, attempt)
+    action = campaign.step(history, attempt, screening)
+    if action.kind is Kind.WAIT:
+        is_news = attempt.verdict is None or attempt.verdict.runs != action.verdict.runs
+        if is_news:
+            campaign.record(attempt, action.verdict)
+        return is_news
     if action.kind is Kind.PROMOTE or action.kind is Kind.DISCARD:
         verdict = rebase.explain(campaign, history, attempt, action)
         rebase.close(campaign, history, attempt, verdict)

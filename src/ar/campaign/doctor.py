@@ -20,7 +20,7 @@ from ar.history import reader
 from ar.history.records import History, Status
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
-from ar.project.program import AgentSpec, Program, agent_plugins
+from ar.project.program import EMBEDDED, AgentSpec, Program, agent_plugins
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
 from ar.project.values import Scalar, number
@@ -168,14 +168,12 @@ def _agent(program: Program, spec: AgentSpec, params: Mapping[str, Scalar]) -> C
         return _claude(spec)
     if spec.kind == "command":
         return _command(spec)
-    if spec.kind != "optuna":
+    if spec.kind not in EMBEDDED:
         return Check("agent", True, f"{spec.name}: {agent_plugins()[spec.kind].value}, of another package")
     searched = program.searched(params)
     if not searched:
         mend = "add ranges of parameters that the branch has under search: in program.md"
         return Check("agent", False, f"{spec.name} has no ranges to search", mend)
-    if importlib.util.find_spec("optuna") is None:
-        return Check("agent", False, "optuna is not installed", "run: pip install optuna")
     return Check("agent", True, f"{spec.name} over {len(searched)} parameters; needs no key")
 
 
@@ -188,7 +186,7 @@ def _claude(spec: AgentSpec) -> Check:
     where = spec.base_url or os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
     if key is None:
         detail = f"{spec.name}: no key for {where} in the environment"
-        mend = "run: export ANTHROPIC_API_KEY=…, or set agent: {kind: optuna} in program.md"
+        mend = "run: export ANTHROPIC_API_KEY=…, or set agent: {kind: search} in program.md"
         return Check("agent", False, detail, mend, required=not spec.fallback)
     return Check("agent", True, f"{spec.name}: {spec.model} at {where}, with {key}")
 

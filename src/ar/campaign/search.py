@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ar.agents import is_instant
-from ar.campaign import candidates, promotion, rebase
+from ar.campaign import candidates, promotion, rebase, screening
 from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line
@@ -34,15 +34,20 @@ class Search(Policy):
         candidates.close_stale(engine, history)
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
+        auditing = engine.campaign.ledger(history).auditing
         for attempt in history.attempts:
             if history.is_open(attempt) and not attempt.is_under_way:
-                if candidates.judge(engine, history, attempt, room):
+                by_model = screening.is_screened(engine.campaign, attempt)
+                waits = by_model and not auditing and screening.waits(attempt)
+                if not waits and candidates.judge(engine, history, attempt, room, by_model):
                     return True
             elif self.promoting and history.waits_for_merge(attempt):
                 moved = self._promote(engine, history, attempt, room)
                 if moved is not None:
                     return moved
         candidates.close_stale(engine, history)
+        if room > 0 and not auditing and screening.settle(engine, history, self._proposals_left(engine) == 0):
+            return True
         self._fill(engine, history, room)
         return False
 
@@ -91,7 +96,7 @@ class Search(Policy):
         """Measure the incumbent while the rule asks for it, then propose."""
         campaign = engine.campaign
         ledger = campaign.ledger(history)
-        if next_action(ledger).kind is Kind.PROPOSE and not self._told_noise:
+        if next_action(ledger).kind is Kind.PROPOSE and ledger.knows_noise and not self._told_noise:
             self._told_noise = True
             engine.event(noise_line(noise_report(ledger), campaign.program))
         # While the last of the incumbent's runs are under way there is time to think of the next change.

@@ -54,6 +54,20 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
     return near[0]
 
 
+def of_commit(history: History, commit: str) -> Attempt | None:
+    """The attempt whose tree a commit of the branch has: it was measured there, or else it was the last to be
+    promoted before anything was tried on that commit."""
+    for item in history.attempts:
+        if any(run.baseline == commit for run in item.base):
+            return item
+    if commit == history.head:
+        return history.now
+    begun = min((run.created for run in history.experiments if run.baseline == commit), default=0.0)
+    promoted = (Outcome.PROMOTED, Outcome.REVERTED)
+    merged = [item for item in history.attempts if item.outcome in promoted and item.created < begun]
+    return merged[-1] if merged else None
+
+
 def base_of(history: History, attempt: Attempt) -> Attempt:
     """The attempt at the base scale that a larger scale's belongs to; itself, where it is one.
 

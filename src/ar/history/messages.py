@@ -29,12 +29,14 @@ class Message(Idea):
         seed: None where the programme has no seed.
         rung: scale it runs at; empty for the base scale.
         audit: one of the closing runs that re-measure the incumbent.
+        edits: it changes other files than those of parameters.
     """
 
     candidate: str = ""
     seed: int | None = None
     rung: str = field(default="", kw_only=True)
     audit: bool = field(default=False, kw_only=True)
+    edits: bool = field(default=False, kw_only=True)
 
     def __str__(self) -> str:
         trailers = {
@@ -47,6 +49,7 @@ class Message(Idea):
             "Simplification": "yes" if self.simplification else "",
             "Spend": self.spend.words if self.spend else "",
             "Audit": "yes" if self.audit else "",
+            "Edits": "yes" if self.edits else "",
             "Stack": " ".join(self.stack),
             "Reverts": self.reverts,
         }
@@ -58,15 +61,15 @@ class Message(Idea):
         return "\n\n".join(part for part in (title, body, last) if part) + "\n"
 
     @classmethod
-    def of(cls, idea: Idea, candidate: str, seed: int | None, rung: str = "") -> Message:
+    def of(cls, idea: Idea, candidate: str, seed: int | None, rung: str = "", edits: bool = False) -> Message:
         """For a run of an idea."""
         said = {spec.name: getattr(idea, spec.name) for spec in dataclasses.fields(Idea)}
-        return cls(**said, candidate=candidate, seed=seed, rung=rung)
+        return cls(**said, candidate=candidate, seed=seed, rung=rung, edits=edits)
 
     @classmethod
     def again(cls, first: Message, candidate: str, seed: int | None) -> Message:
         """For another run of what `first` tried; what it cost to propose stays with `first`."""
-        return dataclasses.replace(cls.of(first, candidate, seed, first.rung), spend=None)
+        return dataclasses.replace(cls.of(first, candidate, seed, first.rung, first.edits), spend=None)
 
     @classmethod
     def parse(cls, text: str) -> Message:
@@ -89,6 +92,7 @@ class Message(Idea):
             simplification=found.get("simplification") == "yes",
             spend=Spend.parse(found.get("spend", "")),
             audit=found.get("audit") == "yes",
+            edits=found.get("edits") == "yes",
             stack=tuple(name for name in found.get("stack", "").split() if is_name(name)),
             reverts=found["reverts"] if is_name(found.get("reverts", "")) else "",
         )

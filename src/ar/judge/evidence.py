@@ -140,6 +140,11 @@ class Ledger:
         return sum(item.opens for item in (self.incumbent, *self.closed, self.candidate or Candidate()))
 
     @property
+    def knows_noise(self) -> bool:
+        """Whether the opening is over."""
+        return self.first_seed is None or self.opened >= OPENING
+
+    @property
     def left(self) -> float:
         """Runs that are left; infinite without a budget."""
         return math.inf if self.budget is None else self.budget - self.spent

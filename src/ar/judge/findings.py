@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from ar.errors import NotFound
-from ar.history.attempts import find
+from ar.history.attempts import find, of_commit
 from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Verdict
 from ar.judge.arithmetic import half_width, mean, unscore
 from ar.judge.contrast import Comparison, Side, best_paired, compare, contrast, own_residual
@@ -136,7 +136,7 @@ def case(program: Program, history: History, attempt: Attempt, verdict: Verdict)
         raise NotFound(f"{attempt.name} is the baseline: there is nothing to judge", "see: ar show")
     if not any(run.status.ended for run in own):
         raise NotFound(f"{attempt.name} has no run that ended yet", "wait for it: ar run")
-    incumbent = _incumbent(history, attempt.baseline)
+    incumbent = of_commit(history, attempt.baseline)
     base = _compared(history, incumbent) if incumbent else ()
     effect = None if verdict.effect is None else program.objective.orient(verdict.effect)
     interval: tuple[float, ...] = ()
@@ -299,20 +299,6 @@ def _share(program: Program, history: History, stack: Attempt, name: str, noise:
     return None
 
 
-def _incumbent(history: History, baseline: str) -> Attempt | None:
-    """The attempt whose tree a commit of the branch has: it was measured there, or else it was the last to be
-    promoted before anything was tried on that commit."""
-    for item in history.attempts:
-        if any(run.baseline == baseline for run in item.base):
-            return item
-    if baseline == history.head:
-        return history.now
-    begun = min((run.created for run in history.experiments if run.baseline == baseline), default=0.0)
-    promoted = (Outcome.PROMOTED, Outcome.REVERTED)
-    merged = [item for item in history.attempts if item.outcome in promoted and item.created < begun]
-    return merged[-1] if merged else None
-
-
 def _compared(history: History, incumbent: Attempt) -> tuple[Experiment, ...]:
     """Its runs that changes are compared with: where all have the same seeds, those that selected it, too."""
     return incumbent.base if first_seed(history) is None else incumbent.experiments
@@ -320,7 +306,7 @@ def _compared(history: History, incumbent: Attempt) -> tuple[Experiment, ...]:
 
 def _incumbent_runs(program: Program, history: History, baseline: str) -> Sequence[Run]:
     """The runs that measure a commit of the branch."""
-    incumbent = _incumbent(history, baseline)
+    incumbent = of_commit(history, baseline)
     if incumbent is None:
         return ()
     found = candidate(program, incumbent)

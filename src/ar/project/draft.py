@@ -171,7 +171,7 @@ def _text(metrics: dict[str, float], params: dict[str, Scalar], files: list[str]
         "seed": seed,
         "scope": {"files": files, "params": list(groups)},
         "search": {key: span for key in free if (span := around(key, params[key])) is not None},
-        "agent": {"kind": "optuna"},
+        "agent": {"kind": "search"},
         "budget": {"runs": 700, "timeout": "1h"},
     }
     lines = []

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 FILE = "program.md"
-AGENTS = ("optuna", "claude", "command")
+AGENTS = ("search", "optuna", "claude", "command")
+EMBEDDED = ("search", "optuna")  # agents that move parameters by themselves, at once and for nothing
 AGENT_PLUGINS = "ar.agents"  # entry point group in which installed packages offer more kinds
 
 
@@ -90,7 +91,7 @@ class AgentSpec:
         options: of an agent that another package offers, as they stand in `program.md`.
     """
 
-    kind: str = "optuna"
+    kind: str = "search"
     lane: str = ""
     weight: float = 1.0
     timeout: float = 900.0

@@ -21,6 +21,7 @@ import yaml
 from ar.errors import BadProgram, nearest
 from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.program import (
+    EMBEDDED,
     AGENTS,
     FILE,
     AgentSpec,
@@ -357,9 +358,9 @@ def _lane(value: Any, place: str) -> str:
 
 
 def _fallback(value: Any, place: str) -> str:
-    if value != "optuna":
-        raise _bad(place, f"is {value!r}", "only optuna needs nobody else: fallback: optuna")
-    return "optuna"
+    if value not in EMBEDDED:
+        raise _bad(place, f"is {value!r}", f"only {' and '.join(EMBEDDED)} need nobody else: fallback: search")
+    return str(value)
 
 
 def _argv(value: Any, place: str) -> tuple[str, ...]:
@@ -393,6 +394,7 @@ def _url(value: Any, place: str) -> str:
 _prices = partial(_record, Prices, input=_not_negative, cached=_not_negative, output=_not_negative)
 _ASKED: dict[str, Reader] = {"timeout": seconds, "fallback": _fallback}
 _AGENT_KEYS: dict[str, dict[str, Reader]] = {
+    "search": {},
     "optuna": {},
     "claude": {**_ASKED, "prices": _prices, "model": _text, "base_url": _url},
     "command": {**_ASKED, "prices": _prices, "command": _argv, "env": _list_of(_text)},

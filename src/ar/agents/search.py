@@ -1,0 +1,154 @@
+"""The embedded agent: moves searched parameters together, to where the campaign's model expects most.
+
+The model (`ar.surrogate`) is fitted to every run of the history. Two of three proposals are by expected
+improvement, every third and the campaign's last by the expected value alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ar.agents.base import Briefing
+from ar.errors import BadProgram
+from ar.history.ideas import Proposal
+from ar.history.messages import TITLE_LIMIT
+from ar.history.records import Attempt
+from ar.judge.ledger import ledger
+from ar.project.program import FILE
+from ar.project.values import Scalar
+from ar.text import listed, signed
+
+if TYPE_CHECKING:
+    from ar.surrogate.surface import Surface
+
+EXPLOITING = 3  # every so many proposals is by the expected value alone
+TRIMMED_BUDGET = 200  # runs of a campaign from which what carries no weight is taken out again
+TRIMMED_SHARE = 0.1  # of a joint move's effect: a parameter that is expected to carry less may go
+
+Values = dict[str, Scalar]
+
+
+class SearchAgent:
+    """Proposes by the campaign's model; needs neither key nor network."""
+
+    instant = True
+
+    def __init__(self, *_settings: object) -> None:
+        """All it needs is in the briefing."""
+
+    def propose(self, briefing: Briefing) -> Proposal:
+        if briefing.idea:
+            raise BadProgram(
+                "the search agent moves parameters by itself and follows no idea",
+                "set agent: {kind: claude} in program.md, or make the change: ar next --set, or --diff",
+            )
+        ranges = briefing.program.searched(briefing.params)
+        if not ranges:
+            raise BadProgram(
+                f"the search agent needs ranges under search: in {FILE}, of parameters that the branch has",
+                "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
+            )
+        now = {str(key): briefing.params[key.flat] for key in ranges}
+        surface = briefing.surface
+        if surface is None:
+            return self._open(briefing, now)
+        if dropped := _weightless(briefing, surface, now):
+            return dropped
+        return self._move(briefing, surface, now)
+
+    def _open(self, briefing: Briefing, now: Values) -> Proposal:
+        """One of the first changes, spread around the branch's values so that there is something to fit."""
+        from ar.surrogate.acquisition import opening
+        from ar.surrogate.space import Space
+
+        ranges = {str(key): within for key, within in briefing.program.searched(briefing.params).items()}
+        number = sum(not attempt.is_baseline for attempt in briefing.history.attempts) + len(briefing.refused)
+        values = opening(Space.of(ranges), now, number)
+        return _proposal(briefing, now, values, "One of the first changes, which spread around the branch's values.")
+
+    def _move(self, briefing: Briefing, surface: Surface, now: Values) -> Proposal:
+        from ar.surrogate.acquisition import Search
+        from ar.surrogate.surface import Setting
+
+        program, history = briefing.program, briefing.history
+        proposed = sum(not attempt.is_baseline for attempt in history.attempts)
+        last = _is_last_stretch(briefing, surface)
+        exploit = last or proposed % EXPLOITING == EXPLOITING - 1
+        values = surface.space.values(Search(surface, exploit, salt=len(briefing.refused)).best())
+        codes = surface.incumbent.codes
+        moved = {key: value for key, value in values.items() if value != now[key]}
+        rest = [Setting({**values, key: now[key]}, codes) for key in moved]
+        [mean, *without], [error, *_] = (list(map(float, part)) for part in surface.difference([Setting(values, codes), *rest]))
+        orient = program.objective.orient
+        expected = signed(orient(mean), error)
+        shares = sorted(zip(moved, without, strict=True), key=lambda pair: -pair[1])
+        parts = ", ".join(f"{key} {signed(orient(mean - other))}" for key, other in shares)
+        why = "By expected value, from" if exploit else "By expected improvement, from"
+        words = f"{why} {len(surface.measured)} runs: {expected} against the branch"
+        words += f", of which {parts}." if len(moved) > 1 else "."
+        return _proposal(briefing, now, values, words, expected)
+
+
+def _is_last_stretch(briefing: Briefing, surface: Surface) -> bool:
+    from ar.surrogate.screening import is_last_stretch
+
+    known = ledger(briefing.program, briefing.history)
+    best = max(0.0, -float(surface.difference(surface.settings)[0].min()))
+    return is_last_stretch(best, surface.noise, known.spare, len(known.base))
+
+
+def _weightless(briefing: Briefing, surface: Surface, now: Values) -> Proposal | None:
+    """A parameter of the last joint move put back, where the model expects that nothing is lost by it."""
+    from ar.surrogate.surface import Setting
+
+    program, history = briefing.program, briefing.history
+    budget = program.budget.runs
+    if (budget is not None and budget < TRIMMED_BUDGET) or ledger(program, history).spare < TRIMMED_BUDGET / 4:
+        return None
+    before = _before(briefing)
+    moved = {key: before[key] for key in now if key in before and before[key] != now[key]}
+    tried = {tuple(sorted(point.params.items(), key=str)) for point in surface.points}
+    if len(moved) < 2:
+        return None
+    codes = surface.incumbent.codes
+    whole = -float(surface.difference([Setting({**now, **moved}, codes)])[0][0])
+    for key, old in moved.items():
+        values = {**now, key: old}
+        if tuple(sorted(values.items(), key=str)) in tried:
+            continue
+        loss, error = (float(part[0]) for part in surface.difference([Setting(values, codes)]))
+        if loss < TRIMMED_SHARE * abs(whole) and loss < error:
+            words = f"Its share of the last joint move is expected to be {signed(-program.objective.orient(loss), error)}."
+            return _proposal(briefing, now, values, words, simplification=True)
+    return None
+
+
+def _before(briefing: Briefing) -> Values:
+    """The searched parameters before the last promotion."""
+    from ar.history.attempts import of_commit
+
+    now = briefing.history.now
+    if now is None or not now.own:
+        return {}
+    base: Attempt | None = of_commit(briefing.history, now.first.baseline)
+    run = base.first if base else None
+    keys = briefing.program.searched(briefing.params)
+    return {str(key): run.params[key.flat] for key in keys if run and key.flat in run.params}
+
+
+def _proposal(
+    briefing: Briefing, now: Values, values: Values, words: str, expected: str = "", simplification: bool = False
+) -> Proposal:
+    metric = briefing.program.objective.key
+    moved = {key: value for key, value in values.items() if value != now[key]}
+    wanted = ", ".join(f"{key} = {value}" for key, value in moved.items())
+    claim = "loses nothing in" if simplification else "gives a better"
+    refuted = "worse" if simplification else "not better"
+    return Proposal(
+        title=listed([f"{key} {now[key]} → {value}" for key, value in moved.items()], TITLE_LIMIT),
+        hypothesis=f"{wanted} {claim} {metric}. {words}\nRefuted if {metric} is {refuted} beyond noise on fresh seeds.",
+        agent="search",
+        expected=expected,
+        simplification=simplification,
+        params=dict(moved),
+    )

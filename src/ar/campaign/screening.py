@@ -1,0 +1,75 @@
+"""Which changes with one run get another: the model's choice, so that no change is confirmed by its own luck."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ar.campaign.campaign import Campaign
+from ar.campaign.engine import Engine
+from ar.history.records import Attempt, Decision, History
+from ar.judge.rule import next_seed
+from ar.project.program import EMBEDDED
+from ar.text import quantity, signed
+
+
+def is_screened(campaign: Campaign, attempt: Attempt) -> bool:
+    """Whether the model chooses if an attempt goes on: those that agents propose, and that say no more than
+    that they are better. What users, stacks and simplifications try is judged at once."""
+    if not campaign.is_searched or attempt.stack or attempt.first.simplification:
+        return False
+    agents = campaign.program.agents
+    return attempt.agent in (*EMBEDDED, *(spec.name for spec in agents))
+
+
+def waits(attempt: Attempt) -> bool:
+    """Whether an open attempt was looked at with the one run that it has."""
+    verdict = attempt.verdict
+    return verdict is not None and verdict.decision is Decision.OPEN and verdict.runs == len(attempt.own) == 1
+
+
+def settle(engine: Engine, history: History, is_last: bool) -> bool:
+    """Run the waiting change that the model chooses once more, and discard those that are clearly out. True if
+    that changed the history.
+
+    Args:
+        is_last: no other change will be proposed.
+    """
+    from ar.surrogate import screening
+    from ar.surrogate.points import residual_of, setting_of
+
+    campaign = engine.campaign
+    opened = [item for item in history.attempts if history.is_open(item) and is_screened(campaign, item)]
+    waiting = [item for item in opened if waits(item) and not item.is_under_way]
+    ledger = campaign.ledger(history)
+    if not waiting or not ledger.knows_noise or any(len(item.own) > 1 for item in opened):
+        return False
+    surface, residual = campaign.surface(history), residual_of(ledger)
+    if surface is None or residual is None:
+        return False
+    settings = {item.name: setting_of(campaign.program, history, item) for item in waiting}
+    differences = zip(waiting, *surface.difference(list(settings.values())), strict=True)
+    out = [(item, mean, error) for item, mean, error in differences if screening.is_out(mean, error)]
+    for item, mean, error in out:
+        effect = signed(campaign.program.objective.orient(float(mean)), float(error))
+        words = f"The model of all runs expects {effect} of it: clearly out after one run."
+        assert item.verdict is not None
+        campaign.record(item, replace(item.verdict, decision=Decision.DISCARD, reason=words))
+    if out:
+        return True
+    first = history.first
+    start = setting_of(campaign.program, history, first) if first else surface.incumbent
+    gained = max(0.0, -float(surface.difference([surface.incumbent], start)[0][0]))
+    chosen = screening.choose(
+        surface,
+        [screening.Waiting(name, setting) for name, setting in settings.items()],
+        gained,
+        residual,
+        0 if is_last else ledger.spare,
+        len(ledger.base),
+    )
+    if chosen is None:
+        return False
+    item = next(item for item in waiting if item.name == chosen.name)
+    engine.queued(campaign.replicate(item, next_seed(campaign.ledger(history, item))))
+    engine.event(f"{item.name} is the most promising of {len(waiting)}: it gets more seeds")
+    return True
