@@ -58,13 +58,15 @@ class SearchAgent:
 
     def _open(self, briefing: Briefing, now: Values) -> Proposal:
         """One of the first changes, spread around the branch's values so that there is something to fit."""
-        from ar.surrogate.acquisition import opening
+        from ar.surrogate.opening import opening
         from ar.surrogate.space import Space
 
         ranges = {str(key): within for key, within in briefing.program.searched(briefing.params).items()}
         number = sum(not attempt.is_baseline for attempt in briefing.history.attempts) + len(briefing.refused)
         values = opening(Space.of(ranges), now, number)
-        return _proposal(briefing, now, values, "One of the first changes, which spread around the branch's values.")
+        return _proposal(
+            briefing, now, values, "One of the first changes, which spread around the branch's values."
+        )
 
     def _move(self, briefing: Briefing, surface: Surface, now: Values) -> Proposal:
         from ar.surrogate.acquisition import Search
@@ -78,7 +80,9 @@ class SearchAgent:
         codes = surface.incumbent.codes
         moved = {key: value for key, value in values.items() if value != now[key]}
         rest = [Setting({**values, key: now[key]}, codes) for key in moved]
-        [mean, *without], [error, *_] = (list(map(float, part)) for part in surface.difference([Setting(values, codes), *rest]))
+        [mean, *without], [error, *_] = (
+            list(map(float, part)) for part in surface.difference([Setting(values, codes), *rest])
+        )
         orient = program.objective.orient
         expected = signed(orient(mean), error)
         shares = sorted(zip(moved, without, strict=True), key=lambda pair: -pair[1])
@@ -86,15 +90,23 @@ class SearchAgent:
         why = "By expected value, from" if exploit else "By expected improvement, from"
         words = f"{why} {len(surface.measured)} runs: {expected} against the branch"
         words += f", of which {parts}." if len(moved) > 1 else "."
-        return _proposal(briefing, now, values, words, expected)
+        ordered = {key: values[key] for key, _ in shares}
+        return _proposal(briefing, now, {**ordered, **values}, words, expected)
 
 
 def _is_last_stretch(briefing: Briefing, surface: Surface) -> bool:
+    from ar.surrogate.points import residual_of
     from ar.surrogate.screening import is_last_stretch
+    from ar.surrogate.surface import Setting
 
     known = ledger(briefing.program, briefing.history)
-    best = max(0.0, -float(surface.difference(surface.settings)[0].min()))
-    return is_last_stretch(best, surface.noise, known.spare, len(known.base))
+    residual = residual_of(known)
+    if residual is None:
+        return False
+    best = max(
+        0.0, -float(surface.difference([Setting(p.params, p.codes) for p in surface.measured])[0].min())
+    )
+    return is_last_stretch(best, residual, known.spare, len(known.base))
 
 
 def _weightless(briefing: Briefing, surface: Surface, now: Values) -> Proposal | None:
@@ -103,7 +115,9 @@ def _weightless(briefing: Briefing, surface: Surface, now: Values) -> Proposal |
 
     program, history = briefing.program, briefing.history
     budget = program.budget.runs
-    if (budget is not None and budget < TRIMMED_BUDGET) or ledger(program, history).spare < TRIMMED_BUDGET / 4:
+    if (budget is not None and budget < TRIMMED_BUDGET) or ledger(
+        program, history
+    ).spare < TRIMMED_BUDGET / 4:
         return None
     before = _before(briefing)
     moved = {key: before[key] for key in now if key in before and before[key] != now[key]}
@@ -118,7 +132,8 @@ def _weightless(briefing: Briefing, surface: Surface, now: Values) -> Proposal |
             continue
         loss, error = (float(part[0]) for part in surface.difference([Setting(values, codes)]))
         if loss < TRIMMED_SHARE * abs(whole) and loss < error:
-            words = f"Its share of the last joint move is expected to be {signed(-program.objective.orient(loss), error)}."
+            lost = signed(-program.objective.orient(loss), error)
+            words = f"Its share of the last joint move is expected to be {lost}."
             return _proposal(briefing, now, values, words, simplification=True)
     return None
 
@@ -137,7 +152,12 @@ def _before(briefing: Briefing) -> Values:
 
 
 def _proposal(
-    briefing: Briefing, now: Values, values: Values, words: str, expected: str = "", simplification: bool = False
+    briefing: Briefing,
+    now: Values,
+    values: Values,
+    words: str,
+    expected: str = "",
+    simplification: bool = False,
 ) -> Proposal:
     metric = briefing.program.objective.key
     moved = {key: value for key, value in values.items() if value != now[key]}
@@ -146,7 +166,10 @@ def _proposal(
     refuted = "worse" if simplification else "not better"
     return Proposal(
         title=listed([f"{key} {now[key]} → {value}" for key, value in moved.items()], TITLE_LIMIT),
-        hypothesis=f"{wanted} {claim} {metric}. {words}\nRefuted if {metric} is {refuted} beyond noise on fresh seeds.",
+        hypothesis=(
+            f"{wanted} {claim} {metric}. {words}\n"
+            f"Refuted if {metric} is {refuted} beyond noise on fresh seeds."
+        ),
         agent="search",
         expected=expected,
         simplification=simplification,

@@ -18,9 +18,7 @@ from ar.runs import queue
 MAX_BASELINE_CRASHES = 2
 
 
-def judge(
-    engine: Engine, history: History, attempt: Attempt, room: int, screening: bool = False
-) -> bool:
+def judge(engine: Engine, history: History, attempt: Attempt, room: int, screening: bool = False) -> bool:
     """Take the judge's next step for an open candidate. True if it changed the history."""
     campaign = engine.campaign
     action = campaign.step(history, attempt, screening)

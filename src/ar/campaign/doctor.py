@@ -20,7 +20,7 @@ from ar.history import reader
 from ar.history.records import History, Status
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
-from ar.project.program import EMBEDDED, AgentSpec, Program, agent_plugins
+from ar.project.program import AgentSpec, Program, agent_plugins
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
 from ar.project.values import Scalar, number
@@ -168,7 +168,7 @@ def _agent(program: Program, spec: AgentSpec, params: Mapping[str, Scalar]) -> C
         return _claude(spec)
     if spec.kind == "command":
         return _command(spec)
-    if spec.kind not in EMBEDDED:
+    if not spec.is_embedded:
         return Check("agent", True, f"{spec.name}: {agent_plugins()[spec.kind].value}, of another package")
     searched = program.searched(params)
     if not searched:

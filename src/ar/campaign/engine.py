@@ -268,7 +268,8 @@ class Engine:
                     self.event(result_line(run, self.campaign.program))
             if attempt.is_decided and attempt.name not in self._decided:
                 self._decided.add(attempt.name)
-                self.event(verdict_line(attempt))
+                if not attempt.is_left_waiting:
+                    self.event(verdict_line(attempt))
 
     def _tell_agents(self) -> None:
         for words in self.asking.events():

@@ -1,4 +1,4 @@
-"""Which changes with one run get another: the model's choice, so that no change is confirmed by its own luck."""
+"""Which changes with one run get another: the model's choice, not the luck of that run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from ar.campaign.engine import Engine
 from ar.history.records import Attempt, Decision, History
 from ar.judge.rule import next_seed
 from ar.project.program import EMBEDDED
-from ar.text import quantity, signed
+from ar.text import signed
+
+CLEARLY = 3.0  # standard deviations worse than the branch, and a change is out
 
 
 def is_screened(campaign: Campaign, attempt: Attempt) -> bool:
@@ -28,8 +30,9 @@ def waits(attempt: Attempt) -> bool:
 
 
 def settle(engine: Engine, history: History, is_last: bool) -> bool:
-    """Run the waiting change that the model chooses once more, and discard those that are clearly out. True if
-    that changed the history.
+    """Run the waiting change that the model chooses once more, and discard those that are clearly out.
+
+    True if that changed the history.
 
     Args:
         is_last: no other change will be proposed.
@@ -48,7 +51,7 @@ def settle(engine: Engine, history: History, is_last: bool) -> bool:
         return False
     settings = {item.name: setting_of(campaign.program, history, item) for item in waiting}
     differences = zip(waiting, *surface.difference(list(settings.values())), strict=True)
-    out = [(item, mean, error) for item, mean, error in differences if screening.is_out(mean, error)]
+    out = [(item, mean, error) for item, mean, error in differences if mean > CLEARLY * error]
     for item, mean, error in out:
         effect = signed(campaign.program.objective.orient(float(mean)), float(error))
         words = f"The model of all runs expects {effect} of it: clearly out after one run."

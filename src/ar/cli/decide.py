@@ -10,7 +10,6 @@ import click
 
 from ar.cli.common import count_interrupts, echo_change, find_attempt, open_campaign, run_options
 from ar.errors import ArError, Conflict, NotFound
-from ar.project.program import EMBEDDED
 from ar.views.console import echo
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ def _hand_over(campaign: Campaign, winner: Attempt, made: Composite) -> None:
     """Let an agent bring a conflicting change onto the branch, as a proposal of its own."""
     from ar.campaign.stack import idea
 
-    able = [spec.name for spec in campaign.program.agents if spec.kind not in EMBEDDED]
+    able = [spec.name for spec in campaign.program.agents if not spec.is_embedded]
     if not able:
         mend = "name one that edits files: agent: in program.md"
         raise ArError("the embedded agents move parameters only", mend)

@@ -108,6 +108,11 @@ class AgentSpec:
         """What the history calls it: its kind, and its lane where it has one."""
         return f"{self.kind}/{self.lane}" if self.lane else self.kind
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it moves parameters by itself, and can do nothing else."""
+        return self.kind in EMBEDDED
+
 
 def agent_plugins() -> dict[str, EntryPoint]:
     """Kinds of agents that installed packages offer."""

@@ -21,8 +21,8 @@ import yaml
 from ar.errors import BadProgram, nearest
 from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.program import (
-    EMBEDDED,
     AGENTS,
+    EMBEDDED,
     FILE,
     AgentSpec,
     Budget,
@@ -359,7 +359,9 @@ def _lane(value: Any, place: str) -> str:
 
 def _fallback(value: Any, place: str) -> str:
     if value not in EMBEDDED:
-        raise _bad(place, f"is {value!r}", f"only {' and '.join(EMBEDDED)} need nobody else: fallback: search")
+        raise _bad(
+            place, f"is {value!r}", f"only {' and '.join(EMBEDDED)} need nobody else: fallback: search"
+        )
     return str(value)
 
 

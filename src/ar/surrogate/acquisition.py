@@ -94,14 +94,16 @@ class Search:
 
     Args:
         exploit: by expected value alone.
+        salt: another number, another answer.
     """
 
     surface: Surface
     exploit: bool = False
+    salt: int = 0
 
     def best(self) -> Array:
         """The point to measure next."""
-        surface, rng = self.surface, self.surface.rng()
+        surface, rng = self.surface, self.surface.rng(self.salt)
         posterior = surface.posterior.supposing(surface.pending)
         known = posterior.rows
         means = posterior.mean(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ar.history.attempts import objective, of_commit
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge.evidence import Ledger, guard_means
-from ar.judge.ledger import ledger, measurements
+from ar.judge.ledger import ledger
 from ar.judge.noise import noise_of
 from ar.judge.rule import GUARD_DRIFT
 from ar.project.program import Program
@@ -36,7 +36,11 @@ def surface_of(
         if attempt.outcome is not Outcome.TAMPERED
         for run in attempt.experiments
     )
-    settings = {(tuple(sorted(p.params.items(), key=str)), p.codes) for p in points if p.value is not None and not p.rung}
+    settings = {
+        (tuple(sorted(p.params.items(), key=str)), p.codes)
+        for p in points
+        if p.value is not None and not p.rung
+    }
     ranges = program.searched(params)
     if len(settings) < LEAST_RUNS or not ranges:
         return None
