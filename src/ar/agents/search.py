@@ -58,12 +58,13 @@ class SearchAgent:
 
     def _open(self, briefing: Briefing, now: Values) -> Proposal:
         """One of the first changes, spread around the branch's values so that there is something to fit."""
-        from ar.surrogate.opening import opening
+        from ar.surrogate.acquisition import opening
         from ar.surrogate.space import Space
 
         ranges = {str(key): within for key, within in briefing.program.searched(briefing.params).items()}
         number = sum(not attempt.is_baseline for attempt in briefing.history.attempts) + len(briefing.refused)
-        values = opening(Space.of(ranges), now, number)
+        space = Space.of(ranges)
+        values = space.values(opening(space, space.point(now, now), number))
         return _proposal(
             briefing, now, values, "One of the first changes, which spread around the branch's values."
         )
