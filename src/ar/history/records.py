@@ -120,6 +120,7 @@ class Note(Record):
         retried: the fault of the machine's that ended a first try, where this is the second.
         exit_code: of the last stage command, 128 and more for a signal; None where it ended otherwise.
         refused: what the launcher or the run's own checks refused the run for; empty if nothing.
+        hopeless: it was ended early, as its curve was behind the incumbent's.
         lacking: what the finished run's metrics lack; empty if nothing.
         log: tail of what the run printed, escapes and control characters removed.
         verdict: the judge's last word on the candidate this run belongs to.
@@ -137,6 +138,7 @@ class Note(Record):
     retried: str = ""
     exit_code: int | None = None
     refused: str = ""
+    hopeless: bool = False
     lacking: str = ""
     log: str = ""
     verdict: Verdict | None = None

@@ -59,9 +59,10 @@ def _failed(project: Project, claim: Claim, failure: Failure, usage: Usage, note
 
 
 def of_cancelled(project: Project, claim: Claim, why: str = "") -> tuple[str, Note]:
-    """The commit and the note of a run that was ended or never let begin; by the user, if nobody says why."""
+    """The commit and the note of a run that was ended or never let begin: by the user, or with a reason, as
+    it was hopeless."""
     words = why or "stopped by the user" + ("" if claim.stage else " before it began")
-    note = replace(_note(claim, Meter()), status=Status.CANCELLED, reason=words)
+    note = replace(_note(claim, Meter()), status=Status.CANCELLED, reason=words, hopeless=bool(why))
     return crash_commit(project, claim), note
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ar.history.attempts import objective, of_commit
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge.evidence import Ledger, guard_means
-from ar.judge.ledger import ledger
+from ar.judge.ledger import ledger, measurements
 from ar.judge.noise import noise_of
 from ar.judge.rule import GUARD_DRIFT
 from ar.project.program import Program
@@ -31,7 +31,7 @@ def surface_of(
     """
     codes = Codes(program, history)
     points = tuple(
-        _point(program, run, codes.of(attempt))
+        _point(program, run, codes.of(attempt), _bound(program, history, run) if _is_hopeless(run) else None)
         for attempt in history.at_every_scale
         if attempt.outcome is not Outcome.TAMPERED
         for run in attempt.experiments
@@ -120,7 +120,19 @@ class Codes:
         return not moved or bool(moved - self.searched)
 
 
-def _point(program: Program, run: Experiment, codes: frozenset[str]) -> Point:
+def _is_hopeless(run: Experiment) -> bool:
+    return run.note is not None and run.note.hopeless
+
+
+def _bound(program: Program, history: History, run: Experiment) -> float | None:
+    """What a run that was ended early would have reached at best: the branch's value, with its seed if known."""
+    base = of_commit(history, run.baseline)
+    known = measurements(program, base.experiments) if base else ()
+    same = [it.value for it in known if it.measured and it.seed == run.seed]
+    return next(iter(same), None) if same else min((it.value for it in known if it.measured), default=None)
+
+
+def _point(program: Program, run: Experiment, codes: frozenset[str], bound: float | None) -> Point:
     value = objective(run, program)
     guards = [number(run.metrics.get(str(guard))) for guard in program.guards]
     oriented = tuple(
@@ -128,6 +140,8 @@ def _point(program: Program, run: Experiment, codes: frozenset[str]) -> Point:
     )
     settings = {str(key): run.params[key.flat] for key in program.search if key.flat in run.params}
     failed = run.status.ended and value is None
+    if bound is not None:
+        return Point(settings, codes, run.seed, bound, is_bound=True, rung=run.rung)
     return Point(
         params=settings,
         codes=codes,
