@@ -125,7 +125,8 @@ def _is_hopeless(run: Experiment) -> bool:
 
 
 def _bound(program: Program, history: History, run: Experiment) -> float | None:
-    """What a run that was ended early would have reached at best: the branch's value, with its seed if known."""
+    """What a run that was ended early would have reached at best: the branch's value, with its seed if known
+    there."""
     base = of_commit(history, run.baseline)
     known = measurements(program, base.experiments) if base else ()
     same = [it.value for it in known if it.measured and it.seed == run.seed]
