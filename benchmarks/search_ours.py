@@ -64,6 +64,7 @@ class Campaign:
         self.seconds = 0.0
         self.weights: Weights | None = None
         self._surface: Surface | None = None
+        self._noise_key, self._noise = (-1, 0, 0), Noise()
 
     def play(self) -> Result:
         while self.step():
@@ -96,7 +97,7 @@ class Campaign:
     def judge(self, change: Change) -> bool:
         """Do what the judge wants of an open change. False where it waits."""
         ledger = self.ledger(change)
-        action = next_action(ledger, noise_of(ledger))
+        action = next_action(ledger, self.noise(ledger, change))
         if action.kind is Kind.PROMOTE:
             self.promote(change)
         elif action.kind is Kind.DISCARD:
@@ -167,7 +168,7 @@ class Campaign:
         value, guard = found or (None, 1.0)
         guards = (guard,) if found and self.world.has_guard else ()
         self.points.append(Point(params, seed=seed, value=value, guards=guards, crashed=found is None))
-        return Run(seed, value or 0.0, guards, crashed=found is None)
+        return Run(seed, value or 0.0, guards, crashed=found is None, when=float(self.spent))
 
     def promote(self, change: Change) -> None:
         world = self.world
@@ -178,8 +179,15 @@ class Campaign:
         self.closed += [self.incumbent, *(other for other in self.open if other is not change)]
         self.incumbent, self.open = change, []
 
+    def noise(self, ledger: Ledger, change: Change | None = None) -> Noise:
+        """`noise_of(ledger)`; a change with a single run adds nothing to it."""
+        key = (self.spent, len(self.closed), id(change) if change and len(change.runs) > 1 else 0)
+        if key != self._noise_key:
+            self._noise_key, self._noise = key, noise_of(ledger)
+        return self._noise
+
     def residual(self) -> float | None:
-        noise: Noise = noise_of(self.ledger())
+        noise = self.noise(self.ledger())
         return noise.residual_sigma if noise.residual.pool.df else None
 
     def surface(self) -> Surface:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from helpers import Ar, commit, run
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several workers share the cores
+
 FIT = """\
 # params.yaml in, metrics out: a bowl whose floor lies at x = 3, y = 0.1, with a little noise from the seed.
 /^x:/ {x = $2}

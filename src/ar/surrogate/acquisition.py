@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import erfcx, log_ndtr, ndtri
 from scipy.stats import qmc
 
@@ -130,6 +131,9 @@ class Search:
             more = np.concatenate([pool.near(points[k], 64, step) for k in order[:REFINED]])
             points = np.concatenate([points[order[:64]], more])
             scores = np.concatenate([scores[order[:64]], score(more)])
+        new = ~_known(points, surface)
+        if new.any():
+            points, scores = points[new], scores[new]
         chosen: Array = points[np.argmax(scores)]
         return chosen
 
@@ -151,6 +155,13 @@ def potential(surface: Surface, setting: Setting) -> float:
         return 0.0
     draws = surface.posterior.draws(row.joined(rows.of(likely)), 48, rng)
     return float(np.mean(draws[:, 0] - draws.min(1))) * float(surface.scale)
+
+
+def _known(points: Array, surface: Surface) -> NDArray[np.bool_]:
+    """Which of the points were tried on the branch's code."""
+    here = (surface.tried.code == surface.base.code).all(1)
+    known = {tuple(point) for point in np.round(surface.tried.x[here], 9).tolist()}
+    return np.array([tuple(point) in known for point in np.round(points, 9).tolist()])
 
 
 def _distinct(points: Array, count: int) -> Array:

@@ -16,16 +16,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64] | NDArray[np.bool_]
 
+LEAST_PART = 3e-3  # standard deviation of a parameter's own function that counts
 SCALARS = 5  # hyperparameters besides those of each parameter
 ROUGH, ROUGH_SPREAD = 0.01, 0.5  # what is expected of the surface's roughness, and its logarithm's spread
 JITTER = 1e-6  # of the values' variance: keeps equal rows apart
 ROUNDS = 60  # evaluations of the likelihood from a cold start
-WARM_ROUNDS = 12  # and from the last fit's hyperparameters
+WARM_ROUNDS = 10  # and from the last fit's hyperparameters
+COLD, COLD_EVERY = 24, 12  # rows below which, and at every so many of which, a cold start is tried as well
+SETTLED, EVERY = 60, 3  # rows from which hyperparameters are found again at every so many only
 
 
 @dataclass(frozen=True)
@@ -103,32 +107,36 @@ def priors(size: int) -> tuple[Array, Array]:
     return mean, sd
 
 
+def correlation(squares: Array) -> tuple[Array, Array]:
+    """At squared distances in lengths, and its derivative by a length's logarithm over the squared distance."""
+    value: Array = np.exp(-0.5 * squares)
+    return value, value
+
+
 class Kernel:
     """Covariances between rows; `categorical` marks the parameters whose values have no order."""
 
     def __init__(self, categorical: NDArray[np.bool_]) -> None:
         self.categorical = categorical
 
-    def squares(self, a: Rows, b: Rows) -> Array:
-        """(parameters, rows of a, rows of b): squared distance along each parameter."""
-        steps = a.x.T[:, :, None] - b.x.T[:, None, :]
+    def squares(self, a: Array, b: Array, parameter: int) -> Array:
+        """(rows of a, rows of b): squared distance along one parameter, given both columns of coordinates."""
+        steps: Array = a - b.T
+        if self.categorical[parameter]:
+            steps = np.sign(steps)
         steps *= steps
-        if self.categorical.any():
-            steps[self.categorical] = steps[self.categorical] > 0
         return steps
-
-    def surface(self, w: Weights, squares: Array) -> Array:
-        """Covariance of the parameters' effects."""
-        out = np.exp(np.tensordot(-0.5 / w.joint_lengths**2, squares, 1))
-        out *= w.joint**2
-        for k in range(len(squares)):
-            out += w.parts[k] ** 2 * np.exp(squares[k] * (-0.5 / w.lengths[k] ** 2))
-        out += w.rough**2 * (squares.sum(0) == 0)
-        return out
 
     def between(self, w: Weights, a: Rows, b: Rows) -> Array:
         """Covariance of what two rows' settings are worth, whatever their seeds."""
-        out = self.surface(w, self.squares(a, b))
+        out, far = np.zeros((len(a), len(b))), np.zeros((len(a), len(b)))
+        for k, (part, length) in enumerate(zip(w.parts, w.lengths, strict=True)):
+            steps = self.squares(a.x[:, k : k + 1], b.x[:, k : k + 1], k)
+            far += steps / w.joint_lengths[k] ** 2
+            if part > LEAST_PART:
+                steps /= length**2
+                out += part**2 * correlation(steps)[0]
+        out += w.joint**2 * correlation(far)[0] + w.rough**2 * (far == 0)
         if a.code.shape[1]:
             out += w.code**2 * (a.code @ b.code.T)
         return out
@@ -147,64 +155,77 @@ def same_seed(a: Rows, b: Rows) -> Array:
 
 
 class Likelihood:
-    """Of values given hyperparameters, with its gradient; what does not depend on them is worked out once."""
+    """Of values given hyperparameters, with its gradient; what does not depend on them is worked out once.
+
+    Matrices between rows are held as their lower triangles.
+    """
 
     def __init__(self, kernel: Kernel, rows: Rows, values: Array, noise: float | None = None) -> None:
-        self.kernel, self.rows, self.values = kernel, rows, values
-        self.squares = kernel.squares(rows, rows)
-        self.seeds = same_seed(rows, rows)
-        self.equal = (self.squares.sum(0) == 0).astype(float)
-        self.codes = rows.code @ rows.code.T if rows.code.shape[1] else np.zeros_like(self.seeds)
+        self.values = values
+        self.below = np.tril_indices(len(rows))
+        self.diagonal = np.flatnonzero(self.below[0] == self.below[1])
+        columns = [rows.x[:, k : k + 1] for k in range(rows.x.shape[1])]
+        squares = [kernel.squares(column, column, k)[self.below] for k, column in enumerate(columns)]
+        self.squares = np.array(squares).reshape(len(columns), len(self.below[0]))
+        equal, seeds = (self.squares.sum(0) == 0).astype(float), same_seed(rows, rows)[self.below]
+        self.rest = np.array([equal, (rows.code @ rows.code.T)[self.below], seeds])  # rough, code, seed
         self.mean, self.sd = priors(rows.x.shape[1])
         if noise is not None:
             self.mean[-1], self.sd[-1] = math.log(max(noise, 1e-3)), 0.2
 
     def __call__(self, logs: Array) -> tuple[float, Array]:
         """Negative log posterior density and its gradient by the logarithms."""
-        w, n, size = Weights.unpacked(logs), len(self.values), self.rows.x.shape[1]
-        own = [w.parts[k] ** 2 * np.exp(self.squares[k] * (-0.5 / w.lengths[k] ** 2)) for k in range(size)]
-        joint = w.joint**2 * np.exp(np.tensordot(-0.5 / w.joint_lengths**2, self.squares, 1))
-        covariance = (
-            sum(own) + joint + w.rough**2 * self.equal + w.code**2 * self.codes + w.seed**2 * self.seeds
-        )
-        covariance[np.diag_indices(n)] += w.noise**2 + JITTER
-        covariance += 1.0  # the constant's variance
-        try:
-            lower = cholesky(covariance, lower=True, check_finite=False)
-        except np.linalg.LinAlgError:
+        w, n, size = Weights.unpacked(logs), len(self.values), len(self.squares)
+        own, own_slopes = correlation(self.squares / w.lengths[:, None] ** 2)
+        joint, joint_slope = correlation(w.joint_lengths**-2.0 @ self.squares)
+        scalars = np.array([w.rough, w.code, w.seed]) ** 2
+        triangle = (
+            w.parts**2 @ own + w.joint**2 * joint + scalars @ self.rest + 1.0
+        )  # the constant's variance
+        triangle[self.diagonal] += w.noise**2 + JITTER
+        covariance = np.zeros((n, n), order="F")
+        covariance[self.below] = triangle
+        lower, wrong = dpotrf(covariance, lower=1, overwrite_a=1)
+        if wrong:
             return 1e10, np.zeros_like(logs)
-        alpha = cho_solve((lower, True), self.values, check_finite=False)
+        alpha, _ = dpotrs(lower, self.values, lower=1)
         off = (logs - self.mean) / self.sd
         value = 0.5 * self.values @ alpha + np.log(np.diag(lower)).sum() + 0.5 * off @ off
-        inverse = cho_solve((lower, True), np.eye(n), check_finite=False)
-        inverse -= np.outer(alpha, alpha)  # half of it times dK is the gradient
+        inverse, _ = dpotri(lower, lower=1)
+        # Its product with the covariance's derivative, summed, is twice the gradient.
+        slope = 2 * (inverse[self.below] - alpha[self.below[0]] * alpha[self.below[1]])
+        slope[self.diagonal] *= 0.5
         gradient = np.empty_like(logs)
-        joint_part = inverse * joint
-        for k in range(size):
-            part = inverse * own[k]
-            gradient[k] = 0.5 * np.vdot(part, self.squares[k]) / w.lengths[k] ** 2
-            gradient[2 * size + k] = part.sum()
+        gradient[:size] = 0.5 * w.parts**2 / w.lengths**2 * ((own_slopes * self.squares) @ slope)
         gradient[size : 2 * size] = (
-            0.5 * (self.squares.reshape(size, -1) @ joint_part.ravel()) / w.joint_lengths**2
+            0.5 * w.joint**2 / w.joint_lengths**2 * (self.squares @ (slope * joint_slope))
         )
-        gradient[-5] = joint_part.sum()
-        gradient[-4] = w.rough**2 * np.vdot(inverse, self.equal)
-        gradient[-3] = w.code**2 * np.vdot(inverse, self.codes)
-        gradient[-2] = w.seed**2 * np.vdot(inverse, self.seeds)
-        gradient[-1] = w.noise**2 * np.trace(inverse)
+        gradient[2 * size : 3 * size] = w.parts**2 * (own @ slope)
+        gradient[-5] = w.joint**2 * (joint @ slope)
+        gradient[-4:-1] = scalars * (self.rest @ slope)
+        gradient[-1] = w.noise**2 * slope[self.diagonal].sum()
         return float(value), gradient + off / self.sd
 
 
 def fit(
-    kernel: Kernel, rows: Rows, values: Array, start: Weights | None = None, noise: float | None = None
+    kernel: Kernel,
+    rows: Rows,
+    values: Array,
+    start: Weights | None = None,
+    noise: float | None = None,
+    rounds: int = ROUNDS,
 ) -> Weights:
-    """The most probable hyperparameters; from `start` with few steps where there is one."""
+    """The most probable hyperparameters; from `start` with few evaluations, or none, where there is one."""
     likelihood = Likelihood(kernel, rows, values, noise)
     mean, sd = likelihood.mean, likelihood.sd
     bounds = list(zip(mean - 4 * sd, mean + 4 * sd, strict=True))
-    starts = [(mean, ROUNDS)] if start is None else [(start.packed(), WARM_ROUNDS)]
-    if start is not None and (len(values) < 40 or len(values) % 10 == 0):
-        starts.append((mean, ROUNDS))
+    starts = [(mean, rounds)]
+    if start is not None:
+        if len(values) >= SETTLED and len(values) % EVERY:
+            return start
+        starts = [(start.packed(), WARM_ROUNDS)]
+        if len(values) < COLD or len(values) % COLD_EVERY == 0:
+            starts.append((mean, rounds))
     found = min(
         (
             minimize(

@@ -18,6 +18,7 @@ CLEAR_RUNS = 4  # a change that is to be confirmed in mid-campaign is to be clea
 CLEAR = 5.0  # standard errors at them
 LEAST_STEP = 0.2  # and it is to add this share to what the campaign has gained
 WORTH = 4.0
+LEAST_CHANCE = 0.4  # of passing its guards
 SLACK = 4  # runs kept beside those of the last confirmation
 
 
@@ -52,11 +53,13 @@ def choose(
     """
     if not waiting:
         return None
-    mean, _ = surface.difference([one.setting for one in waiting])
-    order = np.argsort(mean)
-    best = waiting[int(order[0])]
-    gain = -float(mean[order[0]])
-    if gain <= 0:
+    settings = [one.setting for one in waiting]
+    mean, _ = surface.difference(settings)
+    chance = surface.allowed(settings)
+    worth = np.where(chance >= LEAST_CHANCE, np.minimum(mean, 0.0) * chance, 0.0)
+    first = int(np.argmin(worth))
+    best, gain = waiting[first], -float(mean[first])
+    if worth[first] >= 0:
         return None
     needed = runs_needed(gain, residual)
     cost = needed - best.runs + max(0, needed - base_runs)

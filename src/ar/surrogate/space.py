@@ -12,8 +12,6 @@ from ar.project.program import Range
 from ar.project.values import Scalar, number
 from ar.surrogate.regression import Array
 
-SIGNIFICANT_DIGITS = 2  # more would pretend to a precision that no campaign can measure
-
 
 @dataclass(frozen=True)
 class Axis:
@@ -48,24 +46,56 @@ class Axis:
         low, high = self._ends
         return (self._scaled(found) - low) / (high - low) if high > low else 0.0
 
+    def place(self, value: Scalar | None) -> float:
+        """Coordinate of a value; not far outside the range, and its middle for what it does not know."""
+        place = math.nan if value is None else self.coordinate(value)
+        if self.categorical:
+            return 0.0 if math.isnan(place) else place
+        return 0.5 if math.isnan(place) else min(1.5, max(-0.5, place))
+
     def value(self, coordinate: float) -> Scalar:
         """At a coordinate, rounded to what can be told apart."""
         choices, within = self.within.choices, self.within
         if choices:
             place = coordinate * (len(choices) - 1 if self.ordered else 1)
             return choices[min(len(choices) - 1, max(0, round(place)))]
+        found = float(f"{self._nearest(np.array([coordinate]))[0]:.12g}")
+        if within.integer and not within.step:
+            return round(found)
         assert within.low is not None and within.high is not None
+        return min(max(found, float(within.low)), float(within.high))
+
+    def snapped(self, coordinates: Array) -> Array:
+        """Coordinates of the nearest values that it can have."""
+        if self.categorical:
+            return np.clip(np.round(coordinates), 0, self.levels - 1)
+        if self.within.choices:
+            return np.round(np.clip(coordinates, 0, 1) * (self.levels - 1)) / (self.levels - 1)
         low, high = self._ends
-        raw = low + min(1.0, max(0.0, coordinate)) * (high - low)
-        found = math.exp(raw) if within.log else raw
-        step = within.step or (1 if within.integer else None)
+        values = self._nearest(coordinates)
+        scaled = np.log(values) if self.within.log else values
+        return (scaled - low) / (high - low) if high > low else np.zeros_like(scaled)
+
+    def _nearest(self, coordinates: Array) -> Array:
+        """The values nearest to coordinates: of no more digits than a campaign can tell apart."""
+        low, high = self._ends
+        raw = low + np.clip(coordinates, 0, 1) * (high - low)
+        found: Array = np.exp(raw) if self.within.log else raw
+        assert self.within.low is not None and self.within.high is not None
+        least, most = float(self.within.low), float(self.within.high)
+        step = self.within.step or (1 if self.within.integer else None)
         if step is not None:
-            found = within.low + round((found - within.low) / step) * step
-            while found > within.high + 1e-12 * abs(step):
-                found -= step
-            found = float(f"{found:.12g}")
-            return int(found) if within.integer else found
-        return float(min(max(float(f"{found:.{SIGNIFICANT_DIGITS}g}"), within.low), within.high))
+            steps = math.floor((most - least) / step * (1 + 1e-9))
+            return least + np.clip(np.round((found - least) / step), 0, steps) * step
+        if self.within.log:  # two digits, three where the first is 1
+            power = np.floor(np.log10(found))
+            unit: Array | np.float64 = 10 ** (power - np.where(found < 2 * 10**power, 2, 1))
+        elif most > least:
+            unit = np.float64(10 ** math.floor(math.log10((most - least) / 100)))
+        else:
+            return np.full_like(found, least)
+        rounded: Array = np.clip(np.round(found / unit) * unit, least, most)
+        return rounded
 
     def _scaled(self, value: float) -> float:
         return math.log(value) if self.within.log else value
@@ -100,24 +130,14 @@ class Space:
 
     def point(self, values: Mapping[str, Scalar], default: Mapping[str, Scalar]) -> Array:
         """Coordinates of values; what is missing stands at its default."""
-        found = [axis.coordinate(values.get(axis.name, default.get(axis.name))) for axis in self.axes]
-        return np.array([0.5 if math.isnan(place) else min(1.5, max(-0.5, place)) for place in found])
+        return np.array([axis.place(values.get(axis.name, default.get(axis.name))) for axis in self.axes])
 
     def values(self, point: Sequence[float] | Array) -> dict[str, Scalar]:
         return {axis.name: axis.value(float(at)) for axis, at in zip(self.axes, point, strict=True)}
 
     def snapped(self, points: Array) -> Array:
-        """The nearest points that the ranges hold: whole numbers and choices only, rounded as proposed."""
-        out = np.clip(points, 0.0, None)
-        for k, axis in enumerate(self.axes):
-            levels = axis.levels
-            if axis.categorical:
-                out[:, k] = np.clip(np.round(out[:, k]), 0, levels - 1)
-            elif levels > 1 and not axis.within.log:
-                out[:, k] = np.round(np.clip(out[:, k], 0, 1) * (levels - 1)) / (levels - 1)
-            else:
-                out[:, k] = np.clip(out[:, k], 0, 1)
-        return out
+        """The nearest points that the ranges hold, rounded as proposed."""
+        return np.column_stack([axis.snapped(points[:, k]) for k, axis in enumerate(self.axes)])
 
     @property
     def categorical(self) -> np.typing.NDArray[np.bool_]:

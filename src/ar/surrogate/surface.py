@@ -10,16 +10,15 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
 
 from ar.project.values import Scalar
+from ar.surrogate.feasibility import Feasible
 from ar.surrogate.regression import Array, Kernel, Posterior, Rows, Weights, fit
 from ar.surrogate.space import Space
 
 MOST_ROWS = 900  # the best and the latest of more: an exact fit costs their number cubed
 FITTED_ROWS = 320  # and of these, to find the hyperparameters
 SOFT = 3.0  # values worse than the first baseline by more than so many times the gain so far are drawn in
-SMOOTH_LENGTH = 0.35  # along each parameter, of crashes and guards
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,23 @@ class Surface:
 
     @cached_property
     def feasible(self) -> Feasible:
-        return Feasible.of(self)
+        ended = [point for point in self.points if not point.is_pending and not point.rung]
+        rows = self.rows_of([Setting(p.params, p.codes) for p in ended], [p.seed for p in ended])
+        crashed = np.array([float(point.crashed) for point in ended])
+        guards = np.full((len(ended), len(self.limits)), math.nan)
+        for row, point in enumerate(ended):
+            guards[row, : len(point.guards)] = point.guards[: len(self.limits)]
+        return Feasible.of(self.kernel, rows, crashed, guards, self.limits, self.base)
+
+    @cached_property
+    def tried(self) -> Rows:
+        """Every setting that was run, or is going to be."""
+        return self.rows_of([Setting(point.params, point.codes) for point in self.points])
+
+    def allowed(self, settings: Sequence[Setting]) -> Array:
+        """Probability that each setting runs to its end and passes its guards."""
+        chance: Array = np.exp(self.feasible.log_probability(self.rows_of(settings), self.base))
+        return chance
 
     def rng(self, salt: int = 0) -> np.random.Generator:
         """The same for the same evidence."""
@@ -167,58 +182,3 @@ def _spread(values: Array, most: int) -> NDArray[np.int64]:
     rest = np.setdiff1d(np.arange(len(values)), best)
     even = rest[np.linspace(0, len(rest) - 1, most - len(best)).astype(int)]
     return np.sort(np.concatenate([best, even]))
-
-
-@dataclass
-class Feasible:
-    """How likely a setting runs to its end and keeps within its guards."""
-
-    kernel: Kernel
-    rows: Rows
-    crash: tuple[Weights, Posterior] | None
-    guards: list[tuple[Posterior, float, float, float]]
-
-    @classmethod
-    def of(cls, surface: Surface) -> Feasible:
-        size = len(surface.space)
-        ended = [p for p in surface.points if not p.is_pending and not p.rung]
-        plain = Weights(
-            np.full(size, SMOOTH_LENGTH),
-            np.full(size, SMOOTH_LENGTH * math.sqrt(size)),
-            np.full(size, 0.1),
-            0.7,
-            0.05,
-            0.3,
-            0.0,
-            0.15,
-        )
-        crash = None
-        if any(p.crashed for p in ended) and size:
-            rows = surface.rows_of([Setting(p.params, p.codes) for p in ended])
-            said = np.array([1.0 if p.crashed else 0.0 for p in ended]) - 0.1
-            crash = (plain, Posterior(surface.kernel, plain, rows, said))
-        guards = []
-        for k, limit in enumerate(surface.limits):
-            values = np.array([p.guards[k] if k < len(p.guards) else math.nan for p in surface.measured])
-            known = ~np.isnan(values)
-            if known.sum() < 4 or values[known].std() == 0:
-                continue
-            rows, values = surface.rows.of(known), values[known]
-            centre, scale = float(np.median(values)), float(values.std())
-            std = np.clip((values - centre) / scale, -4, 4)
-            few = np.unique(np.linspace(0, len(std) - 1, min(len(std), 150)).astype(int))
-            weights = fit(surface.kernel, rows.of(few), std[few], None, None)
-            guards.append((Posterior(surface.kernel, weights, rows, std), centre, scale, limit))
-        return cls(surface.kernel, surface.rows, crash, guards)
-
-    def log_probability(self, at: Rows, base: Rows) -> Array:
-        out = np.zeros(len(at))
-        if self.crash is not None:
-            risk = self.crash[1].mean(at) + 0.1
-            out += np.log(np.clip(1 - risk, 0.01, 1.0))
-        for posterior, centre, scale, limit in self.guards:
-            mean, sd = posterior.difference(at, base)
-            now = centre + scale * float(posterior.mean(base)[0])
-            z = (limit - (now + scale * mean)) / (scale * np.maximum(sd, 0.02))
-            out += np.maximum(log_ndtr(z), -20.0)
-        return out
