@@ -108,7 +108,7 @@ def priors(size: int) -> tuple[Array, Array]:
 
 
 def correlation(squares: Array) -> tuple[Array, Array]:
-    """At squared distances in lengths, and its derivative by a length's logarithm over the squared distance."""
+    """At squared distances, in lengths. With its derivative by a log length, over the squared distance."""
     value: Array = np.exp(-0.5 * squares)
     return value, value
 
