@@ -104,7 +104,7 @@ def project(bare: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def measured_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template with its programme, and the baseline measured eight times."""
+    """The template with its programme, and the baseline measured."""
     root = tmp_path_factory.mktemp("measured") / "project"
     shutil.copytree(template, root, symlinks=True)
     (root / "program.md").write_text(PROGRAM)

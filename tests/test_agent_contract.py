@@ -25,7 +25,8 @@ from ar.history.records import Attempt, Experiment, History, Verdict
 from ar.project.program import AgentSpec
 from ar.project.project import Project
 
-KINDS = ("optuna", "claude", "command", "mine")
+EMBEDDED = ("search", "optuna")
+KINDS = (*EMBEDDED, "claude", "command", "mine")
 SECRET = "0.734512"  # the holdout's value, at the head and in every experiment
 SCRIPT = """#!/bin/sh
 cat > {out}/seen
@@ -84,7 +85,7 @@ def begin(
     text = (project / "program.md").read_text()
     (project / "program.md").write_text(text.replace("guards:", 'holdout: "m.json:test_loss"\nguards:', 1))
     run(project, "git", "commit", "-qam", "Measure a holdout")
-    newest = fill(project, 10)[-1]
+    newest = fill(project, 20)[-1]
     seen = tmp_path / "seen"
 
     with ExitStack() as stack:
@@ -92,7 +93,7 @@ def begin(
         def start(kind: str, mood: str) -> Asked:
             campaign = Campaign(Project.open(project))
             program, spec, told = campaign.program, AgentSpec(kind), seen.read_text
-            if kind == "optuna":
+            if kind in EMBEDDED:
                 told = str
                 program = replace(program, search={}) if mood == "fails" else program
             elif kind == "claude":
@@ -109,7 +110,8 @@ def begin(
                 _install(tmp_path / "site", monkeypatch)
                 spec = AgentSpec(kind, options={"mood": mood, "seen": str(seen)})
             params = reader.baseline_params(campaign.project)
-            briefing = Briefing(program, _with_secret(campaign.history()), params)
+            history = _with_secret(campaign.history())
+            briefing = Briefing(program, history, params, surface=campaign.surface(history))
             channel = Channel()
             agent = make(spec, campaign.repo, channel)
             return Asked(campaign, spec, agent, briefing, told, channel)
@@ -164,7 +166,7 @@ Begin = Callable[[str, str], Asked]
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_class_says_whether_it_is_instant(begin: Begin, kind: str) -> None:
     asked = begin(kind, "well")
-    assert asked.agent.instant is is_instant(asked.spec) is (kind == "optuna")
+    assert asked.agent.instant is is_instant(asked.spec) is (kind in EMBEDDED)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -201,7 +203,7 @@ def test_where_it_has_no_answer_it_says_what_would_help(begin: Begin, kind: str)
     assert failure.value.mend
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "optuna"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in EMBEDDED])
 def test_a_dropped_question_ends(begin: Begin, project: Path, kind: str) -> None:
     asked = begin(kind, "hangs")
     before = snapshot(project)

@@ -6,17 +6,17 @@ ranges of `program.md` hold, on whatever baseline. By the "constant liar" it kee
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ar.agents.base import Briefing
+from ar.agents.untried import Values, beside
 from ar.errors import BadProgram
 from ar.history.attempts import objective
 from ar.history.ideas import Proposal
@@ -35,9 +35,7 @@ STARTUP_RUNS = 10  # TPE draws at random before it has seen so many configuratio
 SIGNIFICANT_DIGITS = 2
 NEAREST = 0.02  # share of a range that two tries of a parameter lie apart at least
 _DRAWS = 16
-_FINE_DIGITS = 6  # of a value, once all shorter ones are taken
 
-Values = tuple[Scalar, ...]  # of the searched parameters, in the order of their ranges
 Ranges = Mapping[ParamKey, Range]
 
 
@@ -114,7 +112,7 @@ def _suggest(ranges: Ranges, now: Values, tried: Mapping[Values, Tried], salt: i
         if not any(all(map(_near, values, other, ranges.values())) for other in known):
             return values
         spare = spare or values
-    return spare or _neighbour(ranges, _best(tried) or now, known, random.Random(seed))  # noqa: S311
+    return spare or beside(list(ranges.values()), _best(tried) or now, known, random.Random(seed))  # noqa: S311
 
 
 def _study(distributions: dict[str, BaseDistribution], tried: Mapping[Values, Tried], seed: int) -> Study:
@@ -185,33 +183,6 @@ def _near(value: Scalar, other: Scalar, within: Range) -> bool:
         ends = [math.log(end) for end in ends]
     low, high, here, there = ends
     return abs(here - there) < NEAREST * (high - low)
-
-
-def _neighbour(ranges: Ranges, best: Values, known: set[Values], draw: random.Random) -> Values | None:
-    """A configuration that is not known, if possible one parameter beside the best; None if there is none."""
-    # Of more values than configurations are known, one must be new.
-    levels = [_levels(within, len(known) + 1, draw) for within in ranges.values()]
-    beside = (
-        (*best[:place], value, *best[place + 1 :])
-        for place in draw.sample(range(len(best)), len(best))
-        for value in levels[place]
-    )
-    anywhere = itertools.product(*levels)
-    return next((values for values in itertools.chain(beside, anywhere) if values not in known), None)
-
-
-def _levels(within: Range, count: int, draw: random.Random) -> Sequence[Scalar]:
-    """Values of a range in random order: at least `count` of them, or all that there are."""
-    if within.low is None or within.high is None:
-        return draw.sample(within.choices, len(within.choices))
-    low, high, spacing = within.low, within.high, within.spacing
-    if spacing is None:
-        ends = (math.log(low), math.log(high)) if within.log else (low, high)
-        drawn = [draw.uniform(*ends) for _ in range(count)]
-        return [float(f"{math.exp(it) if within.log else it:.{_FINE_DIGITS}g}") for it in drawn]
-    places = range(math.floor((high - low) / spacing + 1e-8) + 1)
-    chosen = [low + place * spacing for place in draw.sample(places, min(len(places), count))]
-    return [int(value) if within.integer else float(f"{value:.12g}") for value in chosen]
 
 
 def _best(tried: Mapping[Values, Tried]) -> Values | None:

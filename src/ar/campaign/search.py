@@ -34,11 +34,13 @@ class Search(Policy):
         candidates.close_stale(engine, history)
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
-        auditing = engine.campaign.ledger(history).auditing
+        ledger = engine.campaign.ledger(history)
+        # The model chooses as long as better changes may come; after that the judge decides alone.
+        choosing = not ledger.auditing and engine.asking.anybody_left
         for attempt in history.attempts:
             if history.is_open(attempt) and not attempt.is_under_way:
-                by_model = screening.is_screened(engine.campaign, attempt)
-                waits = by_model and not auditing and screening.waits(attempt)
+                by_model = choosing and screening.is_screened(engine.campaign, attempt)
+                waits = by_model and ledger.knows_noise and screening.waits(attempt)
                 if not waits and candidates.judge(engine, history, attempt, room, by_model):
                     return True
             elif self.promoting and history.waits_for_merge(attempt):
@@ -46,7 +48,8 @@ class Search(Policy):
                 if moved is not None:
                     return moved
         candidates.close_stale(engine, history)
-        if room > 0 and not auditing and screening.settle(engine, history, self._proposals_left(engine) == 0):
+        is_last = self._proposals_left(engine) == 0
+        if room > 0 and choosing and screening.settle(engine, history, is_last):
             return True
         self._fill(engine, history, room)
         return False
