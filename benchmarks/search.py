@@ -24,6 +24,7 @@ from search_worlds import KINDS, world
 
 SIGMA, CORRELATION = 0.012, 0.9
 OURS = "search"
+PLAYED = "ar run"  # the same, as a command on a DVC project
 PEERS = ("random", "TPE", "TPE multivariate", "GP", "CMA-ES")
 GP_BUDGET = 150  # beyond it, GP is run on a few worlds only
 
@@ -87,6 +88,11 @@ def solve(task: Task) -> list[Outcome]:
 
         results = [(budget, ours(where, budget)) for budget in task.budgets]
         return [Outcome(*key, budget, r.share, r.seconds, r.promotions, r.false) for budget, r in results]
+    if task.policy == PLAYED:
+        from search_projects import played
+
+        results = [(budget, played(where, budget)) for budget in task.budgets]
+        return [Outcome(*key, budget, r.share, r.seconds, r.promotions, r.false) for budget, r in results]
     from search_peers import peer
 
     trace = peer(task.policy, where, max(task.budgets))
@@ -102,7 +108,9 @@ def tasks(args: argparse.Namespace) -> list[Task]:
                 budgets = tuple(sorted(args.budgets))
                 if policy == "GP" and number >= args.first + args.gp_worlds:
                     budgets = tuple(n for n in budgets if n <= GP_BUDGET)
-                if policy == OURS:
+                if policy == PLAYED and (number >= args.first + args.projects or column not in KINDS):
+                    continue
+                if policy in (OURS, PLAYED):
                     found += [Task(policy, column, number, (n,)) for n in budgets]
                 elif budgets:
                     found.append(Task(policy, column, number, budgets))
@@ -128,7 +136,11 @@ def table(outcomes: Sequence[Outcome], policies: Sequence[str], columns: Sequenc
         for column in columns:
             shares = [o.share for o in mine if o.column == column]
             cells.append(f"{statistics.fmean(shares):.2f} / {worst_tenth(shares):.2f}" if shares else "")
-        false = f"{sum(o.false for o in mine)} of {sum(o.promotions for o in mine)}" if policy == OURS else ""
+        false = (
+            f"{sum(o.false for o in mine)} of {sum(o.promotions for o in mine)}"
+            if policy in (OURS, PLAYED)
+            else ""
+        )
         worlds = len({o.number for o in mine})
         cells += [false, f"{statistics.fmean(o.seconds for o in mine):.3f}"]
         lines.append(f"| {policy} ({worlds}) | " + " | ".join(cells) + " |")
@@ -180,7 +192,10 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1000, help="number of the first; below 1000 to tune on")
     parser.add_argument("--budgets", type=int, nargs="+", default=[50, 150, 500])
     parser.add_argument("--kinds", nargs="+", default=list(COLUMNS), choices=COLUMNS, metavar="KIND")
-    parser.add_argument("--policies", nargs="+", default=[OURS, *PEERS], choices=[OURS, *PEERS])
+    parser.add_argument(
+        "--policies", nargs="+", default=[OURS, PLAYED, *PEERS], choices=[OURS, PLAYED, *PEERS]
+    )
+    parser.add_argument("--projects", type=int, default=0, help="worlds of a kind for `ar run` itself")
     parser.add_argument("--gp-worlds", type=int, default=4, help=f"on which GP goes beyond {GP_BUDGET} runs")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()

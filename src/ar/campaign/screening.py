@@ -38,7 +38,7 @@ def settle(engine: Engine, history: History, is_last: bool) -> bool:
         is_last: no other change will be proposed.
     """
     from ar.surrogate import screening
-    from ar.surrogate.points import residual_of, setting_of
+    from ar.surrogate.points import residual_of, settings_of
 
     campaign = engine.campaign
     opened = [item for item in history.attempts if history.is_open(item) and is_screened(campaign, item)]
@@ -49,8 +49,8 @@ def settle(engine: Engine, history: History, is_last: bool) -> bool:
     surface, residual = campaign.surface(history), residual_of(ledger)
     if surface is None or residual is None:
         return False
-    settings = {item.name: setting_of(campaign.program, history, item) for item in waiting}
-    differences = zip(waiting, *surface.difference(list(settings.values())), strict=True)
+    settings = settings_of(campaign.program, history, waiting)
+    differences = zip(waiting, *surface.difference(settings), strict=True)
     out = [(item, mean, error) for item, mean, error in differences if mean > CLEARLY * error]
     for item, mean, error in out:
         effect = signed(campaign.program.objective.orient(float(mean)), float(error))
@@ -60,11 +60,11 @@ def settle(engine: Engine, history: History, is_last: bool) -> bool:
     if out:
         return True
     first = history.first
-    start = setting_of(campaign.program, history, first) if first else surface.incumbent
+    start = settings_of(campaign.program, history, [first])[0] if first else surface.incumbent
     gained = max(0.0, -float(surface.difference([surface.incumbent], start)[0][0]))
     chosen = screening.choose(
         surface,
-        [screening.Waiting(name, setting) for name, setting in settings.items()],
+        [screening.Waiting(item.name, at) for item, at in zip(waiting, settings, strict=True)],
         gained,
         residual,
         0 if is_last else ledger.spare,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ar.history.attempts import objective, of_commit
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
@@ -64,11 +64,14 @@ def residual_of(known: Ledger) -> float | None:
     return noise.sigma if noise.df >= KNOWN_DF else None
 
 
-def setting_of(program: Program, history: History, attempt: Attempt) -> Setting:
-    """What an attempt has of the searched parameters, and its code."""
-    run = attempt.first
-    found = {str(key): run.params[key.flat] for key in program.search if key.flat in run.params}
-    return Setting(found, Codes(program, history).of(attempt))
+def settings_of(program: Program, history: History, attempts: Sequence[Attempt]) -> list[Setting]:
+    """What each attempt has of the searched parameters, and its code."""
+    codes = Codes(program, history)
+    return [Setting(_searched(program, item.first), codes.of(item)) for item in attempts]
+
+
+def _searched(program: Program, run: Experiment) -> dict[str, Scalar]:
+    return {str(key): run.params[key.flat] for key in program.search if key.flat in run.params}
 
 
 class Codes:
@@ -139,7 +142,7 @@ def _point(program: Program, run: Experiment, codes: frozenset[str], bound: floa
     oriented = tuple(
         guard.orient(found) for guard, found in zip(program.guards, guards, strict=True) if found is not None
     )
-    settings = {str(key): run.params[key.flat] for key in program.search if key.flat in run.params}
+    settings = _searched(program, run)
     failed = run.status.ended and value is None
     if bound is not None:
         return Point(settings, codes, run.seed, bound, is_bound=True, rung=run.rung)
