@@ -139,7 +139,9 @@ def test_what_is_under_way_is_not_proposed_again() -> None:
 
 def test_what_crashes_is_avoided() -> None:
     points = measured(40)
-    points += [Point({"a": 0.05 * k, "b": 0.7, "c": 0.1 * c}, crashed=True) for k in range(8) for c in (2, 8)]
+    points += [
+        Point({"a": 0.05 * k, "b": 0.7, "c": 0.1 * c}, crashed=True) for k in range(8) for c in (2, 5, 8)
+    ]
     assert surface(points).allowed([Setting({"a": 0.2, "b": 0.7, "c": 0.5})])[0] < 0.5
     model = surface(points)
     found = model.space.values(Search(model, exploit=True).best())

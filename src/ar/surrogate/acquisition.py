@@ -43,15 +43,15 @@ class Candidates:
     space: Space
     rng: np.random.Generator
 
-    def draw(self, centres: Array) -> Array:
+    def draw(self, centres: Array, spread: int = GLOBAL, local: int = LOCAL) -> Array:
         """All over the space, and around the centres."""
         size = len(self.space)
-        spread = qmc.Sobol(size, seed=self.rng).random(GLOBAL)
+        points = qmc.Sobol(size, seed=self.rng).random(spread)
         for k, axis in enumerate(self.space.axes):
             if axis.categorical:
-                spread[:, k] = np.floor(spread[:, k] * axis.levels)
-        around = [self.near(centre, LOCAL // len(centres), step=None) for centre in centres]
-        return np.concatenate([self.space.snapped(spread), *around])
+                points[:, k] = np.floor(points[:, k] * axis.levels)
+        around = [self.near(centre, local // len(centres), step=None) for centre in centres]
+        return np.concatenate([self.space.snapped(points), *around])
 
     def near(self, centre: Array, count: int, step: float | None) -> Array:
         """Steps from a point, each along a random few of the parameters."""
@@ -145,7 +145,7 @@ def potential(surface: Surface, setting: Setting) -> float:
     row = surface.rows_of([setting])
     known = surface.here(surface.rows.x)
     centres = _distinct(known.x[np.argsort(surface.posterior.mean(known))], 4)
-    points = Candidates(surface.space, rng).draw(np.concatenate([row.x, centres]))
+    points = Candidates(surface.space, rng).draw(np.concatenate([row.x, centres]), 256, 320)
     rows = surface.here(points)
     mean, sd = surface.posterior.difference(rows, row)
     likely = np.argsort(mean - 2 * sd)[:160]

@@ -107,10 +107,20 @@ def priors(size: int) -> tuple[Array, Array]:
     return mean, sd
 
 
-def correlation(squares: Array) -> tuple[Array, Array]:
-    """At squared distances, in lengths. With its derivative by a log length, over the squared distance."""
+def gaussian(squares: Array) -> tuple[Array, Array]:
+    """Correlation at squared distances in lengths, for the smooth function of one parameter.
+
+    With its derivative by the logarithm of a length, over the squared distance.
+    """
     value: Array = np.exp(-0.5 * squares)
     return value, value
+
+
+def matern(squares: Array) -> tuple[Array, Array]:
+    """The same for the joint function, which may bend (Matérn's, of smoothness 5/2)."""
+    root = np.sqrt(5 * squares)
+    fall = np.exp(-root)
+    return (1 + root + root * root / 3) * fall, (5 / 3) * (1 + root) * fall
 
 
 class Kernel:
@@ -135,8 +145,8 @@ class Kernel:
             far += steps / w.joint_lengths[k] ** 2
             if part > LEAST_PART:
                 steps /= length**2
-                out += part**2 * correlation(steps)[0]
-        out += w.joint**2 * correlation(far)[0] + w.rough**2 * (far == 0)
+                out += part**2 * gaussian(steps)[0]
+        out += w.joint**2 * matern(far)[0] + w.rough**2 * (far == 0)
         if a.code.shape[1]:
             out += w.code**2 * (a.code @ b.code.T)
         return out
@@ -176,8 +186,8 @@ class Likelihood:
     def __call__(self, logs: Array) -> tuple[float, Array]:
         """Negative log posterior density and its gradient by the logarithms."""
         w, n, size = Weights.unpacked(logs), len(self.values), len(self.squares)
-        own, own_slopes = correlation(self.squares / w.lengths[:, None] ** 2)
-        joint, joint_slope = correlation(w.joint_lengths**-2.0 @ self.squares)
+        own, own_slopes = gaussian(self.squares / w.lengths[:, None] ** 2)
+        joint, joint_slope = matern(w.joint_lengths**-2.0 @ self.squares)
         scalars = np.array([w.rough, w.code, w.seed]) ** 2
         triangle = (
             w.parts**2 @ own + w.joint**2 * joint + scalars @ self.rest + 1.0

@@ -78,12 +78,13 @@ class Surface:
 
     def __post_init__(self) -> None:
         self.kernel = Kernel(self.space.categorical)
-        measured = [point for point in self.points if point.value is not None and not point.rung]
-        self.measured = _kept(measured)
+        measured = [k for k, p in enumerate(self.points) if p.value is not None and not p.rung]
+        kept = _kept(self.points, measured)
+        self.measured = [self.points[k] for k in kept]
         self._codes = {code: k for k, code in enumerate(sorted({c for p in self.points for c in p.codes}))}
-        self.rows = self.rows_of(
-            [Setting(p.params, p.codes) for p in self.measured], [p.seed for p in self.measured]
-        )
+        settings = [Setting(point.params, point.codes) for point in self.points]
+        self.tried = self.rows_of(settings, [point.seed for point in self.points])
+        self.rows = self.tried.of(np.array(kept))
         raw = np.array([point.value for point in self.measured], dtype=float)
         self.centre, self.scale, values = _standardised(raw, self._reference(raw))
         noise = None if self.residual is None else self.residual / self.scale
@@ -119,8 +120,8 @@ class Surface:
 
     @cached_property
     def pending(self) -> Rows:
-        waiting = [point for point in self.points if point.is_pending and not point.rung]
-        return self.rows_of([Setting(p.params, p.codes) for p in waiting], [p.seed for p in waiting])
+        waiting = [k for k, p in enumerate(self.points) if p.is_pending and not p.rung]
+        return self.tried.of(np.array(waiting, dtype=np.int64))
 
     def difference(self, settings: Sequence[Setting], to: Setting | None = None) -> tuple[Array, Array]:
         """Expected value of each setting less that of another (the incumbent), and its standard deviation, in
@@ -131,18 +132,14 @@ class Surface:
 
     @cached_property
     def feasible(self) -> Feasible:
-        ended = [point for point in self.points if not point.is_pending and not point.rung]
-        rows = self.rows_of([Setting(p.params, p.codes) for p in ended], [p.seed for p in ended])
+        index = [k for k, p in enumerate(self.points) if not p.is_pending and not p.rung]
+        ended = [self.points[k] for k in index]
+        rows = self.tried.of(np.array(index))
         crashed = np.array([float(point.crashed) for point in ended])
         guards = np.full((len(ended), len(self.limits)), math.nan)
         for row, point in enumerate(ended):
             guards[row, : len(point.guards)] = point.guards[: len(self.limits)]
         return Feasible.of(self.kernel, rows, crashed, guards, self.limits, self.base)
-
-    @cached_property
-    def tried(self) -> Rows:
-        """Every setting that was run, or is going to be."""
-        return self.rows_of([Setting(point.params, point.codes) for point in self.points])
 
     def allowed(self, settings: Sequence[Setting]) -> Array:
         """Probability that each setting runs to its end and passes its guards."""
@@ -154,13 +151,12 @@ class Surface:
         return np.random.default_rng(zlib.crc32(f"{len(self.points)} {salt}".encode()))
 
 
-def _kept(points: Sequence[Point]) -> list[Point]:
-    """All of them, or the best and the latest of too many."""
-    if len(points) <= MOST_ROWS:
-        return list(points)
-    best = sorted(range(len(points)), key=lambda k: points[k].value or 0.0)[: MOST_ROWS // 2]
-    chosen = {0, *best, *range(len(points) - MOST_ROWS // 2 + 1, len(points))}
-    return [points[k] for k in sorted(chosen)]
+def _kept(points: Sequence[Point], measured: Sequence[int]) -> list[int]:
+    """Which of the measured ones the model is fitted to: all, or the best and the latest of too many."""
+    if len(measured) <= MOST_ROWS:
+        return list(measured)
+    best = sorted(measured, key=lambda k: points[k].value or 0.0)[: MOST_ROWS // 2]
+    return sorted({measured[0], *best, *measured[-(MOST_ROWS // 2 - 1) :]})
 
 
 def _standardised(raw: Array, reference: float) -> tuple[float, float, Array]:
