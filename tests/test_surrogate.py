@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -78,7 +80,9 @@ def test_the_gradient_is_that_of_the_likelihood() -> None:
     x[:, 3] = rng.integers(0, 3, 25)
     code, seeds = rng.integers(0, 2, (25, 2)).astype(float), rng.integers(-1, 3, 25)
     kernel = Kernel(np.array([False, False, False, True]))
-    likelihood = Likelihood(kernel, Rows(x, code, seeds), rng.normal(size=25), noise=0.1)
+    likelihood = Likelihood(
+        kernel, Rows(x, code, seeds, np.zeros_like(seeds)), rng.normal(size=25), noise=0.1
+    )
     logs = likelihood.mean + 0.3 * rng.normal(size=len(likelihood.mean))
     _, gradient = likelihood(logs)
     steps = 1e-5 * np.eye(len(logs))
@@ -228,3 +232,17 @@ def test_less_is_to_be_had_beyond_a_better_setting() -> None:
     model = surface(measured(40))
     near, far = Setting({"a": 0.2, "b": 0.7, "c": 0.5}), Setting(DEFAULT)
     assert 0 <= potential(model, near) < potential(model, far)
+
+
+def test_a_run_that_was_ended_early_is_no_better_than_its_bound() -> None:
+    points, at = measured(30), {"a": 0.2, "b": 0.7, "c": 0.5}
+    ended = Point(at, seed=1, value=1.3, is_bound=True)
+    free, bound = (surface(each).difference([Setting(at)])[0][0] for each in (points, [*points, ended]))
+    assert bound > free
+
+
+def test_a_larger_scale_tells_of_the_base_scale_too() -> None:
+    points, at = measured(10), Setting({"a": 0.2, "b": 0.7, "c": 0.5})
+    larger = [replace(point, rung="d8", value=(point.value or 0.0) + 10) for point in measured(40, seed=1)]
+    alone, both = (surface(each).difference([at])[1][0] for each in (points, [*points, *larger]))
+    assert both < alone

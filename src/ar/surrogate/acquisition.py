@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import erfcx, log_ndtr, ndtri
 from scipy.stats import qmc
 
-from ar.surrogate.regression import Array, Rows
+from ar.surrogate.regression import Array
 from ar.surrogate.space import Space
 from ar.surrogate.surface import Setting, Surface
 
@@ -107,9 +107,7 @@ class Search:
         surface, rng = self.surface, self.surface.rng(self.salt)
         posterior = surface.posterior.supposing(surface.pending)
         known = posterior.rows
-        means = posterior.mean(
-            Rows(known.x, np.repeat(surface.base.code, len(known), 0), np.full(len(known), -1))
-        )
+        means = posterior.mean(surface.here(known.x))
         means = means - surface.feasible.log_probability(surface.here(known.x), surface.base) * 0.5
         order = np.argsort(means)
         centres = _distinct(known.x[order], 4)

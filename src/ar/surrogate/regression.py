@@ -25,6 +25,7 @@ Index = NDArray[np.int64] | NDArray[np.bool_]
 LEAST_PART = 3e-3  # standard deviation of a parameter's own function that counts
 SCALARS = 5  # hyperparameters besides those of each parameter
 ROUGH, ROUGH_SPREAD = 0.01, 0.5  # what is expected of the surface's roughness, and its logarithm's spread
+ALIKE = 0.8  # correlation of what a setting is worth at two scales
 JITTER = 1e-6  # of the values' variance: keeps equal rows apart
 ROUNDS = 60  # evaluations of the likelihood from a cold start
 WARM_ROUNDS = 10  # and from the last fit's hyperparameters
@@ -40,22 +41,25 @@ class Rows:
         x: (rows, parameters), on the unit cube; a categorical parameter holds the index of its choice.
         code: (rows, codes), 1 where the change of files is in the row's tree.
         seed: (rows,), index of the seed; -1 for none.
+        rung: (rows,), 0 for the base scale.
     """
 
     x: Array
     code: Array
     seed: NDArray[np.int64]
+    rung: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.x)
 
     def of(self, index: Index) -> Rows:
         """Some of them."""
-        return Rows(self.x[index], self.code[index], self.seed[index])
+        return Rows(self.x[index], self.code[index], self.seed[index], self.rung[index])
 
     def joined(self, other: Rows) -> Rows:
         x, code = np.concatenate([self.x, other.x]), np.concatenate([self.code, other.code])
-        return Rows(x, code, np.concatenate([self.seed, other.seed]))
+        seed, rung = np.concatenate([self.seed, other.seed]), np.concatenate([self.rung, other.rung])
+        return Rows(x, code, seed, rung)
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,8 @@ class Kernel:
         out += w.joint**2 * matern(far)[0] + w.rough**2 * (far == 0)
         if a.code.shape[1]:
             out += w.code**2 * (a.code @ b.code.T)
+        if a.rung.any() or b.rung.any():
+            out *= np.where(a.rung[:, None] == b.rung, 1.0, ALIKE)
         return out
 
     def at(self, w: Weights, a: Rows) -> Array:
@@ -161,6 +167,7 @@ class Kernel:
 def same_seed(a: Rows, b: Rows) -> Array:
     """1 where two rows were run with one seed."""
     same: NDArray[np.bool_] = (a.seed[:, None] == b.seed[None, :]) & (a.seed[:, None] >= 0)
+    same &= a.rung[:, None] == b.rung
     return same.astype(float)
 
 
@@ -292,9 +299,10 @@ class Posterior:
         drawn: Array = known @ self._alpha + rng.normal(size=(count, len(at))) @ root.T
         return drawn
 
+    def joined(self, more: Rows, values: Array) -> Posterior:
+        """With more rows and their values, the hyperparameters as they are."""
+        return replace(self, rows=self.rows.joined(more), values=np.concatenate([self.values, values]))
+
     def supposing(self, more: Rows) -> Posterior:
         """With rows on their way taken to come out as expected."""
-        if not len(more):
-            return self
-        values = np.concatenate([self.values, self.mean(more)])
-        return replace(self, rows=self.rows.joined(more), values=values)
+        return self.joined(more, self.mean(more)) if len(more) else self

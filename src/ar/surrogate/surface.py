@@ -78,7 +78,9 @@ class Surface:
 
     def __post_init__(self) -> None:
         self.kernel = Kernel(self.space.categorical)
-        measured = [k for k, p in enumerate(self.points) if p.value is not None and not p.rung]
+        measured = [
+            k for k, p in enumerate(self.points) if p.value is not None and not p.rung and not p.is_bound
+        ]
         kept = _kept(self.points, measured)
         self.measured = [self.points[k] for k in kept]
         self._codes = {code: k for k, code in enumerate(sorted({c for p in self.points for c in p.codes}))}
@@ -91,13 +93,38 @@ class Surface:
         few = _spread(values, FITTED_ROWS)
         self.weights = fit(self.kernel, self.rows.of(few), values[few], self.start, noise)
         self.posterior = Posterior(self.kernel, self.weights, self.rows, values)
-        self.values = values
+        ended = [point for point in self.points if point.value is not None]
+        self._add_rungs([point for point in ended if point.rung and not point.is_bound])
+        self._add_bounds([point for point in ended if point.is_bound and not point.rung])
+
+    def _add_rungs(self, points: Sequence[Point]) -> None:
+        """Learn from other scales: of a setting's effect there, what is common to both."""
+        for rung, name in enumerate(sorted({point.rung for point in points}), 1):
+            there = [point for point in points if point.rung == name]
+            base = self.posterior.mean(self._rows(there))
+            values = np.array([point.value for point in there], dtype=float)
+            # Levels differ between scales, effects are alike.
+            standard = (values - values.mean()) / self.scale + base.mean()
+            self.posterior = self.posterior.joined(self._rows(there, rung), standard)
+
+    def _add_bounds(self, points: Sequence[Point]) -> None:
+        """Learn from runs that were ended early: none is better than its bound."""
+        if points:
+            rows = self._rows(points)
+            bounds = (np.array([point.value for point in points], dtype=float) - self.centre) / self.scale
+            self.posterior = self.posterior.joined(rows, np.maximum(bounds, self.posterior.mean(rows)))
+
+    def _rows(self, points: Sequence[Point], rung: int = 0) -> Rows:
+        settings = [Setting(point.params, point.codes) for point in points]
+        return self.rows_of(settings, [point.seed for point in points], rung)
 
     def _reference(self, raw: Array) -> float:
         """The campaign's first value: what far worse values are measured from."""
         return float(raw[0])
 
-    def rows_of(self, settings: Sequence[Setting], seeds: Sequence[int | None] | None = None) -> Rows:
+    def rows_of(
+        self, settings: Sequence[Setting], seeds: Sequence[int | None] | None = None, rung: int = 0
+    ) -> Rows:
         x = np.array([self.space.point(s.params, self.incumbent.params) for s in settings]).reshape(
             len(settings), len(self.space)
         )
@@ -106,12 +133,13 @@ class Surface:
             for name in setting.codes & self._codes.keys():
                 code[row, self._codes[name]] = 1.0
         of = [-1 if seed is None else seed for seed in seeds] if seeds else [-1] * len(settings)
-        return Rows(x, code, np.array(of, dtype=np.int64))
+        return Rows(x, code, np.array(of, dtype=np.int64), np.full(len(settings), rung, dtype=np.int64))
 
     def here(self, x: Array) -> Rows:
         """Points of the cube on the branch's code."""
         code = np.repeat(self.base.code, len(x), 0)
-        return Rows(x, code, np.full(len(x), -1, dtype=np.int64))
+        none = np.full(len(x), -1, dtype=np.int64)
+        return Rows(x, code, none, np.zeros_like(none))
 
     @cached_property
     def base(self) -> Rows:
