@@ -7,6 +7,7 @@ it was.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -134,6 +135,14 @@ class Engine:
         """An experiment was queued: a worker may take it."""
         self._told.setdefault(name, Status.QUEUED)
         self._pool.wake()
+
+    @property
+    def runs_in_time(self) -> float:
+        """How many more runs will end before this engine's time does, at the pace so far."""
+        elapsed = time.monotonic() - self._began
+        if self.hours is None or not self.done.ended:
+            return math.inf
+        return (self.hours * 3600 - elapsed) * self.done.ended / elapsed
 
     def pending(self, history: History) -> list[Experiment]:
         """The runs that wait or are under way, of those that this engine is about."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ar.campaign.campaign import Campaign
@@ -50,25 +51,17 @@ def settle(engine: Engine, history: History, is_last: bool) -> bool:
     if surface is None or residual is None:
         return False
     settings = settings_of(campaign.program, history, waiting)
-    differences = zip(waiting, *surface.difference(settings), strict=True)
-    out = [(item, mean, error) for item, mean, error in differences if mean > CLEARLY * error]
-    for item, mean, error in out:
-        effect = signed(campaign.program.objective.orient(float(mean)), float(error))
-        words = f"The model of all runs expects {effect} of it: clearly out after one run."
-        assert item.verdict is not None
-        campaign.record(item, replace(item.verdict, decision=Decision.DISCARD, reason=words))
-    if out:
+    if _discard_clear(campaign, waiting, *surface.difference(settings)):
         return True
     first = history.first
     start = settings_of(campaign.program, history, [first])[0] if first else surface.incumbent
-    gained = max(0.0, -float(surface.difference([surface.incumbent], start)[0][0]))
     chosen = screening.choose(
         surface,
         [screening.Waiting(item.name, at) for item, at in zip(waiting, settings, strict=True)],
-        gained,
-        residual,
-        0 if is_last else ledger.spare,
-        len(ledger.base),
+        gained=max(0.0, -float(surface.difference([surface.incumbent], start)[0][0])),
+        residual=residual,
+        spare=0 if is_last else min(ledger.spare, engine.runs_in_time),
+        base_runs=len(ledger.base),
     )
     if chosen is None:
         return False
@@ -76,3 +69,16 @@ def settle(engine: Engine, history: History, is_last: bool) -> bool:
     engine.queued(campaign.replicate(item, next_seed(campaign.ledger(history, item))))
     engine.event(f"{item.name} is the most promising of {len(waiting)}: it gets more seeds")
     return True
+
+
+def _discard_clear(
+    campaign: Campaign, waiting: Sequence[Attempt], means: Iterable[float], errors: Iterable[float]
+) -> bool:
+    """Discard what the model expects to be clearly worse than the branch. True if there was any."""
+    out = [found for found in zip(waiting, means, errors, strict=True) if found[1] > CLEARLY * found[2]]
+    for item, mean, error in out:
+        effect = signed(campaign.program.objective.orient(float(mean)), float(error))
+        words = f"The model of all runs expects {effect} of it: clearly out after one run."
+        assert item.verdict is not None
+        campaign.record(item, replace(item.verdict, decision=Decision.DISCARD, reason=words))
+    return bool(out)
