@@ -102,7 +102,7 @@ def snapshot(
     return Snapshot(
         running=running,
         queued=sum(not run.status.ended for run in history.everything) - len(running),
-        phase=_phase(history),
+        phase=_phase(program, history),
         verdicts=tuple((item.name, item.title, item.outcome, effect(item, program)) for item in decided[-6:]),
         best=level(history.now),
         baseline=level(history.first),
@@ -133,9 +133,10 @@ def _running(campaign: Campaign, history: History, jobs: int) -> tuple[Running, 
     )
 
 
-def _phase(history: History) -> str:
-    needed = rule.base_runs_needed(0, len(history.promoted))
-    base = history.now.base if history.now else ()
+def _phase(program: Program, history: History) -> str:
+    needed = rule.LEAST_BASE if program.seed else rule.base_runs_needed(0, len(history.promoted))
+    now = history.now
+    base = (now.experiments if program.seed else now.base) if now else ()
     have = sum(run.status is Status.SUCCEEDED for run in base)
     return f"measuring the baseline {have}/{needed}" if have < needed else "searching"
 
