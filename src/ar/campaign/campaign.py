@@ -55,12 +55,14 @@ class Campaign:
 
     def surface(self, history: History) -> Surface | None:
         """The model of the campaign; None while too little is measured, or where nothing is searched."""
+        params = reader.baseline_params(self.project)
+        if not self.program.searched(params) or not any(item.own and item.value for item in history.attempts):
+            return None
         from ar.surrogate.points import surface_of  # it takes its time to load
 
         known = self._model
         if known is None or known[0] is not history:
             last = known[1].weights if known and known[1] else None
-            params = reader.baseline_params(self.project)
             known = self._model = history, surface_of(self.program, history, params, last)
         return known[1]
 

@@ -41,12 +41,16 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
             click.echo(json.dumps([reach.to_json() for reach in reached], indent=2))
         else:
             echo(time_view(reached, program))
-    elif as_json:
-        click.echo(to_json(history, program, limit, total(program, history)))
     elif as_csv:
         click.echo(to_csv(history, program, limit), nl=False)
     else:
-        echo(render(history, program, limit, seeds=seeds, total=total(program, history)))
+        from ar.surrogate.importance import importances
+
+        whole, matters = total(program, history), importances(campaign.surface(history))
+        if as_json:
+            click.echo(to_json(history, program, limit, whole, matters))
+        else:
+            echo(render(history, program, limit, seeds=seeds, total=whole, matters=matters))
 
 
 @click.command()
@@ -115,10 +119,10 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
 )
 @click.option(
     "--kind",
-    type=click.Choice(["progress", "pareto", "ladder", "stack", "time-to-target"]),
+    type=click.Choice(["progress", "pareto", "ladder", "stack", "surface", "time-to-target"]),
     default="progress",
     help="Which chart: every attempt in order; loss against time; effects at each rung; a waterfall of "
-    "what is promoted; curves until the first baseline's level.",
+    "what is promoted; what the model expects along each parameter; curves until the first baseline's level.",
 )
 def plot(path: Path | None, kind: str) -> None:
     """Draw a chart of the campaign."""
@@ -126,7 +130,7 @@ def plot(path: Path | None, kind: str) -> None:
 
     campaign = open_campaign()
     path = path or Path(f"{kind}.png")
-    kinds.draw(kind, campaign.project, campaign.history(), path)
+    kinds.draw(kind, campaign, campaign.history(), path)
     click.echo(f"Wrote {path}")
 
 

@@ -6,13 +6,17 @@ import csv
 import io
 import json
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ar.history.records import Attempt, History
 from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
 from ar.text import one_line, plain
+
+if TYPE_CHECKING:
+    from ar.surrogate.importance import Importance
 
 _KEYS = ("name", "title", "agent", "baseline", "candidate", "outcome", "value", "standard_error", "guards")
 _RUN_KEYS = ("name", "rev", "status", "reason", "seed", "created", "metrics", "params")
@@ -22,12 +26,21 @@ _CSV_COLUMNS = (
 )
 
 
-def to_json(history: History, program: Program, limit: int | None = None, total: Total | None = None) -> str:
+def to_json(
+    history: History,
+    program: Program,
+    limit: int | None = None,
+    total: Total | None = None,
+    matters: Sequence[Importance] = (),
+) -> str:
     """The history as one JSON object; its shape is stable, keys may be added.
 
     - `objective`: `metric`, `direction`; `guards`: metric names; `head`, `incumbent`, `sigma` as in `History`
     - `total`, null before the closing audit: `change` from the first baseline to the audit in the metric's
       own direction, `standard_error`, `interval` (95 %), `before`, `after`, `runs_before`, `runs_after`
+    - `matters`, of each searched parameter once there is a model, what matters most first: `name`, `size`
+      (how much worse its worst value is than its best), `standard_error`, `interval` (95 %), `best`,
+      `worst`, `is_clear` (whether it is told apart from nothing)
     - `attempts`, newest first: `name`, `title`, `agent`, `baseline`, `candidate`, `outcome`, `value`,
       `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `created`,
       `rungs`: the same of what was measured at larger scales, by the rung's name
@@ -44,6 +57,7 @@ def to_json(history: History, program: Program, limit: int | None = None, total:
         "incumbent": history.incumbent,
         "sigma": history.sigma,
         "total": total.to_json() if total else None,
+        "matters": [one.to_json() for one in matters],
         "attempts": [
             {
                 **_attempt_json(attempt),

@@ -40,6 +40,7 @@ MOST_LISTED = 60  # changes of one group that did not work
 _CHARTS = {
     "progress": "Every attempt, in order",
     "stack": "What each promoted change gave",
+    "surface": "What the model expects along each parameter",
     "pareto": "Loss against time",
     "ladder": "At larger scales",
     "time-to-target": "Time to the first baseline's level",
@@ -250,7 +251,7 @@ def _pictures(campaign: Campaign, history: History) -> list[Section]:
     blocks: list[Block] = []
     for kind, caption in _CHARTS.items():
         try:
-            spec = kinds.specification(kind, campaign.project, history)
+            spec = kinds.specification(kind, campaign, history)
         except ArError:
             continue  # there is nothing of that kind to draw
         blocks.append(Picture(files.svg(spec), caption))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -13,11 +15,16 @@ from ar.project.program import Program
 from ar.text import one_line, quantity, signed
 from ar.views.marks import MARKS
 
+if TYPE_CHECKING:
+    from ar.surrogate.importance import Importance
+
 EMPTY = "No experiment yet. Run: ar run"
 
 
-def summary(history: History, program: Program, total: Total | None = None) -> Text:
-    """What was tried, what became of it, and how far the branch has come."""
+def summary(
+    history: History, program: Program, total: Total | None = None, matters: Sequence[Importance] = ()
+) -> Text:
+    """What was tried, what became of it, how far the branch has come, and which parameters matter."""
     if not history.attempts:
         return Text(EMPTY)
     tried = [MARKS[item.outcome].counted for item in history.attempts if not item.is_baseline]
@@ -27,7 +34,15 @@ def summary(history: History, program: Program, total: Total | None = None) -> T
     attempts = "1 attempt" if len(tried) == 1 else f"{len(tried)} attempts"
     text = Text(f"{attempts}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
     text.append(_total(total, program) if total else _gain(history, program), style="bold")
-    return text.append("".join(f"\n{line}" for line in levels(history, program)))
+    return text.append("".join(f"\n{line}" for line in (*levels(history, program), *_matters(matters))))
+
+
+def _matters(found: Sequence[Importance]) -> list[str]:
+    if not found:
+        return []
+    from ar.surrogate.importance import in_words
+
+    return [f"What matters: {in_words(found)}."]
 
 
 def levels(history: History, program: Program) -> list[str]:

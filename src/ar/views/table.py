@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
@@ -23,6 +23,9 @@ from ar.text import one_line, shorten_middle, span
 from ar.views.marks import MARKS
 from ar.views.summary import EMPTY, levels, summary
 
+if TYPE_CHECKING:
+    from ar.surrogate.importance import Importance
+
 _GAP = 2  # columns between two columns
 _NAME_WIDTH = 20  # what a tight table leaves of names: both ends, since replicates and retries begin alike
 _TITLE_WIDTH = 36  # of titles beside the numbers; below that they move to a line of their own
@@ -36,6 +39,7 @@ def render(
     now: float | None = None,
     seeds: bool = False,
     total: Total | None = None,
+    matters: Sequence[Importance] = (),
 ) -> RenderableType:
     """The history table, newest first, and the summary line below it.
 
@@ -44,6 +48,7 @@ def render(
         now: unix time that ages count from.
         seeds: below each attempt, its runs one by one.
         total: what the closing audit says of the whole campaign.
+        matters: what the campaign's model says of each parameter.
     """
     if not history.attempts:
         return Text(EMPTY)
@@ -54,7 +59,7 @@ def render(
     table = _Table(rows, program, time.time() if now is None else now, history)
     left = len(history.attempts) - len(shown)
     older = [Text(f"… {left} older", style="dim")] if left else []
-    return Group(table, *older, Text(), summary(history, program, total))
+    return Group(table, *older, Text(), summary(history, program, total, matters))
 
 
 def climbed(
