@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from ar.agents import holdout
 from ar.agents.base import Briefing
@@ -22,7 +23,10 @@ from ar.history.records import Attempt, History, Label, Outcome, Status
 from ar.project.program import Program, Range
 from ar.project.values import number
 from ar.redaction import redact
-from ar.text import one_line, plain, quantity, shorten_middle
+from ar.text import one_line, plain, quantity, shorten_middle, signed
+
+if TYPE_CHECKING:
+    from ar.surrogate.outlook import Gap
 
 LIMIT = 60_000  # tokens that a briefing may take
 BYTES_PER_TOKEN = 3  # UTF-8 bytes; prose has 4 to 5, tables of names and numbers 2.5 to 3.5
@@ -36,6 +40,7 @@ _HISTORY_SHARE = 0.75  # of the limit; the rest is for the programme, the tools 
 _MOST_SUMMARIES = 40  # units older than that share one paragraph
 _REASON, _SHORT_TITLE = 120, 48
 _BEST, _NEWEST, _MOST_PARAMS, _MOST_PENDING = 8, 5, 120, 40
+_MOST_GAPS = 12
 
 
 @dataclass(frozen=True)
@@ -244,7 +249,7 @@ def _now(briefing: Briefing) -> str:
         parts.append("The newest: " + ", ".join(one_line(item.name) for item in attempts[-_NEWEST:]))
     if leading := [_brief(program, item) for item in best(attempts, _BEST)]:
         parts.append(fence("\n".join(leading), "the best effects so far"))
-    parts += [_pending(history), _params(briefing)]
+    parts += [_model(briefing), _pending(history), _params(briefing)]
     if briefing.lane:
         parts.append(f"Your lane is: {one_line(briefing.lane)}. Others work on the rest; keep to it.")
     if briefing.idea:
@@ -274,6 +279,40 @@ def _level(program: Program, history: History) -> list[str]:
             " seeds. An effect far below that will take many runs to show, or never will."
         )
     return lines
+
+
+def _model(briefing: Briefing) -> str:
+    """What the campaign's model says; empty where there is none."""
+    if briefing.surface is None:
+        return ""
+    from ar.surrogate.importance import in_words
+    from ar.surrogate.outlook import outlook
+
+    found = outlook(briefing.surface, briefing.program.objective)
+    lines = [
+        "By how much a parameter's worst value is worse than its best, the others as the branch has them: "
+        + in_words(found.importances)
+    ]
+    if found.best is None:
+        lines.append("No move of searched parameters is expected to beat the branch.")
+    else:
+        moved = ", ".join(f"{one_line(key)} = {value}" for key, value in found.best.params.items())
+        change = signed(found.best.change, found.best.standard_error)
+        lines.append(f"Best expected move: {moved}: {change} against the branch")
+    if gaps := [_gap(gap) for gap in found.gaps]:
+        more = f"; {len(gaps) - _MOST_GAPS} more" if len(gaps) > _MOST_GAPS else ""
+        lines.append(f"No run has: {'; '.join(gaps[:_MOST_GAPS])}{more}")
+    said = (
+        f"A model of the searched parameters, fitted to all {found.runs} runs; propose from it or against it."
+    )
+    return f"{said}\n{fence(chr(10).join(lines), 'what the model expects')}"
+
+
+def _gap(gap: Gap) -> str:
+    values = ", ".join(map(str, gap.choices))
+    if gap.between is not None:
+        values = " to ".join(map(str, gap.between))
+    return f"{one_line(gap.name)}: {values}"
 
 
 def _pending(history: History) -> str:

@@ -34,6 +34,7 @@ from ar.runs import queue
 from ar.runs.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from ar.surrogate.importance import Importance, Share
     from ar.surrogate.surface import Surface
 
 MAX_REFUSALS = 3
@@ -65,6 +66,24 @@ class Campaign:
             last = known[1].weights if known and known[1] else None
             known = self._model = history, surface_of(self.program, history, params, last)
         return known[1]
+
+    def importances(self, history: History) -> tuple[Importance, ...]:
+        """How much each searched parameter matters; none where there is no model."""
+        surface = self.surface(history)
+        if surface is None:
+            return ()
+        from ar.surrogate.importance import importances
+
+        return importances(surface)
+
+    def shares(self, history: History, attempt: Attempt) -> tuple[Share, ...]:
+        """What a joint move that was judged good gains by each of its parts; none of other changes."""
+        surface = self.surface(history) if attempt.is_judged_good and not attempt.stack else None
+        if surface is None:
+            return ()
+        from ar.surrogate.importance import shares
+
+        return shares(surface, self.program, history, attempt)
 
     @cached_property
     def is_searched(self) -> bool:

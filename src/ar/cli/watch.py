@@ -44,9 +44,7 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
     elif as_csv:
         click.echo(to_csv(history, program, limit), nl=False)
     else:
-        from ar.surrogate.importance import importances
-
-        whole, matters = total(program, history), importances(campaign.surface(history))
+        whole, matters = total(program, history), campaign.importances(history)
         if as_json:
             click.echo(to_json(history, program, limit, whole, matters))
         else:
@@ -93,24 +91,29 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
         raise click.UsageError("Missing argument 'NAME' (or --stdio).")
     from ar.campaign.ladder import cases
     from ar.judge.findings import additivity
-    from ar.views.experiment import additivity_view, case_view
+    from ar.views.experiment import additivity_view, case_view, shares_view
 
     campaign = open_campaign()
     history = campaign.history()
     attempt = find_attempt(history, name)[0]
     case, climbs = cases(campaign, history, attempt)
     stacked = additivity(campaign.program, history, attempt)
+    parts = campaign.shares(history, attempt)
     if as_json:
         found = case.to_json()
         if climbs:
             found["rungs"] = {rung: climb.to_json() for rung, climb in climbs.items()}
         if stacked:
             found["stack"] = stacked.to_json()
+        if parts:
+            found["shares"] = [part.to_json() for part in parts]
         click.echo(json.dumps(found, indent=2))
     else:
         echo(case_view(case, campaign.program, climbs))
         if stacked:
             echo(additivity_view(stacked, campaign.program))
+        if parts:
+            echo(shares_view(parts))
 
 
 @click.command()

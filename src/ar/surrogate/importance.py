@@ -98,11 +98,8 @@ class Share(Record):
 # -- over the range ---------------------------------------------------------------------------------------
 
 
-def importances(surface: Surface | None) -> tuple[Importance, ...]:
-    """Of every searched parameter: those that are told apart from nothing first, then the largest. None of a
-    campaign without a model."""
-    if surface is None:
-        return ()
+def importances(surface: Surface) -> tuple[Importance, ...]:
+    """Of every searched parameter: those that are told apart from nothing first, then the largest."""
     found = [_importance(surface, axis) for axis in surface.space.axes]
     return tuple(sorted(found, key=lambda one: (not one.is_clear, -one.size)))
 
@@ -197,13 +194,11 @@ def _left_over(surface: Surface) -> Array:
 # -- of a joint move --------------------------------------------------------------------------------------
 
 
-def shares(
-    surface: Surface | None, program: Program, history: History, attempt: Attempt
-) -> tuple[Share, ...]:
+def shares(surface: Surface, program: Program, history: History, attempt: Attempt) -> tuple[Share, ...]:
     """What an attempt gains by each of its parameters, the most valuable first; none of one that moves a
-    single parameter, or where there is no model."""
+    single parameter."""
     base = of_commit(history, attempt.baseline)
-    if surface is None or base is None or base is attempt:
+    if base is None or base is attempt:
         return ()
     codes = Codes(program, history)
     whole, before = (setting_of(program, history, one, codes) for one in (attempt, base))

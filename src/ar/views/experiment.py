@@ -7,7 +7,7 @@ markup, with terminal escapes removed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -21,6 +21,9 @@ from ar.judge.findings import Additivity, Case, Member, NoiseReport
 from ar.project.program import Program
 from ar.text import interval, one_line, plain, quantity, signed, span
 from ar.views.marks import MARKS
+
+if TYPE_CHECKING:
+    from ar.surrogate.importance import Share
 
 _HEADS = ("diff ", "index ", "+++ ", "--- ", "new file", "deleted file", "rename ")
 _DIFF_STYLES = {**dict.fromkeys(_HEADS, "bold"), "@@": "cyan", "+": "green", "-": "red"}
@@ -142,6 +145,24 @@ def member_cells(member: Member) -> tuple[str, str, str]:
     """A stack's member, its effect alone, and what the stack gains by it; empty where unknown."""
     share = "" if member.share is None else signed(member.share, member.share_error)
     return one_line(member.title), signed(member.effect, member.standard_error), share
+
+
+def shares_view(found: Sequence[Share]) -> Text:
+    """What a joint move gains by each of its parts; empty for none."""
+    if not found:
+        return Text()
+    cells = [("the move against it without", "by the model", "measured"), *map(share_cells, found)]
+    width = max(len(name) for name, *_ in cells)
+    rows = (f"{name:{width}}  {expected:>18}  {measured:>18}".rstrip() for name, expected, measured in cells)
+    return Text("\n" + "\n".join(rows))
+
+
+def share_cells(share: Share) -> tuple[str, str, str]:
+    """A part of a joint move, and what the move gains by it: by the model, and measured, if it was."""
+    known = share.before is not None or share.after is not None
+    steps = f" {_scalar(share.before)} → {_scalar(share.after)}" if known else ""
+    measured = "not measured" if share.measured is None else signed(share.measured, share.measured_error)
+    return one_line(f"{share.name}{steps}"), signed(share.expected, share.standard_error), measured
 
 
 def checks_view(checks: Sequence[Check]) -> RenderableType:

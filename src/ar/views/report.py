@@ -29,7 +29,7 @@ from ar.text import interval, one_line, plain, quantity, signed, span
 from ar.views.charts import files, kinds
 from ar.views.charts.base import better
 from ar.views.document import Block, Code, Document, Items, Picture, Section, Table, to_html, to_markdown
-from ar.views.experiment import member_cells
+from ar.views.experiment import member_cells, share_cells
 from ar.views.marks import MARKS
 from ar.views.summary import summary
 from ar.views.time_to_target import gain
@@ -116,7 +116,9 @@ def _metric(metric: Metric) -> str:
 
 def _result(campaign: Campaign, history: History) -> Section:
     program, audited = campaign.program, total(campaign.program, history)
-    blocks: list[Block] = [*summary(history, program, audited).plain.splitlines()]
+    blocks: list[Block] = [
+        *summary(history, program, audited, campaign.importances(history)).plain.splitlines()
+    ]
     base, now = history.first, history.now
     if base is not None and now is not None and base is not now:
         if audited is None:
@@ -199,6 +201,9 @@ def _evidence(
     added = additivity(campaign.program, history, item)
     if added is not None:
         blocks = ["Each of these won alone; this is their sum.", _members(added)]
+    if parts := campaign.shares(history, item):
+        words = "What it gains by each of its parts: the whole against the whole without it."
+        blocks += [words, Table(("part", "by the model", "measured"), tuple(map(share_cells, parts)))]
     return Section(one_line(item.title), (*blocks, Items(tuple(facts)), Code(diff, "diff")), level=3)
 
 
