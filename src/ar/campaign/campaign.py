@@ -78,7 +78,9 @@ class Campaign:
 
     def shares(self, history: History, attempt: Attempt) -> tuple[Share, ...]:
         """What a joint move that was judged good gains by each of its parts; none of other changes."""
-        surface = self.surface(history) if attempt.is_judged_good and not attempt.stack else None
+        if not attempt.is_judged_good or attempt.stack or attempt.rung:
+            return ()
+        surface = self.surface(history)
         if surface is None:
             return ()
         from ar.surrogate.importance import shares

@@ -18,7 +18,7 @@ from ar.judge.noise import noise_of
 from ar.project.program import Metric, Program
 from ar.project.values import Scalar
 from ar.record import Record
-from ar.surrogate.points import Codes, setting_of
+from ar.surrogate.points import settings_of
 from ar.surrogate.regression import Array
 from ar.surrogate.space import Axis
 from ar.surrogate.surface import Setting, Surface
@@ -182,7 +182,8 @@ def _moved(surface: Surface, name: str, value: Scalar) -> Setting:
 
 def _left_over(surface: Surface) -> Array:
     """Of each measured run, what neither its setting nor its seed explains."""
-    rest: Array = (surface.values - surface.posterior.mean(surface.rows)) * surface.scale
+    values = surface.posterior.values[: len(surface.rows)]  # those of other scales and of bounds follow
+    rest: Array = (values - surface.posterior.mean(surface.rows)) * surface.scale
     seeds, weights = surface.rows.seed, surface.weights
     for seed in np.unique(seeds[seeds >= 0]):
         same = seeds == seed
@@ -200,15 +201,17 @@ def shares(surface: Surface, program: Program, history: History, attempt: Attemp
     base = of_commit(history, attempt.baseline)
     if base is None or base is attempt:
         return ()
-    codes = Codes(program, history)
-    whole, before = (setting_of(program, history, one, codes) for one in (attempt, base))
+    known = settings_of(program, history, history.attempts)
+    settings = {item.candidate: setting for item, setting in zip(history.attempts, known, strict=True)}
+    whole, before = settings[attempt.candidate], settings[base.candidate]
     parts = list(_parts(whole, before.params, before.codes))
     if len(parts) < 2:
         return ()
     gain, error = surface.difference([without for _, without in parts], whole)
     found = []
     for (name, without), lost, sd in zip(parts, gain, error, strict=True):
-        measured = _measured(program, history, codes, attempt, without)
+        same = [item for item in history.attempts if settings[item.candidate] == without]
+        measured = _measured(program, history, attempt, same)
         found.append(
             Share(
                 name=name,
@@ -235,13 +238,11 @@ def _parts(
 
 
 def _measured(
-    program: Program, history: History, codes: Codes, attempt: Attempt, without: Setting
+    program: Program, history: History, attempt: Attempt, without: Sequence[Attempt]
 ) -> tuple[float, float] | None:
     """What the whole changes against the move without a part, with its error, from runs of both."""
-    for item in history.attempts:
-        if item.value is None or item.outcome is Outcome.TAMPERED or item is attempt:
-            continue
-        if setting_of(program, history, item, codes) != without:
+    for item in without:
+        if item.value is None or item.outcome is Outcome.TAMPERED:
             continue
         sides = [candidate(program, one) for one in (attempt, item)]
         whole, rest = (side.fair or side.measured for side in sides)
