@@ -78,7 +78,9 @@ def climbed_template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Pa
     run(root, "dvc", "repro", "-q")
     commit(root, "Start")
     ar = (sys.executable, "-m", "ar")
-    run(root, *ar, "run", "-n", "2", "--plain", "--jobs", "2", "--no-promote")
+    for move in ("small=1", "good=1"):
+        run(root, *ar, "next", "--set", move)
+    run(root, *ar, "run", "-n", "0", "--plain", "--jobs", "2", "--no-promote")
     small = next(row["name"] for row in attempts_of(root) if row["title"].startswith("small"))
     # It is decided before the branch moves on: else it would be tried once more on the branch as it is then.
     run(root, *ar, "climb", small, "--to", "s2", "--plain", "--jobs", "2")
