@@ -52,10 +52,8 @@ def test_nothing_is_left_behind(measured: Path, ar: Ar) -> None:
 
 def test_a_second_run_carries_on_and_does_not_measure_the_baseline_again(measured: Path, ar: Ar) -> None:
     first = attempts_of(measured)
-    assert [len(attempt["experiments"]) for attempt in first] == [8]
+    assert [len(attempt["experiments"]) for attempt in first] == [2]
     out = ar(measured, "run", "-n", "1", "--plain").stdout
-    assert "noise: σ = 0.0028" in out
-    assert "8 runs of the branch. Shows improvements of" in out
     assert "queued" in out
     assert "promoted" in out or "baseline-s" not in out
 
@@ -65,13 +63,12 @@ def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(measured: Path, ar: A
     ar(measured, "run", "--plain", "--jobs", "2")
     runs = list(runs_of(measured).values())
     assert len(runs) == 14
-    assert sum(run_["name"].startswith("baseline") for run_ in runs) >= 8
     audit = [run_ for run_ in runs if run_["name"].startswith("audit")]
     assert len(audit) >= 3  # a winner's run at the branch's own seed may take one of the four
     values = [run_["metrics"]["m.json:val_loss"] for run_ in audit]
     total = json.loads(ar(measured, "show", "--json").stdout)["total"]
     assert total["after"] == pytest.approx(sum(values) / len(values))
-    assert total["change"] == pytest.approx(total["after"] - 3.699, abs=1e-3)
+    assert total["change"] == pytest.approx(total["after"] - 3.699, abs=5e-3)
     assert total["interval"][0] < total["change"] < total["interval"][1]
     assert "of the closing audit" in ar(measured, "show").stdout
     ar(measured, "run", "--plain")
@@ -201,6 +198,6 @@ def test_killed_at_any_time_the_next_run_carries_on(project: Path, ar: Ar, victi
     assert len(names) == len(set(names))
     assert name in names
     good = [run_ for run_ in runs if run_["status"] == "succeeded"]
-    assert len(good) == 8
+    assert len(good) == 2
     assert git(project, "for-each-ref", "refs/ar") == ""
     assert run(project, "git", "fsck").returncode == 0
