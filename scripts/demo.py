@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CLONE = HERE / "demo"
-BUDGET = {"tokens": 147_456, "eval_tokens": 16_384}
+BUDGET = {"tokens": 98_304, "eval_tokens": 16_384}
 RUNS = 100
 MINUTES = 4.6
 
