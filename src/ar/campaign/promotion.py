@@ -57,8 +57,11 @@ def best(history: History) -> Attempt:
 
 
 def strongest_first(attempts: Iterable[Attempt]) -> list[Attempt]:
-    """In the order in which they are merged: by score, the first tried first where scores are equal."""
-    return sorted(attempts, key=lambda item: -(item.verdict.z or 0.0) if item.verdict else 0.0)
+    """In the order in which they are merged: by effect, the first tried first where effects are equal.
+
+    Scores of few degrees of freedom hardly differ between a good and a very good change.
+    """
+    return sorted(attempts, key=lambda item: (item.verdict.effect or 0.0) if item.verdict else 0.0)
 
 
 def plan(project: Project, history: History, attempt: Attempt, force: bool = False) -> Promotion:
