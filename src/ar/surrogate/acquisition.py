@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import erfcx, log_ndtr, ndtri
 from scipy.stats import qmc
 
@@ -19,6 +18,9 @@ LOCAL = 512
 REFINED = 4  # of the candidates, improved by small steps
 STEPS = (0.3, 0.1, 0.03)
 REFINING = (0.05, 0.02, 0.008)
+CENTRES = 4  # settings that candidates lie around
+CAUTION = 0.5  # standard deviations of the values that e times the risk counts for
+IDLE = 0.1  # of the noise: moves that are expected to gain less, all together, are left out
 OPENING_STEP = 0.2  # standard deviation of the first steps away from the incumbent
 OPENING_SEED = 12  # of the sequence that spreads them
 
@@ -102,38 +104,54 @@ class Search:
     exploit: bool = False
     salt: int = 0
 
+    def __post_init__(self) -> None:
+        surface = self.surface
+        self.posterior = surface.posterior.supposing(surface.pending)
+        known = surface.here(self.posterior.rows.x)
+        means = self.posterior.mean(known) - CAUTION * surface.feasible.log_probability(known, surface.base)
+        self.centres = _distinct(known.x[np.argsort(means)], CENTRES)
+        here = (surface.tried.code == surface.base.code).all(1)
+        self.tried = set(_keys(surface.tried.x[here]))
+
     def best(self) -> Array:
-        """The point to measure next."""
-        surface, rng = self.surface, self.surface.rng(self.salt)
-        posterior = surface.posterior.supposing(surface.pending)
-        known = posterior.rows
-        means = posterior.mean(surface.here(known.x))
-        means = means - surface.feasible.log_probability(surface.here(known.x), surface.base) * 0.5
-        order = np.argsort(means)
-        centres = _distinct(known.x[order], 4)
-        best = surface.here(centres[:1])
-        pool = Candidates(surface.space, rng)
-
-        def score(points: Array) -> Array:
-            rows = surface.here(points)
-            mean, sd = posterior.difference(rows, best)
-            feasible = surface.feasible.log_probability(rows, surface.base)
-            if self.exploit:
-                return -mean + np.minimum(feasible, 0) * 0.5
-            return log_improvement(mean, sd, 0.0) + feasible
-
-        points = pool.draw(centres)
-        scores = score(points)
+        """The point to measure next: none that was tried on the branch's code, if there is another."""
+        pool = Candidates(self.surface.space, self.surface.rng(self.salt))
+        points = pool.draw(self.centres)
+        scores = self.score(points)
         for step in REFINING:
             order = np.argsort(-scores)
             more = np.concatenate([pool.near(points[k], 64, step) for k in order[:REFINED]])
             points = np.concatenate([points[order[:64]], more])
-            scores = np.concatenate([scores[order[:64]], score(more)])
-        new = ~_known(points, surface)
+            scores = np.concatenate([scores[order[:64]], self.score(more)])
+        new = np.array([key not in self.tried for key in _keys(points)])
         if new.any():
             points, scores = points[new], scores[new]
         chosen: Array = points[np.argmax(scores)]
-        return chosen
+        return self.pruned(chosen) if self.exploit else chosen
+
+    def score(self, points: Array) -> Array:
+        rows = self.surface.here(points)
+        mean, sd = self.posterior.difference(rows, self.surface.here(self.centres[:1]))
+        feasible = self.surface.feasible.log_probability(rows, self.surface.base)
+        if self.exploit:
+            return -mean + np.minimum(feasible, 0) * CAUTION
+        return log_improvement(mean, sd, 0.0) + feasible
+
+    def pruned(self, point: Array) -> Array:
+        """The point without those of its moves away from the incumbent that the model expects nothing of."""
+        base = self.surface.base.x[0]
+        moved = np.flatnonzero((point != base) & (base >= 0) & ((base <= 1) | self.surface.space.categorical))
+        if not len(moved):
+            return point
+        single = np.repeat(point[None], len(moved), 0)
+        single[np.arange(len(moved)), moved] = base[moved]
+        least = float(self.score(point[None])[0]) - IDLE * self.surface.weights.noise
+        for axis in moved[np.argsort(-self.score(single))]:
+            trial = point.copy()
+            trial[axis] = base[axis]
+            if self.score(trial[None])[0] >= least and _keys(trial[None])[0] not in self.tried:
+                point = trial
+        return point
 
 
 def potential(surface: Surface, setting: Setting) -> float:
@@ -142,7 +160,7 @@ def potential(surface: Surface, setting: Setting) -> float:
     rng = surface.rng(1)
     row = surface.rows_of([setting])
     known = surface.here(surface.rows.x)
-    centres = _distinct(known.x[np.argsort(surface.posterior.mean(known))], 4)
+    centres = _distinct(known.x[np.argsort(surface.posterior.mean(known))], CENTRES)
     points = Candidates(surface.space, rng).draw(np.concatenate([row.x, centres]), 256, 320)
     rows = surface.here(points)
     mean, sd = surface.posterior.difference(rows, row)
@@ -155,11 +173,9 @@ def potential(surface: Surface, setting: Setting) -> float:
     return float(np.mean(draws[:, 0] - draws.min(1))) * float(surface.scale)
 
 
-def _known(points: Array, surface: Surface) -> NDArray[np.bool_]:
-    """Which of the points were tried on the branch's code."""
-    here = (surface.tried.code == surface.base.code).all(1)
-    known = {tuple(point) for point in np.round(surface.tried.x[here], 9).tolist()}
-    return np.array([tuple(point) in known for point in np.round(points, 9).tolist()])
+def _keys(points: Array) -> list[tuple[float, ...]]:
+    """Equal for equal points, whichever way they were come by."""
+    return [tuple(point) for point in np.round(points, 9).tolist()]
 
 
 def _distinct(points: Array, count: int) -> Array:
