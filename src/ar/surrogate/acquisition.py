@@ -21,6 +21,8 @@ REFINING = (0.05, 0.02, 0.008)
 CENTRES = 4  # settings that candidates lie around
 CAUTION = 0.5  # standard deviations of the values that e times the risk counts for
 IDLE = 0.1  # of the noise: moves that are expected to gain less, all together, are left out
+DRAWN, DRAWS = 160, 48  # settings that are drawn jointly, and how many times
+LIKELY = -0.7  # logarithm of the chance of being allowed, at least, of what counts as potential
 OPENING_STEP = 0.2  # standard deviation of the first steps away from the incumbent
 OPENING_SEED = 12  # of the sequence that spreads them
 
@@ -154,9 +156,13 @@ class Search:
         return point
 
 
-def potential(surface: Surface, setting: Setting) -> float:
+def potential(surface: Surface, setting: Setting, at_once: bool = True) -> float:
     """By how much the best setting that there may be is expected to beat this one, in the metric's unit: by
-    what joint draws of the surface have as their best."""
+    what joint draws of the surface have as their best.
+
+    Args:
+        at_once: as one change of the incumbent that its guards let pass, rather than by several.
+    """
     rng = surface.rng(1)
     row = surface.rows_of([setting])
     known = surface.here(surface.rows.x)
@@ -164,12 +170,11 @@ def potential(surface: Surface, setting: Setting) -> float:
     points = Candidates(surface.space, rng).draw(np.concatenate([row.x, centres]), 256, 320)
     rows = surface.here(points)
     mean, sd = surface.posterior.difference(rows, row)
-    likely = np.argsort(mean - 2 * sd)[:160]
-    feasible = surface.feasible.log_probability(rows.of(likely), surface.base)
-    likely = likely[feasible > -0.7]
+    passes = np.flatnonzero(surface.feasible.log_probability(rows, surface.base, at_once) > LIKELY)
+    likely = passes[np.argsort((mean - 2 * sd)[passes])[:DRAWN]]
     if not len(likely):
         return 0.0
-    draws = surface.posterior.draws(row.joined(rows.of(likely)), 48, rng)
+    draws = surface.posterior.draws(row.joined(rows.of(likely)), DRAWS, rng)
     return float(np.mean(draws[:, 0] - draws.min(1))) * float(surface.scale)
 
 

@@ -38,15 +38,18 @@ class Guard:
     now: float
     runs: int
 
-    def log_probability(self, at: Rows, base: Rows) -> Array:
-        """That a change passes: within the limit, and not clearly worse than the incumbent."""
+    def log_probability(self, at: Rows, base: Rows, at_once: bool = True) -> Array:
+        """That a change passes: within the limit and, if at once, not clearly worse than the incumbent."""
         mean, sd = self.posterior.difference(at, base)
         level = self.centre + self.scale * (float(self.posterior.mean(base)[0]) + mean)
         sd = self.scale * np.maximum(sd, 0.02)
         noise = self.scale * self.posterior.weights.noise
+        within: Array = log_ndtr((self.limit - level) / sd)
+        if not at_once:
+            return within
         bound = GUARD_ERRORS * noise * math.sqrt(1 / JUDGED_RUNS + 1 / max(1, self.runs))
         beside = (self.now + bound - level) / np.sqrt(sd**2 + noise**2 / JUDGED_RUNS)
-        out: Array = log_ndtr((self.limit - level) / sd) + log_ndtr(beside)
+        out: Array = within + log_ndtr(beside)
         return out
 
 
@@ -76,13 +79,17 @@ class Feasible:
         found = (_guard(kernel, rows, guards[:, k], limit, base) for k, limit in enumerate(limits))
         return cls(crash, tuple(guard for guard in found if guard is not None))
 
-    def log_probability(self, at: Rows, base: Rows) -> Array:
-        """That a setting neither crashes nor is refused for a guard."""
+    def log_probability(self, at: Rows, base: Rows, at_once: bool = True) -> Array:
+        """That a setting neither crashes nor is refused for a guard.
+
+        Args:
+            at_once: as one change of the incumbent, rather than by several.
+        """
         out = np.zeros(len(at))
         if self.crash is not None:
             out += np.log(np.clip(1 - PRIOR_RISK - self.crash.mean(at), 0.01, 1.0))
         for guard in self.guards:
-            out += np.maximum(guard.log_probability(at, base), WORST)
+            out += np.maximum(guard.log_probability(at, base, at_once), WORST)
         return out
 
 

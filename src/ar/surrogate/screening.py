@@ -17,8 +17,9 @@ MARGIN = 1.0  # standard errors that a change is expected to stand above the jud
 CLEAR_RUNS = 4  # a change that is to be confirmed in mid-campaign is to be clear with so many runs
 CLEAR = 5.0  # standard errors at them
 LEAST_STEP = 0.2  # and it is to add this share to what the campaign has gained
-WORTH = 4.0
-LEAST_CHANCE = 0.4  # of passing its guards
+WORTH = 4.0  # residuals that must still be to be had beyond it: less could not be confirmed later
+NEGLIGIBLE = 0.07  # of its gain: with less beyond it, nothing is to be waited for
+LEAST_CHANCE = 0.3  # of passing its guards
 SLACK = 4  # runs kept beside those of the last confirmation
 
 
@@ -65,11 +66,18 @@ def choose(
     cost = needed - best.runs + max(0, needed - base_runs)
     if spare <= cost + SLACK:
         return best if needed <= MOST_RUNS or gain > residual else None
-    clear = gain >= CLEAR * residual * math.sqrt(2 / CLEAR_RUNS)
-    if not clear or gain < LEAST_STEP * (gained + gain):
+    if needed > MOST_RUNS:
         return None
     more = potential(surface, best.setting)
-    return best if more >= WORTH * residual or more < 0.07 * gain else None
+    if more < NEGLIGIBLE * gain:
+        return best
+    if gain < CLEAR * residual * math.sqrt(2 / CLEAR_RUNS):
+        return None
+    if gain >= LEAST_STEP * (gained + gain) and more >= WORTH * residual:
+        return best
+    # A guard that lets only so much pass at once is passed in several steps.
+    stepwise = surface.limits and potential(surface, best.setting, at_once=False) > more + residual
+    return best if stepwise else None
 
 
 def is_last_stretch(gain: float, residual: float, spare: float, base_runs: int) -> bool:
