@@ -246,10 +246,3 @@ def test_a_larger_scale_tells_of_the_base_scale_too() -> None:
     larger = [replace(point, rung="d8", value=(point.value or 0.0) + 10) for point in measured(40, seed=1)]
     alone, both = (surface(each).difference([at])[1][0] for each in (points, [*points, *larger]))
     assert both < alone
-
-
-def test_moves_that_promise_nothing_are_left_out() -> None:
-    model = surface(measured(60))
-    found = model.space.values(Search(model, exploit=True).best())
-    assert found["c"] == DEFAULT["c"]
-    assert found["a"] != DEFAULT["a"]

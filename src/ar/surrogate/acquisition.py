@@ -20,7 +20,6 @@ STEPS = (0.3, 0.1, 0.03)
 REFINING = (0.05, 0.02, 0.008)
 CENTRES = 4  # settings that candidates lie around
 CAUTION = 0.5  # standard deviations of the values that e times the risk counts for
-IDLE = 0.1  # of the noise: moves that are expected to gain less, all together, are left out
 DRAWN, DRAWS = 160, 48  # settings that are drawn jointly, and how many times
 LIKELY = -0.7  # logarithm of the chance of being allowed, at least, of what counts as potential
 OPENING_STEP = 0.2  # standard deviation of the first steps away from the incumbent
@@ -129,7 +128,7 @@ class Search:
         if new.any():
             points, scores = points[new], scores[new]
         chosen: Array = points[np.argmax(scores)]
-        return self.pruned(chosen) if self.exploit else chosen
+        return chosen
 
     def score(self, points: Array) -> Array:
         rows = self.surface.here(points)
@@ -138,22 +137,6 @@ class Search:
         if self.exploit:
             return -mean + np.minimum(feasible, 0) * CAUTION
         return log_improvement(mean, sd, 0.0) + feasible
-
-    def pruned(self, point: Array) -> Array:
-        """The point without those of its moves away from the incumbent that the model expects nothing of."""
-        base = self.surface.base.x[0]
-        moved = np.flatnonzero((point != base) & (base >= 0) & ((base <= 1) | self.surface.space.categorical))
-        if not len(moved):
-            return point
-        single = np.repeat(point[None], len(moved), 0)
-        single[np.arange(len(moved)), moved] = base[moved]
-        least = float(self.score(point[None])[0]) - IDLE * self.surface.weights.noise
-        for axis in moved[np.argsort(-self.score(single))]:
-            trial = point.copy()
-            trial[axis] = base[axis]
-            if self.score(trial[None])[0] >= least and _keys(trial[None])[0] not in self.tried:
-                point = trial
-        return point
 
 
 def potential(surface: Surface, setting: Setting, at_once: bool = True) -> float:
