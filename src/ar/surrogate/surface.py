@@ -61,7 +61,6 @@ class Surface:
     """Fitted to points.
 
     Args:
-        default: values that stand in where a run's parameters lack one.
         incumbent: the branch as it is.
         residual: standard deviation of one run after its seed's effect, as the judge knows it; None before.
         limits: what each guard may be at most.
