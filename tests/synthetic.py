@@ -43,7 +43,7 @@ def fill(root: Path, count: int) -> list[str]:
     runs = []
     for index in range(count):
         baseline = index < 8
-        x = 1.5 if baseline else round(1.5 + randomly.random(), 4)
+        x = 1.5 if baseline else round(1.5 + randomly.random(), 6)
         value = None if not baseline and index % 50 == 0 else (x - 3) ** 2 + randomly.gauss(0, 0.01)
         if baseline:
             runs.append(Made(x, value, seed=index + 1))

@@ -22,7 +22,7 @@ def test_defaults() -> None:
     program = parse(_program(GOOD))
     assert str(program.objective) == "m.json:loss"
     assert program.objective.direction == "minimize"
-    assert [agent.name for agent in program.agents] == ["optuna"]
+    assert [agent.name for agent in program.agents] == ["search"]
     assert program.prose == "prose"
 
 
