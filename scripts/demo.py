@@ -17,9 +17,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CLONE = HERE / "demo"
-BUDGET = {"tokens": 98_304, "eval_tokens": 16_384}
+BUDGET = {"tokens": 49_152, "eval_tokens": 16_384}
 RUNS = 100
-MINUTES = 4.6
+MINUTES = 7.5
 
 
 def main() -> int:
