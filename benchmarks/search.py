@@ -83,15 +83,12 @@ def solve(task: Task) -> list[Outcome]:
     column = COLUMNS[task.column]
     where = world(column.kind, task.number, column.sigma, column.correlation)
     key = (task.policy, task.column, task.number)
-    if task.policy == OURS:
+    if task.policy in (OURS, PLAYED):
         from search_ours import ours
-
-        results = [(budget, ours(where, budget)) for budget in task.budgets]
-        return [Outcome(*key, budget, r.share, r.seconds, r.promotions, r.false) for budget, r in results]
-    if task.policy == PLAYED:
         from search_projects import played
 
-        results = [(budget, played(where, budget)) for budget in task.budgets]
+        play = ours if task.policy == OURS else played
+        results = [(budget, play(where, budget)) for budget in task.budgets]
         return [Outcome(*key, budget, r.share, r.seconds, r.promotions, r.false) for budget, r in results]
     from search_peers import peer
 

@@ -16,14 +16,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ar.agents.base import Briefing
-from ar.agents.untried import Values, beside
-from ar.errors import BadProgram
+from ar.agents.untried import Values, beside, ranges_for
 from ar.history.attempts import objective
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.records import Outcome
 from ar.project.params import ParamKey
-from ar.project.program import FILE, Range
+from ar.project.program import Range
 from ar.project.values import Scalar, number
 from ar.text import listed, quantity
 
@@ -61,25 +60,10 @@ class OptunaAgent:
         """All it needs is in the briefing."""
 
     def propose(self, briefing: Briefing) -> Proposal:
-        if briefing.idea:
-            raise BadProgram(
-                "the optuna agent moves parameters by itself and follows no idea",
-                "set agent: {kind: claude} in program.md, or make the change: ar next --set, or --diff",
-            )
-        ranges = briefing.program.searched(briefing.params)
-        if not ranges:
-            raise BadProgram(
-                f"the optuna agent needs ranges under search: in {FILE}, of parameters that the branch has",
-                "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
-            )
+        ranges = ranges_for(briefing, "optuna")
         now = tuple(briefing.params[key.flat] for key in ranges)
         tried = _tried(briefing, ranges, now)
         values = _suggest(ranges, now, tried, salt=len(briefing.history.experiments) + len(briefing.refused))
-        if values is None:
-            raise BadProgram(
-                "every value that the search ranges offer has been tried",
-                f"widen search: in {FILE}, or change the agent",
-            )
         return _proposal(briefing, ranges, now, values, tried)
 
 
@@ -99,8 +83,8 @@ def _tried(briefing: Briefing, ranges: Ranges, now: Values) -> dict[Values, Trie
     return {it: one for it, one in tried.items() if all(map(Range.holds, ranges.values(), it))}
 
 
-def _suggest(ranges: Ranges, now: Values, tried: Mapping[Values, Tried], salt: int) -> Values | None:
-    """A configuration that was not tried before; None if the ranges have no other."""
+def _suggest(ranges: Ranges, now: Values, tried: Mapping[Values, Tried], salt: int) -> Values:
+    """A configuration that was not tried before."""
     seed = zlib.crc32(f"{salt}".encode())
     distributions = {str(key): _distribution(within) for key, within in ranges.items()}
     study, known, spare = _study(distributions, tried, seed), {now, *tried}, None

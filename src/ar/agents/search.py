@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from ar.agents import untried
 from ar.agents.base import Briefing
-from ar.errors import BadProgram
+from ar.history.attempts import of_commit
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.records import Attempt
 from ar.judge.ledger import ledger
-from ar.project.program import FILE, Range
+from ar.project.program import Range
 from ar.project.values import Scalar
 from ar.text import listed, signed
 
@@ -43,17 +43,7 @@ class SearchAgent:
         """All it needs is in the briefing."""
 
     def propose(self, briefing: Briefing) -> Proposal:
-        if briefing.idea:
-            raise BadProgram(
-                "the search agent moves parameters by itself and follows no idea",
-                "set agent: {kind: claude} in program.md, or make the change: ar next --set, or --diff",
-            )
-        ranges = briefing.program.searched(briefing.params)
-        if not ranges:
-            raise BadProgram(
-                f"the search agent needs ranges under search: in {FILE}, of parameters that the branch has",
-                "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
-            )
+        ranges = untried.ranges_for(briefing, "search")
         surface, now = briefing.surface, {str(key): briefing.params[key.flat] for key in ranges}
         draws = _Draws({str(key): within for key, within in ranges.items()}, now, _tried(briefing, now))
         if surface is None:
@@ -98,11 +88,6 @@ class _Draws:
                 return values
         ranges = [self._whole_range(key) for key in values]
         other = untried.beside(ranges, tuple(values.values()), known, random.Random(len(known)))  # noqa: S311
-        if other is None:
-            raise BadProgram(
-                "every value that the search ranges offer has been tried",
-                f"widen search: in {FILE}, or change the agent",
-            )
         return dict(zip(values, other, strict=True))
 
     def _whole(self, key: str, value: Scalar) -> Scalar:
@@ -216,8 +201,6 @@ def _tried(briefing: Briefing, now: Values) -> set[untried.Values]:
 
 def _before(briefing: Briefing) -> Values:
     """The searched parameters before the last promotion."""
-    from ar.history.attempts import of_commit
-
     now = briefing.history.now
     if now is None or not now.own:
         return {}

@@ -1,4 +1,4 @@
-"""Configurations of the searched parameters that nobody tried, where a sampler offers none any more."""
+"""What the embedded agents share: the ranges that they search, and configurations that nobody tried."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import math
 import random
 from collections.abc import Sequence
 
-from ar.project.program import Range
+from ar.agents.base import Briefing
+from ar.errors import BadProgram
+from ar.project.params import ParamKey
+from ar.project.program import FILE, Range
 from ar.project.values import Scalar
 
 _FINE_DIGITS = 6  # of a value, once all shorter ones are taken
@@ -15,8 +18,32 @@ _FINE_DIGITS = 6  # of a value, once all shorter ones are taken
 Values = tuple[Scalar, ...]  # of the searched parameters, in the order of their ranges
 
 
-def beside(ranges: Sequence[Range], best: Values, known: set[Values], draw: random.Random) -> Values | None:
-    """A configuration that is not known, if possible one parameter beside the best; None if there is none."""
+def ranges_for(briefing: Briefing, kind: str) -> dict[ParamKey, Range]:
+    """What an embedded agent of this kind searches.
+
+    Raises:
+        BadProgram: it is to follow an idea, or there is nothing to search.
+    """
+    if briefing.idea:
+        raise BadProgram(
+            f"the {kind} agent moves parameters by itself and follows no idea",
+            "set agent: {kind: claude} in program.md, or make the change: ar next --set, or --diff",
+        )
+    ranges = briefing.program.searched(briefing.params)
+    if not ranges:
+        raise BadProgram(
+            f"the {kind} agent needs ranges under search: in {FILE}, of parameters that the branch has",
+            "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
+        )
+    return ranges
+
+
+def beside(ranges: Sequence[Range], best: Values, known: set[Values], draw: random.Random) -> Values:
+    """A configuration that is not known, if possible one parameter beside the best.
+
+    Raises:
+        BadProgram: the ranges have none.
+    """
     # Of more values than configurations are known, one must be new.
     levels = [_levels(within, len(known) + 1, draw) for within in ranges]
     near = (
@@ -25,7 +52,13 @@ def beside(ranges: Sequence[Range], best: Values, known: set[Values], draw: rand
         for value in levels[place]
     )
     anywhere = itertools.product(*levels)
-    return next((values for values in itertools.chain(near, anywhere) if values not in known), None)
+    found = next((values for values in itertools.chain(near, anywhere) if values not in known), None)
+    if found is None:
+        raise BadProgram(
+            "every value that the search ranges offer has been tried",
+            f"widen search: in {FILE}, or change the agent",
+        )
+    return found
 
 
 def _levels(within: Range, count: int, draw: random.Random) -> Sequence[Scalar]:

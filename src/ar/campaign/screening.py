@@ -8,6 +8,7 @@ from dataclasses import replace
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
 from ar.history.records import Attempt, Decision, History
+from ar.judge.evidence import Ledger
 from ar.judge.rule import next_seed
 from ar.project.program import EMBEDDED
 from ar.text import signed
@@ -30,12 +31,13 @@ def waits(attempt: Attempt) -> bool:
     return verdict is not None and verdict.decision is Decision.OPEN and verdict.runs == len(attempt.own) == 1
 
 
-def settle(engine: Engine, history: History, is_last: bool) -> bool:
+def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> bool:
     """Run the waiting change that the model chooses once more, and discard those that are clearly out.
 
     True if that changed the history.
 
     Args:
+        ledger: of that history, with no change open.
         is_last: no other change will be proposed.
     """
     from ar.surrogate import screening
@@ -44,7 +46,6 @@ def settle(engine: Engine, history: History, is_last: bool) -> bool:
     campaign = engine.campaign
     opened = [item for item in history.attempts if history.is_open(item) and is_screened(campaign, item)]
     waiting = [item for item in opened if waits(item) and not item.is_under_way]
-    ledger = campaign.ledger(history)
     if not waiting or not ledger.knows_noise or any(len(item.own) > 1 for item in opened):
         return False
     surface, residual = campaign.surface(history), residual_of(ledger)

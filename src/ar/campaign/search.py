@@ -49,9 +49,9 @@ class Search(Policy):
                     return moved
         candidates.close_stale(engine, history)
         is_last = self._proposals_left(engine) == 0
-        if room > 0 and choosing and screening.settle(engine, history, is_last):
+        if room > 0 and choosing and screening.settle(engine, history, ledger, is_last):
             return True
-        self._fill(engine, history, room)
+        self._fill(engine, history, ledger, room)
         return False
 
     def awaits(self, engine: Engine, history: History) -> bool:
@@ -95,10 +95,9 @@ class Search(Policy):
 
     # -- keeping the workers busy -------------------------------------------------------------------------
 
-    def _fill(self, engine: Engine, history: History, room: int) -> None:
+    def _fill(self, engine: Engine, history: History, ledger: Ledger, room: int) -> None:
         """Measure the incumbent while the rule asks for it, then propose."""
         campaign = engine.campaign
-        ledger = campaign.ledger(history)
         if next_action(ledger).kind is Kind.PROPOSE and ledger.knows_noise and not self._told_noise:
             self._told_noise = True
             engine.event(noise_line(noise_report(ledger), campaign.program))

@@ -83,7 +83,7 @@ class Axis:
         found: Array = np.exp(raw) if self.within.log else raw
         assert self.within.low is not None and self.within.high is not None
         least, most = float(self.within.low), float(self.within.high)
-        step = self.within.step or (1 if self.within.integer else None)
+        step = self.within.spacing
         if step is not None:
             steps = math.floor((most - least) / step * (1 + 1e-9))
             return least + np.clip(np.round((found - least) / step), 0, steps) * step

@@ -87,7 +87,7 @@ class Surface:
         self.tried = self.rows_of(settings, [point.seed for point in self.points])
         self.rows = self.tried.of(np.array(kept))
         raw = np.array([point.value for point in self.measured], dtype=float)
-        self.centre, self.scale, values = _standardised(raw, self._reference(raw))
+        self.centre, self.scale, values = _standardised(raw)
         noise = None if self.residual is None else self.residual / self.scale
         few = _spread(values, FITTED_ROWS)
         self.weights = fit(self.kernel, self.rows.of(few), values[few], self.start, noise)
@@ -116,10 +116,6 @@ class Surface:
     def _rows(self, points: Sequence[Point], rung: int = 0) -> Rows:
         settings = [Setting(point.params, point.codes) for point in points]
         return self.rows_of(settings, [point.seed for point in points], rung)
-
-    def _reference(self, raw: Array) -> float:
-        """The campaign's first value: what far worse values are measured from."""
-        return float(raw[0])
 
     def rows_of(
         self, settings: Sequence[Setting], seeds: Sequence[int | None] | None = None, rung: int = 0
@@ -186,9 +182,10 @@ def _kept(points: Sequence[Point], measured: Sequence[int]) -> list[int]:
     return sorted({measured[0], *best, *measured[-(MOST_ROWS // 2 - 1) :]})
 
 
-def _standardised(raw: Array, reference: float) -> tuple[float, float, Array]:
-    """Centre, scale, and the values in those terms; what is far worse than the reference is drawn in, so that
-    the fit is about the good part."""
+def _standardised(raw: Array) -> tuple[float, float, Array]:
+    """Centre, scale, and the values in those terms; what is far worse than the campaign's first is drawn
+    in, so that the fit is about the good part."""
+    reference = float(raw[0])
     gain = max(reference - raw.min(), np.median(np.abs(raw - np.median(raw))), 1e-12)
     bar = reference + SOFT * gain
     over = np.maximum(raw - bar, 0.0) / gain
