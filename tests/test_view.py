@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import Ar, attempts_of, commit, edit, git, start, wait_for
 from rich.console import Console
+from rich.progress_bar import ProgressBar
+from synthetic import Made, fill, write
 
-from ar.campaign.progress import Running, Snapshot
+from ar.campaign.campaign import Campaign
+from ar.campaign.progress import Pace, Running, Snapshot, snapshot
+from ar.git import refs
+from ar.git.repo import Repo
 from ar.history.records import Outcome
+from ar.local import claims
+from ar.project.program import Metric
+from ar.project.project import Project
+from ar.runs import queue
+from ar.runs.budget import Used
+from ar.stage import files
+from ar.stage.files import Stage
+from ar.views import live
 from ar.views.live import HEARTBEAT, LiveView, PlainView, frame, heartbeat, open_view
 
 WEIRD = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07\x1b[2J \ud800 日本語 \u202eback\nnext\tline\r"
@@ -30,7 +47,8 @@ SNAPSHOT = Snapshot(
     spent=142,
     budget=700,
     elapsed=4000,
-    hours_left=3.44,
+    left=3.44 * 3600,
+    metric=Metric("m.json", "val_bpb"),
     agent="optuna",
     asking="claude: reads model/gpt.py",
 )
@@ -110,8 +128,9 @@ def test_frame_says_what_agents_do() -> None:
 
 def test_heartbeat_says_what_runs_and_how_far_it_is() -> None:
     line = heartbeat(SNAPSHOT)
-    for part in ("baseline 3/8", "lr-up-3f2a1c 0:12 / 0:27", "2.1873 ± 0.0021", "142/700 runs, 3 h left"):
+    for part in ("baseline 3/8", "lr-up-3f2a1c 0:12 / 0:27", "val_bpb now 2.1873 ± 0.0021", "142/700 runs"):
         assert part in line
+    assert "about 3 h left" in line
     assert "\n" not in line
 
 
@@ -141,6 +160,35 @@ def test_frame_keeps_the_numbers_at_every_width(width: int) -> None:
     text = draw(SNAPSHOT, width)
     for part in ("0:12 / 0:27", "-0.045 ± 0.003", "142/700 runs", "2.1873 ± 0.0021", "2 queued", "Ctrl-C"):
         assert part in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_frame_names_the_metric_and_what_is_better(width: int) -> None:
+    down = draw(SNAPSHOT, width)
+    up = draw(replace(SNAPSHOT, baseline="", metric=Metric("m.json", "accuracy", "maximize")), width)
+    assert "val_bpb now 2.1873" in down and "accuracy now 2.1873" in up and "higher is better" in up
+    assert width == 60 or "lower is better" in down
+
+
+@pytest.mark.parametrize(("settled", "wanted", "share"), [(1, 4, 0.25), (4, 4, 1.0), (0, None, 6 / 7)])
+def test_bar_counts_the_changes_that_were_asked_for(
+    settled: int, wanted: int | None, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[ProgressBar] = []
+
+    class Spy(ProgressBar):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            bars.append(self)
+
+    monkeypatch.setattr(live, "ProgressBar", Spy)
+    text = draw(replace(SNAPSHOT, spent=600, settled=settled, wanted=wanted), 80)
+    assert bars[-1].total and bars[-1].completed / bars[-1].total == pytest.approx(share)
+    assert (f"{settled}/{wanted} changes, 600/700 runs" in text) is (wanted is not None)
+
+
+def test_bar_of_the_changes_keeps_the_time_left_on_a_narrow_terminal() -> None:
+    assert "1/4 changes, about 3 h left" in draw(replace(SNAPSHOT, settled=1, wanted=4), 40)
 
 
 def test_frame_shows_text_as_it_is_and_no_escapes() -> None:
@@ -191,3 +239,63 @@ def test_open_view_is_plain_off_a_terminal() -> None:
     assert isinstance(open_view(), PlainView)
     assert isinstance(open_view(plain=True), PlainView)
     assert isinstance(open_view(plain=False), LiveView)
+
+
+# -- how things stand -------------------------------------------------------------------------------------
+
+
+def standing(root: Path, pace: Pace) -> Snapshot:
+    campaign = Campaign(Project.open(root))
+    return snapshot(campaign, campaign.history(), Used(runs=20), pace)
+
+
+def train(root: Path, stage: Stage) -> None:
+    """An experiment that runs, as far as refs and its claim's folder tell."""
+    tree = git(root, "rev-parse", "HEAD^{tree}")
+    git(root, "update-ref", refs.running("mine"), git(root, "commit-tree", tree, "-p", "HEAD", "-m", "x"))
+    folder = claims.folder(Repo.open(root), "mine")
+    folder.mkdir(parents=True)
+    files.write(folder / files.STAGE, stage)
+
+
+def test_the_clock_counts_over_all_stages(project: Path) -> None:
+    fill(project, 10)
+    train(project, Stage(1, "", time.time() - 10, "", earlier=3600.0))
+    [run] = standing(project, Pace()).running
+    assert 3610 <= run.elapsed < 3700
+    assert run.expected == 1.0
+
+
+def test_nothing_is_expected_of_runs_that_crashed(project: Path) -> None:
+    write(project, [Made(seed=seed) for seed in (1, 2)])
+    train(project, Stage(1, "", time.time(), ""))
+    [run] = standing(project, Pace()).running
+    assert run.expected is None
+
+
+def test_the_launcher_says_how_long_earlier_stages_took(project: Path, ar: Ar) -> None:
+    second = "  more:\n    cmd: sleep 336.5\n    deps: [c.yaml]\n"
+    edit(project / "dvc.yaml", "stages:\n", f"stages:\n{second}")
+    edit(project / "dvc.yaml", "awk -f", "sleep 0.3 && awk -f")
+    commit(project, "Add a stage")
+    ar(project, "next")
+    worker = start(project, "worker")
+    repo = Repo.open(project)
+    wait_for(lambda: any(stage.earlier >= 0.3 for stage in queue.training(repo).values()))
+    ar(project, "stop", *queue.training(repo))
+    worker.communicate(timeout=60)
+
+
+def test_time_left_follows_what_was_asked_for(project: Path) -> None:
+    fill(project, 18)
+    tried = frozenset(attempt["name"] for attempt in attempts_of(project)[:4])
+
+    def left(**pace: Any) -> float | None:
+        return standing(project, Pace(ended=10, elapsed=100.0, **pace)).left
+
+    assert left(wanted=None) == pytest.approx(180 * 10)  # the budget has 180 runs left
+    assert left(wanted=None, hours=0.1) == pytest.approx(260)
+    assert left(wanted=10, proposed=tried, searching=60.0) == pytest.approx(6 * 15)
+    assert left(wanted=10) == pytest.approx(10 * 2 * 10)
+    assert left(wanted=0) is None
+    assert standing(project, Pace(jobs=2)).left == pytest.approx(180 * 0.5)

@@ -54,6 +54,11 @@ def listed(parts: Sequence[str], limit: int) -> str:
     return text if len(text) <= limit else shorten_middle(parts[0], limit - len(more)) + more
 
 
+def counted(count: int, word: str) -> str:
+    """A number of things: `1 run`, `2 runs`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
 def clock(seconds: float) -> str:
     """A stretch of time as `0:07`, `12:31`, `1:02:03`."""
     minutes, rest = divmod(max(0, int(seconds)), 60)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ar.campaign import promotion
 from ar.campaign.asking import Asking
 from ar.campaign.campaign import Campaign
-from ar.campaign.progress import View, result_line, snapshot, verdict_line
+from ar.campaign.progress import Pace, View, result_line, snapshot, verdict_line
 from ar.changes.proposal import Change
 from ar.errors import OutOfBudget
 from ar.history.records import Experiment, History, Status
@@ -46,6 +46,7 @@ class Policy:
     """
 
     phase = ""  # what it is about, for the view; empty for the engine's own words
+    experiments: int | None = 0  # new changes that it is to try; None until the budget ends
 
     def begin(self, engine: Engine, history: History) -> None:
         """Put in order what an earlier engine left."""
@@ -92,6 +93,7 @@ class Engine:
         self.asking = Asking(campaign)
         self.over = ""  # why the time is spent
         self._began = time.monotonic()
+        self._proposed: dict[str, float] = {}  # name of a change to when it was queued
         self._used = budget.Used()
         self._told: dict[str, Status] = {}
         self._decided: set[str] = set()
@@ -156,6 +158,7 @@ class Engine:
         """An agent's proposal was queued."""
         self.asking.succeeded(spec)
         self.done.proposed += 1
+        self._proposed[name] = time.monotonic()
         self.queued(name)
         self.event(f"queued {name}: {change.proposal.title}")
 
@@ -285,7 +288,16 @@ class Engine:
             self.event(redact(words))
 
     def _update(self, history: History) -> None:
-        elapsed = time.monotonic() - self._began
-        now = snapshot(self.campaign, history, self._used, elapsed, self.hours, self.jobs)
-        phase = self.policy.phase or now.phase
-        self.view.update(replace(now, phase=phase, asking=redact(self.asking.activity)))
+        now = time.monotonic()
+        pace = Pace(
+            jobs=self.jobs,
+            wanted=self.policy.experiments,
+            proposed=frozenset(self._proposed),
+            ended=self.done.ended,
+            elapsed=now - self._began,
+            searching=now - next(iter(self._proposed.values()), now),
+            hours=self.hours,
+        )
+        shown = snapshot(self.campaign, history, self._used, pace)
+        phase = self.policy.phase or shown.phase
+        self.view.update(replace(shown, phase=phase, asking=redact(self.asking.activity)))

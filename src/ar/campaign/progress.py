@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from ar.campaign.campaign import Campaign
 from ar.history.attempts import effect, level, objective
-from ar.history.records import Attempt, Experiment, History, Status
+from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge import rule
 from ar.judge.findings import NoiseReport
-from ar.project.program import Program
+from ar.project.program import Budget, Metric, Program
 from ar.runs import queue
 from ar.text import quantity
 
 if TYPE_CHECKING:
     from ar.runs.budget import Used
 
-from ar.history.records import Outcome
+_RUNS_A_CHANGE = 2  # until one is decided, and how long that took is known
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Running:
     """An experiment under way.
 
     Args:
-        elapsed, expected: seconds; None where no run has ended yet to expect anything from.
+        elapsed: seconds of all its stages so far.
+        expected: seconds that it will take; None where no run of its scale has ended well yet.
         slot: where it trains, if there are several places.
     """
 
@@ -46,9 +47,13 @@ class Snapshot:
     Args:
         phase: what the engine is about: "measuring the baseline 3/8".
         verdicts: name, title, outcome and effect of the latest ones, oldest first.
+        metric: the objective.
         best, baseline: level of the branch now and at first, each with its uncertainty; may be empty.
         spent, budget: runs.
+        settled, wanted: how many of the new changes that the user asked for are decided, and how many those
+            are; None where the budget is the end.
         elapsed: seconds since the engine began.
+        left: seconds until it will have ended; None where nothing says so.
         agent: who proposes.
         asking: what agents that take their time are doing.
     """
@@ -57,12 +62,15 @@ class Snapshot:
     queued: int = 0
     phase: str = ""
     verdicts: tuple[tuple[str, str, Outcome, str], ...] = ()
+    metric: Metric | None = None
     best: str = ""
     baseline: str = ""
     spent: int = 0
     budget: int = 0
+    settled: int = 0
+    wanted: int | None = None
     elapsed: float = 0.0
-    hours_left: float | None = None
+    left: float | None = None
     agent: str = ""
     asking: str = ""
 
@@ -83,40 +91,54 @@ class View(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def snapshot(
-    campaign: Campaign, history: History, used: Used, elapsed: float, hours: float | None, jobs: int
-) -> Snapshot:
-    """How things stand now.
+@dataclass(frozen=True)
+class Pace:
+    """What one engine is to do, and has done so far.
 
     Args:
-        elapsed: seconds since the engine began; `hours` is its limit.
+        jobs: how many experiments run at once.
+        wanted: new changes that it is to try; None until the budget ends.
+        proposed: names of those that it has queued.
+        ended: runs that ended meanwhile.
+        elapsed, searching: seconds since it began, and since it queued the first of the changes.
+        hours: wall time after which it starts nothing new; None for no limit.
     """
+
+    jobs: int = 1
+    wanted: int | None = None
+    proposed: frozenset[str] = frozenset()
+    ended: int = 0
+    elapsed: float = 0.0
+    searching: float = 0.0
+    hours: float | None = None
+
+
+def snapshot(campaign: Campaign, history: History, used: Used, pace: Pace) -> Snapshot:
+    """How things stand now."""
     program = campaign.program
-    running = _running(campaign, history, jobs)
+    running = _running(campaign, history, pace.jobs)
     decided = [item for item in history.attempts if item.is_decided]
-    left = [
-        limit - past
-        for limit, past in ((hours, elapsed / 3600), (program.budget.hours, used.hours))
-        if limit is not None
-    ]
+    settled = sum(item.name in pace.proposed for item in decided)
+    have, needed = _base_runs(program, history)
     return Snapshot(
         running=running,
         queued=sum(not run.status.ended for run in history.everything) - len(running),
-        phase=_phase(program, history),
+        phase=f"measuring the baseline {have}/{needed}" if have < needed else "searching",
         verdicts=tuple((item.name, item.title, item.outcome, effect(item, program)) for item in decided[-6:]),
         best=level(history.now),
         baseline=level(history.first),
+        metric=program.objective,
         spent=used.runs,
         budget=program.budget.runs,
-        elapsed=elapsed,
-        hours_left=max(0.0, min(left)) if left else None,
+        settled=settled,
+        wanted=pace.wanted,
+        elapsed=pace.elapsed,
+        left=_left(program.budget, used, pace, settled, _run_time(history, pace), max(0, needed - have)),
         agent=", ".join(spec.name for spec in program.agents),
     )
 
 
 def _running(campaign: Campaign, history: History, jobs: int) -> tuple[Running, ...]:
-    durations = [run.note.seconds for run in history.experiments if run.note and run.note.seconds]
-    expected = fmean(durations[-8:]) if durations else None
     now = time.time()
     stages = queue.training(campaign.repo)
     return tuple(
@@ -124,8 +146,8 @@ def _running(campaign: Campaign, history: History, jobs: int) -> tuple[Running, 
             name=run.name,
             title=run.title,
             seed=run.seed,
-            elapsed=now - stages[run.name].since,
-            expected=expected,
+            elapsed=now - stages[run.name].began,
+            expected=_expected(history, run.rung),
             slot=stages[run.name].slot if jobs > 1 else "",
         )
         for run in history.everything
@@ -133,12 +155,51 @@ def _running(campaign: Campaign, history: History, jobs: int) -> tuple[Running, 
     )
 
 
-def _phase(program: Program, history: History) -> str:
+def _expected(history: History, rung: str) -> float | None:
+    """Seconds that a run of a scale takes, by the last ones that ended well; None where none did."""
+    ended = (run.note for run in history.everything if run.rung == rung and run.status is Status.SUCCEEDED)
+    durations = [note.seconds for note in ended if note and note.seconds]
+    return fmean(durations[-8:]) if durations else None
+
+
+def _run_time(history: History, pace: Pace) -> float | None:
+    """Seconds from one run's end to the next one's; None while nothing says so."""
+    if pace.ended:
+        return pace.elapsed / pace.ended
+    expected = _expected(history, "")
+    return None if expected is None else expected / pace.jobs
+
+
+def _left(
+    budget: Budget, used: Used, pace: Pace, settled: int, run_time: float | None, base_runs: int
+) -> float | None:
+    """Seconds until the engine will have ended, at the pace so far; None while nothing says so.
+
+    Args:
+        settled: changes of `pace.proposed` that are decided.
+        base_runs: that the baseline still needs.
+    """
+    ends = []
+    if pace.hours is not None:
+        ends.append(pace.hours * 3600 - pace.elapsed)
+    if budget.hours is not None:
+        ends.append((budget.hours - used.hours) * 3600)
+    if run_time is not None:
+        if pace.wanted is None:
+            ends.append((budget.runs - used.runs) * run_time)
+        elif pace.wanted or base_runs:
+            a_change = pace.searching / settled if settled else _RUNS_A_CHANGE * run_time
+            ends.append(base_runs * run_time + (pace.wanted - settled) * a_change)
+    return max(0.0, min(ends)) if ends else None
+
+
+def _base_runs(program: Program, history: History) -> tuple[int, int]:
+    """Runs of the branch as it is that ended well, and how many a search begins with."""
     needed = rule.LEAST_BASE if program.seed else rule.base_runs_needed(0, len(history.promoted))
     now = history.now
     base = (now.experiments if program.seed else now.base) if now else ()
     have = sum(run.status is Status.SUCCEEDED for run in base)
-    return f"measuring the baseline {have}/{needed}" if have < needed else "searching"
+    return have, needed
 
 
 def noise_line(report: NoiseReport, program: Program) -> str:

@@ -32,6 +32,11 @@ class Metric:
     def __str__(self) -> str:
         return f"{self.file}:{self.key}"
 
+    @property
+    def better(self) -> str:
+        """The word for what is better of it."""
+        return "lower" if self.direction == "minimize" else "higher"
+
     def orient(self, value: float) -> float:
         """The value turned so that lower is better; its own inverse."""
         return value if self.direction == "minimize" else -value

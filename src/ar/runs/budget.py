@@ -64,7 +64,7 @@ def used(repo: Repo, history: History) -> Used:
     for run in history.everything:
         if run.status is Status.RUNNING:
             stage = stages.get(run.name)
-            span, slot, host = (stage.since if stage else now, now), stage.slot if stage else "", ""
+            span, slot, host = (stage.began if stage else now, now), stage.slot if stage else "", ""
         elif run.note and run.note.seconds and run.note.finished:
             span = (run.note.finished - run.note.seconds, run.note.finished)
             slot, host = run.note.slot, run.note.worker.partition(":")[0]

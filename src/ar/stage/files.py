@@ -96,12 +96,24 @@ class Plan(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """The stage command that was started: its process, see `processes`; since when (unix time); its slot."""
+    """The stage command that was started.
+
+    Args:
+        pid, born: its process, see `processes`.
+        since: unix time of its start.
+        earlier: seconds that the experiment's stages before it took.
+    """
 
     pid: int
     born: str
     since: float
     slot: str
+    earlier: float = 0.0
+
+    @property
+    def began(self) -> float:
+        """Unix time at which the experiment began, as if its stages had followed each other at once."""
+        return self.since - self.earlier
 
 
 class Usage(NamedTuple):

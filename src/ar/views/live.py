@@ -22,7 +22,7 @@ from rich.text import Text
 
 from ar.campaign.progress import Running, Snapshot, View
 from ar.history.records import Outcome
-from ar.text import clock, one_line, plain, shorten_middle, span
+from ar.text import clock, counted, one_line, plain, shorten_middle, span
 from ar.views.marks import MARKS
 
 HINT = "Ctrl-C once: finish what runs; twice: stop now"
@@ -74,8 +74,8 @@ def heartbeat(snapshot: Snapshot) -> str:
     parts += [f"{shorten_middle(one_line(run.name), 40)} {_progress(run)}" for run in snapshot.running]
     parts.append(shorten_middle(one_line(snapshot.asking), 120))
     if snapshot.best:
-        parts.append(f"now {one_line(snapshot.best)}")
-    parts.append(_budget(snapshot))
+        parts.append(f"{_objective(snapshot)}now {one_line(snapshot.best)}")
+    parts.append(_spent(snapshot))
     return " | ".join(part for part in parts if part)
 
 
@@ -141,10 +141,18 @@ def _headline(snapshot: Snapshot) -> Table:
 
 def _levels(snapshot: Snapshot) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append("now ", style="dim").append(one_line(snapshot.best) or "not measured yet", style="bold")
+    text.append(f"{_objective(snapshot)}now ", style="dim")
+    text.append(one_line(snapshot.best) or "not measured yet", style="bold")
     if snapshot.baseline and snapshot.baseline != snapshot.best:
         text.append("   baseline ", style="dim").append(one_line(snapshot.baseline))
+    if snapshot.metric:
+        text.append(f"   {snapshot.metric.better} is better", style="dim")
     return text
+
+
+def _objective(snapshot: Snapshot) -> str:
+    """The metric's name, before a level of it."""
+    return f"{shorten_middle(one_line(snapshot.metric.key), 24)} " if snapshot.metric else ""
 
 
 def _runs(snapshot: Snapshot, most: int, width: int) -> RenderableType:
@@ -187,18 +195,19 @@ def _verdicts(verdicts: tuple[tuple[str, str, Outcome, str], ...], width: int) -
 
 
 def _spending(snapshot: Snapshot, width: int) -> RenderableType:
+    """How far the campaign is: of the changes that were asked for, or else of the budget."""
+    roomy = width >= 60
+    word, done, whole = "budget", snapshot.spent, snapshot.budget
+    if snapshot.wanted:
+        word, done, whole = "changes", snapshot.settled, snapshot.wanted
     table = _grid()
-    if width >= 60:
+    if roomy:
         table.add_column(no_wrap=True)
     table.add_column(ratio=1, min_width=4)
     table.add_column(justify="right", no_wrap=True)
-    bar = ProgressBar(
-        total=max(1, snapshot.budget),
-        completed=min(snapshot.spent, max(1, snapshot.budget)),
-        complete_style="cyan",
-        finished_style="cyan",
-    )
-    table.add_row(*([_line("budget", "dim")] if width >= 60 else []), bar, _line(_budget(snapshot)))
+    whole = max(1, whole)
+    bar = ProgressBar(whole, min(done, whole), complete_style="cyan", finished_style="cyan")
+    table.add_row(*([_line(word, "dim")] if roomy else []), bar, _line(_spent(snapshot, roomy)))
     return table
 
 
@@ -214,6 +223,10 @@ def _progress(run: Running) -> str:
     return clock(run.elapsed) if run.expected is None else f"{clock(run.elapsed)} / {clock(run.expected)}"
 
 
-def _budget(snapshot: Snapshot) -> str:
-    runs = f"{snapshot.spent}/{snapshot.budget} runs" if snapshot.budget else f"{snapshot.spent} runs"
-    return runs if snapshot.hours_left is None else f"{runs}, {span(snapshot.hours_left * 3600)} left"
+def _spent(snapshot: Snapshot, roomy: bool = True) -> str:
+    """How far it is, and how long it will yet take."""
+    runs = f"{snapshot.spent}/{snapshot.budget} runs" if snapshot.budget else counted(snapshot.spent, "run")
+    parts = [f"{snapshot.settled}/{snapshot.wanted} changes"] if snapshot.wanted else []
+    parts += [runs] if roomy or not parts else []
+    parts += [] if snapshot.left is None else [f"about {span(snapshot.left)} left"]
+    return ", ".join(parts)

@@ -127,4 +127,4 @@ def domain_of(values: Sequence[float], room: float = 0.06) -> list[float]:
 
 
 def better(metric: Metric) -> str:
-    return f"{'lower' if metric.direction == 'minimize' else 'higher'} is better"
+    return f"{metric.better} is better"
