@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from ar.campaign import rebase
+from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
 from ar.errors import BadState
-from ar.history.attempts import objective
-from ar.history.records import Attempt, Experiment, History, Label, Outcome, Status
+from ar.history.attempts import objective, tried_again
+from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
 from ar.judge.evidence import Ledger, Run
 from ar.judge.rule import Kind
 from ar.project.program import Program
@@ -59,19 +60,76 @@ def with_incumbents(ledger: Ledger, seeds: Sequence[int | None]) -> Ledger:
     return replace(ledger, incumbent=replace(ledger.incumbent, base=base))
 
 
-def refuse_hopeless(program: Program, baseline: Attempt | None) -> None:
+def try_again(engine: Engine, history: History) -> None:
+    """Queue once more, with the same seed, what of the incumbent's runs failed before this engine began.
+
+    What they failed by may be mended by now, and often lies outside git, where nothing tells: data that was
+    missing, a limit in `program.md`, the machine. After a run that ended well, failures are their seeds' own.
+    """
+    base = [run for run in (history.now.base if history.now else ()) if not run.audit]
+    failed: dict[int | None, Experiment] = {}
+    for run in base:
+        if run.status is Status.SUCCEEDED:
+            failed.clear()
+        elif run.status.ended:
+            failed[run.seed] = run
+    under_way = {run.seed for run in base if not run.status.ended}
+    left = engine.campaign.ledger(history).spare
+    for seed in [seed for seed in failed if seed not in under_way][:MAX_BASELINE_CRASHES]:
+        if left <= 0:
+            return
+        left -= 1
+        engine.queued(engine.campaign.measure_incumbent(history, seed))
+
+
+def retry(campaign: Campaign, history: History, attempt: Attempt) -> list[str]:
+    """Queue the failed runs of an attempt once more, with the same seeds; it is open again until they have
+    ended. Returns their names.
+
+    Raises:
+        BadState: none failed, or what they would be compared with is not the branch's any more.
+    """
+    name, replaced = attempt.name, tried_again(attempt.experiments)
+    failed = [run for run in attempt.experiments if run.status.ended and run.name not in replaced]
+    failed = [run for run in failed if run.status is not Status.SUCCEEDED]
+    if not failed:
+        raise BadState(f"no run of {name} failed ({attempt.outcome})", f"see: ar log {name}")
+    if attempt.outcome is Outcome.TAMPERED or any(run.note and run.note.refused for run in failed):
+        raise BadState(f"{name} was refused: {failed[-1].reason}", f"see: ar log {name}")
+    own = [run for run in failed if not run.measures_baseline]
+    if attempt.candidate != history.incumbent if not own else attempt.baseline != history.head:
+        what = f"{name} belongs to an earlier baseline: the branch has moved on"
+        raise BadState(what, f"try its change on the branch as it is: ar diff {name}, ar next")
+    if own:
+        campaign.record(attempt, Verdict(Decision.OPEN, "It is tried again."))
+    return [
+        campaign.replicate(attempt, run.seed)
+        if own
+        else campaign.measure_incumbent(history, run.seed, run.audit)
+        for run in own or failed
+    ]
+
+
+def refuse_hopeless(program: Program, baseline: Attempt | None, before: Container[str]) -> None:
     """A baseline that does not run cannot be improved on.
+
+    Args:
+        before: names of runs that do not count, as they ended before this engine began: whatever they failed
+            by may be mended.
 
     Raises:
         BadState: it failed too often.
     """
-    ended = [run for run in (baseline.experiments if baseline else ()) if run.status.ended]
+    runs = baseline.experiments if baseline else ()
+    ended = [run for run in runs if run.status.ended and run.name not in before]
     failed = [run for run in ended if objective(run, program) is None]
+    failed = [run for run in failed if run.status is not Status.CANCELLED]
     if len(failed) >= max(MAX_BASELINE_CRASHES, len(ended) / 2):
         last = failed[-1]
         where = f" at {last.rung}" if last.rung else " itself"
         raise BadState(
-            f"the baseline{where} does not run: {last.reason or last.status}", f"see: ar log {last.name}"
+            f"the baseline{where} does not run: {last.reason or last.status}",
+            f"see: ar log {last.name}; once it is mended, run the command again",
         )
 
 

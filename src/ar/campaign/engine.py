@@ -97,6 +97,7 @@ class Engine:
         self._used = budget.Used()
         self._told: dict[str, Status] = {}
         self._decided: set[str] = set()
+        self.ended_before: frozenset[str] = frozenset()  # runs that had ended when this engine began
         self._pool = Pool(campaign.repo, slots.divide(jobs), workers=jobs, only=only)
 
     def run(self) -> Done:
@@ -177,8 +178,9 @@ class Engine:
     def _begin(self) -> None:
         self._recover()
         history = self.campaign.history()
-        self.policy.begin(self, history)
         self._told = {run.name: run.status for run in history.everything if run.status.ended}
+        self.ended_before = frozenset(self._told)
+        self.policy.begin(self, history)
         self._decided = {item.name for item in history.at_every_scale if item.is_decided}
         self._pool.wake()
 
@@ -255,7 +257,7 @@ class Engine:
             events = self._pool.events(0.25)
             for event in events:
                 if event.kind is EventKind.RETRIED:
-                    self.event(f"{event.name}: {event.reason}; it is tried once more")
+                    self.event(f"{event.name}: {event.reason}; it is tried again")
                 if event.kind is EventKind.DIED:
                     self._pool.blame(event.name)
                     self._recover()

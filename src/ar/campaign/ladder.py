@@ -7,7 +7,7 @@ that the two can be told of each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -96,8 +96,11 @@ class AtRung:
             raise CannotClimb(f"{name} changes nothing at {rung}: the rung itself sets {keys}", "try another")
         self.checked.add(name)
 
-    def step(self, history: History, attempt: Attempt) -> Moved:
+    def step(self, history: History, attempt: Attempt, before: Container[str] = ()) -> Moved:
         """Take the next step of one contender, the base attempt of which is given.
+
+        Args:
+            before: names of runs that had ended when this engine began.
 
         Raises:
             CannotClimb: it cannot be measured here.
@@ -121,7 +124,7 @@ class AtRung:
             # It may have been measured here as an incumbent: those seeds are not run again.
             action = next_action(self.campaign.ledger(view, mine))
         if action.kind is Kind.RUN_INCUMBENT:
-            return self._measure_incumbent(history, view, alone=bool(own))
+            return self._measure_incumbent(history, view, before, alone=bool(own))
         if self._is_spent(history):
             return Moved(Step.SPENT)
         if mine and own:
@@ -142,7 +145,9 @@ class AtRung:
         message = replace(message, rung=self.rung.name, stack=(), reverts="")
         return self._queue(attempt.first.rev, attempt.baseline, message)
 
-    def _measure_incumbent(self, history: History, view: History, alone: bool) -> Moved:
+    def _measure_incumbent(
+        self, history: History, view: History, before: Container[str], alone: bool
+    ) -> Moved:
         """Queue the incumbent's next run; with `alone`, only when none is under way."""
         under_way = [run for run in (view.now.base if view.now else ()) if not run.status.ended]
         if under_way and alone:
@@ -155,7 +160,7 @@ class AtRung:
             return Moved(Step.WAITING)
         if self._is_spent(history):
             return Moved(Step.SPENT)
-        candidates.refuse_hopeless(self.program, view.now)
+        candidates.refuse_hopeless(self.program, view.now, before)
         seed = action.seed if action.kind is Kind.RUN_INCUMBENT else next_base_seed(ledger)
         message = Message(
             title=f"baseline at {self.rung.name}{'' if seed is None else f', seed {seed}'}",
@@ -221,7 +226,7 @@ class Ladder:
         """
         if room <= 0:
             return Step.WAITING
-        moved = self.rung(rung).step(history, attempt)
+        moved = self.rung(rung).step(history, attempt, engine.ended_before)
         if moved.name:
             engine.queued(moved.name)
         if moved.step is Step.SPENT and attempt.name not in self.stuck:

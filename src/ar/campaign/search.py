@@ -32,6 +32,7 @@ class Search(Policy):
 
     def begin(self, engine: Engine, history: History) -> None:
         candidates.close_stale(engine, history)
+        candidates.try_again(engine, history)
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
         ledger = engine.campaign.ledger(history)
@@ -112,7 +113,7 @@ class Search(Policy):
             if action.kind is Kind.RUN_INCUMBENT:
                 if ledger.auditing and self._unsettled(engine, history):
                     return
-                candidates.refuse_hopeless(campaign.program, history.now)
+                candidates.refuse_hopeless(campaign.program, history.now, engine.ended_before)
                 engine.queued(campaign.measure_incumbent(history, action.seed, ledger.auditing))
                 ledger = candidates.with_incumbents(ledger, [action.seed])
             elif action.kind is not Kind.PROPOSE or not begun:

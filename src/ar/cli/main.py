@@ -38,7 +38,7 @@ def cli(folder: str | None, debug: bool) -> None:  # noqa: ARG001 - `main` looks
 for _command in (
     *(start.init, start.doctor),
     propose.next_,
-    *(run.baseline, run.run, run.worker, run.stop, run.climb),
+    *(run.baseline, run.run, run.retry, run.worker, run.stop, run.climb),
     *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
     *(decide.promote, decide.stack, decide.revert),
     *(share.push, share.pull),

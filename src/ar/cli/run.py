@@ -1,4 +1,4 @@
-"""Commands that run experiments, and end them: run, baseline, worker, stop, climb."""
+"""Commands that run experiments, and end them: run, baseline, retry, worker, stop, climb."""
 
 from __future__ import annotations
 
@@ -52,6 +52,23 @@ def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: in
     echo(summary(history, campaign.program, total(campaign.program, history)))
     click.echo("See: ar show, ar plot, git log --first-parent")
     sys.exit(code)
+
+
+@click.command()
+@click.argument("name")
+def retry(name: str) -> None:
+    """Queue what failed of NAME once more: what it failed by is mended.
+
+    Its runs that crashed, timed out or were cancelled run again with the same seeds.
+    """
+    from ar.campaign import candidates
+
+    campaign = open_campaign()
+    history = campaign.history()
+    attempt, _ = find_attempt(history, name)
+    for queued in candidates.retry(campaign, history, attempt):
+        click.echo(f"Queued {queued}.")
+    click.echo("Run it: ar run, or ar worker")
 
 
 @click.command()

@@ -87,6 +87,16 @@ def objective(experiment: Experiment, program: Program) -> float | None:
     return next(iter(_measured([experiment], program.objective)), None)
 
 
+def tried_again(runs: Sequence[Experiment]) -> set[str]:
+    """Names of those that failed and were run again later with the same seed, oldest first as they come."""
+    last = {run.seed: place for place, run in enumerate(runs)}
+    return {
+        run.name
+        for place, run in enumerate(runs)
+        if run.status.ended and run.status is not Status.SUCCEEDED and last[run.seed] > place
+    }
+
+
 def _measured(runs: Sequence[Experiment], metric: Metric) -> list[float]:
     """A metric of the runs that ended well and have it, in its own direction."""
     found = (number(run.metrics.get(str(metric))) for run in runs if run.status is Status.SUCCEEDED)
@@ -165,7 +175,8 @@ def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
 
 
 def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) -> Outcome:
-    ends = [run.status for run in runs if not run.measures_baseline]
+    replaced = tried_again(runs)
+    ends = [run.status for run in runs if not run.measures_baseline and run.name not in replaced]
     if any(run.rev in merged for run in runs):
         return Outcome.PROMOTED
     if not ends:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ar.history.attempts import objective
+from ar.history.attempts import objective, tried_again
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
 from ar.judge.evidence import OPENING, Candidate, Ledger, Run, guard_means
 from ar.judge.rule import Action, Kind, next_action, overfitted
@@ -77,10 +77,12 @@ def candidate(program: Program, attempt: Attempt) -> Candidate:
 
 
 def measurements(program: Program, experiments: Sequence[Experiment]) -> tuple[Run, ...]:
-    """The runs that ended; of one seed measured twice, in two clones, the first."""
+    """The runs that ended, but those that failed and were tried again; of one seed measured twice, in two
+    clones, the first."""
     first: dict[int | str, Experiment] = {}
+    replaced = tried_again(experiments)
     for item in experiments:
-        if item.status.ended:
+        if item.status.ended and item.name not in replaced:
             first.setdefault(item.name if item.seed is None else item.seed, item)
     return tuple(_run(program, item) for item in first.values())
 
@@ -114,7 +116,8 @@ def step(
         words, runs = f"Refused: {flaw}.", len(attempt.experiments)
         return Action(Kind.DISCARD, Verdict(Decision.DISCARD, words, runs=runs, label=Label.TAMPERED))
     action = next_action(ledger(program, history, attempt, head_seed, screening))
-    ended = [run for run in attempt.experiments if run.status.ended]
+    replaced = tried_again(attempt.experiments)
+    ended = [run for run in attempt.experiments if run.status.ended and run.name not in replaced]
     failed = next((run for run in ended if objective(run, program) is None), None)
     if action.kind is Kind.DISCARD and failed is not None:
         return replace(action, verdict=replace(action.verdict, reason=_failure(failed)))

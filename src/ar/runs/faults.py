@@ -1,7 +1,9 @@
-"""Failures that are the machine's and not the experiment's: such a run is tried once more.
+"""Failures that are the machine's and not the experiment's: such a run is tried again.
 
-Only clear ones: what the kernel and the launcher saw, and messages that nothing else brings about. A run that
-prints such a message on purpose gains a second try, and pays for it with a second run.
+Only clear ones: what the kernel and the launcher saw, and messages that nothing else brings about. A change
+that prints such a message on purpose gains a second try, and pays for it with a second run. The branch as it
+is has nobody to gain by that, and nothing can be judged before it is measured: it is tried for as long as the
+machine fails it, with growing pauses.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ from __future__ import annotations
 import re
 import signal
 
+from ar.history.messages import BASELINE_AGENT, Message
 from ar.local.claims import Claim
 from ar.runs import outcomes
 from ar.stage.files import Cause
 
 _KILLED = 128 + signal.SIGKILL
 _LINES = 20  # of the log's end: what ended the run is said there
+_LONGEST_PAUSE = 20.0  # s
 _SAID = (
     (r"No space left on device|Disk quota exceeded", "the disk was full"),
     (
@@ -29,8 +33,8 @@ _SAID = (
 def of_run(claim: Claim) -> str:
     """What fault of the machine ended a failed run, in words; empty if none is known."""
     usage = claim.usage
-    if usage is None:
-        return "its launcher was killed" if claim.begun else ""
+    if claim.launcher_died or usage is None:
+        return "its launcher was killed" if claim.launcher_died else ""
     if usage.cause is Cause.MACHINE:
         return usage.why
     if usage.cause is not Cause.NONE:
@@ -40,6 +44,20 @@ def of_run(claim: Claim) -> str:
     if usage.code == _KILLED:
         return "it was killed from outside (SIGKILL)"
     return said(outcomes.tail(claim.log))
+
+
+def pause(message: str, tries: int) -> float | None:
+    """Seconds after which a run that a fault ended is tried again; None where it is not.
+
+    Args:
+        message: of its commit.
+        tries: so many have ended by a fault.
+    """
+    if tries == 1:
+        return 0.0
+    if Message.parse(message).agent != BASELINE_AGENT:
+        return None
+    return min(2.0 ** min(tries - 2, 9), _LONGEST_PAUSE)
 
 
 def said(text: str) -> str:

@@ -15,6 +15,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +37,9 @@ from ar.runs.gpu_meter import Meter, metered
 from ar.runs.pipeline import Failure, Pipeline, Workspace, changed
 from ar.runs.slots import Slot
 from ar.stage import files
-from ar.stage.files import Plan, Request
+from ar.stage.files import Plan, Request, Requested
 
+_LOOK = 0.1  # seconds between two looks at what is asked
 # What a stage may see of our environment. Everything else, keys above all, stays outside.
 ALLOWED_ENV = (
     "CUDA_VISIBLE_DEVICES", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME",
@@ -80,7 +82,7 @@ class Worker:
         self.report(Event(EventKind.STARTED, claimed.name))
         end = EventKind.REQUEUED
         try:
-            end = self._run(claimed, load_program(self.repo.root))
+            end = self._run(claimed)
         except BaseException:
             queue.requeue(self.pipeline, claimed)
             raise
@@ -108,29 +110,47 @@ class Worker:
         if claimed is not None and told is not None:
             claims.ask(self.repo, claimed.name, told)
 
-    def _run(self, claimed: Claim, program: Program, fault: str = "") -> EventKind:
-        """Run and settle one claimed experiment, whose first run may have ended by a fault. Returns how that
-        went."""
-        project, again = Project(self.repo, program), ""
+    def _run(self, claimed: Claim) -> EventKind:
+        """Run and settle one claimed experiment, again where the machine failed it. Returns how that went."""
+        project, fault, tries = Project(self.repo, load_program(self.repo.root)), "", 0
+        while True:
+            tries += 1
+            left = self._try(claimed, project, fault, tries)
+            if isinstance(left, str):
+                fault = left
+                self.report(Event(EventKind.RETRIED, claimed.name, fault))
+                claimed.begin_again()
+                left = _rest(claimed, faults.pause(claimed.message, tries) or 0.0)
+                if left is None:
+                    continue
+            return EventKind.ENDED if left is None else self._heed(claimed, project, left)
+
+    def _try(self, claimed: Claim, project: Project, fault: str, tries: int) -> Requested | str | None:
+        """Run it, and record its end if that is one.
+
+        Returns:
+            None once its end is recorded; else what is asked of it, or the machine's fault that it is to be
+            tried again for.
+        """
         end = functools.partial(claims.ask, self.repo, claimed.name, Request.CANCEL)
+        program, again = project.program, ""
         with self.pipeline.workspace(claimed.name, claimed.rev, claimed.baseline) as workspace:
             incumbent = incumbents_curve(project, claimed.baseline, claimed.message)
             watch = curve_watch(workspace.root, program.early_stop, incumbent, end)
             with self._metered(claimed) as meter, watch:
                 outcome = self._reproduce(claimed, program, workspace)
             asked = claimed.requested if isinstance(outcome, Failure) else None
-            if isinstance(outcome, Failure) and not asked and not fault:
+            if isinstance(outcome, Failure) and faults.pause(claimed.message, tries) is not None:
                 again = faults.of_run(claimed)
             if not asked and not again:
                 rev, note = outcomes.of_run(project, claimed, outcome, meter)
                 queue.finish(self.repo, claimed, rev, replace(note, retried=fault))
-                return EventKind.ENDED
+                return None
         # Whoever takes it next sets up the same folder: it goes back only once ours is gone.
-        asked = claimed.requested or asked
-        if asked is None:
-            self.report(Event(EventKind.RETRIED, claimed.name, again))
-            claimed.begin_again()
-            return self._run(claimed, program, again)
+        return claimed.requested or asked or again
+
+    def _heed(self, claimed: Claim, project: Project, asked: Requested) -> EventKind:
+        """Do what is asked of an experiment that did not come to its end."""
         if asked.request is Request.CANCEL:
             queue.finish(self.repo, claimed, *outcomes.of_cancelled(project, claimed, asked.why))
             return EventKind.ENDED
@@ -145,8 +165,8 @@ class Worker:
         with _output_to(claimed.log), changed(os.environ, told):
             files.write(claimed.plan, self._plan(program, claimed, workspace))
             outcome = self.pipeline.reproduce(workspace, claimed.message)
-        if isinstance(outcome, Failure) and claimed.begun and claimed.usage is None:
-            orphans.end_all(self.repo.root, claimed)  # the launcher was killed before it could do so
+        if isinstance(outcome, Failure) and claimed.launcher_died:
+            orphans.end_all(self.repo.root, claimed)  # as the launcher did not live to do
         return outcome
 
     def _metered(self, claimed: Claim) -> contextlib.AbstractContextManager[Meter]:
@@ -182,6 +202,14 @@ class Worker:
         env = {name: os.environ[name] for name in (*ALLOWED_ENV, *program.sandbox.env) if name in os.environ}
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
         return env
+
+
+def _rest(claimed: Claim, seconds: float) -> Requested | None:
+    """Let some time pass before an experiment is tried again; at once what is asked of it meanwhile."""
+    until = time.monotonic() + seconds
+    while (asked := claimed.requested) is None and time.monotonic() < until:
+        time.sleep(_LOOK)
+    return asked
 
 
 def main(argv: list[str]) -> int:
@@ -247,7 +275,9 @@ def _launcher_script(repo: Repo) -> Path:
         f"import os, sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
         "import ar.stage.launcher as it; code = it.main(sys.argv); sys.stderr.flush(); os._exit(code)"
     )
-    content = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -S -c {shlex.quote(program)} "$@"\n'
+    mark = f': > "${{AR_LAUNCH%/*}}/{files.AT_WORK}"'
+    start = f'exec {shlex.quote(sys.executable)} -I -S -c {shlex.quote(program)} "$@"'
+    content = f"#!/bin/sh\n{mark}\n{start}\n"
     if not script.exists() or script.read_text() != content:
         fresh = script.with_name(f"launcher.{os.getpid()}")
         fresh.write_text(content)

@@ -64,7 +64,11 @@ def main(argv: list[str]) -> int:
     plan = files.read(Plan, plan_file)
     if plan is None or os.getppid() != plan.worker:
         return STOPPED  # the worker died before the kernel was told to tell us
-    return _Stage(argv[2], plan, os.path.dirname(plan_file)).run()
+    folder = os.path.dirname(plan_file)
+    code = _Stage(argv[2], plan, folder).run()
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(folder, files.AT_WORK))
+    return code
 
 
 class _Stage:
