@@ -103,7 +103,7 @@ def test_globs(repo: Repo, path: str, inside: bool) -> None:
     assert load(repo.root).scope.covers(path) is inside
 
 
-def test_identity_ignores_seed_outputs_and_layout_but_nothing_else(repo: Repo) -> None:
+def test_identity_ignores_seed_outputs_layout_and_documents_but_nothing_else(repo: Repo) -> None:
     program = load(repo.root)
     base = identity(Project(repo, program), "HEAD")
 
@@ -116,7 +116,8 @@ def test_identity_ignores_seed_outputs_and_layout_but_nothing_else(repo: Repo) -
     assert of(".gitignore", b"/x\n") == base
     assert of("params.yaml", b"y: 0.03\nx: 1.6\nseed: 1\n") != base
     assert of("fit.awk", b"{}") != base
-    assert of("README", b"more") != base
+    assert of("helper.awk", b"{}") != base
+    assert of("README", b"more") == base
 
 
 def test_stages_that_measure_are_unlocked(repo: Repo) -> None:

@@ -321,7 +321,7 @@ def _pending(history: History) -> str:
         item
         for item in history.attempts
         if item.outcome in (Outcome.QUEUED, Outcome.RUNNING, Outcome.OPEN, Outcome.WINNER)
-        and item.baseline == history.head
+        and history.is_head(item.baseline)
     ]
     if not waiting:
         return "Nothing is queued or running."

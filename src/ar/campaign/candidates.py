@@ -136,7 +136,7 @@ def refuse_hopeless(program: Program, baseline: Attempt | None, before: Containe
 def close_stale(engine: Engine, history: History) -> None:
     """Candidates of an earlier baseline can no longer be judged: their queued runs are withdrawn."""
     for attempt in history.attempts:
-        if attempt.baseline == history.head or attempt.outcome is Outcome.PROMOTED:
+        if history.is_head(attempt.baseline) or attempt.outcome is Outcome.PROMOTED:
             continue
         for run in attempt.experiments:
             waits = not run.is_foreign and run.status is Status.QUEUED

@@ -1,7 +1,7 @@
 """Promotion: the branch takes a measured experiment by a merge commit, and in no other way.
 
 The merge's tree is the experiment's own, so that the branch's `dvc.lock` and metrics always come from a run
-of exactly the branch's tree.
+of exactly the branch's tree. Only what no stage reads, such as a README, is as the branch has it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ar.campaign.campaign import Campaign
+from ar.changes import merging
 from ar.errors import BadState, CannotPromote, FailedAtHeadSeed
 from ar.git import refs, worktree
 from ar.git.references import ZERO
@@ -19,6 +20,8 @@ from ar.history import reader
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge.findings import Case
 from ar.local import locks
+from ar.project.identity import identity
+from ar.project.pipeline_file import LOCK_FILE, Declared
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
@@ -53,7 +56,7 @@ def best(history: History) -> Attempt:
         raise CannotPromote(
             "no experiment is judged better than the branch", "try more: ar run; see: ar show"
         )
-    return next((item for item in winners if item.baseline == history.head), winners[0])
+    return next((item for item in winners if history.is_head(item.baseline)), winners[0])
 
 
 def strongest_first(attempts: Iterable[Attempt]) -> list[Attempt]:
@@ -77,7 +80,7 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
         raise CannotPromote(f"{attempt.name} went on in {into[-1]}", f"see: ar log {into[-1]}")
     if not attempt.own:
         raise CannotPromote(f"{attempt.name} is a run of the baseline itself", "choose another: ar show")
-    if attempt.baseline != history.head:
+    if not history.is_head(attempt.baseline):
         raise CannotPromote(
             f"{attempt.name} was measured against {attempt.baseline[:9]}, and the branch moved on",
             "its result need not hold for the branch as it is now; propose it again: ar next",
@@ -141,7 +144,8 @@ def merge(
     if branch and ref == repo.branch():
         raise CannotPromote(f"{branch} is checked out", "leave --branch out to promote to it")
     old = _free(repo, ref, history.head) if branch else history.head
-    commit = repo.commit_tree(repo.tree(experiment.rev), [history.head, experiment.rev], text)
+    tree = _tree(campaign.project, history, experiment)
+    commit = repo.commit_tree(tree, [history.head, experiment.rev], text)
     if branch:
         marks = [(mark, commit, ZERO)] if mark else []
         repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
@@ -150,6 +154,34 @@ def merge(
     campaign.pipeline.checkout()
     worktree.done(repo)
     return commit
+
+
+def _tree(project: Project, history: History, experiment: Experiment) -> str:
+    """The tree of the merge: the experiment's, with what the branch changed since that no stage reads.
+
+    Raises:
+        CannotPromote: the two touch the same document.
+    """
+    repo, head, rev = project.repo, history.head, experiment.rev
+    if experiment.baseline == head:
+        return repo.tree(rev)
+    merged = merging.merge(project, experiment.baseline, head, rev, experiment.name)
+    declared = Declared.read(repo, rev)
+    before, now, made = (repo.files(commit) for commit in (experiment.baseline, head, rev))
+    written = {
+        path: made.get(path)
+        for path in now.keys() | made.keys()
+        if declared.is_output(path) or path == LOCK_FILE
+    }
+    # What to ignore both DVC and people write.
+    ignored = (path for path in made if declared.is_generated(path) and path not in written)
+    written |= {path: made[path] for path in ignored if now.get(path) == before.get(path)}
+    tree = repo.write_tree(merged.tree, written)
+    if merged.clashes or identity(project, tree) != identity(project, rev):
+        where = f" in {', '.join(clash.path for clash in merged.clashes)}" if merged.clashes else ""
+        mend = f"look at both: git diff {experiment.baseline[:9]} {head[:9]}"
+        raise CannotPromote(f"{experiment.name} and what was committed since do not merge{where}", mend)
+    return tree
 
 
 def mend(pipeline: Pipeline) -> str | None:

@@ -53,7 +53,7 @@ def left_behind(history: History) -> list[Attempt]:
         item
         for item in history.attempts
         if item.outcome is Outcome.WINNER
-        and item.baseline != history.head
+        and not history.is_head(item.baseline)
         and item.name not in tried
         and not (item.verdict and item.verdict.label in (Label.CONFLICTS, Label.SCALE_BOUND))
     )

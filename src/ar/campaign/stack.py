@@ -87,7 +87,7 @@ class Stacking(Policy):
         candidates.close_stale(engine, history)
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
-        if history.head != self.head:
+        if not history.is_head(self.head):
             raise Conflict("the branch moved while its stack was measured", "run the command again")
         candidates.close_stale(engine, history)
         members, suspects = self.composite.members, None

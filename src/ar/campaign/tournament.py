@@ -32,7 +32,7 @@ def tournament(
     ideas = [
         item
         for item in history.attempts
-        if item.baseline == history.head and item.value is not None and not item.base
+        if history.is_head(item.baseline) and item.value is not None and not item.base
     ]
     scored = [(_score(item.verdict), item) for item in ideas]
     for level, rung in enumerate(rungs, 1):

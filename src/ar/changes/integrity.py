@@ -32,9 +32,12 @@ def flaw(project: Project, history: History, attempt: Attempt) -> str:
 
 
 def _reference(history: History, baseline: str) -> str:
-    """What a result is held against: a run of the baseline itself, which shows what any run changes."""
-    own = (run for run in history.experiments if run.measures_baseline and run.baseline == baseline)
-    return next((run.rev for run in own if run.status is Status.SUCCEEDED), baseline)
+    """What a result is held against: a run of the baseline itself, or of a commit whose stages read the same;
+    it shows what any run changes."""
+    known = history.identities.get(baseline, baseline)
+    base = (run for run in history.experiments if run.measures_baseline and run.status is Status.SUCCEEDED)
+    own = (run for run in base if history.identities.get(run.baseline, run.baseline) == known)
+    return next((run.rev for run in own), baseline)
 
 
 def _unfit_metrics(project: Project, run: Experiment) -> str:

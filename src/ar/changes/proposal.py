@@ -226,7 +226,7 @@ def candidate_of(project: Project, proposal: Proposal, tree: str, history: Histo
     plain = identity(project, tree)
     earlier = history.of(plain)
     joined = proposal.stack or proposal.reverts
-    if not joined or plain == history.incumbent or earlier is None or earlier.baseline == history.head:
+    if not joined or plain == history.incumbent or earlier is None or history.is_head(earlier.baseline):
         return plain
     return hashlib.sha256(f"{plain} on {history.head}".encode()).hexdigest()[:16]
 

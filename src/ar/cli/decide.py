@@ -56,7 +56,7 @@ def promote(
         return
     attempt = base_of(history, find_attempt(history, name)[0]) if name else promotion.best(history)
     promoter = _promoter(campaign, jobs, plain)
-    if attempt.baseline != history.head and attempt.outcome in rebase.CARRIED:
+    if not history.is_head(attempt.baseline) and attempt.outcome in rebase.CARRIED:
         made = rebase.compose(campaign, history, [attempt])
         if made.clashes and resolve and not dry_run:
             _hand_over(campaign, attempt, made)
@@ -73,7 +73,7 @@ def promote(
             click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
         else:
             click.echo(promotion.message(campaign.program, history, ready, campaign.case(history, attempt)))
-        click.echo(changed(campaign.project, history.head, attempt.experiments[0].rev))
+        click.echo(changed(campaign.project, attempt.baseline, attempt.experiments[0].rev))
         return
     attempt, merge = promoter.promote(attempt.name, force, branch, tag)
     where = f" on {branch}; see: git log -p {branch}" if branch else ""

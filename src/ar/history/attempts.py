@@ -55,8 +55,10 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
 
 
 def of_commit(history: History, commit: str) -> Attempt | None:
-    """The attempt whose tree a commit of the branch has: it was measured there, or else it was the last to be
-    promoted before anything was tried on that commit."""
+    """The attempt whose tree a commit of the branch has; where that is not known, the last to be promoted
+    before anything was tried on that commit."""
+    if found := history.of(history.identities.get(commit, "")):
+        return found
     for item in history.attempts:
         if any(run.baseline == commit for run in item.base):
             return item
@@ -98,9 +100,13 @@ def tried_again(runs: Sequence[Experiment]) -> set[str]:
 
 
 def _measured(runs: Sequence[Experiment], metric: Metric) -> list[float]:
-    """A metric of the runs that ended well and have it, in its own direction."""
-    found = (number(run.metrics.get(str(metric))) for run in runs if run.status is Status.SUCCEEDED)
-    return [value for value in found if value is not None]
+    """A metric of the runs that ended well and have it, in its own direction; of one seed the first."""
+    found: dict[int | str, float] = {}
+    for run in runs:
+        value = number(run.metrics.get(str(metric))) if run.status is Status.SUCCEEDED else None
+        if value is not None:
+            found.setdefault(run.name if run.seed is None else run.seed, value)
+    return list(found.values())
 
 
 def effect(attempt: Attempt, program: Program) -> str:

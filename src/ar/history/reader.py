@@ -66,16 +66,44 @@ def read(project: Project, memory: Memory | None = None) -> History:
     old = last.history if last.history and last.history.head == head else None
     if old and all(a is b for a, b in zip_longest(now.experiments, last.experiments)):
         return old
-    attempts, sigma = grouped(now.experiments, project.program, project.repo.merged_parents(head))
+    known = last.history.identities if last.history else {}
+    identities = _identities(project, {head, *(run.baseline for run in now.experiments)}, known)
+    runs = _by_identity(now.experiments, identities)
+    attempts, sigma = grouped(runs, project.program, project.repo.merged_parents(head))
     history = History(
         head=head,
-        incumbent=old.incumbent if old else identity(project, head),
+        incumbent=identities[head],
         attempts=tuple(attempt for attempt in attempts if not attempt.rung),
         at_rungs=tuple(attempt for attempt in attempts if attempt.rung),
         sigma=sigma,
+        identities=identities,
     )
     memory.last = replace(now, history=history)
     return history
+
+
+def _identities(project: Project, commits: set[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Identity of each commit's tree; a commit that is not in this clone has none."""
+    found = {}
+    for commit in sorted(commits):
+        with contextlib.suppress(MissingObject):
+            found[commit] = known.get(commit) or identity(project, commit)
+    return found
+
+
+def _by_identity(runs: Sequence[Experiment], identities: Mapping[str, str]) -> list[Experiment]:
+    """The runs, those of a baseline under the identity that its tree has by what `program.md` says today."""
+    told = {
+        run.candidate: identities[run.baseline]
+        for run in runs
+        if run.measures_baseline and not run.rung and run.candidate and run.baseline in identities
+    }
+    return [
+        run
+        if told.get(run.candidate, run.candidate) == run.candidate or (run.rung and run.measures_baseline)
+        else replace(run, candidate=told[run.candidate])
+        for run in runs
+    ]
 
 
 def read_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[_Values]:

@@ -279,6 +279,7 @@ class History(Record):
         sigma: standard deviation of one run of one configuration; None before there are replicates.
         at_rungs: what was measured at larger scales. An attempt has the `candidate` it has at the base.
         rung: the larger scale that this is a view of; empty for the base scale.
+        identities: identity of the tree of each commit that anything was measured against.
     """
 
     head: str
@@ -287,6 +288,7 @@ class History(Record):
     sigma: float | None = None
     at_rungs: tuple[Attempt, ...] = ()
     rung: str = ""
+    identities: dict[str, str] = field(default_factory=dict)
 
     @property
     def now(self) -> Attempt | None:
@@ -322,14 +324,18 @@ class History(Record):
         """Runs at every scale: what runs, waits, and can be asked for by its name."""
         return [run for attempt in self.at_every_scale for run in attempt.experiments]
 
+    def is_head(self, commit: str) -> bool:
+        """Whether a run of this commit is one of the head: it is the head, or its stages read the same."""
+        return commit == self.head or self.identities.get(commit) == self.incumbent
+
     def is_open(self, attempt: Attempt) -> bool:
         """Whether a candidate against the present head still waits for its verdict."""
-        here = attempt.baseline == self.head and attempt.outcome is not Outcome.PROMOTED
+        here = self.is_head(attempt.baseline) and attempt.outcome is not Outcome.PROMOTED
         return here and not attempt.is_foreign and not attempt.is_decided
 
     def waits_for_merge(self, attempt: Attempt) -> bool:
         """Whether it won against the present head, which has not taken it yet."""
-        return attempt.outcome is Outcome.WINNER and attempt.baseline == self.head
+        return attempt.outcome is Outcome.WINNER and self.is_head(attempt.baseline)
 
     def of(self, candidate: str) -> Attempt | None:
         """What a candidate did at the base scale."""

@@ -47,21 +47,17 @@ class Residual:
     """Variance of one run after the effect of its seed: value = code + seed + residual.
 
     Least squares over the table of codes and seeds, gaps and all: each code's runs about their own mean, then
-    the seeds' effects from their normal equations. A run that repeats another code's to the last digit is the
-    same computation again, not evidence, and is left out.
+    the seeds' effects from their normal equations.
     """
 
     _about: Pool = field(default_factory=Pool)  # of codes, about their own means
     _normal: dict[int, dict[int, float]] = field(default_factory=dict)
     _sums: dict[int, float] = field(default_factory=dict)
-    _seen: set[tuple[int, float]] = field(default_factory=set)
     _found: Pool | None = None
 
     def add(self, runs: Sequence[Run]) -> None:
         """Take in the runs of one code, each with a seed of its own."""
-        values = {run.seed: run.value for run in runs[:MOST_RUNS] if run.seed is not None}
-        new = {seed: value for seed, value in values.items() if (seed, value) not in self._seen}
-        self._seen.update(new.items())
+        new = {run.seed: run.value for run in runs[:MOST_RUNS] if run.seed is not None}
         if len(new) < 2:
             return
         self._found = None
@@ -97,11 +93,16 @@ class Residual:
 
 @dataclass
 class Noise:
-    """What the campaign knows of its noise: of single runs, and of what is left after the seed's effect."""
+    """What the campaign knows of its noise: of single runs, and of what is left after the seed's effect.
+
+    A run that repeats another's to the last digit with its seed is the same computation again, not evidence,
+    and is left out.
+    """
 
     plain: Pool = field(default_factory=Pool)
     residual: Residual = field(default_factory=Residual)
     _seeds: set[int] = field(default_factory=set)
+    _counted: set[tuple[int, float]] = field(default_factory=set)  # seeds and values
     _seeded: int = 0  # degrees of freedom of `plain` from groups with seeds
 
     @classmethod
@@ -112,9 +113,10 @@ class Noise:
         return noise
 
     def add(self, change: Candidate) -> None:
-        runs = change.fair
+        runs = [run for run in change.fair if run.seed is None or (run.seed, run.value) not in self._counted]
         if len(runs) < 2:
             return
+        self._counted |= {(run.seed, run.value) for run in runs if run.seed is not None}
         self.plain.add([run.value for run in runs])
         seeds = {run.seed for run in runs if run.seed is not None}
         if seeds:
