@@ -14,6 +14,7 @@ from helpers import Ar, commit, edit, git, run
 
 from ar.project.program import Sandbox
 from ar.runs import sandbox
+from ar.runs.interpreter import Interpreter
 from ar.stage import limits, snapshot
 from ar.stage.files import Cause, Limits
 from ar.stage.log import Funnel
@@ -134,7 +135,7 @@ def test_what_programs_need_is_readable_and_no_home_is(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PATH", os.pathsep.join([str(home / "tools" / "bin"), str(home), "/usr/bin", "/"]))
     limits = sandbox.limits(Sandbox(), root, 0.5)
-    argv = sandbox.command(bwrap, Sandbox(), root, root / ".dvc", root, "/cache", limits)
+    argv = sandbox.command(bwrap, Sandbox(), root, root / ".dvc", root, "/cache", limits, Interpreter())
     bound = {argv[place + 1] for place, word in enumerate(argv) if "bind" in word}
     assert {sys.prefix, sys.base_prefix} - {"/usr"} <= bound
     assert str(home / "tools" / "bin") in bound

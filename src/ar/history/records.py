@@ -129,6 +129,7 @@ class Note(Record):
         gpu_memory_mb, gpu_percent: most memory in use on its GPU, and the share of time that was at work.
         slot: what it had to itself: a GPU, or a share of the cores.
         worker: host and process that ran it.
+        python: version and path of the Python that its stages found; empty where there is none.
         finished: unix time.
         spend: what its proposal cost; on a candidate's first run only.
     """
@@ -149,6 +150,7 @@ class Note(Record):
     gpu_percent: float | None = None
     slot: str = ""
     worker: str = ""
+    python: str = ""
     finished: float | None = None
     spend: Spend | None = None
 

@@ -26,7 +26,8 @@ from ar.errors import ArError, BadState
 from ar.git import command, refs, transfer
 from ar.git.repo import Repo
 from ar.project.cache import Cache
-from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE
+from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
+from ar.runs.interpreter import environments
 from ar.stage import snapshot
 
 _REV = re.compile(r"[0-9a-f]{40}")
@@ -243,6 +244,9 @@ class Pipeline:
         command.run(folder, "read-tree", "--reset", "-u", stash_rev)
         workspace = Workspace(name, baseline, folder, self.repo.prefix)
         self._configure(workspace.root)
+        for name in environments(self.repo.root, Declared.read(self.repo, stash_rev).commands):
+            if not (workspace.root / name).exists():  # git does not have it; a stage's command names it
+                (workspace.root / name).symlink_to(self.repo.root / name)
         return workspace
 
     def _configure(self, root: Path) -> None:

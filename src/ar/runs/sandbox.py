@@ -12,7 +12,6 @@ import functools
 import glob
 import os
 import shutil
-import site
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from ar.errors import BadState
 from ar.project.program import Sandbox
+from ar.runs.interpreter import Interpreter, hops
 from ar.stage.files import Limits
 from ar.stage.snapshot import inside
 
@@ -134,7 +134,14 @@ def _memory() -> int:
 
 
 def command(
-    bwrap: Bubblewrap, settings: Sandbox, workspace: Path, dvc: Path, root: Path, cache: str, limits: Limits
+    bwrap: Bubblewrap,
+    settings: Sandbox,
+    workspace: Path,
+    dvc: Path,
+    root: Path,
+    cache: str,
+    limits: Limits,
+    python: Interpreter,
 ) -> list[str]:
     """Bubblewrap with its arguments, to be followed by `--` and a command; empty without bubblewrap.
 
@@ -143,17 +150,40 @@ def command(
         dvc: DVC's folder in it.
         root: the project's own folder, which stays invisible.
         cache: where DVC keeps outputs.
+        python: that the stages run.
     """
     if not bwrap.program:
         return []
-    read = [os.path.join(root, os.path.expanduser(name)) for name in settings.read]
-    found = [*_base(bwrap, limits.memory), *_same("--ro-bind-try", [*_readable(root), *read])]
+    read = read_also(settings, root)
+    found = [*_base(bwrap, limits.memory), *_same("--ro-bind-try", [*_readable(root, python.folders), *read])]
     found += _same("--dev-bind-try", sorted(path for pattern in _DEVICES for path in glob.glob(pattern)))
     for folder in dict.fromkeys([str(workspace), os.path.realpath(workspace)]):
         inner = os.path.join(folder, os.path.relpath(dvc, workspace))
         found += [*_same("--bind", [folder]), *_same("--ro-bind", [os.path.join(folder, ".git"), inner])]
     # Whether a run needs the cache shows when its inputs are there: the launcher may bind it on this folder.
     return [*found, "--dir", cache, "--remount-ro", "/dev", "--remount-ro", "/"]
+
+
+@functools.lru_cache(maxsize=8)
+def refuse_hidden(bwrap: Bubblewrap, settings: Sandbox, root: Path, python: Interpreter) -> None:
+    """Run the stages' Python inside, before any stage does: in there, another might answer to its name.
+
+    Raises:
+        BadState: it cannot be run there.
+    """
+    if not bwrap.program or not python.program:
+        return
+    shown = _same("--ro-bind-try", [*_readable(root, python.folders), *read_also(settings, root)])
+    ask = [python.program, "-c", "import sys; sys.exit(sys.prefix != sys.argv[1])", python.prefix]
+    if _ask([*_base(bwrap, 1 << 26), *shown, "--", *ask]).returncode:
+        what = f"the sandbox cannot show {python.program}, which the stages run"
+        mend = "put its environment into a folder of its own, or set sandbox: off in program.md"
+        raise BadState(what, mend)
+
+
+def read_also(settings: Sandbox, root: Path) -> list[str]:
+    """The paths that `program.md` lets stages read."""
+    return [os.path.join(root, os.path.expanduser(name)) for name in settings.read]
 
 
 def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) -> list[str]:
@@ -178,11 +208,11 @@ def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) 
     return [*found, *_same("--bind", [str(shown)])]
 
 
-def environment(env: Mapping[str, str]) -> dict[str, str]:
+def environment(env: Mapping[str, str], python: Interpreter) -> dict[str, str]:
     """A stage's environment, for inside: homes and folders for temporary files are the sandbox's own."""
     found = dict(env) | {"HOME": "/tmp", "TMPDIR": "/tmp"}
-    if site.ENABLE_USER_SITE:
-        found["PYTHONUSERBASE"] = site.getuserbase()  # Python looks for it under HOME
+    if python.user_base:
+        found["PYTHONUSERBASE"] = python.user_base  # Python looks for it under HOME
     return found
 
 
@@ -208,16 +238,13 @@ def _same(option: str, paths: Iterable[str]) -> list[str]:
     return [word for path in paths for word in (option, path, path)]
 
 
-def _readable(root: Path) -> Iterator[str]:
-    """Folders outside the system that a stage's programs live in: the Python environment and PATH.
+def _readable(root: Path, more: Iterable[str] = ()) -> Iterator[str]:
+    """Folders outside the system that a stage's programs live in: the Python environments, PATH, and more.
 
     A folder that holds the home or the project is never among them: only what lies in it would be meant.
     """
-    own = [sys.prefix, sys.base_prefix, os.environ.get("VIRTUAL_ENV", ""), os.environ.get("CONDA_PREFIX", "")]
-    hop = sys.executable
-    while os.path.islink(hop):
-        hop = os.path.join(os.path.dirname(hop), os.readlink(hop))
-        own.append(os.path.dirname(hop))
+    own = [*more, sys.prefix, sys.base_prefix, *hops(sys.executable)]
+    own += [os.environ.get("VIRTUAL_ENV", ""), os.environ.get("CONDA_PREFIX", "")]
     for name in ("PATH", "LD_LIBRARY_PATH"):
         own += os.environ.get(name, "").split(os.pathsep)
     own += [path for path in sys.path if path and os.path.realpath(path) != os.path.realpath(os.getcwd())]

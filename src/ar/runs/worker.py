@@ -30,7 +30,7 @@ from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
-from ar.runs import budget, faults, outcomes, queue, sandbox
+from ar.runs import budget, faults, interpreter, outcomes, queue, sandbox
 from ar.runs.early_stop import curve_watch, incumbents_curve
 from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.gpu_meter import Meter, metered
@@ -144,7 +144,8 @@ class Worker:
                 again = faults.of_run(claimed)
             if not asked and not again:
                 rev, note = outcomes.of_run(project, claimed, outcome, meter)
-                queue.finish(self.repo, claimed, rev, replace(note, retried=fault))
+                python = interpreter.find(self.repo.root, Declared.read(self.repo, claimed.rev).commands)
+                queue.finish(self.repo, claimed, rev, replace(note, retried=fault, python=str(python)))
                 return None
         # Whoever takes it next sets up the same folder: it goes back only once ours is gone.
         return claimed.requested or asked or again
@@ -177,18 +178,21 @@ class Worker:
 
     def _plan(self, program: Program, claimed: Claim, workspace: Workspace) -> Plan:
         bubblewrap = sandbox.find(program.sandbox)
-        env = self._stage_env(program)
         share = min((slot.share for slot in self.slots), default=1.0)
         limits = sandbox.limits(program.sandbox, self.repo.root, share)
         dvc, cache = workspace.root / ".dvc", self.pipeline.cache
         declared = Declared.read(self.repo, claimed.rev)
+        python = interpreter.find(self.repo.root, declared.commands)
+        if interpreter.named(declared.commands):
+            sandbox.refuse_hidden(bubblewrap, program.sandbox, self.repo.root, python)
+        env = interpreter.environment(python, self._stage_env(program), workspace.root)
         inside = sandbox.command(
-            bubblewrap, program.sandbox, workspace.top, dvc, self.repo.root, cache, limits
+            bubblewrap, program.sandbox, workspace.top, dvc, self.repo.root, cache, limits, python
         )
         return Plan(
             worker=os.getpid(),
             slots=[slot.place(self.repo) for slot in self.slots],
-            env=sandbox.environment(env) if bubblewrap.program else env,
+            env=sandbox.environment(env, python) if bubblewrap.program else env,
             timeout=program.timeout(Message.parse(claimed.message).rung),
             sandbox=inside,
             workspace=str(workspace.top),
@@ -199,9 +203,7 @@ class Worker:
         )
 
     def _stage_env(self, program: Program) -> dict[str, str]:
-        env = {name: os.environ[name] for name in (*ALLOWED_ENV, *program.sandbox.env) if name in os.environ}
-        env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
-        return env
+        return {name: os.environ[name] for name in (*ALLOWED_ENV, *program.sandbox.env) if name in os.environ}
 
 
 def _rest(claimed: Claim, seconds: float) -> Requested | None:

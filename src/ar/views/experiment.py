@@ -55,6 +55,7 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         ("took", None if note.seconds is None else span(note.seconds)),
         ("used", _used(note)),
         ("worker", note.worker or None),
+        ("python", note.python or None),
         ("proposal", _price(note.spend)),
         ("outcome", f"{mark.sign} {attempt.outcome}"),
         ("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}" if verdict else None),
