@@ -229,6 +229,41 @@ def test_exit_code_and_message_pass_through(ar: Ar) -> None:
     assert "absent.a" in failed.stderr
 
 
+@pytest.mark.parametrize(("line", "files"), [("dff lr-up", ""), ("plo x.o", ""), ("sop x lib.a", "lib.a")])
+def test_slip_is_ours_where_the_archiver_would_miss_a_file(
+    line: str, files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in files.split():
+        (tmp_path / name).touch()
+    assert not is_archiver_call(line.split(), COMMANDS)
+    (tmp_path / line.split()[1]).touch()
+    assert is_archiver_call(line.split(), COMMANDS)
+
+
+@needs_binutils
+def test_slip_names_the_nearest_command_and_makes_no_file(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("ar")
+    failed = subprocess.run(
+        [script, "dff", "lr-up"], cwd=tmp_path, text=True, capture_output=True, timeout=60
+    )
+    assert failed.returncode == 2
+    assert "'diff'" in failed.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("entry", ["", "."])
+def test_archiver_in_the_folder_at_hand_is_never_run(entry: str, tmp_path: Path) -> None:
+    script, planted = console_script(tmp_path / "one"), tmp_path / "ar"
+    planted.write_text("#!/bin/sh\necho planted\n")
+    planted.chmod(0o755)
+    env = environment(script.parent)
+    env["PATH"] += os.pathsep + entry
+    call = [str(script), "rcs", "lib.a"]
+    failed = subprocess.run(call, env=env, cwd=tmp_path, text=True, capture_output=True, timeout=60)
+    assert (failed.returncode, failed.stdout) == (127, "")
+
+
 @needs_binutils
 def test_arguments_are_untouched(ar: Ar, objects: list[str], tmp_path: Path) -> None:
     name = "a b'$x\".a"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Ar, commit, edit, git, run
+from synthetic import Made, fill, write
 
 
 def _fails(ar: Ar, folder: Path, *args: str, code: int = 2) -> str:
@@ -93,6 +94,27 @@ def test_unknown_names_and_endings(measured: Path, ar: Ar) -> None:
     assert not (measured / "chart.bmp").exists()
     assert "only the baseline" in _fails(ar, measured, "plot")
     assert "did you mean 'optuna'" in _fails(ar, measured, "next", "--agent", "optima")
+
+
+def test_values_that_yaml_cannot_make_are_refused(project: Path, ar: Ar) -> None:
+    for value in ("2001-99-99", "!!int a"):
+        assert "does not set a parameter" in _fails(ar, project, "next", "--set", f"x={value}")
+
+
+def test_the_seed_is_no_part_of_a_change(project: Path, ar: Ar) -> None:
+    first, second = write(project, [Made(2.5, 0.3, seed=1), Made(2.5, 0.3, seed=77)])
+    for name in (first, second):
+        shown = ar(project, "diff", name).stdout
+        assert "+x: 2.5" in shown and "+seed" not in shown and "-seed" not in shown
+    assert " 2 +-" in ar(project, "diff", "--stat", second).stdout
+
+
+@pytest.mark.parametrize("command", [["show"], ["worker", "--plain"]], ids=lambda args: args[0])
+def test_an_encoding_without_our_signs(project: Path, ar: Ar, command: list[str]) -> None:
+    fill(project, 12)
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    shown = ar(project, *command, env=ascii_only).stdout
+    assert shown.isascii() and "?" not in shown.replace("? open", "")
 
 
 def test_usage_errors(project: Path, ar: Ar) -> None:

@@ -68,3 +68,9 @@ def test_every_key_of_a_note_is_explained() -> None:
         *(set(Verdict.__dataclass_fields__) - {"sigma", "df", "paired", "needed"}),
     ]
     assert [key for key in keys if f"`{key}`" not in CONCEPTS] == []
+
+
+def test_nobody_is_told_to_install_what_no_index_has() -> None:
+    """The distribution is installed from a clone."""
+    told = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("src/**/*.py")]
+    assert [path for path in told if "dvc-ar[" in path.read_text(encoding="utf-8")] == []

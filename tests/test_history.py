@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, git, run, runs_of
+from helpers import Ar, attempts_of, git, run, runs_of
 from synthetic import fill
 
 from ar.errors import NotFound
@@ -62,7 +62,11 @@ def test_our_table_is_dvcs_table(measured: Path, ar: Ar) -> None:
     run(measured, "git", "checkout", "-q", ".")
     ours = runs_of(measured)
     _assert_same(ours, _theirs(measured))
-    assert ours["by-hand"]["metrics"]["m.json:val_loss"] < 2
+    attempts = {attempt["name"]: attempt for attempt in attempts_of(measured)}
+    assert (attempts["by-hand"]["outcome"], attempts["by-hand"]["title"]) == ("not judged", "dvc exp run")
+    # It is shown, and is none of the campaign's.
+    tried = sum(attempt["outcome"] not in ("baseline", "not judged") for attempt in attempts.values())
+    assert f"{tried} attempts: " in ar(measured, "show").stdout
 
 
 def test_seven_hundred_experiments_are_shown_by_few_processes(project: Path, tmp_path: Path, ar: Ar) -> None:

@@ -84,8 +84,13 @@ def test_a_hypothesis_cannot_write_trailers() -> None:
 
 
 def test_a_foreign_message_has_a_title_only() -> None:
-    parsed = Message.parse("dvc: commit experiment 12345\n")
-    assert (parsed.title, parsed.agent) == ("dvc: commit experiment 12345", "")
+    parsed = Message.parse("By hand\n\nBecause.\n")
+    assert (parsed.title, parsed.hypothesis, parsed.agent) == ("By hand", "Because.", "")
+
+
+def test_dvcs_own_message_becomes_a_short_title() -> None:
+    parsed = Message.parse(f"dvc: commit experiment {'0123abcd' * 8}\n")
+    assert (parsed.title, parsed.agent) == ("dvc exp run", "")
 
 
 def test_experiment_refs() -> None:

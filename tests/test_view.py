@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +30,7 @@ from ar.runs import queue
 from ar.runs.budget import Used
 from ar.stage import files
 from ar.stage.files import Stage
+from ar.text import plain
 from ar.views import live
 from ar.views.live import HEARTBEAT, LiveView, PlainView, frame, heartbeat, open_view
 
@@ -239,6 +244,21 @@ def test_open_view_is_plain_off_a_terminal() -> None:
     assert isinstance(open_view(), PlainView)
     assert isinstance(open_view(plain=True), PlainView)
     assert isinstance(open_view(plain=False), LiveView)
+
+
+def test_what_dvc_writes_at_the_end_is_no_text() -> None:
+    """Its logger and colorama keep standard output as it is when DVC is imported, and write there at exit."""
+    code = "with open_view(plain=False): import dvc.logger; dvc.logger.setup()"
+    code = f"from ar.views.live import open_view\n{code}"
+    ours, theirs = os.openpty()
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, env=os.environ | {"TERM": "xterm"})
+    os.close(theirs)
+    printed = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+        while more := os.read(ours, 65536):
+            printed += more
+    assert child.wait() == 0
+    assert plain(printed.decode()).strip() == ""
 
 
 # -- how things stand -------------------------------------------------------------------------------------

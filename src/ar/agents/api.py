@@ -203,7 +203,7 @@ def _client(spec: AgentSpec) -> Anthropic:
         AgentFailed: the package is missing, or there are none.
     """
     if importlib.util.find_spec("anthropic") is None:
-        raise AgentFailed("the package anthropic is not installed", "run: pip install 'dvc-ar[claude]'")
+        raise AgentFailed("the package anthropic is not installed", "run: pip install 'anthropic>=1,<3'")
     import anthropic
 
     logging.getLogger("anthropic").setLevel(logging.ERROR)  # a live view shares the terminal

@@ -27,6 +27,7 @@ from ar.project.values import Scalar, number
 from ar.runs import budget, recovery, sandbox
 from ar.runs.pipeline import Pipeline
 from ar.stage.limits import size
+from ar.text import counted
 
 _GIT = (2, 30)
 _LOW_DISK = 1_000_000_000
@@ -180,7 +181,7 @@ def _agent(program: Program, spec: AgentSpec, params: Mapping[str, Scalar]) -> C
 def _claude(spec: AgentSpec) -> Check:
     """What can be told without asking anybody: package, key, and where the key would be sent."""
     if importlib.util.find_spec("anthropic") is None:
-        mend = "run: pip install 'dvc-ar[claude]'"
+        mend = "run: pip install 'anthropic>=1,<3'"
         return Check("agent", False, "the package anthropic is not installed", mend)
     key = next((name for name in _CLAUDE_KEYS if os.environ.get(name)), None)
     where = spec.base_url or os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
@@ -228,7 +229,7 @@ def _campaign(project: Project) -> list[Check]:
     )
     measured = f"measured {base} times" if base else "not measured yet; ar run begins with it"
     return [
-        Check("history", True, f"{ended} runs ended, {waiting} queued"),
+        Check("history", True, f"{counted(ended, 'run')} ended, {waiting} queued"),
         _budget(project, history),
         Check("baseline", True, measured),
         *(Check("recovered", True, line) for line in recovery.recover(project, Pipeline(project.repo))),

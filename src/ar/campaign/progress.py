@@ -14,7 +14,7 @@ from ar.judge import rule
 from ar.judge.findings import NoiseReport
 from ar.project.program import Budget, Metric, Program
 from ar.runs import queue
-from ar.text import quantity
+from ar.text import counted, quantity
 
 if TYPE_CHECKING:
     from ar.runs.budget import Used
@@ -204,8 +204,9 @@ def _base_runs(program: Program, history: History) -> tuple[int, int]:
 
 def noise_line(report: NoiseReport, program: Program) -> str:
     """What the baseline's runs say of the noise, and what that lets the campaign find, in a sentence."""
+    runs = f"{counted(report.runs, 'run')} of the branch"
     if report.sigma is None:
-        return f"noise: not known yet, from {report.runs} runs of the branch"
+        return f"noise: not known yet, from {runs}"
     alone = f"σ = {quantity(report.sigma)} {program.objective.key} between runs"
     if program.seed is None:
         paired = "no seed to pair by"
@@ -214,7 +215,7 @@ def noise_line(report: NoiseReport, program: Program) -> str:
     else:
         paired = f"σ = {quantity(report.paired_sigma)} paired by seed"
     effects = ", ".join(f"{quantity(size)} with {count}" for count, size in report.smallest.items())
-    return f"noise: {alone}, {paired}; {report.runs} runs of the branch. Shows improvements of {effects} runs"
+    return f"noise: {alone}, {paired}; {runs}. Shows improvements of {effects} runs"
 
 
 def result_line(run: Experiment, program: Program) -> str:

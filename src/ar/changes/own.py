@@ -81,7 +81,7 @@ def parse_values(texts: Sequence[str]) -> dict[str, Scalar]:
         key, equals, value = text.partition("=")
         try:
             parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # the latter of a date that is none
             equals = ""
         if not equals or not key.strip():
             raise BadProposal(f"'{text}' does not set a parameter", "for example: --set optim.lr=0.06")

@@ -1,12 +1,14 @@
 """Stand aside for the archiver: our console script hides binutils' `ar`, which C builds call by that name.
 
-Only the command line is looked at. What fits the archiver's grammar and is none of our commands is handed,
-untouched, to the next `ar` on PATH.
+What fits the archiver's grammar and is none of our commands is handed, untouched, to the next `ar` on PATH.
+Only the command line is looked at, unless its first word may be a slip for a command of ours: then the files
+that it names must be there, too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import sys
@@ -18,9 +20,11 @@ from ar.errors import ArError
 
 # GNU ar 2.40, llvm-ar, and the BSDs: `ar(1)`, "[-]p[mod]". `s` is an operation when it stands alone.
 _OPERATIONS = frozenset("dmpqrtx")
+_MAKES_ARCHIVE = "qr"
 _MODIFIERS = frozenset("abcCDfijklLNoOPsSTuUvVzZ")
 # Modifiers that the archiver refuses without one of these operations. They keep words such as `diff` ours.
 _ONLY_WITH = {"u": "r", "N": "dpx", "a": "mqr", "b": "mqr", "i": "mqr", "O": "t"}
+_NEAR = 0.7  # of 1 for the same word; `dff` and `diff` 0.86, `cru` and `run` 0.67
 _TAKES_ARGUMENT = frozenset("abiN")  # a member's name to stand by; a count
 
 _WITH_VALUE = {"--plugin", "--target", "--output", "--record-libdeps", "--format", "--rsp-quoting"}
@@ -37,7 +41,11 @@ class NoArchiver(ArError):
 
 
 def is_archiver_call(argv: Sequence[str], commands: Collection[str]) -> bool:
-    """Whether the arguments are meant for the archiver. A first word among our own commands is ours."""
+    """Whether the arguments are meant for the archiver.
+
+    A first word among our own commands is ours, and so is one near to them where the archiver would miss a
+    file: `ar dff lr-up` would make an empty archive of that name.
+    """
     if not argv or argv[0] in commands:
         return False
     if argv[0].startswith("@") and len(argv[0]) > 1:
@@ -47,24 +55,29 @@ def is_archiver_call(argv: Sequence[str], commands: Collection[str]) -> bool:
         return False
     letters, operands = split
     if letters in ("M", "V"):
-        return operands == 0  # a librarian script on standard input; the archiver's version
+        return not operands  # a librarian script on standard input; the archiver's version
     found = [letter for letter in letters if letter in _OPERATIONS]
     operation = found[0] if len(found) == 1 else "s" if not found and "s" in letters else None
     if operation is None or not set(letters) <= _OPERATIONS | _MODIFIERS:
         return False
     if any(operation not in _ONLY_WITH.get(letter, operation) for letter in letters):
         return False
-    return operands >= 1 + sum(letter in letters for letter in _TAKES_ARGUMENT)
+    archive, *members = operands[sum(letter in letters for letter in _TAKES_ARGUMENT) :] or [""]
+    needed = members if operation in _MAKES_ARCHIVE else [archive]
+    missing = [name for name in needed if not name.startswith("@") and not Path(name).exists()]
+    is_slip = missing and difflib.get_close_matches(argv[0], commands, cutoff=_NEAR)
+    return bool(archive and not is_slip)
 
 
-def _split(argv: Sequence[str]) -> tuple[str, int] | None:
-    """Key letters and the number of operands; None where a word has no place in the grammar."""
-    letters, operands = "", 0
+def _split(argv: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Key letters and operands; None where a word has no place in the grammar."""
+    letters = ""
+    operands: list[str] = []
     words = iter(argv)
     for word in words:
         name, equals, _ = word.partition("=")
         if word == "--":
-            operands += sum(1 for _ in words)
+            operands += words
         elif name in _WITH_VALUE:
             if not equals and next(words, None) is None:
                 return None
@@ -77,19 +90,21 @@ def _split(argv: Sequence[str]) -> tuple[str, int] | None:
         elif not letters:
             letters = word
         else:
-            operands += 1
+            operands.append(word)
     return letters, operands
 
 
 def exec_archiver(argv: Sequence[str]) -> NoReturn:
-    """Become the next `ar` on PATH with these arguments.
+    """Become the next `ar` on PATH with these arguments; never one of the folder that we happen to be in.
 
     Raises:
         NoArchiver: there is none.
     """
     tried = [str(Path(sys.argv[0]).resolve()), *os.environ.get(_TRIED, "").split(os.pathsep)]
     for folder in os.get_exec_path():
-        path = Path(folder or ".", "ar")
+        if folder in ("", "."):
+            continue  # it may be a stranger's folder
+        path = Path(folder, "ar")
         real = str(path.resolve())
         if real in tried or not path.is_file() or not os.access(path, os.X_OK) or _is_ours(path):
             continue

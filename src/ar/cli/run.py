@@ -72,7 +72,8 @@ def retry(name: str) -> None:
 
 
 @click.command()
-def worker() -> None:
+@click.option("--plain", is_flag=True, help="Log lines, as it prints in any case.")
+def worker(plain: bool) -> None:  # noqa: ARG001 - it has no live view
     """Run what is queued, one experiment after the other.
 
     Ends when nothing waits any more; while `ar run` is at work, it takes what that queues. On GPUs it waits

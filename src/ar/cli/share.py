@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ar.cli.common import open_campaign
+from ar.text import counted
 
 
 @click.command()
@@ -39,8 +40,8 @@ def _exchange(remote: str | None, pushing: bool) -> None:
     click.echo(f"{verb}ing {where} {name} …", err=True)
     moved = move(campaign.repo, name)
     parts = ((moved.experiments, "experiment"), (moved.notes, "note"))
-    counted = " and ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in parts)
-    click.echo(f"{verb}ed {counted} {where} {name}.")
+    words = " and ".join(counted(number, word) for number, word in parts)
+    click.echo(f"{verb}ed {words} {where} {name}.")
     for clash in moved.clashes:
         click.echo(f"Left alone: {clash} is another experiment there.", err=True)
     if pushing:

@@ -187,6 +187,8 @@ def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) 
         return Outcome.PROMOTED
     if not ends:
         return Outcome.BASELINE
+    if all(run.is_foreign or run.measures_baseline for run in runs):
+        return Outcome.FOREIGN
     if verdict and verdict.label is Label.TAMPERED:
         return Outcome.TAMPERED
     if verdict and verdict.decision is Decision.PROMOTE:

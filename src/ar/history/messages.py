@@ -16,6 +16,9 @@ TITLE_LIMIT = 72
 BASELINE_AGENT = "baseline"
 FOREIGN_AGENT = "dvc"  # an experiment that somebody ran by `dvc exp run`
 
+# DVC's own message names a hash of the experiment, in 64 digits, and nothing of what was tried.
+_DVCS_TITLE = re.compile(r"dvc: commit experiment [0-9a-f]+")
+
 _TRAILER = re.compile(r"^Ar-(?P<key>[A-Za-z]+): ?(?P<value>.*)$")
 
 
@@ -78,7 +81,7 @@ class Message(Idea):
         matches = (_TRAILER.match(line) for line in last.splitlines())
         found = {match["key"].lower(): match["value"].strip() for match in matches if match}
         if not found:
-            return cls(title, rest.strip())
+            return cls("dvc exp run" if _DVCS_TITLE.fullmatch(title) else title, rest.strip())
         seed = found.get("seed", "")
         return cls(
             title=title,

@@ -20,6 +20,7 @@ from ar.history.attempts import grouped
 from ar.history.messages import FOREIGN_AGENT, Message
 from ar.history.records import Experiment, History, Note, Status
 from ar.local import claims
+from ar.project import params
 from ar.project.cache import Cache
 from ar.project.identity import identity
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
@@ -135,10 +136,26 @@ def read_output(repo: Repo, rev: str, path: str) -> bytes | None:
 
 
 def changed(project: Project, old: str, new: str, stat: bool = False) -> str:
-    """The diff that matters between two commits: without outputs, `dvc.lock` and what DVC queues with it."""
+    """The diff that matters between two commits: without outputs, `dvc.lock` and what DVC queues with it, and
+    without the seed."""
     outputs = Declared.read(project.repo, new).outputs
     written = sorted(outputs | {metric.file for metric in project.program.metrics})
-    return project.repo.diff(old, new, exclude=[LOCK_FILE, ARGS_FILE, *written], stat=stat)
+    tree = _with_seed_of(project, new, old)
+    return project.repo.diff(old, tree, exclude=[LOCK_FILE, ARGS_FILE, *written], stat=stat)
+
+
+def _with_seed_of(project: Project, rev: str, other: str) -> str:
+    """The tree of a commit with another one's seed; as it is where either has none."""
+    seed, tree = project.program.seed, project.repo.tree(rev)
+    if seed is None:
+        return tree
+    contents = [project.repo.read(one, seed.file) for one in (rev, other)]
+    with contextlib.suppress(BadParams):
+        own, wanted = (flat(content or b"", seed.file).get(seed.key) for content in contents)
+        if contents[0] is not None and own is not None and wanted is not None and own != wanted:
+            changed = params.update(contents[0], seed.file, {seed.key: wanted})
+            return project.repo.write_tree(tree, {seed.file: changed})
+    return tree
 
 
 def _contents(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list[dict[str, bytes | None]]:

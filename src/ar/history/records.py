@@ -54,6 +54,7 @@ class Outcome(StrEnum):
     CRASHED = "crashed"
     TIMED_OUT = "timed out"
     CANCELLED = "cancelled"
+    FOREIGN = "not judged"  # somebody ran it by `dvc exp run`: no attempt of the campaign's
 
 
 class Label(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
 from typing import TYPE_CHECKING
@@ -11,13 +12,42 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 10_000  # nothing is cut where no terminal sets a width
 
+# What we say in signs that an encoding may lack; of other text, what it lacks becomes a question mark.
+_SUBSTITUTES = {
+    "−": "-",
+    "±": "+-",
+    "→": "->",
+    "…": "...",
+    "×": "x",
+    "σ": "sigma",
+    "↓": "v",
+    "↑": "^",
+    "✓": "+",
+    "✗": "x",
+    "◆": "*",
+    "·": ".",
+    "▸": ">",
+    "○": "o",
+}
+
+
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_SUBSTITUTES.get(letter, "?") for letter in lacking), error.end
+
+
+SUBSTITUTE = "ar.substitute"  # how text is encoded that the encoding may lack letters of
+codecs.register_error(SUBSTITUTE, _substitute)
+
 
 def echo(renderable: RenderableType) -> None:
     """Print to standard output: coloured and fitted on a terminal, flat and whole elsewhere."""
     from rich.console import Console
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(errors=SUBSTITUTE)
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PIPE_WIDTH, color_system=None)

@@ -19,7 +19,7 @@ from ar.history.records import Attempt, Experiment, Note
 from ar.history.spend import Spend
 from ar.judge.findings import Additivity, Case, Member, NoiseReport
 from ar.project.program import Program
-from ar.text import interval, one_line, plain, quantity, signed, span
+from ar.text import counted, interval, one_line, plain, quantity, signed, span
 from ar.views.marks import MARKS
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def noise_view(report: NoiseReport, program: Program) -> Text:
     """What the baseline's runs say of the noise, and what that lets a campaign find."""
     metric = program.objective.key
     if report.sigma is None:
-        return _facts([("noise", f"not known yet: {report.runs} runs of the branch were measured")])
+        return _facts([("noise", f"not known yet, from {counted(report.runs, 'run')} of the branch")])
     paired = "not known to help yet" if program.seed else "program.md names no seed to pair by"
     if report.paired_sigma is not None:
         paired = f"σ = {quantity(report.paired_sigma)} after the seed's effect"

@@ -23,6 +23,7 @@ from rich.text import Text
 from ar.campaign.progress import Running, Snapshot, View
 from ar.history.records import Outcome
 from ar.text import clock, counted, one_line, plain, shorten_middle, span
+from ar.views.console import SUBSTITUTE
 from ar.views.marks import MARKS
 
 HINT = "Ctrl-C once: finish what runs; twice: stop now"
@@ -60,7 +61,7 @@ class PlainView:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         for line in plain(text).splitlines() or [""]:
             stamped = f"{time.strftime('%H:%M:%S')} {line.expandtabs()}\n"
-            self._stream.write(stamped.encode(encoding, "replace").decode(encoding))
+            self._stream.write(stamped.encode(encoding, SUBSTITUTE).decode(encoding))
         self._stream.flush()
 
     def update(self, snapshot: Snapshot) -> None:
@@ -87,7 +88,14 @@ class LiveView:
         self._now = now
         self._drawn = float("-inf")
         # Drawn when something is known, not by a thread: what the engine prints can then never tear a frame.
-        self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+        # Standard output stays as it is: colorama (of DVC's) keeps it, and writes an escape there at the end.
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            vertical_overflow="crop",
+            redirect_stdout=False,
+        )
 
     def __enter__(self) -> Self:
         self._live.start()

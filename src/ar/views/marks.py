@@ -53,6 +53,8 @@ DISCARDED = Dot("discarded", GREY, "circle")
 CRASHED = Dot("crashed", RED, "cross", counts=False)
 TAMPERED = Dot("tampered", RED, "triangle-right", counts=False)
 
+FOREIGN = Dot("run by dvc exp", PURPLE, "circle")
+
 # In the order of the legends and of the summary line.
 MARKS = {
     Outcome.PROMOTED: Mark("✓", "bold green", PROMOTED, "promoted"),
@@ -66,6 +68,7 @@ MARKS = {
     Outcome.TIMED_OUT: Mark("✗", "red", CRASHED, "crashed", "Timed out"),
     Outcome.TAMPERED: Mark("✗", "bold red", TAMPERED, "tampered", "Tampered"),
     Outcome.CANCELLED: Mark("-", "dim", DISCARDED, "cancelled", "Cancelled"),
+    Outcome.FOREIGN: Mark("·", "dim", FOREIGN),
     Outcome.OPEN: Mark("?", "yellow", UNDECIDED, "open", "Still open"),
     Outcome.RUNNING: Mark("▸", "yellow", UNDECIDED, "open", "Still open"),
     Outcome.QUEUED: Mark("○", "dim", UNDECIDED, "open", "Still open"),

@@ -12,7 +12,7 @@ from ar.history.attempts import level
 from ar.history.records import Attempt, History
 from ar.judge.findings import Total
 from ar.project.program import Program
-from ar.text import one_line, quantity, signed
+from ar.text import counted, one_line, quantity, signed
 from ar.views.marks import MARKS
 
 if TYPE_CHECKING:
@@ -27,12 +27,11 @@ def summary(
     """What was tried, what became of it, how far the branch has come, and which parameters matter."""
     if not history.attempts:
         return Text(EMPTY)
-    tried = [MARKS[item.outcome].counted for item in history.attempts if not item.is_baseline]
+    tried = [MARKS[item.outcome].counted for item in history.attempts if MARKS[item.outcome].counted]
     counts = {word: tried.count(word) for mark in MARKS.values() if (word := mark.counted)}
     always = ("promoted", "discarded", "crashed", "open")
     parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
-    attempts = "1 attempt" if len(tried) == 1 else f"{len(tried)} attempts"
-    text = Text(f"{attempts}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
+    text = Text(f"{counted(len(tried), 'attempt')}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
     text.append(_total(total, program) if total else _gain(history, program), style="bold")
     return text.append("".join(f"\n{line}" for line in (*levels(history, program), *_matters(matters))))
 
@@ -64,9 +63,10 @@ def _total(total: Total, program: Program) -> str:
         quantity(value, total.standard_error).partition(" ")[0].replace("-", "−")
         for value in (*total.interval, total.before, total.after)
     )
+    runs = counted(total.runs_before, "run")
     return (
         f"Total {one_line(program.objective.key)} {signed(total.change, total.standard_error)}, "
-        f"95 % interval {low} to {high}: {before} in {total.runs_before} runs of the first baseline, "
+        f"95 % interval {low} to {high}: {before} in {runs} of the first baseline, "
         f"{after} in {total.runs_after} of the closing audit."
     )
 

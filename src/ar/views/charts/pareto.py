@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ar.errors import ArError
 from ar.history.records import History
 from ar.project.program import Metric, Program
-from ar.text import one_line, quantity
+from ar.text import counted, one_line, quantity
 from ar.views.charts import base
 from ar.views.marks import BASELINE, DARK, GREEN, MARKS, PROMOTED, Dot
 
@@ -62,7 +62,7 @@ def pareto(history: History, program: Program) -> base.Spec:
     said = "shaded: better or equal in both than the branch; what lies there beyond noise may be promoted\n"
     said += "dashed: the frontier of what was confirmed"
     said += f"; {outside} lie outside the picture" if outside else ""
-    title = f"{one_line(metric.key)} against {one_line(cost.key)}, {len(dots)} attempts"
+    title = f"{one_line(metric.key)} against {one_line(cost.key)}, {counted(len(dots), 'attempt')}"
     return base.picture(title, said, width=base.WIDTH, height=400, layer=layers)
 
 

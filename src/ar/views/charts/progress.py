@@ -10,7 +10,7 @@ from typing import Any
 from ar.errors import ArError
 from ar.history.records import Attempt, History, Outcome
 from ar.project.program import Metric, Program
-from ar.text import one_line, quantity
+from ar.text import counted, one_line, quantity
 from ar.views.charts import base
 from ar.views.charts.labels import Places
 from ar.views.marks import BLUE, DARK, DISCARDED, GREY, MARKS, PROMOTED, Dot
@@ -215,7 +215,7 @@ def _gain(attempt: Attempt) -> float:
 def _title(history: History, program: Program, first: Attempt | None, count: int) -> tuple[str, str]:
     """The heading, and the line below it."""
     now = history.now
-    heading = f"{one_line(program.objective.key)} over {count} attempt{'' if count == 1 else 's'}"
+    heading = f"{one_line(program.objective.key)} over {counted(count, 'attempt')}"
     parts = [f"{len(history.promoted)} promoted"]
     if first is not None and first.value is not None:
         before = quantity(first.value, first.standard_error)
