@@ -17,7 +17,7 @@ import pickle
 import posixpath
 import re
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -282,7 +282,8 @@ class Pipeline:
                 if cached := [out.fs_path for out in dvc.index.outs if out.use_cache]:
                     dvc.checkout(cached, force=True, allow_missing=True)
                 env = self._run_env(workspace.name, workspace.baseline)
-                stages = dvc.reproduce(run_env=env, run_cache=False)
+                with _kept({Path(stage.path) for stage in dvc.index.stages if not stage.is_data_source}):
+                    stages = dvc.reproduce(run_env=env, run_cache=False)
             paths = {posixpath.join(workspace.prefix, path) for path in (*top_level, *_files(stages))}
             ref = refs.ExperimentRef(workspace.baseline, workspace.name)
             rev = transfer.commit_in(self.repo, workspace.top, ref, message, paths)
@@ -348,6 +349,18 @@ def _files(stages: list[Any]) -> list[str]:
     items = [item for stage in stages for item in (*stage.deps, *stage.outs)]
     found += [str(item.fs_path) for item in items if not item.use_scm_ignore and item.is_in_repo]
     return [os.path.relpath(path, stages[0].repo.root_dir) for path in found]
+
+
+@contextlib.contextmanager
+def _kept(paths: Iterable[Path]) -> Iterator[None]:
+    """Have files as they were after a `with` block that ends well: a run does not change its own pipeline,
+    though DVCLive adds what it logs to `dvc.yaml`."""
+    before = {path: path.read_bytes() for path in paths}
+    yield
+    for path, content in before.items():
+        if path.is_symlink() or not path.exists() or path.read_bytes() != content:
+            path.unlink(missing_ok=True)
+            path.write_bytes(content)
 
 
 @contextlib.contextmanager

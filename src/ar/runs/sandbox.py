@@ -41,6 +41,12 @@ _SYS = ("bus", "class", "dev", "devices", "module")
 _PROC = ("acpi", "fs", "mtrr", "scsi", "sys", "sysrq-trigger")
 _EMPTY = ("/dev", "/etc", "/proc", "/sys", "/tmp", "/var")  # never shown whole
 _DEVICES = ("/dev/nvidia*", "/dev/kfd", "/dev/dri", "/dev/dxg")
+# Where libraries keep what they keep: most of it under HOME, the rest (DVC's, W&B's) in places of its own.
+_INSIDE = {"DVC_SITE_CACHE_DIR": "/tmp/.cache/dvc", "DVC_NO_ANALYTICS": "1", "WANDB_DIR": "/tmp"}
+_OFFLINE = {
+    "DVC_STUDIO_OFFLINE": "true", "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1", "WANDB_MODE": "offline",
+}  # fmt: skip
 _NAMESPACES = (
     "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
     "--unshare-cgroup-try", "--cap-drop", "ALL", "--die-with-parent", "--new-session",
@@ -208,9 +214,10 @@ def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) 
     return [*found, *_same("--bind", [str(shown)])]
 
 
-def environment(env: Mapping[str, str], python: Interpreter) -> dict[str, str]:
-    """A stage's environment, for inside: homes and folders for temporary files are the sandbox's own."""
-    found = dict(env) | {"HOME": "/tmp", "TMPDIR": "/tmp"}
+def environment(env: Mapping[str, str], python: Interpreter, network: bool = False) -> dict[str, str]:
+    """A stage's environment, for inside: homes, caches and folders for temporary files are the sandbox's own,
+    and nobody waits for a server who can do without."""
+    found = {**_INSIDE, **({} if network else _OFFLINE), **env, "HOME": "/tmp", "TMPDIR": "/tmp"}
     if python.user_base:
         found["PYTHONUSERBASE"] = python.user_base  # Python looks for it under HOME
     return found
@@ -230,7 +237,7 @@ def _base(bwrap: Bubblewrap, memory: int) -> list[str]:
     proc = [path for path in (f"/proc/{name}" for name in _PROC) if os.path.exists(path)]
     found += ["--proc", "/proc", *_same("--ro-bind", proc), "--dev", "/dev"]
     size = ["--size", str(memory)] if "--size" in bwrap.options else []
-    return [*found, *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
+    return [*found, *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp", "--symlink", "/tmp", "/var/tmp"]
 
 
 def _same(option: str, paths: Iterable[str]) -> list[str]:

@@ -40,7 +40,9 @@ _TASKS = 8  # for each process that is allowed
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # What DVC tells its stages; other names of DVC's, a token of its web service among them, stay outside.
-_DVC_NAMES = ("DVC_EXP_BASELINE_REV", "DVC_EXP_NAME", "DVC_ROOT", "DVC_STAGE")
+_DVC_NAMES = ("DVC_EXP_NAME", "DVC_ROOT", "DVC_STAGE")
+# By this one, DVCLive adds what it wrote to git's index, which the sandbox does not let it.
+_DVC_NAMES_OUTSIDE = (*_DVC_NAMES, "DVC_EXP_BASELINE_REV")
 # In the sandbox only the command's own processes are left when it has ended: count them, then all end. The
 # limit is for what multiplies faster than we look; threads count, and for root it does not hold.
 _COUNTING = """trap : TERM
@@ -77,7 +79,8 @@ class _Stage:
     def __init__(self, command: str, plan: Plan, folder: str) -> None:
         self.command = command
         self.plan = plan
-        self.env = plan.env | {name: os.environ[name] for name in _DVC_NAMES if name in os.environ}
+        told = _DVC_NAMES if plan.sandbox else _DVC_NAMES_OUTSIDE
+        self.env = plan.env | {name: os.environ[name] for name in told if name in os.environ}
         self.folder = folder
         self.launcher = os.getpid()
         self.stopping = False
