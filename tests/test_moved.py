@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Ar, attempts_of, commit, edit, git, names_of, run, run_next, runs_of
+from judged import tried
 
+from ar.campaign import moved
 from ar.campaign.campaign import Campaign
+from ar.campaign.engine import Engine, Policy
 from ar.history import reader
+from ar.history.records import Label, Outcome
 from ar.judge.noise import noise_of
 from ar.project.identity import identity
 from ar.project.project import Project
+from ar.views.live import PlainView
 
 
 def _seeds(project: Path) -> list[int]:
@@ -19,7 +26,11 @@ def _seeds(project: Path) -> list[int]:
     return [one["seed"] for one in runs_of(project).values() if one["name"].startswith("baseline")]
 
 
-def _attempt(project: Path, name: str) -> dict[str, object]:
+def _engine(project: Path) -> Engine:
+    return Engine(Campaign(Project.open(project)), Policy(), PlainView(io.StringIO()))
+
+
+def _attempt(project: Path, name: str) -> dict[str, Any]:
     return next(item for item in attempts_of(project) if item["name"] == name)
 
 
@@ -87,3 +98,99 @@ def test_what_was_measured_twice_counts_once(measured: Path, ar: Ar) -> None:
     assert (after.sigma, after.now.value) == (before.sigma, before.now.value)
     assert after.now.standard_error == before.now.standard_error
     assert noise_of(campaign.ledger(after)).df == noise_of(campaign.ledger(before)).df
+
+
+def test_what_is_queued_goes_along_with_the_branch(measured: Path, ar: Ar) -> None:
+    """An edit that is nowhere else any more, a setting, and what an agent was asked for."""
+    edit(measured / "fit.awk", "noise = (", "noise = 0.5 * (")
+    ar(measured, "next", "--from-worktree", "-m", "Halve the noise\n\nWhich tells changes apart sooner.")
+    git(measured, "checkout", "-q", "fit.awk")
+    ar(measured, "next", "--set", "x=2.9", "-m", "Nearer to the floor")
+    ar(measured, "next")
+    edit(measured / "fit.awk", "# params.yaml in", "# Read params.yaml")
+    edit(measured / "params.yaml", "x: 1.5", "x: 1.6")
+    commit(measured, "Move on")
+    head = git(measured, "rev-parse", "HEAD")
+
+    project, engine = Project.open(measured), _engine(measured)
+    moved.follow(engine, engine.campaign.history(), everything=True)
+
+    queued = {item.title: item for item in reader.read(project).attempts if item.is_under_way}
+    assert len(queued) == 3
+    assert {item.baseline for item in queued.values()} == {head}
+    noise, set_x = queued["Halve the noise"].first, queued["x 1.5 → 2.9"].first
+    assert noise.hypothesis == "Which tells changes apart sooner."
+    assert (noise.agent, set_x.hypothesis) == ("human", "Nearer to the floor")
+    assert git(measured, "diff", "--stat", head, noise.rev, "--", "fit.awk") != ""
+    assert "# Read params.yaml" in git(measured, "show", f"{noise.rev}:fit.awk")
+    assert set_x.params["params.yaml:x"] == 2.9  # a setting means the value that it names
+    moved.follow(engine, engine.campaign.history(), everything=True)
+    assert {item.title for item in reader.read(project).attempts if item.is_under_way} == set(queued)
+
+
+def test_what_cannot_go_along_is_kept_with_its_reason(measured: Path, ar: Ar) -> None:
+    edit(measured / "fit.awk", 'print "loss", loss', 'print "the loss", loss')
+    ar(measured, "next", "--from-worktree", "-m", "Say it clearly")
+    git(measured, "checkout", "-q", "fit.awk")
+    edit(measured / "fit.awk", 'print "loss", loss', 'print "loss:", loss')
+    commit(measured, "Say it otherwise")
+    [name] = names_of(measured, "refs/ar/queue")
+
+    out = ar(measured, "run", "-n", "0", "--plain").stdout
+
+    assert name in out
+    kept = _attempt(measured, name)
+    assert (kept["outcome"], kept["verdict"]["label"]) == ("cancelled", Label.CONFLICTS)
+    assert "fit.awk" in str(kept["verdict"])
+    assert "the loss" in ar(measured, "diff", name).stdout
+    assert git(measured, "for-each-ref", "refs/ar/queue") == ""
+
+
+def test_ideas_are_compared_and_those_left_behind_are_tried_again(measured: Path, ar: Ar) -> None:
+    """Of several ideas the best is merged first; what looked good besides is tried on top of it."""
+    for setting in ("x=1.9", "x=2.6", "y=0.06"):
+        ar(measured, "next", "--set", setting)
+    ar(measured, "run", "-n", "0", "--plain")
+    first = git(measured, "log", "--first-parent", "--merges", "--reverse", "--format=%s").splitlines()[0]
+    assert first.startswith("x 1.5 → 2.6")
+
+
+def test_an_idea_left_undecided_comes_back_on_the_new_branch(measured: Path, ar: Ar) -> None:
+    project = Project.open(measured)
+    better, best, worse = (tried(measured, None, x=x) for x in (2.0, 2.4, 0.9))
+    edit(measured / "params.yaml", "y: 0.03", "y: 0.04")
+    commit(measured, "Move on")
+    out = ar(measured, "run", "-n", "0", "--plain").stdout
+
+    history = reader.read(project)
+    by_name = {item.name: item for item in history.attempts}
+    assert [by_name[item.name].outcome for item in (better, best, worse)] == [Outcome.SUPERSEDED] * 3, out
+    again = {item.stack: item for item in history.attempts if item.stack}
+    assert set(again) == {(best.name,), (better.name,)}
+    assert again[(best.name,)].created < again[(better.name,)].created
+
+
+def test_what_the_branch_left_behind_may_be_proposed_again_once(measured: Path, ar: Ar) -> None:
+    """Its tree is the very tree that ran, on another baseline."""
+    tried(measured, None, x=2.0)
+    edit(measured / "params.yaml", "x: 1.5", "x: 1.7")
+    commit(measured, "Move on")
+    engine = _engine(measured)
+    moved.follow(engine, engine.campaign.history())
+    ar(measured, "next", "--set", "x=2.0")
+    [name] = names_of(measured, "refs/ar/queue")
+    again = ar(measured, "next", "--set", "x=2.0", check=False)
+    assert (again.returncode, f"{name} tried exactly this" in again.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("kind", ["search", "optuna"])
+def test_a_small_space_is_tried_on_each_branch_and_ends(measured: Path, ar: Ar, kind: str) -> None:
+    """What was left undecided may be tried again on each head; when all is tried the campaign ends."""
+    edit(measured / "program.md", "x: {low: 0.5, high: 6.0}", "x: [1.5, 2.0, 2.9]")
+    edit(measured / "program.md", "  y: {low: 0.01, high: 1.0, log: true}\n", "")
+    edit(measured / "program.md", "budget: {runs: 200", f"agent: {{kind: {kind}}}\nbudget: {{runs: 200")
+    ar(measured, "run", "--plain", "--hours", "0.05", check=False)
+    rows = [row for row in attempts_of(measured) if row["agent"] == kind]
+    assert 2 <= len(rows) <= 6
+    assert "x: 2.9" in git(measured, "show", "HEAD:params.yaml")
+    assert len(runs_of(measured)) < 100

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ar.agents.base import Briefing
-from ar.agents.untried import Values, beside, ranges_for
+from ar.agents.untried import Values, beside, is_settled, ranges_for
 from ar.history.attempts import objective
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
@@ -45,10 +45,12 @@ class Tried:
     Args:
         measured: objectives, oriented (lower is better).
         pending: a run waits or is under way.
+        settled: it need not be tried again.
     """
 
     measured: list[float] = field(default_factory=list)
     pending: bool = False
+    settled: bool = False
 
 
 class OptunaAgent:
@@ -80,6 +82,7 @@ def _tried(briefing: Briefing, ranges: Ranges, now: Values) -> dict[Values, Trie
             if value is not None and attempt.outcome is not Outcome.TAMPERED:
                 one.measured.append(program.objective.orient(value))
             one.pending |= not run.status.ended
+            one.settled |= is_settled(attempt, briefing.history)
     return {it: one for it, one in tried.items() if all(map(Range.holds, ranges.values(), it))}
 
 
@@ -87,7 +90,8 @@ def _suggest(ranges: Ranges, now: Values, tried: Mapping[Values, Tried], salt: i
     """A configuration that was not tried before."""
     seed = zlib.crc32(f"{salt}".encode())
     distributions = {str(key): _distribution(within) for key, within in ranges.items()}
-    study, known, spare = _study(distributions, tried, seed), {now, *tried}, None
+    known = {now, *(values for values, one in tried.items() if one.settled)}
+    study, spare = _study(distributions, tried, seed), None
     for _ in range(_DRAWS):
         drawn = study.ask(distributions).params.values()
         values = tuple(map(_settled, drawn, ranges.values(), now))

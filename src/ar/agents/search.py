@@ -192,7 +192,8 @@ def _tried(briefing: Briefing, now: Values) -> set[untried.Values]:
 
     history, codes = briefing.history, Codes(briefing.program, briefing.history)
     keys = {str(key): key.flat for key in briefing.program.search}
-    tried = [attempt.first.params for attempt in history.attempts if codes.of(attempt) == codes.here]
+    settled = (attempt for attempt in history.attempts if untried.is_settled(attempt, history))
+    tried = [attempt.first.params for attempt in settled if codes.of(attempt) == codes.here]
     return {
         tuple(now.values()),
         *(tuple(params.get(keys[key], here) for key, here in now.items()) for params in tried),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ar.agents.base import Briefing
 from ar.errors import BadProgram
+from ar.history.records import Attempt, History
 from ar.project.params import ParamKey
 from ar.project.program import FILE, Range
 from ar.project.values import Scalar
@@ -36,6 +37,11 @@ def ranges_for(briefing: Briefing, kind: str) -> dict[ParamKey, Range]:
             "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
         )
     return ranges
+
+
+def is_settled(attempt: Attempt, history: History) -> bool:
+    """Whether its configuration need not be tried again; it may be where the branch moved on undecided."""
+    return not attempt.is_superseded or history.is_head(attempt.baseline)
 
 
 def beside(ranges: Sequence[Range], best: Values, known: set[Values], draw: random.Random) -> Values:

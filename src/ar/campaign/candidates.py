@@ -10,11 +10,10 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
 from ar.errors import BadState
 from ar.history.attempts import objective, tried_again
-from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Status, Verdict
 from ar.judge.evidence import Ledger, Run
 from ar.judge.rule import Kind
 from ar.project.program import Program
-from ar.runs import queue
 
 MAX_BASELINE_CRASHES = 2
 
@@ -131,17 +130,3 @@ def refuse_hopeless(program: Program, baseline: Attempt | None, before: Containe
             f"the baseline{where} does not run: {last.reason or last.status}",
             f"see: ar log {last.name}; once it is mended, run the command again",
         )
-
-
-def close_stale(engine: Engine, history: History) -> None:
-    """Candidates of an earlier baseline can no longer be judged: their queued runs are withdrawn."""
-    for attempt in history.attempts:
-        if history.is_head(attempt.baseline) or attempt.outcome is Outcome.PROMOTED:
-            continue
-        for run in attempt.experiments:
-            waits = not run.is_foreign and run.status is Status.QUEUED
-            if waits and queue.withdraw(engine.campaign.pipeline, run.name, run.rev):
-                engine.event(f"{run.name} withdrawn: the branch moved on")
-        if not attempt.is_under_way and not attempt.is_foreign and not attempt.is_decided:
-            words = "The branch moved on before this was decided."
-            engine.campaign.discard(attempt, words, Label.SUPERSEDED)

@@ -21,7 +21,7 @@ from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge.findings import Case
 from ar.local import locks
 from ar.project.identity import identity
-from ar.project.pipeline_file import LOCK_FILE, Declared
+from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
@@ -168,14 +168,10 @@ def _tree(project: Project, history: History, experiment: Experiment) -> str:
     merged = merging.merge(project, experiment.baseline, head, rev, experiment.name)
     declared = Declared.read(repo, rev)
     before, now, made = (repo.files(commit) for commit in (experiment.baseline, head, rev))
-    written = {
-        path: made.get(path)
-        for path in now.keys() | made.keys()
-        if declared.is_output(path) or path == LOCK_FILE
-    }
-    # What to ignore both DVC and people write.
-    ignored = (path for path in made if declared.is_generated(path) and path not in written)
-    written |= {path: made[path] for path in ignored if now.get(path) == before.get(path)}
+    # Which files git ignores both DVC and people write.
+    theirs = {path for path in now if path.endswith(".gitignore") and now[path] != before.get(path)}
+    paths = {path for path in now.keys() | made.keys() if declared.is_generated(path)} - theirs
+    written = {path: made.get(path) for path in paths}
     tree = repo.write_tree(merged.tree, written)
     if merged.clashes or identity(project, tree) != identity(project, rev):
         where = f" in {', '.join(clash.path for clash in merged.clashes)}" if merged.clashes else ""

@@ -1,12 +1,14 @@
-"""Winners carried onto a branch that moved on without them, as candidates of their own.
+"""Changes carried onto a branch that moved on without them, as candidates of their own: winners, and what
+looked good when the branch moved.
 
-A winner's gain was measured against its own baseline. On the branch as it is now, the change is a new one:
-its tree never ran, and its gain may be gone beside what was promoted since. So it is merged in git objects,
-queued, run and judged like any other; `Ar-Stack` names the attempts that it joins.
+A gain was measured against its own baseline. On the branch as it is now, the change is a new one: its tree
+never ran, and its gain may be gone beside what was promoted since. So it is merged in git objects, queued,
+run and judged like any other; `Ar-Stack` names the attempts that it joins.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,26 +16,29 @@ from dataclasses import dataclass, replace
 from ar.campaign.campaign import Campaign
 from ar.campaign.promotion import strongest_first
 from ar.changes.merging import Clash, merge
-from ar.changes.proposal import Change, candidate_of
-from ar.errors import NotFound
-from ar.history.ideas import Proposal
+from ar.changes.proposal import Change, candidate_of, prepare
+from ar.errors import BadProposal, NotFound
+from ar.history.attempts import gain
+from ar.history.ideas import Idea, Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
 from ar.judge import rule
 from ar.judge.rule import Kind
+from ar.project.program import EMBEDDED, Program
 from ar.text import signed
 
 STACK_AGENT = "stack"  # who proposes where several agents' changes are joined
 CARRIED = (
     Outcome.WINNER,
     Outcome.LAPSED,
+    Outcome.SUPERSEDED,
     Outcome.REVERTED,
 )  # what may be brought onto a branch that moved on
 
 
 @dataclass(frozen=True)
 class Composite:
-    """Winners merged onto the branch, in order.
+    """Attempts merged onto the branch, in order.
 
     Args:
         members: those in the tree.
@@ -46,30 +51,69 @@ class Composite:
     clashes: dict[str, tuple[Clash, ...]]
 
 
-def left_behind(history: History) -> list[Attempt]:
+def winners_behind(history: History) -> list[Attempt]:
     """Winners against an earlier baseline, not yet tried on the branch as it is, strongest first."""
-    tried = {item.stack[0] for item in history.attempts if len(item.stack) == 1 and _tells(item)}
     return strongest_first(
         item
-        for item in history.attempts
+        for item in _behind(history)
         if item.outcome is Outcome.WINNER
-        and not history.is_head(item.baseline)
-        and item.name not in tried
         and not (item.verdict and item.verdict.label in (Label.CONFLICTS, Label.SCALE_BOUND))
     )
 
 
+def undecided_behind(history: History, program: Program) -> list[Attempt]:
+    """What looked better than an earlier baseline when the branch moved on, the best first, and is not yet
+    tried on the branch as it is. What the embedded agents tried they propose again where it promises most.
+    """
+    gains = {
+        item.name: gain(history, item, program)
+        for item in _behind(history)
+        if item.outcome is Outcome.SUPERSEDED
+        and not (item.verdict and item.verdict.label is Label.CONFLICTS)
+        and item.agent not in EMBEDDED
+        and not (item.stack or item.first.reverts)
+    }
+    looks_better = {name: effect for name, effect in gains.items() if effect is not None and effect < 0}
+    found = [item for item in history.attempts if item.name in looks_better]
+    return sorted(found, key=lambda item: looks_better[item.name])
+
+
+def _behind(history: History) -> list[Attempt]:
+    """Attempts against an earlier baseline that are not yet tried on the branch as it is."""
+    tried = {item.stack[0] for item in history.attempts if len(item.stack) == 1 and _tells(item)}
+    return [
+        item for item in history.attempts if not history.is_head(item.baseline) and item.name not in tried
+    ]
+
+
 def _tells(attempt: Attempt) -> bool:
-    """Whether a merged winner was judged, or still will be."""
+    """Whether a change that was carried along was judged, or still will be."""
     return attempt.verdict is None or attempt.verdict.label is not Label.SUPERSEDED
 
 
+def carried(campaign: Campaign, history: History, attempt: Attempt) -> Change:
+    """An idea that never ran, on the branch as it is; the parameters that it sets count.
+
+    Raises:
+        BadProposal: it conflicts with what the branch took, or is no change there.
+    """
+    first, tree = attempt.first, campaign.repo.tree(history.head)
+    merged = merge(campaign.project, attempt.baseline, tree, first.rev, attempt.name, yielding=True)
+    if merged.clashes:
+        raise BadProposal(f"it conflicts in {', '.join(clash.path for clash in merged.clashes)}")
+    said = {spec.name: getattr(first, spec.name) for spec in dataclasses.fields(Idea)}
+    return prepare(campaign.project, Proposal(**said, tree=merged.tree), history)
+
+
 def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) -> Composite:
-    """Merge winners onto the branch one after the other, in git objects only; who clashes is left out."""
+    """Merge attempts onto the branch one after the other, in git objects only; who clashes is left out. Of
+    those that are not decided, the parameters that they set count.
+    """
     tree, taken, clashes = campaign.repo.tree(history.head), [], {}
     for member in members:
         first = member.first
-        merged = merge(campaign.project, member.baseline, tree, first.rev, member.name)
+        undecided = member.is_superseded
+        merged = merge(campaign.project, member.baseline, tree, first.rev, member.name, yielding=undecided)
         if merged.clashes:
             clashes[member.name] = merged.clashes
         else:
@@ -92,7 +136,8 @@ def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
     first = members[0].first
     if len(members) == 1:
         said = members[0].verdict.reason if members[0].verdict else ""
-        words = f"{first.hypothesis.strip()}\n\nIt won on an earlier baseline. {said}".strip()
+        before = "looked better" if members[0].is_superseded else "won"
+        words = f"{first.hypothesis.strip()}\n\nIt {before} on an earlier baseline. {said}".strip()
         return Proposal(
             title=first.title,
             hypothesis=words,
@@ -122,6 +167,8 @@ def explain(campaign: Campaign, history: History, attempt: Attempt, action: rule
         return verdict
     member = next((item for item in history.attempts if item.name == attempt.stack[0]), None)
     alone = member.verdict if member else None
+    if alone is not None and alone.decision is not Decision.PROMOTE:
+        return verdict  # it was not decided alone
     if alone is None or alone.effect is None or verdict.effect is None:
         return replace(verdict, label=Label.DOES_NOT_STACK)
     orient = campaign.program.objective.orient
@@ -146,9 +193,9 @@ def close(campaign: Campaign, history: History, attempt: Attempt, verdict: Verdi
 
 
 def mark(campaign: Campaign, history: History, name: str, label: Label, why: str = "") -> None:
-    """Label a winner that the branch cannot take as things stand, and add to its verdict why."""
+    """Label an attempt that the branch cannot take as things stand, and add to its verdict why."""
     member = next((item for item in history.attempts if item.name == name), None)
-    if member and member.verdict and member.verdict.decision is Decision.PROMOTE:
+    if member and member.verdict and (member.is_judged_good or member.is_superseded):
         reason = " ".join(filter(None, [member.verdict.reason, why]))
         campaign.record(member, replace(member.verdict, reason=reason, label=label))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ar.agents import is_instant
-from ar.campaign import candidates, promotion, rebase, screening
+from ar.campaign import candidates, moved, promotion, rebase, screening
 from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line
+from ar.changes import own
 from ar.errors import BadProposal, CannotClimb, FailedAtHeadSeed
 from ar.history.records import Attempt, Decision, History, Label, Verdict
 from ar.judge.evidence import Ledger
@@ -31,7 +32,7 @@ class Search(Policy):
     _told_noise: bool = field(default=False, init=False)
 
     def begin(self, engine: Engine, history: History) -> None:
-        candidates.close_stale(engine, history)
+        moved.follow(engine, history, everything=True)
         candidates.try_again(engine, history)
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
@@ -44,11 +45,11 @@ class Search(Policy):
                 waits = by_model and ledger.knows_noise and screening.waits(attempt)
                 if not waits and candidates.judge(engine, history, attempt, room, by_model):
                     return True
-            elif self.promoting and history.waits_for_merge(attempt):
-                moved = self._promote(engine, history, attempt, room)
-                if moved is not None:
-                    return moved
-        candidates.close_stale(engine, history)
+        for attempt in self._mergeable(history):
+            merged = self._promote(engine, history, attempt, room)
+            if merged is not None:
+                return merged
+        moved.follow(engine, history)
         is_last = self._proposals_left(engine) == 0
         if room > 0 and choosing and screening.settle(engine, history, ledger, is_last):
             return True
@@ -63,6 +64,13 @@ class Search(Policy):
         return wanted and self._proposals_left(engine) != 0 and engine.asking.anybody_left and not engine.over
 
     # -- promoting ----------------------------------------------------------------------------------------
+
+    def _mergeable(self, history: History) -> list[Attempt]:
+        """Winners that the branch may take, the strongest first. What users queued is compared before any of
+        it is merged: what is left behind has to win again."""
+        compared = not any(history.is_open(item) and item.agent == own.NAME for item in history.attempts)
+        waiting = [item for item in history.attempts if history.waits_for_merge(item)]
+        return promotion.strongest_first(waiting) if self.promoting and compared else []
 
     def _promote(self, engine: Engine, history: History, attempt: Attempt, room: int) -> bool | None:
         """Merge a winner. None while its run at the head's seed is under way, or may not be queued."""
@@ -107,7 +115,8 @@ class Search(Policy):
         ledger = self._as_if_ended(engine, history, ledger)
         room -= engine.asking.count
         restacking = self.promoting and self.experiments != 0
-        left_behind = rebase.left_behind(history) if restacking else []
+        left_behind = rebase.winners_behind(history) if restacking else []
+        left_behind += rebase.undecided_behind(history, campaign.program) if self.promoting else []
         while room > 0:
             action = next_action(ledger)
             if action.kind is Kind.RUN_INCUMBENT:
@@ -161,7 +170,7 @@ class Search(Policy):
 
 
 def _restack(engine: Engine, history: History, winner: Attempt) -> bool:
-    """Queue a winner of an earlier baseline on the branch as it is: a better bet than a new proposal.
+    """Queue what was good on an earlier baseline on the branch as it is: a better bet than a new proposal.
 
     False if it cannot be merged; it is marked so, and the user may resolve it.
     """
@@ -171,11 +180,13 @@ def _restack(engine: Engine, history: History, winner: Attempt) -> bool:
         if made.change is not None:
             _, name = campaign.submit(made.change)
             engine.queued(name)
-            engine.event(f"queued {name}: {winner.name} won on an earlier baseline; tried on this one")
+            before = "looked better" if winner.is_superseded else "won"
+            engine.event(f"queued {name}: {winner.name} {before} on an earlier baseline; tried on this one")
             return True
         words = f"it conflicts in {', '.join(clash.path for clash in made.clashes[winner.name])}"
     except BadProposal as error:
         words = error.message
     rebase.mark(campaign, history, winner.name, Label.CONFLICTS)
-    engine.event(f"{winner.name} cannot be tried on this baseline: {words}; see: ar promote {winner.name}")
+    see = f"ar {'diff' if winner.is_superseded else 'promote'} {winner.name}"
+    engine.event(f"{winner.name} cannot be tried on this baseline: {words}; see: {see}")
     return False

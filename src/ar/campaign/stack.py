@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ar.campaign import candidates, rebase
+from ar.campaign import candidates, moved, rebase
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine, Policy
 from ar.campaign.promotion import strongest_first
@@ -84,12 +84,12 @@ class Stacking(Policy):
         self.result = Result(None, self.composite.members, (), self.composite, trimmed=False)
 
     def begin(self, engine: Engine, history: History) -> None:
-        candidates.close_stale(engine, history)
+        moved.follow(engine, history, everything=True)
 
     def step(self, engine: Engine, history: History, room: int) -> bool:
         if not history.is_head(self.head):
             raise Conflict("the branch moved while its stack was measured", "run the command again")
-        candidates.close_stale(engine, history)
+        moved.follow(engine, history)
         members, suspects = self.composite.members, None
         dropped: list[Attempt] = []
         while True:

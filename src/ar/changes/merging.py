@@ -41,13 +41,14 @@ class Merged:
     clashes: tuple[Clash, ...] = ()
 
 
-def merge(project: Project, base: str, ours: str, other: str, name: str) -> Merged:
+def merge(project: Project, base: str, ours: str, other: str, name: str, *, yielding: bool = False) -> Merged:
     """What changed from `base` to `other`, done to `ours` (commits or trees).
 
     Whether that is in scope is for the one who proposes the tree to check.
 
     Args:
         name: what the other side is called where the sides clash.
+        yielding: where both sides set a parameter, the other side's value counts.
     """
     repo, program = project.repo, project.program
     declared = Declared.read(repo, ours)
@@ -60,7 +61,7 @@ def merge(project: Project, base: str, ours: str, other: str, name: str) -> Merg
             continue
         merged: bytes | TreeEntry | Clash | None = new
         if path in program.param_files:
-            merged = _parameters(project, path, (base, ours, other), name)
+            merged = _parameters(project, path, (base, ours, other), name, yielding)
         elif here != old:
             merged = _text(repo, path, (old, here, new), name)
         if isinstance(merged, Clash):
@@ -74,7 +75,9 @@ def _is_ours(path: str) -> bool:
     return path in (LOCK_FILE, PROGRAM_FILE, ARGS_FILE) or PurePosixPath(path).name == ".gitignore"
 
 
-def _parameters(project: Project, path: str, revs: tuple[str, str, str], name: str) -> bytes | Clash | None:
+def _parameters(
+    project: Project, path: str, revs: tuple[str, str, str], name: str, yielding: bool
+) -> bytes | Clash | None:
     """A parameters file merged by key; as text where the change adds or removes keys."""
     repo, program = project.repo, project.program
     before, mine, wanted = repo.read_many([(rev, path) for rev in revs])
@@ -92,7 +95,7 @@ def _parameters(project: Project, path: str, revs: tuple[str, str, str], name: s
     for key, value in new.items():
         if value == old[key] or key == seed or (key in here and here[key] == value):
             continue
-        if key in here and here[key] == old[key]:
+        if key in here and (yielding or here[key] == old[key]):
             values[key] = get(data, key)
         else:
             now = repr(here[key]) if key in here else "no such key"

@@ -220,15 +220,16 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
 def candidate_of(project: Project, proposal: Proposal, tree: str, history: History) -> str:
     """A change's identity: its tree's.
 
-    What joins or takes out promoted changes may come to a tree that was measured against another baseline. A
-    verdict holds for one baseline only, so there the identity is one of both.
+    A tree may have been measured against another baseline, by what joins or takes out promoted changes, or
+    where the branch moved on before it was decided. A verdict holds for one baseline only, so there the
+    identity is one of both.
     """
     plain = identity(project, tree)
     earlier = history.of(plain)
-    joined = proposal.stack or proposal.reverts
-    if not joined or plain == history.incumbent or earlier is None or history.is_head(earlier.baseline):
+    again = proposal.stack or proposal.reverts or (earlier and earlier.is_superseded)
+    if not again or plain == history.incumbent or earlier is None or history.is_head(earlier.baseline):
         return plain
-    return hashlib.sha256(f"{plain} on {history.head}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{plain} on {history.incumbent}".encode()).hexdigest()[:16]
 
 
 def _refuse_repeats(candidate: str, history: History) -> None:

@@ -54,6 +54,15 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
     return near[0]
 
 
+def gain(history: History, attempt: Attempt, program: Program) -> float | None:
+    """The attempt's mean minus that of its baseline, oriented: below 0 is an improvement. None where one of
+    them is not measured."""
+    base = of_commit(history, attempt.baseline)
+    if base is None or base.value is None or attempt.value is None:
+        return None
+    return program.objective.orient(attempt.value) - program.objective.orient(base.value)
+
+
 def of_commit(history: History, commit: str) -> Attempt | None:
     """The attempt whose tree a commit of the branch has; where that is not known, the last to be promoted
     before anything was tried on that commit."""
@@ -196,6 +205,7 @@ def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) 
     if failed := [end for end in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED) if end in ends]:
         return Outcome(failed[0])
     if verdict and verdict.decision is Decision.DISCARD:
-        return Outcome.DISCARDED
+        left = verdict.label in (Label.SUPERSEDED, Label.CONFLICTS)
+        return Outcome.SUPERSEDED if left else Outcome.DISCARDED
     waiting = [end for end in (Status.RUNNING, Status.QUEUED) if end in ends]
     return Outcome(waiting[0]) if waiting else Outcome.OPEN

@@ -49,6 +49,7 @@ class Outcome(StrEnum):
     WINNER = "winner"  # judged good, not merged
     STACKED = "stacked"  # its change went on in another attempt that won
     LAPSED = "lapsed"  # a winner that does not stack
+    SUPERSEDED = "superseded"  # undecided when the branch moved on
     REVERTED = "reverted"  # promoted, and taken out again
     TAMPERED = "tampered"  # its numbers may not count
     CRASHED = "crashed"
@@ -258,6 +259,14 @@ class Attempt(Record):
     def is_under_way(self) -> bool:
         """Whether any of its runs waits or runs."""
         return any(not run.status.ended for run in self.experiments)
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether the branch moved on before it was decided."""
+        verdict = self.verdict
+        if verdict is None or verdict.decision is not Decision.DISCARD:
+            return False
+        return verdict.label in (Label.SUPERSEDED, Label.CONFLICTS)
 
     @property
     def is_left_waiting(self) -> bool:

@@ -49,6 +49,7 @@ BETTER = Dot("judged better, not merged", SKY, "square")
 IN_A_STACK = Dot("won as part of a stack", SKY, "circle")
 REVERTED = Dot("promoted, then reverted", PURPLE, "diamond")
 UNDECIDED = Dot("not decided", ORANGE, "diamond")
+SUPERSEDED = Dot("not decided when the branch moved on", ORANGE, "square")
 DISCARDED = Dot("discarded", GREY, "circle")
 CRASHED = Dot("crashed", RED, "cross", counts=False)
 TAMPERED = Dot("tampered", RED, "triangle-right", counts=False)
@@ -62,6 +63,7 @@ MARKS = {
     Outcome.WINNER: Mark("✓", "green", BETTER, "winning", "Judged better, not merged"),
     Outcome.STACKED: Mark("✓", "dim green", IN_A_STACK, "stacked"),
     Outcome.LAPSED: Mark("·", "yellow", BETTER, "lapsed", "Judged better, but does not stack"),
+    Outcome.SUPERSEDED: Mark("·", "dim", SUPERSEDED, "superseded", "Not decided when the branch moved on"),
     Outcome.REVERTED: Mark("·", "dim", REVERTED, "reverted", "Promoted, then reverted"),
     Outcome.DISCARDED: Mark("·", "dim", DISCARDED, "discarded", "No better beyond noise"),
     Outcome.CRASHED: Mark("✗", "red", CRASHED, "crashed", "Crashed"),

@@ -47,7 +47,6 @@ _CHARTS = {
 }
 _LABELS = {
     Label.SCALE_BOUND: "Better at the base, worse at a larger scale",
-    Label.SUPERSEDED: "Not decided when the branch moved on",
 }
 
 

@@ -1,0 +1,60 @@
+"""What waits against an earlier commit when the branch has moved on: carried along, or kept and named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ar.campaign import rebase
+from ar.campaign.engine import Engine
+from ar.errors import BadParams, BadProposal
+from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.project.program import EMBEDDED
+from ar.runs import outcomes, queue
+
+
+def follow(engine: Engine, history: History, everything: bool = False) -> None:
+    """Carry ideas that never ran onto the branch as it is, and put aside what is not decided.
+
+    Args:
+        everything: what the embedded agents queued, too. Amid a run they know better by now.
+    """
+    for attempt in history.attempts:
+        if history.is_head(attempt.baseline) or attempt.outcome is Outcome.PROMOTED or attempt.is_foreign:
+            continue
+        waiting = [run for run in attempt.own if run.status is Status.QUEUED]
+        untouched = len(waiting) == len(attempt.own)
+        for run in waiting:
+            if untouched and (everything or run.agent not in EMBEDDED):
+                _carry(engine, history, attempt, run)
+            elif queue.withdraw(engine.campaign.pipeline, run.name, run.rev):
+                engine.event(f"{run.name} withdrawn: the branch moved on")
+        if not attempt.is_under_way and not attempt.is_decided:
+            words = "The branch moved on before this was decided."
+            engine.campaign.discard(attempt, words, Label.SUPERSEDED)
+
+
+def _carry(engine: Engine, history: History, attempt: Attempt, run: Experiment) -> None:
+    """Queue an idea on the branch as it is instead; one that does not go there is kept, with the reason."""
+    campaign = engine.campaign
+    try:
+        change = rebase.carried(campaign, history, attempt)
+        _, name = campaign.submit(change)
+    except (BadProposal, BadParams) as error:
+        _keep(engine, run, error.message)
+        return
+    engine.queued(name)
+    if queue.withdraw(campaign.pipeline, run.name, run.rev):
+        engine.event(f"{run.name} waited while the branch moved on; it is {name} there")
+
+
+def _keep(engine: Engine, run: Experiment, why: str) -> None:
+    """Record an idea that was never run as cancelled, with its tree and its words."""
+    campaign = engine.campaign
+    claimed = queue.claim(campaign.pipeline, only=run.name)
+    if claimed is None:
+        return  # somebody runs it
+    words = f"The branch moved on before it ran, and it does not go there: {why}."
+    verdict = Verdict(Decision.DISCARD, words, label=Label.CONFLICTS)
+    rev, note = outcomes.of_cancelled(campaign.project, claimed)
+    queue.finish(campaign.repo, claimed, rev, replace(note, reason=words, verdict=verdict))
+    engine.event(f"{run.name} cannot be tried on the branch as it is: {why}; see: ar diff {run.name}")
