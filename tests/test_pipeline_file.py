@@ -7,8 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
+import foreign
 import pytest
-from helpers import Ar, run
+from conftest import PROGRAM
+from helpers import Ar, commit, edit, run, run_next, runs_of
 
 from ar.changes import integrity
 from ar.git.repo import Repo
@@ -28,6 +30,14 @@ stages:
     - m.json
     - c.yaml: {cache: false}
     plots: [l.csv]
+"""
+FROZEN_DIFF = """\
+--- a/fit.awk
++++ b/fit.awk
+@@ -1,2 +1,3 @@
++# what the frozen stage depends on, changed
+ # params.yaml in, metrics out: a bowl whose floor lies at x = 3, y = 0.1, with a little noise from the seed.
+ /^x:/ {x = $2}
 """
 SUB_PROGRAM = """\
 ---
@@ -101,10 +111,10 @@ stages:
     found = Declared.parse(pipeline, lock)
     assert found.inputs == ("a/b/in.txt", "data")
     assert found.params == ("a/b/params.yaml", "a/p.json", "a/b/q.yaml")
-    assert found.metrics == ("a/b/m.json",)
+    assert found.metrics == ("a/b/m.json", "each/u/m.json", "each/v/m.json")
     assert found.plots == ("a/b/l.csv",)
     assert {"a/b/model", "each/u/m.json", "grid/o.txt"} < found.outputs
-    assert found.cached == {"a/b/m.json", "a/b/l.csv", "grid/o.txt"}
+    assert found.cached == {*found.metrics, "a/b/l.csv", "grid/o.txt"}
     assert found.locked["one"].params == {"a/b/params.yaml": {"lr": 1}}
     assert found.locked["one"].deps == {"a/b/in.txt": "abc"}
     assert [found.md5(path) for path in ("a/b/m.json", "each/u/m.json", "a/b/old", "x")] == [
@@ -113,6 +123,118 @@ stages:
         "",
         "",
     ]
+
+
+def test_templates_are_resolved_from_vars_and_parameters() -> None:
+    pipeline = b"""
+vars: [conf.toml, "more.json:where", {deep: {list: [a, b]}}]
+stages:
+  fit:
+    matrix: {size: "${sizes}", opt: [{x: 1}, {x: 2}]}
+    wdir: ${where}
+    cmd: fit ${item.size} ${item.opt.x}
+    outs: ["${name}-${key}.txt"]
+  each:
+    foreach: {u: {n: 1}, v: {n: 2}}
+    do:
+      vars: [own.yaml]
+      cmd: x ${item.n} ${key} ${own} ${unknown}
+      metrics: ["${deep.list[1]}/${key}.json", "${unknown}.json"]
+  late:
+    foreach: ${unknown}
+    do: {cmd: z, outs: [fixed]}
+"""
+    files = (
+        ("ml/params.yaml", b"name: part\n"),
+        ("ml/conf.toml", b'sizes = ["s", "m"]\n'),
+        ("ml/more.json", b'{"where": "code", "other": 1}'),
+        ("ml/own.yaml", b"own: true\n"),
+    )
+    lock = b"stages: {fit@s-opt1: {outs: [{path: part-s-opt1.txt, hash: md5, md5: abc}]}}"
+    found = Declared.parse(pipeline, lock, "ml", files)
+    assert found.stages == ("ml/dvc.yaml:fit", "ml/dvc.yaml:each", "ml/dvc.yaml:late")
+    assert found.commands[:2] == (("ml/code", "fit s 1"), ("ml/code", "fit s 2"))
+    assert ("ml", "x 2 v true ${unknown}") in found.commands
+    assert found.metrics == ("ml/b/u.json", "ml/b/v.json")
+    grid = {f"ml/code/part-{size}-opt{at}.txt" for size in "sm" for at in (0, 1)}
+    assert found.outputs == {*grid, *found.metrics, "ml/fixed"}
+    assert found.md5("ml/code/part-s-opt1.txt") == "abc"
+    assert found.making(["ml/b/u.json"]) == ["ml/dvc.yaml"]
+
+
+def test_templates_resolve_as_dvc_resolves_them(tmp_path: Path, isolated_home: Path) -> None:
+    root = foreign.subfolder(tmp_path / "project")
+    found = Declared.read(Repo.open(root), "HEAD")
+    stages = run(root, "dvc", "stage", "list", "--all", "--name-only").stdout.split()
+    assert sorted(found.locked) == sorted(stages)
+    files = run(root, "dvc", "ls", ".", "-R", "--dvc-only").stdout.split()
+    assert sorted(found.outputs) == sorted(files)
+    repo = Repo.open(root)
+    assert Declared.read(repo, repo.write_tree("HEAD", {"ml/dvc.lock": None})).outputs == found.outputs
+
+
+def test_a_frozen_stage_and_what_lies_outside_the_project(bare: Path, tmp_path: Path, ar: Ar) -> None:
+    """DVC does not run the frozen stage, so that what it has of it must stay, whatever the change."""
+    (tmp_path / "far.txt").write_text("from afar\n")
+    frozen = f"""\
+stages:
+  prepare:
+    frozen: true
+    cmd: cp {tmp_path}/far.txt here.txt && sed -n 1p params.yaml >> here.txt
+    deps: [{tmp_path}/far.txt, fit.awk]
+    params: [x]
+    outs: [here.txt]
+"""
+    edit(bare / "dvc.yaml", "stages:\n", frozen.replace("    frozen: true\n", ""))
+    edit(bare / "dvc.yaml", "deps: [fit.awk]", f"deps: [fit.awk, here.txt, {tmp_path}/far.txt]")
+    edit(bare / "dvc.yaml", "cmd: awk -f", f"cmd: test -s {tmp_path}/far.txt && test -s here.txt && awk -f")
+    run(bare, "dvc", "repro", "-q")
+    edit(bare / "dvc.yaml", "  prepare:\n", "  prepare:\n    frozen: true\n")
+    (bare / "program.md").write_text(PROGRAM)
+    commit(bare, "Freeze what takes long")
+    ar(bare, "next", "--set", "x=3", "--diff", "-", input=FROZEN_DIFF)
+    run_next(bare)
+    (run_,) = runs_of(bare).values()
+    assert run_["status"] == "succeeded", run_["reason"]
+    project = Project.open(bare)
+    history = reader.read(project)
+    assert [integrity.flaw(project, history, attempt) for attempt in history.attempts] == [""]
+
+
+@pytest.mark.parametrize("where", ["stage", "top"])
+def test_a_metric_in_a_folder_that_dvc_caches_is_read(bare: Path, ar: Ar, where: str) -> None:
+    pipeline = (bare / "dvc.yaml").read_text()
+    start = pipeline.index("    metrics:")
+    pipeline = pipeline[:start].replace(
+        "awk -f fit.awk params.yaml",
+        "awk -f fit.awk params.yaml && mkdir -p eval/deep && mv m.json c.yaml eval/deep",
+    )
+    (bare / "dvc.yaml").write_text(
+        pipeline + "    outs: [eval]\nmetrics: [eval/deep/m.json, eval/deep/c.yaml]\n"
+    )
+    (bare / "program.md").write_text(
+        PROGRAM.replace("m.json", "eval/deep/m.json").replace("c.yaml", "eval/deep/c.yaml")
+    )
+    run(bare, "git", "rm", "-q", "m.json", "c.yaml", "dvc.lock")
+    run(bare, "dvc", "repro", "-q")
+    commit(bare, "Keep the metrics in a folder")
+    ar(bare, "next", "--set", "x=3")
+    run_next(bare)
+    (run_,) = runs_of(bare).values()
+    assert run_["status"] == "succeeded"
+    assert set(run_["metrics"]) == {"eval/deep/m.json:val_loss", "eval/deep/c.yaml:cost"}
+    project = Project.open(bare)
+    history = reader.read(project)
+    assert [integrity.flaw(project, history, attempt) for attempt in history.attempts] == [""]
+
+
+def test_a_metric_that_no_stage_writes_is_said_to_be_so(project: Path, ar: Ar) -> None:
+    edit(project / "program.md", "c.yaml:cost", "d.yaml:cost")
+    ar(project, "next", "--set", "x=3")
+    run_next(project)
+    (run_,) = runs_of(project).values()
+    assert run_["status"] == "crashed"
+    assert "no stage wrote d.yaml" in run_["reason"]
 
 
 @pytest.fixture

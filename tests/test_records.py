@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from ar.errors import BadParams
 from ar.git import refs
@@ -13,7 +14,7 @@ from ar.history.messages import Message
 from ar.history.records import Attempt, Decision, Experiment, History, Note, Outcome, Status, Verdict
 from ar.history.spend import Spend
 from ar.project import params
-from ar.project.values import flat
+from ar.project.values import dump_yaml, flat, load_yaml
 from ar.record import Record
 
 VERDICT = Verdict(
@@ -128,7 +129,6 @@ def test_setting_json_and_floats_that_are_whole() -> None:
         (b"a: [", "params.yaml", {"a": 1}, "does not parse: line"),
         (b"- 1\n", "params.yaml", {"a": 1}, "keys and values"),
         (b"alpha: 1\n", "params.yaml", {"alhpa": 1}, "did you mean 'alpha'"),
-        (b"a = 1\n", "p.toml", {"a": 2}, "only YAML and JSON"),
         (b"{", "p.json", {"a": 2}, "does not parse"),
     ],
 )
@@ -149,10 +149,43 @@ def test_broken_parameters_are_named(content: bytes, path: str, values: dict[str
         ("ü: 'é'  # ß\nlr:    0.50\n", "lr", 0.25, "ü: 'é'  # ß\nlr:    0.25\n"),
         ('kind: "a b"\n', "kind", "c: d", "kind: 'c: d'\n"),
         ("flag: true\n", "flag", False, "flag: false\n"),
+        ("l: [1, 2] # two\n", "l", "[3]", "l: [3] # two\n"),
+        ("l:\n- 1\n- 2\n# end\nz: 1\n", "l", "[3, 4]", "l: [3, 4]\n# end\nz: 1\n"),
+        ("a:\n  b.c: 1e-4\n  b: {d: 1}\n", "a.b.c", 1e-3, "a:\n  b.c: 0.001\n  b: {d: 1}\n"),
+        ("1: {2: a}\n", "1.2", "1e-4", "1: {2: '1e-4'}\n"),
     ],
 )
 def test_only_the_value_is_written_over(text: str, key: str, value: object, new: str) -> None:
     assert params.update(text.encode(), "params.yaml", {key: value}).decode() == new
+
+
+def test_toml_and_python_are_written_over_too() -> None:
+    toml = b"# top\n[a]\nlr = 1e-1 # rate\nl = [1, 2]\n"
+    assert params.update(toml, "p.toml", {"a.lr": 1, "a.l": "[3]"}) == (
+        b"# top\n[a]\nlr = 1.0 # rate\nl = [3]\n"
+    )
+    code = (
+        "RATE = 1e-4  # ü\nclass A:\n    x: int = 1\n    def __init__(self):\n        self.y = (1, 2)\n"
+        "D = {'k': [1], 'l': 2}\nfrom os import environ\nHOME = environ\n"
+    ).encode()
+    assert dict(flat(code, "p.py")) == {"RATE": 1e-4, "A.x": 1, "A.y": "[1, 2]", "D.k": "[1]", "D.l": 2}
+    new = params.update(code, "p.py", {"RATE": 1, "A.x": 2, "A.y": "[3, 4]", "D.l": 5}).decode()
+    assert new == code.decode().replace("1e-4 ", "1.0 ").replace("= 1\n", "= 2\n").replace(
+        "(1, 2)", "(3, 4)"
+    ).replace("'l': 2", "'l': 5")
+
+
+def test_scalars_are_read_as_dvc_reads_them() -> None:
+    from ruamel.yaml import YAML
+
+    texts = "1e-4 1e5 1. .5e3 010 0o17 0x1f 0b11 1_000 yes on off True TRUE null ~ 1:30 +1 .inf 1.0.0 08 0o9"
+    for text in texts.split():
+        found, dvcs = load_yaml(text), YAML(typ="safe").load(text)
+        assert (found, type(found)) == (dvcs, type(dvcs)), text
+    words = ("1e-4", "on", "010", "1:30", "1_0", "null", "", "2001-01-01", "0x1")
+    for value in (*words, 1e-5, True, None, [1e10, "y"]):
+        text = dump_yaml({"k": value})
+        assert load_yaml(text) == YAML(typ="safe").load(text) == yaml.safe_load(text) == {"k": value}, text
 
 
 def test_an_alias_is_not_set_behind_the_users_back() -> None:

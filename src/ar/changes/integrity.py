@@ -13,7 +13,7 @@ from ar.changes.seeding import influenced_stages
 from ar.errors import BadParams
 from ar.history.records import Attempt, Experiment, History, Status
 from ar.project.params import ParamKey
-from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
+from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared, within
 from ar.project.project import Project
 from ar.project.values import flat, number
 
@@ -59,7 +59,7 @@ def changed(project: Project, run: Experiment, reference: str) -> str:
     flaws = []
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path), new.get(path)
-        written = path in (LOCK_FILE, ARGS_FILE) or PurePosixPath(path).name == ".gitignore"
+        written = path == ARGS_FILE or PurePosixPath(path).name in (LOCK_FILE, ".gitignore")
         # What a run of the baseline itself rewrites is an output that nobody declared. Parameters differ in
         # any run, by its seed or scale: they are compared by key.
         rewritten = usual.get(path) != before and path not in project.program.param_files
@@ -101,7 +101,7 @@ def _foreign_data(project: Project, run: Experiment, reference: str) -> list[str
     for name, stage in theirs.items():
         known = ours[name].deps if name in ours else {}
         for path, md5 in stage.deps.items():
-            own = path in made or project.program.scope.reaches(path)
+            own = within(path, made) or project.program.scope.reaches(path)
             if path in known and not own and md5 != known[path]:
                 flaws.append(f"{path} is not what the baseline was measured with")
         for path, md5 in stage.outs.items():

@@ -72,7 +72,7 @@ def merge(project: Project, base: str, ours: str, other: str, name: str, *, yiel
 
 
 def _is_ours(path: str) -> bool:
-    return path in (LOCK_FILE, PROGRAM_FILE, ARGS_FILE) or PurePosixPath(path).name == ".gitignore"
+    return path in (PROGRAM_FILE, ARGS_FILE) or PurePosixPath(path).name in (LOCK_FILE, ".gitignore")
 
 
 def _parameters(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import yaml
@@ -18,11 +17,10 @@ from ar.history.reader import baseline_params
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.project import Project
-from ar.project.values import Scalar
+from ar.project.values import Scalar, flatten, load_yaml
 from ar.text import listed, one_line
 
 NAME = "human"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def from_patch(project: Project, patch: Patch, values: Mapping[str, Scalar], message: str) -> Proposal:
@@ -71,7 +69,7 @@ def from_values(project: Project, values: Mapping[str, Scalar], message: str, tr
 
 
 def parse_values(texts: Sequence[str]) -> dict[str, Scalar]:
-    """`KEY=VALUE` texts as parameters; values are YAML.
+    """`KEY=VALUE` texts as parameters; values are YAML as DVC reads it, lists and mappings too.
 
     Raises:
         BadProposal: one is not of that form.
@@ -80,14 +78,12 @@ def parse_values(texts: Sequence[str]) -> dict[str, Scalar]:
     for text in texts:
         key, equals, value = text.partition("=")
         try:
-            parsed = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):  # the latter of a date that is none
+            parsed = load_yaml(value)
+        except (yaml.YAMLError, ValueError):
             equals = ""
         if not equals or not key.strip():
             raise BadProposal(f"'{text}' does not set a parameter", "for example: --set optim.lr=0.06")
-        # YAML 1.1 reads 1e-4 (no dot) as text.
-        is_number = isinstance(parsed, str) and _NUMBER.fullmatch(parsed)
-        values[key.strip()] = float(parsed) if is_number else parsed
+        values |= flatten({key.strip(): parsed})
     return values
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -20,7 +22,7 @@ from ar.project.params import ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
-from ar.project.values import flat
+from ar.project.values import flat, flatten, get, parse
 from ar.redaction import MARK, redact
 
 MAX_FILE_BYTES = 1_000_000
@@ -55,7 +57,7 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     if proposal.tree:
         _check_tree(project, history.head, proposal.tree)
     contents = _edited(project, proposal, base)
-    for file, values in _by_file(program, proposal.params).items():
+    for file, values in _by_file(program, flatten(proposal.params)).items():
         old = contents.get(file, repo.read(base, file))
         if old is None:
             raise BadProposal(f"there is no {file} at the baseline", "set parameters of files that exist")
@@ -203,18 +205,26 @@ def _by_file(program: Program, values: Mapping[str, Any]) -> dict[str, dict[str,
 
 
 def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the type that the file has now; an int may stand for a float."""
-    now = flat(content, file)
+    """Values of the type that the file has now; an int may stand for a float. A list is its JSON text."""
+    now, data = flat(content, file), parse(content, file)
     for key, value in values.items():
         if key not in now:
             raise BadProposal(f"{file} has no key '{key}'", nearest(key, now))
         old = now[key]
+        if isinstance(get(data, key), list) and not _is_list(value):
+            raise BadProposal(f"{key} is a list in {file}, not {value!r}", f"now it is {old}")
         numbers = isinstance(old, float) and isinstance(value, int | float) and not isinstance(value, bool)
         whole = type(old) is int and isinstance(value, float) and value.is_integer()
         if old is not None and not numbers and not whole and type(value) is not type(old):
             kinds = f"{type(old).__name__} in {file}, not {type(value).__name__}"
             raise BadProposal(f"{key} is {kinds}", f"now it is {old!r}")
     return {key: int(value) if type(now[key]) is int else value for key, value in values.items()}
+
+
+def _is_list(value: Any) -> bool:
+    with contextlib.suppress(ValueError, TypeError):
+        return isinstance(json.loads(value), list)
+    return False
 
 
 def candidate_of(project: Project, proposal: Proposal, tree: str, history: History) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
-
-import yaml
 
 from ar.project import params
 from ar.project.params import ParamKey
-from ar.project.pipeline_file import LOCK_FILE, Declared, LockedStage
+from ar.project.pipeline_file import LOCK_FILE, Declared, LockedStage, within
 from ar.project.program import Program
 from ar.project.project import Project
-from ar.project.values import flat, flatten, parse
+from ar.project.values import dump_yaml, flat, flatten, parse
 
 
 def seeded_tree(project: Project, tree: str, seed: int | None) -> str:
@@ -24,19 +23,23 @@ def seeded_tree(project: Project, tree: str, seed: int | None) -> str:
         content = repo.read(tree, key.file)
         if content is not None and flat(content, key.file).get(key.key) != seed:
             changes[key.file] = params.update(content, key.file, {key.key: seed})
-    lock = repo.read(tree, LOCK_FILE)
-    if lock is not None:
-        data = parse(lock, LOCK_FILE)
-        touched = influenced_stages(Declared.read(repo, tree).locked, project.program)
-        stages = data.get("stages") or {}
-        data["stages"] = {name: stage for name, stage in stages.items() if name not in touched}
-        changes[LOCK_FILE] = yaml.safe_dump(data, sort_keys=False).encode()
+    declared = Declared.read(repo, tree)
+    touched = influenced_stages(declared.locked, project.program)
+    for place in declared.pipelines:
+        folder = posixpath.dirname(place)
+        path, prefix = posixpath.join(folder, LOCK_FILE), f"{place}:" if folder else ""
+        lock = repo.read(tree, path)
+        if lock is not None:
+            data = parse(lock, path)
+            stages = data.get("stages") or {}
+            kept = {name: stage for name, stage in stages.items() if f"{prefix}{name}" not in touched}
+            changes[path] = f"{dump_yaml(data | {'stages': kept})}\n".encode()
     return repo.write_tree(tree, changes) if changes else tree
 
 
 def influenced_stages(stages: Mapping[str, LockedStage], program: Program) -> set[str]:
-    """Names of the stages of a `dvc.lock` that an experiment may influence: they measure, depend on the scope
-    or the seed, or follow from those."""
+    """Names of the stages of `dvc.lock` that an experiment may influence: they measure, depend on the scope
+    or the seed, or follow from those. DVC runs no frozen stage, and keeps what it has of it."""
     influenced: set[str] = set()
     measured = {metric.file for metric in program.metrics}
     while True:
@@ -44,9 +47,12 @@ def influenced_stages(stages: Mapping[str, LockedStage], program: Program) -> se
         more = {
             name
             for name, stage in stages.items()
-            if not measured.isdisjoint(stage.outs)
-            or not made.isdisjoint(stage.deps)
-            or _uses_scope(stage, program)
+            if not stage.frozen
+            and (
+                any(within(file, stage.outs) for file in measured)
+                or any(within(path, made) or within(out, [path]) for path in stage.deps for out in made)
+                or _uses_scope(stage, program)
+            )
         }
         if more <= influenced:
             return influenced

@@ -69,6 +69,7 @@ class Objects:
         self._opened = _Opened()
         self._identity: dict[str, str] | None = None
         self._merged: tuple[str, set[str]] = "", set()
+        self._names: dict[tuple[Oid, str], tuple[str, ...]] = {}
 
     @property
     def libgit2(self) -> pygit2.Repository:
@@ -153,6 +154,26 @@ class Objects:
         if self.prefix:
             tree = entry(self.peel(rev, pygit2.Tree), self.prefix)
         return dict(files_below(tree)) if isinstance(tree, pygit2.Tree) else {}
+
+    def named(self, rev: str, name: str) -> tuple[str, ...]:
+        """Paths of the project's files of a name, in a commit or tree; hidden folders are left out."""
+        tree: pygit2.Object | None = self.peel(rev, pygit2.Tree)
+        if self.prefix:
+            tree = entry(self.peel(rev, pygit2.Tree), self.prefix)
+        return self._named(tree, name) if isinstance(tree, pygit2.Tree) else ()
+
+    def _named(self, tree: pygit2.Tree, name: str) -> tuple[str, ...]:
+        """Remembered by folder: from one commit to the next, few change."""
+        found = self._names.get((tree.id, name))
+        if found is None:
+            paths = []
+            for item in tree:
+                if isinstance(item, pygit2.Tree) and not (item.name or "").startswith("."):
+                    paths += [f"{item.name}/{path}" for path in self._named(item, name)]
+                elif item.name == name and isinstance(item, pygit2.Blob):
+                    paths.append(name)
+            found = self._names[tree.id, name] = tuple(paths)
+        return found
 
     def read(self, rev: str, path: str) -> bytes | None:
         """Contents of a file in a commit or tree; None where it is missing."""

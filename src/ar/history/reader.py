@@ -23,7 +23,7 @@ from ar.local import claims
 from ar.project import params
 from ar.project.cache import Cache
 from ar.project.identity import identity
-from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
+from ar.project.pipeline_file import ARGS_FILE, Declared
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.project import Project
 from ar.project.values import Scalar, flat
@@ -123,7 +123,7 @@ def metric_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list
         missing = [file for file, content in contents.items() if content is None]
         if missing and not _crashed(metrics):
             cache, declared = cache or Cache.of(repo.root), Declared.read(repo, rev)
-            metrics |= _flat_values({file: cache.read(declared.md5(file)) for file in missing})
+            metrics |= _flat_values({file: cache.output(declared, file) for file in missing})
         values.append(metrics)
     return values
 
@@ -131,17 +131,16 @@ def metric_values(repo: Repo, revs: Sequence[str], files: Iterable[str]) -> list
 def read_output(repo: Repo, rev: str, path: str) -> bytes | None:
     """An output of a run, from its commit or from DVC's cache; None where neither has it."""
     content = repo.read(rev, path)
-    md5 = "" if content is not None else Declared.read(repo, rev).md5(path)
-    return Cache.of(repo.root).read(md5) if md5 else content
+    return content if content is not None else Cache.of(repo.root).output(Declared.read(repo, rev), path)
 
 
 def changed(project: Project, old: str, new: str, stat: bool = False) -> str:
     """The diff that matters between two commits: without outputs, `dvc.lock` and what DVC queues with it, and
     without the seed."""
-    outputs = Declared.read(project.repo, new).outputs
-    written = sorted(outputs | {metric.file for metric in project.program.metrics})
+    declared = Declared.read(project.repo, new)
+    written = sorted(declared.outputs | {metric.file for metric in project.program.metrics})
     tree = _with_seed_of(project, new, old)
-    return project.repo.diff(old, tree, exclude=[LOCK_FILE, ARGS_FILE, *written], stat=stat)
+    return project.repo.diff(old, tree, exclude=[*declared.locks, ARGS_FILE, *written], stat=stat)
 
 
 def _with_seed_of(project: Project, rev: str, other: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from ar.project.pipeline_file import Declared
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -33,11 +36,31 @@ class Cache:
                     cache = Path(os.path.normpath(file.parent.absolute() / Path(folder).expanduser()))
         return cls(cache)
 
-    def read(self, md5: str) -> bytes | None:
-        """The file with that hash; None where the cache has none, or the hash is not a plain file's."""
+    def output(self, declared: Declared, path: str) -> bytes | None:
+        """An output of the pipeline, or a file in a folder that is one; None where it is not here."""
+        if md5 := declared.md5(path):
+            return self.read(md5)
+        for folder in map(str, PurePosixPath(path).parents):
+            if md5 := declared.md5(folder):
+                return self.read(self._listed(md5).get(path.removeprefix(f"{folder}/"), ""))
+        return None
+
+    def _listed(self, md5: str) -> dict[str, str]:
+        """The files of a folder that the cache has, with their hashes."""
+        content = self.read(md5.removesuffix(".dir"), ".dir") if md5.endswith(".dir") else None
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            return {str(item["relpath"]): str(item["md5"]) for item in json.loads(content or b"[]")}
+        return {}
+
+    def read(self, md5: str, kind: str = "") -> bytes | None:
+        """The file with that hash; None where the cache has none.
+
+        Args:
+            kind: what the name ends with where it is a folder's listing.
+        """
         if _MD5.fullmatch(md5):
             with contextlib.suppress(OSError):
-                return (self.folder / "files" / "md5" / md5[:2] / md5[2:]).read_bytes()
+                return (self.folder / "files" / "md5" / md5[:2] / f"{md5[2:]}{kind}").read_bytes()
         return None
 
 

@@ -7,8 +7,6 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from ar.errors import ArError, BadParams
 from ar.git.repo import Repo
 from ar.project.literals import Literal, of_stages
@@ -16,7 +14,7 @@ from ar.project.params import PARAMS_FILE
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import FILE
 from ar.project.ranges import around
-from ar.project.values import Scalar, flat, number
+from ar.project.values import Scalar, dump_yaml, flat, number
 from ar.text import one_line
 
 # Words in a metric's name that say which way is better.
@@ -152,7 +150,7 @@ def _to_move(literals: list[Literal]) -> list[str]:
     lines = []
     for item, span in searchable[:_MOST_LITERALS]:
         now = f"{item.name} = {item.value} at {one_line(item.file)}:{item.line}"
-        lines.append(f"  {item.name.lower()}: {_flow(span)}  # {now}")
+        lines.append(f"  {item.name.lower()}: {dump_yaml(span, flow=True)}  # {now}")
     left_out = len(searchable) - len(lines)
     more = [f"  … {left_out} more"] if left_out else []
     return [f"#{line}" for line in (*_HOW_TO_MOVE, *lines, *more)]
@@ -178,11 +176,14 @@ def _text(metrics: dict[str, float], params: dict[str, Scalar], files: list[str]
     for key, value in sections.items():
         comment = f"  # {_COMMENTS[key]}" if key in _COMMENTS else ""
         if value and key == "guards":
-            lines += [f"{key}:{comment}", *(f"  - {_flow(item)}" for item in value)]
+            lines += [f"{key}:{comment}", *(f"  - {dump_yaml(item, flow=True)}" for item in value)]
         elif value and key in ("scope", "search"):
-            lines += [f"{key}:{comment}", *(f"  {name}: {_flow(item)}" for name, item in value.items())]
+            lines += [
+                f"{key}:{comment}",
+                *(f"  {name}: {dump_yaml(item, flow=True)}" for name, item in value.items()),
+            ]
         elif value:
-            lines.append(f"{key}: {_flow(value)}{comment}")
+            lines.append(f"{key}: {dump_yaml(value, flow=True)}{comment}")
         elif key == "search" and to_move:
             lines.append(f"{key}:{comment}")
         lines += to_move if key == "search" else []
@@ -193,8 +194,3 @@ def _group(key: str) -> str:
     file, _, name = key.rpartition(":")
     top = name.split(".")[0]
     return f"{file}:{top}" if file else top
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")

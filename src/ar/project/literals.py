@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ar.git.repo import Repo
+from ar.project import python_file
 from ar.project.pipeline_file import Declared
 
 _MOST_BYTES = 1_000_000
@@ -51,19 +52,8 @@ def _scripts(folder: str, command: str) -> Iterator[str]:
 
 
 def _assigned(content: bytes) -> Iterator[tuple[str, bool | int | float, int]]:
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            target, value = node.targets[0], node.value
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            target, value = node.target, node.value
-        else:
-            continue
-        if isinstance(target, ast.Name):
-            with contextlib.suppress(ValueError, TypeError, RecursionError, MemoryError):
-                number = ast.literal_eval(value)
-                if isinstance(number, bool | int | float):
-                    yield target.id, number, node.lineno
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        for name, node in python_file.constants(ast.parse(content).body):
+            number = ast.literal_eval(node)
+            if isinstance(number, bool | int | float):
+                yield name, number, node.lineno

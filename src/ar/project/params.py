@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from ar.errors import BadParams, nearest
-from ar.project.values import flatten, get, parse
+from ar.project import python_file
+from ar.project.values import dump_yaml, flatten, get, parse, place
 
 PARAMS_FILE = "params.yaml"
 
@@ -46,50 +47,93 @@ class ParamKey:
 def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:
     """The file with values set by dotted key; comments, order and layout stay.
 
+    A list's value is its JSON text, as `flatten` has it.
+
     Raises:
-        BadParams: a key does not exist in the file (a new one would be read by nobody), or the format
-            cannot be written.
+        BadParams: a key does not exist in the file (a new one would be read by nobody), or cannot be set.
     """
     if not values:
         return content
-    suffix = PurePosixPath(path).suffix.lower()
-    if suffix not in (".json", ".yaml", ".yml"):
-        raise BadParams(f"{path}: only YAML and JSON can be set", "keep such parameters in params.yaml")
     wanted = parse(content, path)
-    _set_all(wanted, path, values)
-    if suffix == ".json":
-        return (json.dumps(wanted, indent=2, ensure_ascii=False) + "\n").encode()
-    text = content.decode()
-    for key in values:
-        text = _replaced(text, key, get(wanted, key))
+    suffix, new = PurePosixPath(path).suffix.lower(), content
+    for key, value in values.items():
+        steps = _set(wanted, path, key, value)
+        with contextlib.suppress(KeyError, LookupError, ValueError, TypeError):
+            new = _REPLACED.get(suffix, _yaml)(new, steps, get(wanted, key))
     with contextlib.suppress(BadParams):
-        if parse(text.encode(), path) == wanted:
-            return text.encode()
+        if parse(new, path) == wanted:
+            return new
     raise BadParams(f"{path}: {', '.join(values)} cannot be set without changing more", "is it an alias?")
 
 
-def _set_all(data: Any, path: str, values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        try:
-            old = get(data, key)
-        except (KeyError, IndexError, ValueError, TypeError):
-            raise BadParams(f"{path} has no key '{key}'", nearest(key, flatten(data))) from None
-        parent, _, last = key.rpartition(".")
-        node = get(data, parent) if parent else data
-        # A float stays one: `lr: 1.0` must not come back as `lr: 1`, which some readers take for an int.
-        new = float(value) if isinstance(old, float) and type(value) is int else value
-        node[last if isinstance(node, Mapping) else int(last)] = new
+def _set(data: Any, path: str, key: str, value: Any) -> list[Any]:
+    """Set a value in the data, and say where it stands."""
+    try:
+        steps, old = place(data, key), get(data, key)
+    except KeyError:
+        raise BadParams(f"{path} has no key '{key}'", nearest(key, flatten(data))) from None
+    # A float stays one: `lr: 1.0` must not come back as `lr: 1`, which some readers take for an int.
+    new = float(value) if isinstance(old, float) and type(value) is int else value
+    if isinstance(old, list):
+        with contextlib.suppress(ValueError, TypeError):
+            new = json.loads(value)
+        if not isinstance(new, list):
+            raise BadParams(f"{path}: {key} is a list, not {value!r}", "for example: [1, 2]")
+    node = data
+    for step in steps[:-1]:
+        node = node[step]
+    node[steps[-1]] = new
+    return steps
 
 
-def _replaced(text: str, key: str, value: Any) -> str:
-    """The YAML text with the value of one dotted key written over, and not a character more."""
+def _json(content: bytes, steps: Sequence[Any], value: Any) -> bytes:
+    text = content.decode()
+    data = json.loads(text)
+    node = data
+    for step in steps[:-1]:
+        node = node[step]
+    node[steps[-1]] = value
+    indent = re.search(r"^([ \t]+)\S", text, re.MULTILINE)
+    return (json.dumps(data, indent=indent[1] if indent else 2, ensure_ascii=False) + "\n").encode()
+
+
+def _toml(content: bytes, steps: Sequence[Any], value: Any) -> bytes:
+    import tomlkit
+
+    document = tomlkit.parse(content.decode())
+    node: Any = document
+    for step in steps[:-1]:
+        node = node[step]
+    node[steps[-1]] = value
+    return tomlkit.dumps(document).encode()
+
+
+def _yaml(content: bytes, steps: Sequence[Any], value: Any) -> bytes:
+    """The YAML text with one value written over, and not a character more."""
+    text = content.decode()
     node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-    for part in key.split("."):
+    for step in steps:
         if isinstance(node, yaml.MappingNode):
-            node = next(item for name, item in node.value if name.value == part)
+            node = next(item for name, item in node.value if name.value == str(step))
         else:
-            node = node.value[int(part)]
+            node = node.value[step]
     start, end = node.start_mark.index, node.end_mark.index
-    new = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
-    space = " " if start == end and not text[start - 1].isspace() else ""  # an empty value has no place yet
-    return text[:start] + space + new.removesuffix("\n").removesuffix("\n...") + text[end:]
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
+        start, end = len(text[:start].rstrip()), _end(node)
+    space = " " if not text[start - 1].isspace() and (start == end or text[start - 1] == ":") else ""
+    return (text[:start] + space + dump_yaml(value, flow=True) + text[end:]).encode()
+
+
+def _end(node: yaml.Node) -> int:
+    """Where the last value in a block ends: the block itself does so behind the comments that follow."""
+    last = node.value[-1] if isinstance(node, yaml.CollectionNode) and node.value else None
+    if last is None:
+        return node.end_mark.index
+    return _end(last[1] if isinstance(last, tuple) else last)
+
+
+_REPLACED: Mapping[str, Callable[[bytes, Sequence[Any], Any], bytes]] = {
+    ".json": _json,
+    ".toml": _toml,
+    ".py": python_file.replaced,
+}

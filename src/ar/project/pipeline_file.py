@@ -1,13 +1,14 @@
-"""What `dvc.yaml` and `dvc.lock` declare, read without DVC.
+"""What every `dvc.yaml` and `dvc.lock` of a project declares, read without DVC.
 
-Both name the paths of a stage from its `wdir`; here every path is one from the root of the project.
+They name the paths of a stage from its `wdir`, which starts at their own folder; here every path is one from
+the root of the project, unless it is absolute or a URL.
 """
 
 from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -15,12 +16,16 @@ from typing import Any
 
 import yaml
 
+from ar.errors import BadParams
+from ar.git.objects import MissingObject
 from ar.git.repo import Repo
+from ar.project import templates
+from ar.project.params import PARAMS_FILE
+from ar.project.values import load_yaml, parse
 
 PIPELINE_FILE = "dvc.yaml"
 LOCK_FILE = "dvc.lock"
 ARGS_FILE = ".dvc/tmp/repro.dat"  # what DVC queues with an experiment: how its stages are run
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,13 @@ class LockedStage:
         deps, outs: path to MD5; empty where there is none, as for a folder of a remote. An output's is empty
             also where an old DVC wrote it: it hashed text otherwise, and kept it elsewhere.
         params: file to the keys and values that the stage used of it.
+        frozen: DVC does not run it, whatever changes.
     """
 
     deps: Mapping[str, str] = field(default_factory=dict)
     outs: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Declared:
     """The stages of a project, and the paths that they name.
 
     Args:
-        stages: names, in file order.
+        stages: names, in file order; of another than the root's `dvc.yaml` with its path before them.
         commands: folder and command line of every command, in file order.
         outputs: every output path: outs, metrics and plots.
         cached: outputs that DVC keeps in its cache, and git does not.
@@ -51,6 +58,7 @@ class Declared:
         metrics, params: the files that hold them.
         plots: files and folders with curves.
         locked: the stages of `dvc.lock`, by name.
+        pipelines: path of each `dvc.yaml` to what its stages write and the metrics that it names.
     """
 
     stages: tuple[str, ...] = ()
@@ -62,66 +70,96 @@ class Declared:
     params: tuple[str, ...] = ()
     plots: tuple[str, ...] = ()
     locked: Mapping[str, LockedStage] = field(default_factory=dict)
+    pipelines: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @staticmethod
     def read(repo: Repo, rev: str) -> Declared:
         """What a commit or tree declares."""
-        return Declared.parse(*repo.read_many([(rev, PIPELINE_FILE), (rev, LOCK_FILE)]))
+        paths: tuple[str, ...] = ()
+        with contextlib.suppress(MissingObject):
+            paths = repo.named(rev, PIPELINE_FILE)
+        found = []
+        for folder in map(posixpath.dirname, paths):
+            own = [posixpath.join(folder, name) for name in (PIPELINE_FILE, LOCK_FILE)]
+            pipeline, lock = repo.read_many([(rev, path) for path in own])
+            files = _value_files(pipeline, folder)
+            contents = repo.read_many([(rev, path) for path in files])
+            found.append(Declared.parse(pipeline, lock, folder, tuple(zip(files, contents, strict=True))))
+        return found[0] if len(found) == 1 else _joined(tuple(found))
 
     @staticmethod
     @lru_cache(maxsize=1024)
-    def parse(pipeline: bytes | None, lock: bytes | None) -> Declared:
-        """What the two files declare. Templated paths are known once `dvc.lock` has them resolved."""
-        data = _mapping(pipeline)
-        bodies = {
-            str(name): _Body(stage.get("do", stage))  # a foreach stage keeps its body under `do`
-            for name, stage in _items(data, "stages")
-        }
+    def parse(
+        pipeline: bytes | None,
+        lock: bytes | None,
+        folder: str = "",
+        files: tuple[tuple[str, bytes | None], ...] = (),
+    ) -> Declared:
+        """What two files declare.
+
+        Args:
+            folder: that they lie in.
+            files: path and content of what may hold values of templates. A path that takes another is known
+                once `dvc.lock` has it.
+        """
+        data, place = _mapping(pipeline), posixpath.join(folder, PIPELINE_FILE)
+        stages = dict(_stages(data, folder, dict(files)))
+        bodies, prefix = list(stages.values()), f"{place}:" if folder else ""
         locked = {
-            name: bodies.get(name.partition("@")[0], _Body({})).locked(stage, name.partition("@")[2])
+            f"{prefix}{name}": _body_of(stages, name).locked(stage)
             for name, stage in _items(_mapping(lock), "stages")
         }
         outs = [
             (kind, path, item)
-            for body in bodies.values()
+            for body in bodies
             for kind in ("outs", "metrics", "plots")
             for path, item in body.paths(kind)
         ]
         outputs = {path for _, path, _ in outs} | {path for stage in locked.values() for path in stage.outs}
-        deps = [path for body in bodies.values() for path, _ in body.paths("deps")]
-        top = [path for path, _ in _Body(data).paths("metrics")]
+        deps = [path for body in bodies for path, _ in body.paths("deps")]
+        top = [path for path, _ in _Body(data, folder).paths("metrics")]
         return Declared(
-            stages=tuple(bodies),
-            commands=tuple((body.folder, line) for body in bodies.values() for line in body.commands()),
+            stages=tuple(f"{prefix}{name}" for name, _ in _items(data, "stages")),
+            commands=tuple((body.folder or ".", line) for body in bodies for line in body.commands()),
             outputs=frozenset(_plain(outputs)),
             cached=frozenset(_plain(path for _, path, item in outs if _is_cached(item))),
             inputs=_plain(path for path in deps if path not in outputs),
             metrics=_plain([*(path for kind, path, _ in outs if kind == "metrics"), *top]),
-            params=_plain(path for body in bodies.values() for path in body.params()),
+            params=_plain(path for body in bodies for path in body.params()),
             plots=_plain(path for kind, path, _ in outs if kind == "plots"),
             locked=locked,
+            pipelines={place: frozenset([*_plain(outputs), *top])} if data else {},
         )
 
     def is_output(self, path: str) -> bool:
         """Whether the pipeline writes this path: an output, or a file inside an output folder."""
-        parents = {str(parent) for parent in PurePosixPath(path).parents}
-        return path in self.outputs or not parents.isdisjoint(output.rstrip("/") for output in self.outputs)
+        return within(path, self.outputs)
 
     def is_generated(self, path: str) -> bool:
         """Whether DVC writes this path, so that it is no part of a change: outputs, lock, `.gitignore`."""
-        return path == LOCK_FILE or PurePosixPath(path).name == ".gitignore" or self.is_output(path)
+        return PurePosixPath(path).name in (LOCK_FILE, ".gitignore") or self.is_output(path)
 
     def md5(self, path: str) -> str:
         """The hash of an output as `dvc.lock` has it; empty where it has none."""
         return next((stage.outs[path] for stage in self.locked.values() if path in stage.outs), "")
 
+    @property
+    def locks(self) -> list[str]:
+        """Paths of the `dvc.lock` files, there or not."""
+        return [posixpath.join(posixpath.dirname(place), LOCK_FILE) for place in self.pipelines]
+
+    def making(self, files: Iterable[str]) -> list[str]:
+        """The `dvc.yaml` files whose stages write some files, or that name them as metrics."""
+        wanted = list(files)
+        return [place for place, made in self.pipelines.items() if any(within(file, made) for file in wanted)]
+
 
 class _Body:
     """The settings of one stage, which know the folder that its paths start at."""
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, base: str) -> None:
         self.data: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
-        self.folder = str(self.data.get("wdir") or ".")
+        self.folder = _joined_path(base, str(self.data.get("wdir") or "."))
 
     def paths(self, kind: str) -> list[tuple[str, Any]]:
         """Each path of a list with the item that names it."""
@@ -140,14 +178,14 @@ class _Body:
     def params(self) -> list[str]:
         """Parameters files; a key without one is in `params.yaml`."""
         items = self._list("params")
-        files = [str(f) for item in items for f in (item if isinstance(item, Mapping) else ["params.yaml"])]
+        files = [str(f) for item in items for f in (item if isinstance(item, Mapping) else [PARAMS_FILE])]
         return [self._from_root(file) for file in files]
 
-    def locked(self, stage: Mapping[str, Any], key: str) -> LockedStage:
-        """The stage's entry in `dvc.lock`; `key` tells which of a foreach stage's it is."""
+    def locked(self, stage: Mapping[str, Any]) -> LockedStage:
+        """The stage's entry in `dvc.lock`."""
         deps, outs = (
             {
-                self._from_root(str(item["path"]), key): str(item.get("md5") or "")
+                self._from_root(str(item["path"])): str(item.get("md5") or "")
                 if kind == "deps" or item.get("hash") == "md5"
                 else ""
                 for item in stage.get(kind) or []
@@ -155,21 +193,95 @@ class _Body:
             }
             for kind in ("deps", "outs")
         )
-        params = {self._from_root(str(file), key): values or {} for file, values in _items(stage, "params")}
-        return LockedStage(deps, outs, params)
+        params = {self._from_root(str(file)): values or {} for file, values in _items(stage, "params")}
+        return LockedStage(deps, outs, params, frozen=self.data.get("frozen") is True)
 
     def _list(self, kind: str) -> list[Any]:
         items = self.data.get(kind)
         return items if isinstance(items, list) else []
 
-    def _from_root(self, path: str, key: str = "${item}") -> str:
-        folder = self.folder.replace("${item}", key)
-        return path if folder == "." else posixpath.normpath(posixpath.join(folder, path))
+    def _from_root(self, path: str) -> str:
+        return _joined_path(self.folder, path)
+
+
+def _stages(
+    data: Mapping[str, Any], folder: str, files: Mapping[str, bytes | None]
+) -> Iterator[tuple[str, _Body]]:
+    """Every stage that `dvc.yaml` stands for, by its name in `dvc.lock`."""
+
+    def reading(base: str) -> Any:
+        return lambda path: _values(_joined_path(base, path), files)
+
+    common = templates.loaded([PARAMS_FILE, *_vars(data)], reading(folder), {})
+    for name, entry in _items(data, "stages"):
+        for full_name, body, values in templates.stages_of(name, entry, common):
+            wdir = _joined_path(folder, str(templates.resolved(body.get("wdir") or ".", values)))
+            known = templates.loaded(_vars(body), reading(wdir), values)
+            settings = {key: item for key, item in body.items() if key not in ("foreach", "matrix", "vars")}
+            yield full_name, _Body(templates.resolved(settings, known), folder)
+
+
+def _body_of(stages: Mapping[str, _Body], name: str) -> _Body:
+    return stages.get(name) or stages.get(name.partition("@")[0]) or _Body({}, "")
+
+
+def _value_files(pipeline: bytes | None, folder: str) -> list[str]:
+    """Files that may hold values of templates."""
+    data = _mapping(pipeline)
+    if b"${" not in (pipeline or b""):
+        return []
+    found = [_joined_path(folder, path) for path in (PARAMS_FILE, *templates.files(data.get("vars")))]
+    for _, entry in _items(data, "stages"):
+        body = entry.get("do") if isinstance(entry.get("do"), Mapping) else entry
+        base = _Body(body, folder).folder
+        found += [_joined_path(base, path) for path in templates.files(_vars(body or {}))]
+    return list(dict.fromkeys(found))
+
+
+def _vars(data: Mapping[str, Any]) -> list[Any]:
+    items = data.get("vars")
+    return items if isinstance(items, list) else []
+
+
+def _values(path: str, files: Mapping[str, bytes | None]) -> Mapping[str, Any]:
+    with contextlib.suppress(BadParams):
+        return parse(files.get(path) or b"", path)
+    return {}
+
+
+def _joined(parts: tuple[Declared, ...]) -> Declared:
+    """Several pipelines of one project as one; what one of them makes is no input of another."""
+    outputs = frozenset(path for part in parts for path in part.outputs)
+    return Declared(
+        stages=tuple(name for part in parts for name in part.stages),
+        commands=tuple(command for part in parts for command in part.commands),
+        outputs=outputs,
+        cached=frozenset(path for part in parts for path in part.cached),
+        inputs=_plain(path for part in parts for path in part.inputs if path not in outputs),
+        metrics=_plain(path for part in parts for path in part.metrics),
+        params=_plain(path for part in parts for path in part.params),
+        plots=_plain(path for part in parts for path in part.plots),
+        locked={name: stage for part in parts for name, stage in part.locked.items()},
+        pipelines={place: made for part in parts for place, made in part.pipelines.items()},
+    )
+
+
+def within(path: str, places: Iterable[str]) -> bool:
+    """Whether a path is one of the places, or lies in one of them."""
+    parents = {path, *(str(parent) for parent in PurePosixPath(path).parents)}
+    return any(place.rstrip("/") in parents for place in places)
+
+
+def _joined_path(folder: str, path: str) -> str:
+    if "://" in path or posixpath.isabs(path):
+        return path
+    joined = posixpath.normpath(posixpath.join(folder, path))
+    return "" if joined == "." else joined
 
 
 def _mapping(content: bytes | None) -> dict[str, Any]:
-    with contextlib.suppress(yaml.YAMLError):
-        data = yaml.load(content or b"", Loader=_LOADER)  # noqa: S506 - CSafeLoader is the safe loader in C
+    with contextlib.suppress(yaml.YAMLError, ValueError):
+        data = load_yaml(content or b"")
         if isinstance(data, dict):
             return data
     return {}

@@ -6,6 +6,7 @@ switches a guard off.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex
@@ -37,7 +38,7 @@ from ar.project.program import (
     agent_plugins,
 )
 from ar.project.scope import Scope
-from ar.project.values import Scalar
+from ar.project.values import Scalar, load_yaml
 
 Reader = Callable[[Any, str], Any]  # from a value and its place in the file to what it means
 T = TypeVar("T")
@@ -81,8 +82,8 @@ def parse(text: str) -> Program:
         what = f"{FILE} does not start with YAML between two lines of ---"
         raise BadProgram(what, "compare: ar init --print")
     try:
-        data = yaml.safe_load(match["yaml"])
-    except yaml.YAMLError as error:
+        data = load_yaml(match["yaml"])
+    except (yaml.YAMLError, ValueError) as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
         where = f"line {mark.line + 2}: {problem}" if mark else problem
         raise BadProgram(f"{FILE}: the front matter is not YAML: {where}", "mend it there") from None
@@ -200,6 +201,11 @@ def _scalar(value: Any, place: str) -> Scalar:
     return value
 
 
+def _choice(value: Any, place: str) -> Scalar:
+    """One value of a parameter; of a list its JSON text, as a parameters file is read."""
+    return json.dumps(value) if isinstance(value, list) else _scalar(value, place)
+
+
 def _flag(value: Any, place: str) -> bool:
     if not isinstance(value, bool):
         raise _bad(place, f"should be true or false, not {_kind(value)}")
@@ -308,7 +314,7 @@ _scope = partial(_record, Scope, files=_list_of(_path), params=_list_of(_param_k
 def _range(value: Any, place: str) -> Range:
     value = {"choices": value} if isinstance(value, list) else value
     steps = {"low": _number, "high": _number, "step": _positive}
-    span = _record(Range, value, place, **steps, log=_flag, choices=_list_of(_scalar))
+    span = _record(Range, value, place, **steps, log=_flag, choices=_list_of(_choice))
     if span.choices:
         if span.low is not None or span.high is not None:
             raise _bad(place, "has both choices and an interval", "keep one of them")

@@ -10,7 +10,7 @@ from functools import lru_cache
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE
 
-FRAME = ("program.md", PIPELINE_FILE, LOCK_FILE)  # what no proposal may edit, whatever the globs say
+FRAME = ("program.md", PIPELINE_FILE, LOCK_FILE)  # no proposal may edit a file of such a name
 _FRAME_FOLDERS = (".dvc", ".git")
 
 
@@ -31,7 +31,8 @@ class Scope:
 
     def may_edit(self, path: str) -> bool:
         """Whether a proposal may edit the file: it is covered, and no part of the fixed frame."""
-        return self.covers(path) and path not in FRAME and path.split("/")[0] not in _FRAME_FOLDERS
+        folder, _, name = path.rpartition("/")
+        return self.covers(path) and name not in FRAME and folder.split("/")[0] not in _FRAME_FOLDERS
 
     def allows_param(self, key: ParamKey) -> bool:
         return any(key.is_under(group) for group in self.params)

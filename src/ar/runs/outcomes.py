@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ar.errors import ArError
+from ar.history import reader
 from ar.history.messages import Message
 from ar.history.records import Note, Status
 from ar.local.claims import Claim
@@ -96,9 +97,9 @@ def crash_commit(project: Project, claim: Claim) -> str:
 def _lacking(project: Project, rev: str) -> str:
     """What a finished run's metrics lack; empty if nothing."""
     for metric in project.program.metrics:
-        content = project.repo.read(rev, metric.file)
+        content = reader.read_output(project.repo, rev, metric.file)
         if content is None:
-            continue  # kept in DVC's cache; `history` reads it there
+            return f"no stage wrote {metric.file}, or none declares it"
         try:
             value: Scalar = flat(content, metric.file).get(metric.key)
         except ArError as error:

@@ -17,7 +17,7 @@ import pickle
 import posixpath
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -264,10 +264,13 @@ class Pipeline:
         config.filename = str(root / ".dvc" / "config.local")
         config.write()
 
-    def reproduce(self, workspace: Workspace, message: str) -> Failure | str:
+    def reproduce(self, workspace: Workspace, message: str, targets: Sequence[str]) -> Failure | str:
         """Run the pipeline in the workspace and commit the result there.
 
         Stage commands go through the shell that `$SHELL` names; their output goes to our own stdout.
+
+        Args:
+            targets: the `dvc.yaml` files to reproduce, with what they need of others.
 
         Returns:
             The experiment's commit, which no ref of the project's points to so far; or what failed.
@@ -283,7 +286,7 @@ class Pipeline:
                     dvc.checkout(cached, force=True, allow_missing=True)
                 env = self._run_env(workspace.name, workspace.baseline)
                 with _kept({Path(stage.path) for stage in dvc.index.stages if not stage.is_data_source}):
-                    stages = dvc.reproduce(run_env=env, run_cache=False)
+                    stages = dvc.reproduce(list(targets), run_env=env, run_cache=False)
             paths = {posixpath.join(workspace.prefix, path) for path in (*top_level, *_files(stages))}
             ref = refs.ExperimentRef(workspace.baseline, workspace.name)
             rev = transfer.commit_in(self.repo, workspace.top, ref, message, paths)

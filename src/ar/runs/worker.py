@@ -8,6 +8,7 @@ the queue and the worker ends. All that matters is in refs and notes: a worker m
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -165,7 +166,9 @@ class Worker:
         told = {"SHELL": str(_launcher_script(self.repo)), "AR_LAUNCH": str(claimed.plan)}
         with _output_to(claimed.log), changed(os.environ, told):
             files.write(claimed.plan, self._plan(program, claimed, workspace))
-            outcome = self.pipeline.reproduce(workspace, claimed.message)
+            declared = Declared.read(self.repo, claimed.rev)
+            targets = declared.making(metric.file for metric in program.metrics) or list(declared.pipelines)
+            outcome = self.pipeline.reproduce(workspace, claimed.message, targets)
         if isinstance(outcome, Failure) and claimed.launcher_died:
             orphans.end_all(self.repo.root, claimed)  # as the launcher did not live to do
         return outcome
@@ -186,9 +189,9 @@ class Worker:
         if interpreter.named(declared.commands):
             sandbox.refuse_hidden(bubblewrap, program.sandbox, self.repo.root, python)
         env = interpreter.environment(python, self._stage_env(program), workspace.root)
-        inside = sandbox.command(
-            bubblewrap, program.sandbox, workspace.top, dvc, self.repo.root, cache, limits, python
-        )
+        outside = [path for path in Declared.read(self.repo, claimed.baseline).inputs if path.startswith("/")]
+        shown = dataclasses.replace(program.sandbox, read=(*program.sandbox.read, *outside))
+        inside = sandbox.command(bubblewrap, shown, workspace.top, dvc, self.repo.root, cache, limits, python)
         return Plan(
             worker=os.getpid(),
             slots=[slot.place(self.repo) for slot in self.slots],

@@ -1,0 +1,87 @@
+"""Parameters that a Python file holds, as DVC finds them: read from its text, which is never run.
+
+They are constants at the top, in classes, and what an `__init__` assigns to `self`.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def parse(content: bytes) -> dict[str, Any]:
+    """Names and values, nested as their classes are; a value is plain data.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError: it is no Python.
+    """
+    return _plain(_held(ast.parse(content)))
+
+
+def replaced(content: bytes, place: Sequence[Any], value: Any) -> bytes:
+    """The file with the value at a place written over, and not a character more.
+
+    Raises:
+        KeyError: there is none.
+    """
+    node: Any = _held(ast.parse(content))
+    for step in place:
+        if isinstance(node, ast.Dict):
+            keys = [ast.literal_eval(key) if key else None for key in node.keys]
+            node = dict(zip(keys, node.values, strict=True))
+        elif isinstance(node, ast.List | ast.Tuple):
+            node = node.elts
+        node = node[step]
+    if isinstance(node, Mapping):
+        raise KeyError(place[-1])
+    lines = content.splitlines(keepends=True)  # the offsets of `ast` are bytes in a line
+    start = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
+    end = sum(map(len, lines[: node.end_lineno - 1])) + node.end_col_offset
+    new: Any = tuple(value) if isinstance(node, ast.Tuple) and isinstance(value, list) else value
+    return content[:start] + repr(new).encode() + content[end:]
+
+
+def _held(tree: ast.Module | ast.ClassDef | ast.FunctionDef) -> dict[str, Any]:
+    """Name to the node of its value, or to a mapping of such for a class."""
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = _held(node)
+        elif isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            found |= dict(constants(node.body, of_self=True))
+    return found | dict(constants(tree.body))
+
+
+def constants(body: Sequence[ast.stmt], of_self: bool = False) -> Iterator[tuple[str, ast.expr]]:
+    """Name and value of what is assigned a constant, to a variable or to an attribute of `self`."""
+    for node in body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, value = node.targets[0], node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            target, value = node.target, node.value
+        else:
+            continue
+        with contextlib.suppress(ValueError, TypeError, RecursionError, MemoryError):
+            ast.literal_eval(value)
+            if isinstance(target, ast.Attribute) and of_self and ast.unparse(target.value) == "self":
+                yield target.attr, value
+            elif isinstance(target, ast.Name) and not of_self:
+                yield target.id, value
+
+
+def _plain(held: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _plain(node) if isinstance(node, Mapping) else _data(ast.literal_eval(node))
+        for name, node in held.items()
+    }
+
+
+def _data(value: Any) -> Any:
+    """Tuples and sets as lists, as a parameter's value is compared."""
+    if isinstance(value, Mapping):
+        return {key: _data(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((_data(item) for item in value), key=repr)
+    return [_data(item) for item in value] if isinstance(value, list | tuple) else value
