@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from histories import GUARD, OBJECTIVE, PROGRAM, campaign, every_outcome, renamed
+from histories import GUARD, OBJECTIVE, PROGRAM, attempt, campaign, every_outcome, renamed
 
 from ar.errors import ArError
-from ar.history.records import Decision, History, Outcome, Verdict
+from ar.history.records import Decision, History, Label, Outcome, Verdict
 from ar.project.params import ParamKey
 from ar.project.program import Metric, Program, Rung
 from ar.views.charts.files import save
@@ -100,6 +100,46 @@ def test_a_long_label_is_wrapped_and_whole(tmp_path: Path) -> None:
         assert "0.1 → 0" in (tmp_path / "chart.svg").read_text()
 
 
+def test_what_is_better_than_all_is_inside_the_picture() -> None:
+    """Only what is worse by far is left out."""
+    history = climbed(60)
+    lucky = replace(attempt(99, 1.2, "discarded", "lucky"), guards={str(GUARD): 3.0})
+    broken = replace(attempt(98, 90.0, "discarded", "broken"), guards={str(GUARD): 900.0})
+    spec = pareto(replace(history, attempts=(*history.attempts, lucky, broken)), SCALES)
+    shown = {row["title"] for row in rows(spec, "title")}
+    assert "lucky" in shown and "broken" not in shown
+    assert "outside the picture" in spec["title"]["subtitle"][-1]
+
+
+@pytest.mark.parametrize("chart", [progress, pareto])
+def test_what_the_branch_left_behind_has_a_mark_of_its_own(chart: Any) -> None:
+    left = attempt(50, 2.2)
+    assert left.verdict is not None
+    left = replace(left, verdict=replace(left.verdict, label=Label.SUPERSEDED))
+    history = campaign(30)
+    spec = chart(replace(history, attempts=(*history.attempts, left)), PROGRAM)
+    kinds = {row["name"]: row["kind"] for row in rows(spec, "name", "kind")}
+    assert kinds[left.name] == "superseded"
+    assert "discarded" in kinds.values()
+
+
+@pytest.mark.parametrize("chart", [progress, pareto])
+def test_all_count_the_same_attempts(chart: Any) -> None:
+    history = every_outcome()
+    assert f"{len(Outcome) - 2} attempts" in chart(history, PROGRAM)["title"]["text"]
+
+
+def test_levels_are_dots_and_words_end_inside_the_frame() -> None:
+    spec = stack(climbed(120), SCALES)
+    marks = {layer["mark"]["type"]: layer["data"]["values"] for layer in spec["layer"]}
+    assert {row["row"] for row in marks["point"]} == {"first baseline", "the branch, measured"}
+    assert not {row["row"] for row in marks["point"]} & {row["row"] for row in marks["bar"]}
+    low, high = spec["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    for row in marks["text"]:
+        end = (row["end"] - low) / (high - low) * spec["width"]
+        assert end + 5 * len(row["text"]) < spec["width"]
+
+
 def test_the_shaded_region_ends_at_the_branch() -> None:
     history = climbed(120)
     now = history.now
@@ -132,7 +172,7 @@ def test_the_ladder_has_an_interval_a_rung() -> None:
 
 def test_the_waterfall_ends_where_the_branch_measures() -> None:
     history = climbed(120)
-    bars = rows(stack(history, SCALES), "from", "to")
+    bars = stack(history, SCALES)["layer"][-1]["data"]["values"]
     for before, after in pairwise(bars[1:-1]):
         assert after["from"] == pytest.approx(before["to"])
     assert history.now is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,36 @@ def test_what_was_kept_is_always_inside() -> None:
     past = history(*attempts, attempt(40, 0.5, "promoted", runs=4), incumbent=40)
     low, high = y_domain(progress(past, PROGRAM))
     assert low < 0.5 and high > 2.0
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_error_bars_are_whole(direction: Any) -> None:
+    past = campaign(30)
+    spec = progress(past, Program(objective=replace(OBJECTIVE, direction=direction)))
+    low, high = y_domain(spec)
+    bars = [row for data in tables(spec) for row in data if {"y", "y2"} <= row.keys()]
+    assert len(bars) > 20
+    for bar in bars:
+        assert low < bar["y"] < bar["y2"] < high
+    by_place = {dot["x"]: dot["y"] for dot in dots(spec)}
+    assert all(by_place[bar["x"]] == pytest.approx((bar["y"] + bar["y2"]) / 2) for bar in bars)
+
+
+@pytest.mark.parametrize("size", [60, 700])
+def test_labels_stay_off_the_step_line(size: int) -> None:
+    spec = progress(campaign(size), PROGRAM)
+    low, high = y_domain(spec)
+    count = max(dot["x"] for dot in dots(spec)) + 1
+    steps = next(data for data in tables(spec) if data[0].get("x") == 0 and "low" not in data[0])
+    for label in {row["text"]: row for row in rows(spec, "text")}.values():
+        lines = label["text"].split("\n")
+        right = label["x"]
+        left = right - 4.5 * max(map(len, lines)) * (count + 1) / WIDTH
+        top = label["y"] + 4 * (high - low) / HEIGHT
+        bottom = label["y"] - (13 * len(lines) - 9) * (high - low) / HEIGHT
+        for before, after in pairwise(steps):
+            crosses = before["x"] < right and left < after["x"] and bottom < before["y"] < top
+            assert not crosses, label["text"]
 
 
 @pytest.mark.parametrize("size", [5, 60, 700])

@@ -313,6 +313,12 @@ class History(Record):
         return next((attempt for attempt in self.attempts if attempt.is_baseline), None)
 
     @property
+    def tried(self) -> list[Attempt]:
+        """What was proposed, whatever became of it: no baselines, and nothing that `dvc exp run` made."""
+        passed = (Outcome.BASELINE, Outcome.FOREIGN)
+        return [attempt for attempt in self.attempts if attempt.outcome not in passed]
+
+    @property
     def promoted(self) -> list[Attempt]:
         """What the branch took, and still has."""
         return [attempt for attempt in self.attempts if attempt.outcome is Outcome.PROMOTED]

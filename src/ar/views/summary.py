@@ -27,7 +27,7 @@ def summary(
     """What was tried, what became of it, how far the branch has come, and which parameters matter."""
     if not history.attempts:
         return Text(EMPTY)
-    tried = [MARKS[item.outcome].counted for item in history.attempts if MARKS[item.outcome].counted]
+    tried = [MARKS[item.outcome].counted for item in history.tried]
     counts = {word: tried.count(word) for mark in MARKS.values() if (word := mark.counted)}
     always = ("promoted", "discarded", "crashed", "open")
     parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]

@@ -17,6 +17,7 @@ WIDTH = 760
 LABEL_WIDTH = 46  # characters of a line of a row's label
 MOST_LINES = 3  # of a label
 LINE = 13  # of a label's letters, in pixels
+CHARACTER = 5.7  # of a label, in pixels
 
 Spec = dict[str, Any]
 Rows = list[dict[str, Any]]

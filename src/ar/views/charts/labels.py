@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ar.views.charts.base import LINE
+from ar.views.charts.base import CHARACTER, LINE
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels; they grow downwards
 
-_CHARACTER = 5.7  # of a label, in pixels
+_EDGE = 4  # pixels between a label and the border
 _REACH, _STEP = 150, 6  # pixels a label may hang away from its dot, and between two places that are tried
 
 
@@ -46,14 +46,14 @@ class Places:
         """
         for text in texts:
             lines = text.split("\n")
-            width, height = max(map(len, lines)) * _CHARACTER, len(lines) * LINE
+            width, height = max(map(len, lines)) * CHARACTER, len(lines) * LINE
             for left, step in itertools.product((x - width, x), range(1, _REACH // _STEP)):
-                left = min(max(left, 2.0), self.width - width)
+                left = min(max(left, _EDGE), self.width - _EDGE - width)
                 middle = y + self.better * (2.5 + height / 2 + step * _STEP)
                 box = (left - 3, middle - height / 2, left + width + 3, middle + height / 2)
                 end = middle - self.better * height / 2
                 leader = (x - 1, min(y + self.better * 7, end), x + 1, max(y + self.better * 7, end))
-                inside = box[1] >= 0 and box[3] <= self.height
+                inside = box[1] >= _EDGE and box[3] <= self.height - _EDGE
                 if inside and not _hits(box, self.taken) and not _hits(leader, self._labels):
                     self.taken += [box, leader]
                     self._labels.append(box)

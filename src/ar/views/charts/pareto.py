@@ -9,7 +9,7 @@ from ar.history.records import History
 from ar.project.program import Metric, Program
 from ar.text import counted, one_line, quantity
 from ar.views.charts import base
-from ar.views.marks import BASELINE, DARK, GREEN, MARKS, PROMOTED, Dot
+from ar.views.marks import BASELINE, DARK, DOTS, GREEN, PROMOTED, Dot, dot_of
 
 _BRANCH = Dot("the branch", GREEN, "diamond")
 _CONFIRMED = (_BRANCH, PROMOTED, BASELINE)
@@ -28,7 +28,10 @@ def pareto(history: History, program: Program) -> base.Spec:
     if not dots:
         raise ArError("there is nothing to draw: no experiment has been measured yet", "run: ar run")
     confirmed = [dot for dot in dots if dot["kind"] in {kind.words for kind in _CONFIRMED}]
-    domains = {axis: _domain([dot[axis] for dot in dots], [dot[axis] for dot in confirmed]) for axis in "xy"}
+    domains = {
+        axis: _domain([dot[axis] for dot in dots], [dot[axis] for dot in confirmed], side)
+        for axis, side in (("x", cost), ("y", metric))
+    }
     shown = [dot for dot in dots if all(domains[a][0] <= dot[a] <= domains[a][1] for a in "xy")]
     x = base.numbers("x", f"{one_line(cost.key)} ({base.better(cost)})", domains["x"])
     y = base.numbers("y", f"{one_line(metric.key)} ({base.better(metric)})", domains["y"])
@@ -48,8 +51,7 @@ def pareto(history: History, program: Program) -> base.Spec:
         style = {"color": DARK, "strokeWidth": 1.2, "strokeDash": [4, 3], "interpolate": step}
         layers.append(base.layer(front, "line", style, x=x, y=y))
     present = {dot["kind"] for dot in shown}
-    kinds = dict.fromkeys((_BRANCH, *(mark.dot for mark in MARKS.values())))
-    channels = base.dots_by("kind", (kind for kind in kinds if kind.words in present))
+    channels = base.dots_by("kind", (kind for kind in (_BRANCH, *DOTS) if kind.words in present))
     small = max(14.0, min(50.0, 4000 / len(dots)))
     for rows, size, opacity in (
         ([dot for dot in shown if dot not in confirmed], small, 0.55),
@@ -59,11 +61,11 @@ def pareto(history: History, program: Program) -> base.Spec:
         tips = base.tooltip("name", "title", "value", "cost", "kind")
         layers.append(base.layer(rows, "point", style, x=x, y=y, tooltip=tips, **channels))
     outside = len(dots) - len(shown)
-    said = "shaded: better or equal in both than the branch; what lies there beyond noise may be promoted\n"
-    said += "dashed: the frontier of what was confirmed"
-    said += f"; {outside} lie outside the picture" if outside else ""
-    title = f"{one_line(metric.key)} against {one_line(cost.key)}, {counted(len(dots), 'attempt')}"
-    return base.picture(title, said, width=base.WIDTH, height=400, layer=layers)
+    said = ["shaded: better or equal in both than the branch; what lies there beyond noise may be promoted"]
+    said += ["dashed: the frontier of what was confirmed"] if len(front) > 1 else []
+    said += [f"{outside} worse by far, outside the picture"] if outside else []
+    title = f"{one_line(metric.key)} against {one_line(cost.key)}, {counted(len(history.tried), 'attempt')}"
+    return base.picture(title, "\n".join(said), width=base.WIDTH, height=400, layer=layers)
 
 
 def _dots(history: History, cost: Metric) -> base.Rows:
@@ -72,7 +74,7 @@ def _dots(history: History, cost: Metric) -> base.Rows:
         paid = item.guards.get(str(cost))
         if item.value is None or paid is None:
             continue
-        kind = _BRANCH if item is history.now else MARKS[item.outcome].dot
+        kind = _BRANCH if item is history.now else dot_of(item)
         name, value = one_line(item.name), quantity(item.value, item.standard_error)
         dots.append(
             {"x": paid, "y": item.value, "kind": kind.words, "title": one_line(item.title)}
@@ -81,12 +83,12 @@ def _dots(history: History, cost: Metric) -> base.Rows:
     return dots
 
 
-def _domain(values: Sequence[float], kept: Sequence[float]) -> list[float]:
-    """A domain that holds all of `kept`, and of `values` what lies within three interquartile ranges."""
-    ranked = sorted(values)
+def _domain(values: Sequence[float], kept: Sequence[float], metric: Metric) -> list[float]:
+    """A domain that holds all of `kept`, and of `values` all but those that are worse than the others by more
+    than three interquartile ranges."""
+    ranked = sorted(map(metric.orient, values))
     low, high = ranked[len(ranked) // 4], ranked[(3 * len(ranked)) // 4]
-    reach = 3 * (high - low)
-    inside = [value for value in ranked if low - reach <= value <= high + reach]
+    inside = [metric.orient(value) for value in ranked if value <= high + 3 * (high - low)]
     return base.domain_of([*inside, *kept])
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import quantiles
 from typing import Any
 
@@ -13,7 +14,7 @@ from ar.project.program import Metric, Program
 from ar.text import counted, one_line, quantity
 from ar.views.charts import base
 from ar.views.charts.labels import Places
-from ar.views.marks import BLUE, DARK, DISCARDED, GREY, MARKS, PROMOTED, Dot
+from ar.views.marks import BLUE, DARK, DISCARDED, DOTS, GREY, PROMOTED, SUPERSEDED, Dot, dot_of
 
 # Of the whole picture about 900 x 480: the rest is titles, axes and legend.
 WIDTH, HEIGHT = 830, 370
@@ -32,7 +33,7 @@ class _Points:
     dots: base.Rows = field(default_factory=list)
     bars: base.Rows = field(default_factory=list)
     steps: base.Rows = field(default_factory=list)
-    kept: list[tuple[int, Attempt]] = field(default_factory=list)
+    kept: list[tuple[float, Attempt]] = field(default_factory=list)
 
 
 def progress(history: History, program: Program) -> base.Spec:
@@ -44,13 +45,13 @@ def progress(history: History, program: Program) -> base.Spec:
     if not any(attempt.value is not None for attempt in history.attempts):
         raise ArError("there is nothing to draw: no experiment has been measured yet", "run: ar run")
     first = next((item for item in history.attempts if item.is_baseline and item.value is not None), None)
-    tried = [item for item in history.attempts if item is not first]
-    tried = [item for item in tried if item.value is not None or not MARKS[item.outcome].dot.counts]
-    if not tried:
+    placed = [(place, item) for place, item in _places(history) if item is not first and _has_dot(item)]
+    if not placed:
         raise ArError("there is nothing to draw yet: only the baseline was measured", "run: ar run")
-    metric, count = program.objective, len(tried)
-    domain = _domain([first, *tried] if first else tried, metric)
-    points = _points(tried, first, domain, metric)
+    metric, count = program.objective, len(history.tried)
+    drawn = [item for _, item in placed]
+    domain = _domain([first, *drawn] if first else drawn, metric, count)
+    points = _points(placed, first, domain, metric, count)
     axis = {"tickMinStep": 1, "tickCount": 10, "format": "d", "grid": False}
     x = base.numbers("x", "attempt", [0, count + 1], axis=axis)
     y = base.numbers("y", f"{one_line(metric.key)} ({base.better(metric)})", domain)
@@ -63,20 +64,40 @@ def progress(history: History, program: Program) -> base.Spec:
     return base.picture(title, said, width=WIDTH, height=HEIGHT, layer=layers)
 
 
-def _domain(attempts: Sequence[Attempt], metric: Metric) -> tuple[float, float]:
+def _places(history: History) -> Iterator[tuple[float, Attempt]]:
+    """Attempts at their numbers; baselines, and what DVC ran by itself, in between."""
+    number, tried = 0, {item.name for item in history.tried}
+    for item in history.attempts:
+        number += item.name in tried
+        yield number if item.name in tried else number + 0.5, item
+
+
+def _has_dot(attempt: Attempt) -> bool:
+    return attempt.value is not None or not dot_of(attempt).counts
+
+
+def _has_bar(attempt: Attempt, count: int) -> bool:
+    """Whether its standard error is drawn: in a long campaign only of what was kept."""
+    dot = dot_of(attempt)
+    is_drawn = dot.counts and (dot not in (DISCARDED, SUPERSEDED) or count <= _MANY)
+    return is_drawn and bool(attempt.standard_error)
+
+
+def _domain(attempts: Sequence[Attempt], metric: Metric, count: int) -> tuple[float, float]:
     """The y axis: what was kept always lies inside, one diverged run cannot flatten the rest.
 
     Far-out values (beyond three times the interquartile range, as Tukey draws them) are left outside.
     """
-    values = sorted(item.value for item in attempts if item.value is not None)
-    kept = [item for item in attempts if item.outcome in (Outcome.PROMOTED, Outcome.BASELINE, Outcome.WINNER)]
-    shown = [value for item in kept for value in _interval(item)]
+    values = [item.value for item in attempts if item.value is not None]
+    lower, upper = min(values), max(values)
     if len(values) >= 4:
-        lower, _, upper = quantiles(values, n=4, method="inclusive")
-        reach = 3 * (upper - lower)
-        shown += [value for value in values if lower - reach <= value <= upper + reach]
-    else:
-        shown += values
+        first, _, third = quantiles(values, n=4, method="inclusive")
+        lower, upper = first - 3 * (third - first), third + 3 * (third - first)
+    shown: list[float] = []
+    for item in attempts:
+        is_kept = item.outcome in (Outcome.PROMOTED, Outcome.BASELINE, Outcome.WINNER)
+        if item.value is not None and (is_kept or lower <= item.value <= upper):
+            shown += _interval(item) if _has_bar(item, count) else [item.value]
     low, high = min(shown), max(shown)
     room = (high - low) or abs(high) * 0.01 or 1.0
     # Labels hang on the better side of the dots, where few others are.
@@ -93,7 +114,11 @@ def _interval(attempt: Attempt) -> list[float]:
 
 
 def _points(
-    tried: Sequence[Attempt], first: Attempt | None, domain: tuple[float, float], metric: Metric
+    placed: Sequence[tuple[float, Attempt]],
+    first: Attempt | None,
+    domain: tuple[float, float],
+    metric: Metric,
+    count: int,
 ) -> _Points:
     low, high = domain
     inset = 0.012 * (high - low)
@@ -101,10 +126,10 @@ def _points(
     points = _Points()
     if first is not None:
         points.steps.append({"x": 0, "y": first.value})
-    for number, attempt in enumerate(tried, 1):
-        shown, value = MARKS[attempt.outcome].dot, attempt.value
+    for place, attempt in placed:
+        shown, value = dot_of(attempt), attempt.value
         dot: dict[str, Any] = {
-            "x": number,
+            "x": place,
             "kind": shown.words,
             "title": one_line(attempt.title),
             "name": attempt.name,
@@ -118,15 +143,15 @@ def _points(
             points.dots.append(dot | {"y": edge, "kind": where.words})
             continue
         points.dots.append(dot | {"y": value})
-        if attempt.standard_error and (shown is not DISCARDED or len(tried) <= _MANY):
+        if _has_bar(attempt, count):
             bottom, top = _interval(attempt)
-            bar = {"x": number, "kind": shown.words, "y": max(bottom, low), "y2": min(top, high)}
+            bar = {"x": place, "kind": shown.words, "y": max(bottom, low), "y2": min(top, high)}
             points.bars.append(bar)
         if shown is PROMOTED:
-            points.kept.append((number, attempt))
-            points.steps.append({"x": number, "y": value})
+            points.kept.append((place, attempt))
+            points.steps.append({"x": place, "y": value})
     if points.steps:
-        points.steps.append({"x": len(tried) + 0.5, "y": points.steps[-1]["y"]})
+        points.steps.append({"x": count + 0.5, "y": points.steps[-1]["y"]})
     return points
 
 
@@ -147,8 +172,7 @@ def _baseline(first: Attempt | None, count: int, x: base.Spec, y: base.Spec) -> 
 def _attempts(points: _Points, count: int, x: base.Spec, y: base.Spec) -> list[base.Spec]:
     """Error bars, dots, and the step line below the promoted ones."""
     present = {dot["kind"] for dot in points.dots}
-    kinds = dict.fromkeys((*(mark.dot for mark in MARKS.values()), _ABOVE, _BELOW))
-    channels = base.dots_by("kind", (kind for kind in kinds if kind.words in present))
+    channels = base.dots_by("kind", (kind for kind in (*DOTS, _ABOVE, _BELOW) if kind.words in present))
     size = min(60.0, max(20.0, 3000 / count))
     promoted = [dot for dot in points.dots if dot["kind"] == PROMOTED.words]
     others = [dot for dot in points.dots if dot["kind"] != PROMOTED.words]
@@ -182,6 +206,11 @@ def _labels(
     for bar in points.bars:
         at = bar["x"] * to_x
         places.taken.append((at - 1, (high - bar["y2"]) * to_y, at + 1, (high - bar["y"]) * to_y))
+    for before, after in pairwise(points.steps):
+        left, right = before["x"] * to_x, after["x"] * to_x
+        here, there = ((high - step["y"]) * to_y for step in (before, after))
+        places.taken.append((left, here - 1, right, here + 1))
+        places.taken.append((right - 1, min(here, there), right + 1, max(here, there)))
     largest = sorted(points.kept, key=lambda item: _gain(item[1]), reverse=True)[:_SHOWN_LABELS]
     rows: base.Rows = []
     for number, attempt in sorted(largest, key=lambda item: item[0]):

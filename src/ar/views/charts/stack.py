@@ -13,6 +13,8 @@ from ar.text import one_line, quantity, signed
 from ar.views.charts import base
 from ar.views.marks import BLUE, DARK, GREY, RED
 
+_WIDTH = base.WIDTH - 240
+_GAP = 6  # pixels between a bar and its words
 _HUES = {"better": BLUE, "worse": RED, "rest": GREY, "level": DARK}
 
 
@@ -28,45 +30,41 @@ def stack(history: History, program: Program) -> base.Spec:
     if first is None or first.value is None or not merged or now is None or now.value is None:
         raise ArError("there is nothing to draw: nothing is promoted yet", "run: ar run")
     rows = _rows(first, merged, now, program)
-    domain = base.domain_of([row[end] for row in rows for end in ("from", "to", "low", "high")], 0.12)
-    for row in rows:
-        if row["kind"] == "level":
-            row["from"] = domain[0]
-        row["end"] = max(row["from"], row["to"], row["high"])
     labels = [row["row"] for row in rows]
     key = one_line(program.objective.key)
-    x = base.numbers("from", f"{key} ({base.better(program.objective)})", domain)
+    x = base.numbers("to", f"{key} ({base.better(program.objective)})", _domain(rows))
     y = base.rows_by("row", labels)
     scale = {"domain": list(_HUES), "range": list(_HUES.values())}
+    colour = base.words("kind", scale=scale, legend=None)
+    # A bar is as long as its effect; a level is a dot, since the axis does not begin at zero.
+    changes = [row for row in rows if row["kind"] != "level"]
+    levels = [row for row in rows if row["kind"] == "level"]
+    bar, dot = {"size": 15, "opacity": 0.85}, {"filled": True, "size": 110, "opacity": 1}
+    text = {"align": "left", "dx": _GAP, "fontSize": 11}
     layers = [
-        {
-            "mark": {"type": "bar", "size": 15, "opacity": 0.85},
-            "encoding": {
-                "y": y,
-                "x": x,
-                "x2": {"field": "to"},
-                "color": base.words("kind", scale=scale, legend=None),
-            },
-        },
-        {
-            "mark": {"type": "rule", "color": "#222222"},
-            "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11},
-            "encoding": {"y": y, "x": {**x, "field": "end"}, "text": base.words("text")},
-        },
+        base.layer(changes, "bar", bar, y=y, x={**x, "field": "from"}, x2={"field": "to"}, color=colour),
+        base.layer(levels, "point", dot, y=y, x=x, color=colour),
+        base.layer(rows, "rule", {"color": "#222222"}, y=y, x={**x, "field": "low"}, x2={"field": "high"}),
+        base.layer(rows, "text", text, y=y, x={**x, "field": "end"}, text=base.words("text")),
     ]
     said = "each change's effect when it was judged (confirming runs), with its standard error;\n"
     said += "the rest is what they do together, and what the measurements leave open"
     return base.picture(
         f"From the first baseline to the branch: {key} {level(first)} → {level(now)}",
         said,
-        width=base.WIDTH - 260,
+        width=_WIDTH,
         height={"step": base.row_height(labels, 24)},
-        data={"values": rows},
         layer=layers,
     )
+
+
+def _domain(rows: base.Rows) -> list[float]:
+    """All bars and intervals, with room for the words to the right of each."""
+    low, high = base.domain_of([row[end] for row in rows for end in ("from", "to", "low", "high")])
+    for row in rows:
+        room = _WIDTH - 2 * _GAP - base.CHARACTER * len(row["text"])
+        high = max(high, low + (row["end"] - low) * _WIDTH / room)
+    return [low, high]
 
 
 def _singles(history: History, item: Attempt) -> list[Attempt]:
@@ -100,4 +98,4 @@ def _row(label: str, kind: str, start: float, end: float, error: float | None) -
     text = quantity(end, error) if kind == "level" else signed(end - start, error or None)
     reach = error or 0.0
     ends = {"from": start, "to": end, "low": end - reach, "high": end + reach}
-    return {"row": label, "kind": kind, "text": text, **ends}
+    return {"row": label, "kind": kind, "text": text, **ends, "end": max(start, end + reach)}

@@ -114,7 +114,8 @@ def _x(curve: Curve, within: Range) -> base.Spec:
     ends = [value for value in values if value is not None]
     low, high = min(ends), max(ends)
     marks = {"values": _round(low, high)} if within.log else {"tickCount": 4}
-    x = base.numbers("x", "", [low, high], axis={"format": "~g", **marks})
+    # In words of our own: from few marks Vega takes it that one digit will do.
+    x = base.numbers("x", "", [low, high], axis={"labelExpr": "format(datum.value, '~g')", **marks})
     x["title"] = None
     if within.log:
         x["scale"]["type"] = "log"

@@ -7,9 +7,21 @@ from collections.abc import Mapping, Sequence
 from ar.history.time_to_target import Reach, Track, mean_curve, reaches
 from ar.project.program import Program
 from ar.text import one_line, quantity
-from ar.views.charts.base import WIDTH, Rows, Spec, domain_of, layer, numbers, picture, tooltip, words
+from ar.views.charts.base import (
+    CHARACTER,
+    WIDTH,
+    Rows,
+    Spec,
+    domain_of,
+    layer,
+    numbers,
+    picture,
+    tooltip,
+    words,
+)
 from ar.views.marks import BLUE, DARK
 
+_GAP = 6  # pixels between a mark and its words
 _FIRST, _BETWEEN, _BRANCH = "first baseline", "on the way", "the branch"
 _HUES = {_FIRST: DARK, _BETWEEN: "#BFDDEE", _BRANCH: BLUE}
 
@@ -56,7 +68,10 @@ def _scale(name: str, tracks: Sequence[Track], reached: Sequence[Reach], axis: s
     shown = [row for row in rows if domain[0] <= row["y"] <= domain[1]]
     present = {role: hue for role, hue in _HUES.items() if role in roles}
     colour = words("role", scale={"domain": list(present), "range": list(present.values())})
-    x = numbers("x", one_line(axis), [min(row["x"] for row in shown), end])
+    start = min(row["x"] for row in shown)
+    right = [len(point["text"]) for point in points if point["role"] == _FIRST]
+    room = 2 * _GAP + CHARACTER * max(right, default=0)
+    x = numbers("x", one_line(axis), [start, end + (end - start) * room / (WIDTH - room)])
     y = numbers("y", one_line(program.curve.value), domain)
     floor = {"y2": {"value": "height"}}
     curves = {"x": x, "y": y, "color": colour, "detail": words("name"), "tooltip": tooltip("title")}
@@ -66,8 +81,10 @@ def _scale(name: str, tracks: Sequence[Track], reached: Sequence[Reach], axis: s
         layer(points, "rule", {"strokeWidth": 1, "opacity": 0.7}, x=x, y=y, color=colour, **floor),
         layer(points, "point", {"filled": True, "size": 80, "opacity": 1}, x=x, y=y, color=colour),
     ]
-    # On either side of the two lines, which may be close: the first baseline's is the later one.
-    for role, side in ((_FIRST, {"align": "left", "dx": 4}), (_BRANCH, {"align": "right", "dx": -4})):
+    # Where no curve is: before the branch's mark they are worse than the target, after the first baseline's,
+    # which is the later one, better.
+    for role, align, side in ((_FIRST, "left", -1), (_BRANCH, "right", 1)):
         here = [point for point in points if point["role"] == role]
-        layers.append(layer(here, "text", {"dy": 15, "fontSize": 11, **side}, x=x, y=y, text=words("text")))
+        place = {"align": align, "dx": -side * _GAP, "dy": sign * side * 2.4 * _GAP, "fontSize": 11}
+        layers.append(layer(here, "text", place, x=x, y=y, text=words("text")))
     return {"width": WIDTH, "height": 300, "title": {"text": name, "fontSize": 12}, "layer": layers}
