@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from ar.stage import files
-from ar.stage.files import Cause, Limits, Place, Plan, Request, Requested, Stage, Usage
+from ar.stage.files import Cause, Inside, Limits, Place, Plan, Request, Requested, Stage, Usage
 
 PLAN = Plan(
     worker=12,
     slots=[Place("gpu0", {"CUDA_VISIBLE_DEVICES": "0"}, "/tokens/gpu0"), Place()],
-    env={"PATH": "/bin"},
     timeout=None,
-    sandbox=["bwrap", "--unshare-all"],
+    usual=Inside(["bwrap", "--unshare-all"], {"PATH": "/bin"}),
+    own={"fetch": Inside(["bwrap"], {})},
     workspace="/project/exps/x",
     inputs=["/project/exps/x/data"],
     outputs=[],

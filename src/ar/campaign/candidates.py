@@ -126,7 +126,8 @@ def refuse_hopeless(program: Program, baseline: Attempt | None, before: Containe
     if len(failed) >= max(MAX_BASELINE_CRASHES, len(ended) / 2):
         last = failed[-1]
         where = f" at {last.rung}" if last.rung else " itself"
+        mend = f"{last.note.mend}; see: ar log {last.name}" if last.note and last.note.mend else ""
         raise BadState(
             f"the baseline{where} does not run: {last.reason or last.status}",
-            f"see: ar log {last.name}; once it is mended, run the command again",
+            mend or f"see: ar log {last.name}; once it is mended, run the command again",
         )

@@ -119,6 +119,7 @@ class Note(Record):
 
     Args:
         reason: why it did not succeed.
+        mend: what to do so that it would, where that is known.
         retried: the fault of the machine's that ended a first try, where this is the second.
         exit_code: of the last stage command, 128 and more for a signal; None where it ended otherwise.
         refused: what the launcher or the run's own checks refused the run for; empty if nothing.
@@ -138,6 +139,7 @@ class Note(Record):
 
     status: Status
     reason: str = ""
+    mend: str = ""
     retried: str = ""
     exit_code: int | None = None
     refused: str = ""

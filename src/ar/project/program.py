@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ar.errors import NotFound, nearest
@@ -127,23 +127,43 @@ def agent_plugins() -> dict[str, EntryPoint]:
 
 
 @dataclass(frozen=True)
-class Sandbox:
+class Allowance:
+    """What one stage may see besides what all may.
+
+    Args:
+        network: the machine's network.
+        env: names of environment variables that are passed on.
+        read: paths outside the project that may be read: data sets, say. Relative ones start at the project,
+            `~` is the user's home.
+    """
+
+    network: bool = False
+    env: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sandbox(Allowance):
     """What a stage may see besides its folder, and use.
 
     Args:
         kind: bubblewrap, where it works (`auto`), always (`bwrap`), or never (`off`).
-        env: names of environment variables that are passed on.
-        read: paths outside the project that may be read: data sets, say. Relative ones start at the project.
+        stages: exceptions, by the name of the stage.
         memory, disk: bytes that one run may use or write; None for its share of the machine.
         processes: that it may have at once; None for the usual limit.
     """
 
     kind: Literal["auto", "bwrap", "off"] = "auto"
-    env: tuple[str, ...] = ()
-    read: tuple[str, ...] = ()
+    stages: dict[str, Allowance] = field(default_factory=dict)
     memory: int | None = None
     processes: int | None = None
     disk: int | None = None
+
+    def of_stage(self, name: str) -> Sandbox:
+        """What holds for one stage: what all may, and its own exceptions."""
+        own = self.stages.get(name, Allowance())
+        network, env, read = self.network or own.network, self.env + own.env, self.read + own.read
+        return replace(self, network=network, env=env, read=read)
 
 
 @dataclass(frozen=True)

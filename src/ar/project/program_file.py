@@ -26,6 +26,7 @@ from ar.project.program import (
     EMBEDDED,
     FILE,
     AgentSpec,
+    Allowance,
     Budget,
     CurveFile,
     EarlyStop,
@@ -414,11 +415,20 @@ _budget = partial(
 )
 
 
+_ALLOWED: dict[str, Reader] = {"network": _flag, "env": _list_of(_text), "read": _list_of(_text)}
+
+
 def _sandbox(value: Any, place: str) -> Sandbox:
     value = {"kind": value} if isinstance(value, str | bool) else value
-    names = {"env": _list_of(_text), "read": _list_of(_text)}
     limits = {"memory": size, "processes": _whole, "disk": size}
-    return _record(Sandbox, value, place, kind=_sandbox_kind, **names, **limits)
+    return _record(Sandbox, value, place, kind=_sandbox_kind, stages=_allowances, **_ALLOWED, **limits)
+
+
+def _allowances(value: Any, place: str) -> dict[str, Allowance]:
+    return {
+        _text(name, place): _record(Allowance, own, f"{place}.{name}", **_ALLOWED)
+        for name, own in _mapping(value, place).items()
+    }
 
 
 def _sandbox_kind(value: Any, place: str) -> Any:

@@ -20,6 +20,7 @@ from ar.project.pipeline_file import ARGS_FILE
 from ar.project.project import Project
 from ar.project.values import Scalar, flat, number
 from ar.redaction import redact
+from ar.runs import denials
 from ar.runs.gpu_meter import Meter
 from ar.runs.pipeline import Failure
 from ar.stage import launcher
@@ -53,10 +54,12 @@ def _failed(project: Project, claim: Claim, failure: Failure, usage: Usage, note
         why = plain(usage.why)
         return replace(note, reason=f"ended: {why}", refused=why if usage.cause is Cause.REFUSED else "")
     last = _last_words(note.log)
-    note = replace(note, reason=redact(": ".join(filter(None, [failure.reason, last]))))
+    said = [failure.reason, last]
     if usage.code == REFUSED:
-        return replace(note, refused=redact(last) or "the run's own checks refused it")
-    return note
+        note = replace(note, refused=redact(last) or "the run's own checks refused it")
+    elif denial := denials.of_run(project, claim, note.log):
+        note, said = replace(note, mend=plain(denial.mend)), [plain(denial.what), last or failure.reason]
+    return replace(note, reason=redact(": ".join(filter(None, said))))
 
 
 def of_cancelled(project: Project, claim: Claim, why: str = "") -> tuple[str, Note]:

@@ -35,6 +35,8 @@ _ETC = (
     "localtime", "mime.types", "nsswitch.conf", "os-release", "passwd", "pki/tls/certs", "protocols",
     "services", "ssl/certs", "ssl/openssl.cnf", "timezone", "vulkan",
 )  # fmt: skip
+# What names of hosts and certificates are looked up by, where a stage may use the network.
+_NETWORK = ("ca-certificates", "ca-certificates.conf", "gai.conf", "host.conf", "hosts", "resolv.conf")
 # Where CUDA, NUMA and thread libraries look at the machine.
 _SYS = ("bus", "class", "dev", "devices", "module")
 # Files of /proc that belong to root, which a root without privileges may still write: bubblewrap leaves them.
@@ -71,10 +73,12 @@ class Bubblewrap:
         """What it means, in one line."""
         names = f" and {', '.join(settings.env)}" if settings.env else ""
         if self.program:
+            network = "the network" if settings.network else "no network"
             reads = f", reads {', '.join(settings.read)}" if settings.read else ""
+            others = f"; {', '.join(settings.stages)} may more" if settings.stages else ""
             return (
-                "bubblewrap: a stage has no network, sees neither your home nor other processes, writes to"
-                f" its own folder only{reads}; its environment is a list of allowed names{names}"
+                f"bubblewrap: a stage has {network}, sees neither your home nor other processes, writes to"
+                f" its own folder only{reads}; its environment is a list of allowed names{names}{others}"
             )
         because = f" ({self.why})" if self.why else ""
         return (
@@ -157,11 +161,14 @@ def command(
         root: the project's own folder, which stays invisible.
         cache: where DVC keeps outputs.
         python: that the stages run.
+
+    Raises:
+        BadState: a path that stages may read does not exist.
     """
     if not bwrap.program:
         return []
-    read = read_also(settings, root)
-    found = [*_base(bwrap, limits.memory), *_same("--ro-bind-try", [*_readable(root, python.folders), *read])]
+    found = _base(bwrap, limits.memory, settings.network)
+    found += [*_same("--ro-bind-try", _readable(root, python.folders)), *_also(settings, root)]
     found += _same("--dev-bind-try", sorted(path for pattern in _DEVICES for path in glob.glob(pattern)))
     for folder in dict.fromkeys([str(workspace), os.path.realpath(workspace)]):
         inner = os.path.join(folder, os.path.relpath(dvc, workspace))
@@ -170,7 +177,6 @@ def command(
     return [*found, "--dir", cache, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
-@functools.lru_cache(maxsize=8)
 def refuse_hidden(bwrap: Bubblewrap, settings: Sandbox, root: Path, python: Interpreter) -> None:
     """Run the stages' Python inside, before any stage does: in there, another might answer to its name.
 
@@ -179,17 +185,36 @@ def refuse_hidden(bwrap: Bubblewrap, settings: Sandbox, root: Path, python: Inte
     """
     if not bwrap.program or not python.program:
         return
-    shown = _same("--ro-bind-try", [*_readable(root, python.folders), *read_also(settings, root)])
-    ask = [python.program, "-c", "import sys; sys.exit(sys.prefix != sys.argv[1])", python.prefix]
-    if _ask([*_base(bwrap, 1 << 26), *shown, "--", *ask]).returncode:
+    shown = [*_same("--ro-bind-try", _readable(root, python.folders)), *_also(settings, root)]
+    if not _finds(bwrap, tuple(shown), python):
         what = f"the sandbox cannot show {python.program}, which the stages run"
         mend = "put its environment into a folder of its own, or set sandbox: off in program.md"
         raise BadState(what, mend)
 
 
-def read_also(settings: Sandbox, root: Path) -> list[str]:
-    """The paths that `program.md` lets stages read."""
-    return [os.path.join(root, os.path.expanduser(name)) for name in settings.read]
+@functools.lru_cache(maxsize=8)
+def _finds(bwrap: Bubblewrap, shown: Sequence[str], python: Interpreter) -> bool:
+    ask = [python.program, "-c", "import sys; sys.exit(sys.prefix != sys.argv[1])", python.prefix]
+    return not _ask([*_base(bwrap, 1 << 26), *shown, "--", *ask]).returncode
+
+
+def _also(settings: Sandbox, root: Path) -> list[str]:
+    """Options that show what `program.md` lets stages read; what lies under the home also under theirs.
+
+    Raises:
+        BadState: there is no such path.
+    """
+    found: list[str] = []
+    home = os.path.expanduser("~")
+    for name in settings.read:
+        path = os.path.normpath(os.path.join(root, os.path.expanduser(name)))
+        if not os.path.exists(path):
+            what = f"program.md lets stages read {name}, which does not exist"
+            raise BadState(what, "make it, or correct sandbox.read in program.md")
+        found += ["--ro-bind", path, path]
+        if inside(path, [home]) and path != home:
+            found += ["--ro-bind", path, os.path.join("/tmp", os.path.relpath(path, home))]
+    return found
 
 
 def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) -> list[str]:
@@ -223,9 +248,10 @@ def environment(env: Mapping[str, str], python: Interpreter, network: bool = Fal
     return found
 
 
-def _base(bwrap: Bubblewrap, memory: int) -> list[str]:
-    """The system, an empty /tmp and /dev, and nothing else."""
-    found = [bwrap.program, *_NAMESPACES]
+def _base(bwrap: Bubblewrap, memory: int, network: bool = False) -> list[str]:
+    """The system, an empty /tmp and /dev, and nothing else, but for the network."""
+    found = [bwrap.program, *(word for word in _NAMESPACES if not (network and word == "--unshare-net"))]
+    found += _same("--ro-bind-try", [f"/etc/{name}" for name in _NETWORK] if network else [])
     if "--disable-userns" in bwrap.options:
         found.append("--disable-userns")
     for path in _SYSTEM:

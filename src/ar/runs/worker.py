@@ -8,7 +8,6 @@ the queue and the worker ends. All that matters is in refs and notes: a worker m
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -28,7 +27,7 @@ from ar.history.messages import Message
 from ar.local import claims, locks, orphans
 from ar.local.claims import Claim
 from ar.project.pipeline_file import Declared
-from ar.project.program import Program
+from ar.project.program import Program, Sandbox
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
 from ar.runs import budget, faults, interpreter, outcomes, queue, sandbox
@@ -38,7 +37,7 @@ from ar.runs.gpu_meter import Meter, metered
 from ar.runs.pipeline import Failure, Pipeline, Workspace, changed
 from ar.runs.slots import Slot
 from ar.stage import files
-from ar.stage.files import Plan, Request, Requested
+from ar.stage.files import Inside, Plan, Request, Requested
 
 _LOOK = 0.1  # seconds between two looks at what is asked
 # What a stage may see of our environment. Everything else, keys above all, stays outside.
@@ -188,25 +187,35 @@ class Worker:
         python = interpreter.find(self.repo.root, declared.commands)
         if interpreter.named(declared.commands):
             sandbox.refuse_hidden(bubblewrap, program.sandbox, self.repo.root, python)
-        env = interpreter.environment(python, self._stage_env(program), workspace.root)
-        outside = [path for path in Declared.read(self.repo, claimed.baseline).inputs if path.startswith("/")]
-        shown = dataclasses.replace(program.sandbox, read=(*program.sandbox.read, *outside))
-        inside = sandbox.command(bubblewrap, shown, workspace.top, dvc, self.repo.root, cache, limits, python)
+        external = [
+            path for path in Declared.read(self.repo, claimed.baseline).inputs if Path(path).is_absolute()
+        ]
+        shown = replace(
+            program.sandbox, read=(*program.sandbox.read, *(path for path in external if Path(path).exists()))
+        )
+
+        def inside(settings: Sandbox) -> Inside:
+            env = {name: os.environ[name] for name in (*ALLOWED_ENV, *settings.env) if name in os.environ}
+            env = interpreter.environment(python, env, workspace.root)
+            if not bubblewrap.program:
+                return Inside([], env)
+            command = sandbox.command(
+                bubblewrap, settings, workspace.top, dvc, self.repo.root, cache, limits, python
+            )
+            return Inside(command, sandbox.environment(env, python, settings.network))
+
         return Plan(
             worker=os.getpid(),
             slots=[slot.place(self.repo) for slot in self.slots],
-            env=sandbox.environment(env, python) if bubblewrap.program else env,
             timeout=program.timeout(Message.parse(claimed.message).rung),
-            sandbox=inside,
+            usual=inside(shown),
+            own={name: inside(shown.of_stage(name)) for name in program.sandbox.stages},
             workspace=str(workspace.top),
             inputs=[str(workspace.root / path) for path in sorted(declared.inputs)],
             outputs=[str(workspace.root / path) for path in sorted(declared.outputs)],
             cache=cache,
             limits=limits,
         )
-
-    def _stage_env(self, program: Program) -> dict[str, str]:
-        return {name: os.environ[name] for name in (*ALLOWED_ENV, *program.sandbox.env) if name in os.environ}
 
 
 def _rest(claimed: Claim, seconds: float) -> Requested | None:

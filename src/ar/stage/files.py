@@ -72,23 +72,31 @@ class Place(NamedTuple):
     token: str = ""
 
 
+class Inside(NamedTuple):
+    """How one stage is run: bubblewrap with its arguments (empty without it), and its whole environment but
+    for the slot's and DVC's own names."""
+
+    sandbox: list[str]
+    env: dict[str, str]
+
+
 class Plan(NamedTuple):
     """What the launcher is to do.
 
     Args:
         slots: to wait for, whichever is free first; none where it need not wait.
-        env: the stage's whole environment, but for the slot's and DVC's own names.
         timeout: in seconds, for all stages of the experiment together.
-        sandbox: bubblewrap with its arguments; empty without it.
+        usual: how stages are run.
+        own: how those are run that are an exception, by their names.
         inputs, outputs: absolute paths that must be as they were, and those in them that stages write.
         cache: the folder that DVC keeps outputs in.
     """
 
     worker: int
     slots: list[Place]
-    env: dict[str, str]
     timeout: float | None
-    sandbox: list[str]
+    usual: Inside
+    own: dict[str, Inside]
     workspace: str
     inputs: list[str]
     outputs: list[str]
@@ -148,6 +156,8 @@ class Requested(NamedTuple):
 _Record = TypeVar("_Record", Plan, Stage, Usage, Requested, Process)
 _NESTED: dict[str, Callable[[Any], Any]] = {
     "limits": lambda values: Limits(*values),
+    "usual": lambda values: Inside(*values),
+    "own": lambda stages: {name: Inside(*values) for name, values in stages.items()},
     "slots": lambda slots: [Place(*values) for values in slots],
     "cause": Cause,
     "request": Request,

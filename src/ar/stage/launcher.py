@@ -79,8 +79,10 @@ class _Stage:
     def __init__(self, command: str, plan: Plan, folder: str) -> None:
         self.command = command
         self.plan = plan
-        told = _DVC_NAMES if plan.sandbox else _DVC_NAMES_OUTSIDE
-        self.env = plan.env | {name: os.environ[name] for name in told if name in os.environ}
+        stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2].partition("@")[0]
+        self.sandbox, env = plan.own.get(stage, plan.usual)
+        told = _DVC_NAMES if self.sandbox else _DVC_NAMES_OUTSIDE
+        self.env = env | {name: os.environ[name] for name in told if name in os.environ}
         self.folder = folder
         self.launcher = os.getpid()
         self.stopping = False
@@ -107,7 +109,7 @@ class _Stage:
         os.close(counter)
         stage = Stage(process.pid, born(process.pid), time.time(), slot.name, earlier.seconds)
         self._write(files.STAGE, stage)
-        monitor = limits.Monitor(plan.limits, plan.workspace, held, process.pid if plan.sandbox else None)
+        monitor = limits.Monitor(plan.limits, plan.workspace, held, process.pid if self.sandbox else None)
         funnel = Funnel(reading, sys.stdout.fileno())
         deadline = began + plan.timeout - earlier.seconds if plan.timeout else float("inf")
         breach = self._attend(monitor, funnel, deadline)
@@ -167,12 +169,12 @@ class _Stage:
         return self.stopping
 
     def _whole_command(self, before: snapshot.Marks, counter: int) -> list[str]:
-        if not self.plan.sandbox:
+        if not self.sandbox:
             return ["/bin/sh", "-c", self.command]
         cache = self.plan.cache
         shown = ["--ro-bind", cache, cache] if snapshot.leads_to(before, cache) else []
         counting = _COUNTING.format(fd=counter, tasks=_TASKS * self.plan.limits.processes)
-        return [*self.plan.sandbox, *shown, "--", "/bin/sh", "-c", counting, "sh", self.command]
+        return [*self.sandbox, *shown, "--", "/bin/sh", "-c", counting, "sh", self.command]
 
     def _start(
         self, command: list[str], env: dict[str, str], writing: int, counter: int
@@ -183,7 +185,7 @@ class _Stage:
             stdin=subprocess.DEVNULL,
             stdout=writing,
             stderr=writing,
-            pass_fds=[counter] if self.plan.sandbox else [],
+            pass_fds=[counter] if self.sandbox else [],
             start_new_session=True,
             preexec_fn=self._before_exec,
         )
@@ -230,13 +232,13 @@ class _Stage:
         """End what is left of the run: politely if there is time, then for good. Nothing outlives its run."""
         process, spent, peak = self.process, 0.0, 0
         if process.poll() is not None:
-            self.left = len(limits.descendants(os.getpid())) if not self.plan.sandbox else 0
+            self.left = len(limits.descendants(os.getpid())) if not self.sandbox else 0
         else:
             # Whoever ends with the sandbox is waited for by nobody: what it used would be lost.
             pids = limits.descendants(os.getpid(), _COUNTED)
             spent, peak = limits.spent(pids)
             if not at_once:
-                spared = {process.pid} if self.plan.sandbox else set()
+                spared = {process.pid} if self.sandbox else set()
                 for pid in set(limits.descendants(os.getpid())) - spared:
                     _signal(pid, signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):

@@ -49,6 +49,7 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
     facts = [
         ("status", str(experiment.status)),
         ("reason", note.reason or None),
+        ("to mend it", note.mend or None),
         ("tried again", f"after a first try in which {note.retried}" if note.retried else None),
         ("agent", experiment.agent),
         ("seed", None if experiment.seed is None else str(experiment.seed)),
