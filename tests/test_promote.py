@@ -225,3 +225,32 @@ def test_on_a_detached_head_no_branch_moves(measured: Path, ar: Ar, head: str) -
     ar(measured, "promote")
     assert git(measured, "rev-parse", "main") == head
     assert git(measured, "rev-parse", "HEAD^1") == head
+
+
+def test_a_night_goes_on_without_a_checkout_that_cannot_follow(measured: Path, ar: Ar, head: str) -> None:
+    first = tried(measured, WIN)
+    mine = (measured / "params.yaml").read_text() + "# mine\n"
+    (measured / "params.yaml").write_text(mine)
+
+    out = ar(measured, "run", "-n", "0", "--plain").stdout
+
+    assert "uncommitted changes of params.yaml" in out
+    assert (git(measured, "rev-parse", "HEAD"), (measured / "params.yaml").read_text()) == (head, mine)
+    assert git(measured, "rev-parse", "ar-main^1", "ar-main^2").split() == [head, first.experiments[0].rev]
+    # The campaign stands there, and what the user has in the checkout is proposed on top of it.
+    shown = json.loads(ar(measured, "show", "--json").stdout)
+    assert shown["head"] == git(measured, "rev-parse", "ar-main")
+    (measured / "params.yaml").write_text(mine.replace("y: 0.03", "y: 0.09"))
+    diff = ar(measured, "next", "--from-worktree", "--dry-run").stdout
+    assert ("+y: 0.09" in diff, "-x: 2.9" in diff) == (True, False)
+    tried(measured, WIN, y=0.08)
+    ar(measured, "run", "-n", "0", "--plain")
+    assert git(measured, "rev-list", "--count", "--merges", "ar-main") == "2"
+
+    # The way back in that was told; the next promotion comes straight to the checkout.
+    run(measured, "sh", "-c", "git stash -q && git merge -q --ff-only ar-main && git stash drop -q")
+    tried(measured, WIN, x=3.0)
+    ar(measured, "run", "-n", "0", "--plain")
+    assert git(measured, "rev-list", "--count", "--merges", "HEAD") == "3"
+    assert git(measured, "branch", "--list", "ar-main") == ""
+    assert git(measured, "status", "--porcelain") == ""

@@ -52,6 +52,10 @@ class CannotPromote(ArError):
     """The branch cannot, or should not, take this experiment."""
 
 
+class CheckoutInTheWay(CannotPromote):
+    """Uncommitted changes lie where the merge writes; the branch may go on without the checkout."""
+
+
 class FailedAtHeadSeed(CannotPromote):
     """A winner has no run at the branch's own seed that ended well: its tree cannot become the branch's."""
 

@@ -25,7 +25,9 @@ from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
-from ar.text import interval, quantity, signed
+from ar.text import interval, listed, quantity, signed
+
+_COMMIT = "commit or stash them, then run: ar promote"
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,45 @@ def merge(
     campaign.pipeline.checkout()
     worktree.done(repo)
     return commit
+
+
+def merge_aside(campaign: Campaign, history: History, ready: Promotion) -> tuple[str, str]:
+    """Merge into the branch that the campaign goes on to where the checkout cannot follow. Returns the merge
+    commit and how to bring it in.
+
+    Raises:
+        CannotPromote: no branch is checked out, or the name is taken.
+    """
+    branch = campaign.repo.branch()
+    if branch is None:
+        raise CannotPromote("HEAD is detached, and your uncommitted changes are in the way", _COMMIT)
+    name = refs.ahead(branch).removeprefix("refs/heads/")
+    return merge(campaign, history, ready, branch=name), _bring_in(name)
+
+
+def warnings(project: Project) -> list[str]:
+    """What the checkout holds that promotions may run into, with what follows."""
+    repo, program = project.repo, project.program
+    branch, head = repo.branch(), repo.head()
+    if branch is None:
+        return []
+    name = refs.ahead(branch).removeprefix("refs/heads/")
+    if head != repo.checked_out():
+        return [f"the campaign goes on on {name}, ahead of your checkout; {_bring_in(name)}"]
+    declared = Declared.read(repo, head)
+    paths = [
+        path
+        for path in worktree.uncommitted(repo)
+        if program.scope.may_edit(path) or path in program.param_files or declared.is_generated(path)
+    ]
+    if not paths:
+        return []
+    words = f"uncommitted changes of {listed(paths, 60)}: a promotion that changes the same files goes to the"
+    return [f"{words} branch {name} and leaves your checkout as it is"]
+
+
+def _bring_in(name: str) -> str:
+    return f"to bring it in: git stash && git merge --ff-only {name} && dvc checkout && git stash pop"
 
 
 def _tree(project: Project, history: History, experiment: Experiment) -> str:

@@ -10,7 +10,7 @@ from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line
 from ar.changes import own
-from ar.errors import BadProposal, CannotClimb, FailedAtHeadSeed
+from ar.errors import BadProposal, CannotClimb, CheckoutInTheWay, Conflict, FailedAtHeadSeed
 from ar.history.records import Attempt, Decision, History, Label, Verdict
 from ar.judge.evidence import Ledger
 from ar.judge.findings import noise_report
@@ -32,6 +32,8 @@ class Search(Policy):
     _told_noise: bool = field(default=False, init=False)
 
     def begin(self, engine: Engine, history: History) -> None:
+        for words in promotion.warnings(engine.campaign.project) if self.promoting else ():
+            engine.event(words)
         moved.follow(engine, history, everything=True)
         candidates.try_again(engine, history)
 
@@ -79,13 +81,13 @@ class Search(Policy):
             return None
         if campaign.program.promote_rung:
             try:
-                moved = self.ladder.climb(engine, campaign.program.promote_rung, history, attempt, room)
+                climbed = self.ladder.climb(engine, campaign.program.promote_rung, history, attempt, room)
             except CannotClimb as error:
                 verdict = Verdict(Decision.DISCARD, f"It cannot climb: {error.message}.")
                 campaign.record(attempt, verdict)
                 return True
-            if moved is not Step.DONE:
-                return True if moved in (Step.QUEUED, Step.DECIDED) else None
+            if climbed is not Step.DONE:
+                return True if climbed in (Step.QUEUED, Step.DECIDED) else None
         try:
             ready = promotion.plan(campaign.project, history, attempt)
         except FailedAtHeadSeed as error:
@@ -97,9 +99,16 @@ class Search(Policy):
             engine.queued(campaign.replicate(attempt, ready.seed))
             engine.event(f"{attempt.name} won; it runs once more at the branch's own seed before the merge")
             return True
-        merge = promotion.merge(campaign, history, ready)
+        how = ""
+        try:
+            merge = promotion.merge(campaign, history, ready)
+        except CheckoutInTheWay as error:
+            merge, bring_in = promotion.merge_aside(campaign, history, ready)
+            how = f"; without your checkout, since {error.message}; {bring_in}"
+        except Conflict:
+            return True  # somebody committed just now
         engine.done.promoted += 1
-        engine.event(f"promoted {attempt.name}: {attempt.title} ({merge[:9]})")
+        engine.event(f"promoted {attempt.name}: {attempt.title} ({merge[:9]}){how}")
         return True
 
     # -- keeping the workers busy -------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from ar.changes import patches
+from ar.changes import merging, patches
 from ar.changes.patches import Patch
 from ar.changes.proposal import MAX_FILE_BYTES
 from ar.errors import BadProposal
@@ -21,6 +21,7 @@ from ar.project.values import Scalar, flatten, load_yaml
 from ar.text import listed, one_line
 
 NAME = "human"
+_CATCH_UP = "merge what the campaign promoted first; ar run says how"
 
 
 def from_patch(project: Project, patch: Patch, values: Mapping[str, Scalar], message: str) -> Proposal:
@@ -52,6 +53,12 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
 
     tree, others = worktree.snapshot(repo, wanted, MAX_FILE_BYTES)
     left_out = [path for path in others if not declared.is_generated(path)]
+    if repo.checked_out() != repo.head():
+        merged = merging.merge(project, repo.checked_out(), repo.head(), tree, "your checkout")
+        if merged.clashes:
+            where = ", ".join(clash.path for clash in merged.clashes)
+            raise BadProposal(f"your checkout is behind the campaign, and they differ in {where}", _CATCH_UP)
+        tree = merged.tree
     if tree == repo.tree(repo.head()) and not values:
         outside = f" (outside it: {', '.join(left_out[:5])})" if left_out else ""
         mend = f"what may change is: {', '.join([*program.scope.files, *map(str, program.scope.params)])}"

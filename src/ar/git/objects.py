@@ -106,7 +106,8 @@ class Objects:
         except MissingObject:
             return None
 
-    def head(self) -> str:
+    def checked_out(self) -> str:
+        """The commit of the checkout."""
         return str(self.peel("HEAD", pygit2.Commit).id)
 
     def is_ancestor(self, ancestor: str, rev: str) -> bool:

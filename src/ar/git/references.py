@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ar.errors import BadState, Conflict
+from ar.git import refs
 from ar.git.command import GitFailed, brief
 from ar.git.objects import Commit, Objects
 
@@ -30,6 +31,13 @@ class References(Objects):
         """The checked-out branch as a full ref name; None on a detached HEAD."""
         target = self.libgit2.lookup_reference("HEAD").raw_target
         return os.fsdecode(target) if isinstance(target, bytes) else None
+
+    def head(self) -> str:
+        """The commit that the campaign stands on: that of the checkout, or of the branch that it has gone on
+        to without it."""
+        here, branch = self.checked_out(), self.branch()
+        ahead = self.resolve(refs.ahead(branch)) if branch else None
+        return ahead if ahead and self.is_ancestor(here, ahead) else here
 
     def refs(self, *patterns: str) -> dict[str, str]:
         """Full ref name to object id, for every ref below the patterns, in alphabetical order; symbolic refs

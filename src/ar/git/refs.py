@@ -38,6 +38,11 @@ class ExperimentRef:
         return cls(match["two"] + match["rest"], match["name"]) if match else None
 
 
+def ahead(branch: str) -> str:
+    """The branch on which a campaign goes on that the checkout of `branch` cannot follow."""
+    return f"refs/heads/ar-{branch.removeprefix('refs/heads/')}"
+
+
 def queued(name: str) -> str:
     return f"{QUEUE}/{name}"
 

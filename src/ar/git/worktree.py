@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pygit2
 
-from ar.errors import BadProposal, BadState, CannotPromote, Conflict
+from ar.errors import BadProposal, BadState, CheckoutInTheWay, Conflict
 from ar.git import refs
 from ar.git.command import GitFailed
 from ar.git.objects import TreeEntry, files_below
@@ -73,7 +73,7 @@ def _ended_by_zero(lines: Iterable[str]) -> bytes:
 
 
 def forward(repo: Repo, branch: str | None, new: str, old: str, tag: str | None = None) -> None:
-    """Move the checked-out branch and its checkout from `old` to `new`, a descendant.
+    """Move the checked-out branch and its checkout to `new`, a descendant of the campaign's head `old`.
 
     Unrelated uncommitted changes stay; where they overlap, nothing at all changes. The caller says `done`
     once everything that belongs to the move is in place.
@@ -82,12 +82,12 @@ def forward(repo: Repo, branch: str | None, new: str, old: str, tag: str | None 
         tag: ref that is to name `new`, too; it is there from the start, and goes with a move that is undone.
 
     Raises:
-        CannotPromote: uncommitted changes are in the way.
+        CheckoutInTheWay: uncommitted changes are.
         Conflict: the branch has moved.
     """
     if repo.branch() != branch or repo.head() != old:
         raise Conflict("the branch moved while it was being promoted to", "run: ar promote again")
-    blocked = _in_the_way(repo, old, new)
+    blocked = _in_the_way(repo, repo.checked_out(), new)
     if blocked:
         raise _blocked(", ".join(blocked[:5]) + (" and more" if len(blocked) > 5 else ""))
     marks = [(tag, new, ZERO)] if tag else []
@@ -100,8 +100,13 @@ def forward(repo: Repo, branch: str | None, new: str, old: str, tag: str | None 
 
 
 def done(repo: Repo) -> None:
-    """The move is complete."""
-    repo.update_refs((refs.PROMOTING, ZERO, None))
+    """The move is complete, and the checkout where the campaign is."""
+    branch = repo.branch()
+    ahead = repo.resolve(refs.ahead(branch)) if branch else None
+    changes: list[tuple[str, str, str | None]] = [(refs.PROMOTING, ZERO, None)]
+    if branch and ahead and repo.is_ancestor(ahead, repo.checked_out()):
+        changes.append((refs.ahead(branch), ZERO, ahead))
+    repo.update_refs(*changes)
 
 
 def _undone(repo: Repo, new: str) -> None:
@@ -120,11 +125,11 @@ def mend(repo: Repo) -> str | None:
     new = repo.resolve(refs.PROMOTING)
     if new is None:
         return None
-    old = repo.commit(new).parents[0]
-    if repo.head() != old:
-        if not repo.is_ancestor(new, repo.head()):
-            return f"the promotion {new[:9]} was cut off, and the branch went another way; it is forgotten"
+    old = repo.checked_out()
+    if repo.is_ancestor(new, old):
         return f"the promotion {new[:9]} was cut off after the branch had moved; it is complete now"
+    if not repo.is_ancestor(old, new):
+        return f"the promotion {new[:9]} was cut off, and the branch went another way; it is forgotten"
     _clear_stale_lock(repo)
     left = _roll_back(repo, old, new)
     _undone(repo, new)
@@ -132,8 +137,17 @@ def mend(repo: Repo) -> str | None:
     return f"{words}, save {', '.join(left)}, changed since" if left else words
 
 
-def _blocked(what: str) -> CannotPromote:
-    return CannotPromote(
+def uncommitted(repo: Repo) -> list[str]:
+    """Tracked files of the project that differ from the checkout's commit."""
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=no")
+    text = repo.run("status", *options, env={"GIT_OPTIONAL_LOCKS": "0"})
+    inside = f"{repo.prefix}/" if repo.prefix else ""
+    paths = (entry[3:] for entry in text.split("\0") if entry)
+    return [path.removeprefix(inside) for path in paths if path.startswith(inside)]
+
+
+def _blocked(what: str) -> CheckoutInTheWay:
+    return CheckoutInTheWay(
         f"your uncommitted changes are in the way: {what}", "commit or stash them, then run: ar promote"
     )
 
