@@ -12,7 +12,7 @@ import pytest
 from histories import GUARD, OBJECTIVE, PROGRAM, attempt, campaign, every_outcome, renamed
 
 from ar.errors import ArError
-from ar.history.records import Decision, History, Label, Outcome, Verdict
+from ar.history.records import Decision, History, Outcome, Verdict
 from ar.project.params import ParamKey
 from ar.project.program import Metric, Program, Rung
 from ar.views.charts.files import save
@@ -113,9 +113,7 @@ def test_what_is_better_than_all_is_inside_the_picture() -> None:
 
 @pytest.mark.parametrize("chart", [progress, pareto])
 def test_what_the_branch_left_behind_has_a_mark_of_its_own(chart: Any) -> None:
-    left = attempt(50, 2.2)
-    assert left.verdict is not None
-    left = replace(left, verdict=replace(left.verdict, label=Label.SUPERSEDED))
+    left = attempt(50, 2.2, Outcome.SUPERSEDED)
     history = campaign(30)
     spec = chart(replace(history, attempts=(*history.attempts, left)), PROGRAM)
     kinds = {row["name"]: row["kind"] for row in rows(spec, "name", "kind")}

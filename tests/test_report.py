@@ -14,11 +14,25 @@ from histories import PROGRAM, attempt, every_outcome
 
 from ar.history.records import Decision, History, Outcome, Verdict
 from ar.views import report
-from ar.views.document import Code, Document, Items, Picture, Section, Table, to_html, to_markdown
+from ar.views.document import (
+    Code,
+    Document,
+    Items,
+    Picture,
+    Prose,
+    Section,
+    Table,
+    to_html,
+    to_markdown,
+)
 
 EVIL = '<script>alert(1)</script> ](javascript:x) `code` |cell| <!-- "quote" \x1b[31m'
+PROSE = (
+    f"{EVIL}\n\n# Why\n\n- *one* ![x](http://x)\n- two <http://x>\n\n[a]: javascript:x\n\n[a]\n\n```\nopen"
+)
 BLOCKS = (
     EVIL,
+    Prose(PROSE),
     Items((EVIL,), folded=EVIL),
     Table((EVIL, "n"), ((EVIL, "1"),)),
     Code(f"+{EVIL}\n```\n# no heading", "diff"),
@@ -68,6 +82,7 @@ def test_nothing_that_others_wrote_is_html() -> None:
 def test_nothing_that_others_wrote_is_markdown() -> None:
     text = to_markdown(REPORT)
     outside = re.sub(r"^````diff\n.*?^````$", "", text, flags=re.MULTILINE | re.DOTALL)
+    outside = re.sub(r"^>.*\n", "", outside, flags=re.MULTILINE)
     assert "# no heading" not in outside
     assert "<script>" not in outside
     assert "<!--" not in outside
@@ -77,9 +92,29 @@ def test_nothing_that_others_wrote_is_markdown() -> None:
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
 
 
+def test_prose_is_rendered_without_links_pictures_and_html() -> None:
+    page = to_html(REPORT)
+    assert "<h4>Why</h4>" in page and "<li><em>one</em>" in page
+    assert re.search(r"<pre><code>open\s*</code></pre>\s*</div>", page)
+    quoted = [line for line in to_markdown(REPORT).splitlines() if line.startswith(">")]
+    assert {"> # Why", "> ```", "> open"} <= set(quoted)
+    text = "\n".join(quoted)
+    assert "> - *one* ![x]\\(http://x)" in text
+    assert "[a]\\: javascript:x" in text
+    assert not re.search(r"<[a-z/!?]|\][(:\[]", text)
+
+
+def test_what_is_open_is_no_failure() -> None:
+    failed, opened = report._not_held(PROGRAM, every_outcome())
+    told = [block.folded for block in opened.blocks if isinstance(block, Items)]
+    assert told == ["Still open: 3", "Judged better, not merged: 1"]
+    assert not any("open" in block.folded for block in failed.blocks if isinstance(block, Items))
+
+
 def test_every_attempt_that_did_not_hold_is_told_once() -> None:
     history = every_outcome()
-    blocks = [block for block in report._failed(PROGRAM, history).blocks if isinstance(block, Items)]
+    sections = report._not_held(PROGRAM, history)
+    blocks = [block for section in sections for block in section.blocks if isinstance(block, Items)]
     told = {item.partition(" (")[0]: block.folded for block in blocks for item in block.items}
     assert sum(len(block.items) for block in blocks) == len(told)
     held = (Outcome.BASELINE, Outcome.PROMOTED, Outcome.STACKED, Outcome.FOREIGN)
@@ -94,7 +129,8 @@ def test_every_attempt_that_did_not_hold_is_told_once() -> None:
 def test_what_a_guard_refused_is_told_by_the_guards_name(failed_guard: str, heading: str) -> None:
     verdict = Verdict(Decision.DISCARD, "It is.", z=4.0, bar=3.5, failed_guard=failed_guard)
     item = replace(attempt(1, 2.0), verdict=verdict)
-    (block,) = report._failed(PROGRAM, History("b", "base", (item,))).blocks
+    (section,) = report._not_held(PROGRAM, History("b", "base", (item,)))
+    (block,) = section.blocks
     assert isinstance(block, Items)
     assert block.folded == f"{heading}: 1"
 

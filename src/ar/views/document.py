@@ -15,6 +15,13 @@ from ar.text import one_line, plain
 
 
 @dataclass(frozen=True)
+class Prose:
+    """Markdown that people and agents wrote: shown as such, but without links, pictures and HTML."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Items:
     """A list; `folded` under a line of its own."""
 
@@ -46,7 +53,7 @@ class Picture:
     caption: str
 
 
-Block = str | Items | Table | Code | Picture  # a string is a paragraph
+Block = str | Prose | Items | Table | Code | Picture  # a string is a paragraph
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; font-size: .82rem; 
 figure { margin: 1.5rem 0; overflow-x: auto; } figcaption { color: #555; font-size: .9rem; }
 svg { max-width: 100%; height: auto; } summary { cursor: pointer; margin: .4rem 0; }
 p { white-space: pre-line; }
+.prose p { white-space: normal; } .prose h4 { margin-bottom: .3rem; }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -110,6 +118,8 @@ def _html(text: str) -> str:
 def _html_block(block: Block) -> str:
     if isinstance(block, str):
         return f"<p>{_html(block)}</p>" if block.strip() else ""
+    if isinstance(block, Prose):
+        return f'<div class="prose">\n{_rendered(block.text)}</div>'
     if isinstance(block, Items):
         items = f"<ul>{''.join(f'<li>{_html(item)}</li>' for item in block.items)}</ul>"
         words = _html(block.folded)
@@ -124,6 +134,18 @@ def _html_block(block: Block) -> str:
     # As an image, what is inside cannot run or load anything, whatever it says.
     picture = f'<img alt="{_html(block.caption)}" src="{_data_url(block.svg)}" style="max-width:100%">'
     return f"<figure>{picture}<figcaption>{_html(block.caption)}</figcaption></figure>"
+
+
+def _rendered(text: str) -> str:
+    """Markdown as HTML without links, pictures and others' HTML, and with headings of one level."""
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.disable(["autolink", "html_block", "html_inline", "image", "link", "reference"])
+    tokens = parser.parse(redact(plain(text)))
+    for token in tokens:
+        token.tag = "h4" if token.type.startswith("heading_") else token.tag
+    return str(parser.renderer.render(tokens, parser.options, {}))
 
 
 def _html_line(line: str, language: str) -> str:
@@ -157,6 +179,8 @@ def _md(text: str) -> str:
 def _md_block(block: Block) -> str:
     if isinstance(block, str):
         return "\n\n".join(map(_md, re.split(r"\n\s*\n", block)))
+    if isinstance(block, Prose):
+        return _quoted(block.text)
     if isinstance(block, Items):
         head = f"{_md(block.folded)}\n\n" if block.folded else ""
         return head + "\n".join(f"- {_md(item)}" for item in block.items)
@@ -169,3 +193,10 @@ def _md_block(block: Block) -> str:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
         return f"{fence}{block.language}\n{text}\n{fence}"
     return f"![{_md(block.caption)}]({_data_url(block.svg)})"
+
+
+def _quoted(text: str) -> str:
+    """Markdown as a quotation, out of which no heading or open fence reaches; links and HTML are undone."""
+    safe = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", redact(plain(text)).strip())
+    safe = re.sub(r"\](?=[(\[:])", r"]\\", safe)
+    return "\n".join(f"> {line}".rstrip() for line in safe.split("\n"))

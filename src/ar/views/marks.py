@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ar.history.records import Attempt, Label, Outcome
+from ar.history.records import Outcome
 
 # Okabe and Ito's palette: its colours are told apart by colour-blind readers too.
 BLUE, SKY, ORANGE, RED, GREEN, PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#CC79A7"
@@ -49,15 +49,13 @@ BETTER = Dot("judged better, not merged", SKY, "square")
 IN_A_STACK = Dot("won as part of a stack", SKY, "circle")
 REVERTED = Dot("promoted, then reverted", PURPLE, "diamond")
 UNDECIDED = Dot("not decided", ORANGE, "diamond")
-SUPERSEDED = Dot("not decided when the branch moved on", ORANGE, "square")
 DISCARDED = Dot("discarded", GREY, "circle")
 SUPERSEDED = Dot("superseded", GREY, "diamond")
 CRASHED = Dot("crashed", RED, "cross", counts=False)
 TAMPERED = Dot("tampered", RED, "triangle-right", counts=False)
-
 FOREIGN = Dot("run by dvc exp", PURPLE, "circle")
 
-# In the order of the summary line.
+# In the order of the legends and of the summary line.
 MARKS = {
     Outcome.PROMOTED: Mark("✓", "bold green", PROMOTED, "promoted"),
     Outcome.BASELINE: Mark("◆", "cyan", BASELINE),
@@ -77,12 +75,4 @@ MARKS = {
     Outcome.QUEUED: Mark("○", "dim", UNDECIDED, "open", "Still open"),
 }
 
-# In the order of the legends.
-DOTS = list(dict.fromkeys([*(mark.dot for mark in MARKS.values()), SUPERSEDED]))
-
-
-def dot_of(attempt: Attempt) -> Dot:
-    """How a chart draws an attempt."""
-    verdict = attempt.verdict
-    left_behind = verdict is not None and verdict.label is Label.SUPERSEDED
-    return SUPERSEDED if left_behind and attempt.outcome is Outcome.DISCARDED else MARKS[attempt.outcome].dot
+DOTS = list(dict.fromkeys(mark.dot for mark in MARKS.values()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,15 +25,27 @@ from ar.judge.findings import Additivity, Case, additivity, total
 from ar.judge.noise import noise_of
 from ar.project.program import Metric, Program
 from ar.redaction import redact
-from ar.text import interval, one_line, plain, quantity, signed, span
+from ar.text import counted, interval, one_line, plain, quantity, signed, span
 from ar.views.charts import files, kinds
 from ar.views.charts.base import better
-from ar.views.document import Block, Code, Document, Items, Picture, Section, Table, to_html, to_markdown
+from ar.views.document import (
+    Block,
+    Code,
+    Document,
+    Items,
+    Picture,
+    Prose,
+    Section,
+    Table,
+    to_html,
+    to_markdown,
+)
 from ar.views.experiment import member_cells, share_cells
 from ar.views.marks import MARKS
 from ar.views.summary import summary
 from ar.views.time_to_target import gain
 
+_OPEN = (Outcome.OPEN, Outcome.RUNNING, Outcome.QUEUED, Outcome.WINNER)
 _WRITERS = {".html": to_html, ".md": to_markdown}
 MOST_DIFF = 20_000  # characters of one diff
 MOST_LISTED = 60  # changes of one group that did not work
@@ -44,9 +56,6 @@ _CHARTS = {
     "pareto": "Loss against time",
     "ladder": "At larger scales",
     "time-to-target": "Time to the first baseline's level",
-}
-_LABELS = {
-    Label.SCALE_BOUND: "Better at the base, worse at a larger scale",
 }
 
 
@@ -78,16 +87,14 @@ def gather(campaign: Campaign) -> Document:
     when = max(run.created for run in history.everything)
     day = datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d")
     branch = (campaign.repo.branch() or "a detached head").removeprefix("refs/heads/")
-    tried = sum(not item.is_baseline and not item.stack for item in history.attempts)
-    held = sum(len(item.stack) or 1 for item in history.promoted)
     return Document(
-        title=f"{key}: {held} of {tried} changes held",
+        title=f"{key}: {counted(len(history.tried), 'attempt')}, {len(history.promoted)} promoted",
         subtitle=f"{campaign.repo.root.name}, {branch} at {history.head[:9]}, last run on {day}",
         sections=(
             _question(campaign),
             _result(campaign, history),
             *_promoted(campaign, history),
-            _failed(program, history),
+            *_not_held(program, history),
             *_pictures(campaign, history),
             _reproduce(history),
             _spent(campaign, history),
@@ -104,9 +111,7 @@ def _question(campaign: Campaign) -> Section:
     scope = [*program.scope.files, *(str(key) for key in program.scope.params)]
     facts.append(f"What a change might touch: {', '.join(scope) or 'nothing'}.")
     facts.append(f"Proposed by: {', '.join(spec.name for spec in program.agents)}.")
-    parts = re.split(r"\n\s*\n", plain(program.prose))
-    paragraphs = [part.strip().lstrip("# ") for part in parts if part.strip()]
-    return Section("The question", (*paragraphs, Items(tuple(facts))))
+    return Section("The question", (Prose(program.prose), Items(tuple(facts))))
 
 
 def _metric(metric: Metric) -> str:
@@ -196,7 +201,7 @@ def _evidence(
     diff = redact(plain(changed(campaign.project, item.baseline, own[0].rev)))
     if len(diff) > MOST_DIFF:
         diff = f"{diff[:MOST_DIFF]}\n… {len(diff) - MOST_DIFF} more characters: ar diff {item.name}"
-    blocks: list[Block] = [plain(own[0].hypothesis)]
+    blocks: list[Block] = [Prose(own[0].hypothesis)]
     added = additivity(campaign.program, history, item)
     if added is not None:
         blocks = ["Each of these won alone; this is their sum.", _members(added)]
@@ -218,29 +223,38 @@ def _members(found: Additivity) -> Table:
     return Table(("member", "alone", "in the stack"), rows)
 
 
-def _failed(program: Program, history: History) -> Section:
+def _not_held(program: Program, history: History) -> list[Section]:
+    """What did not hold, and what may yet."""
+    others = [item for item in history.tried if _heading(item)]
+    failed = _grouped(program, [item for item in others if item.outcome not in _OPEN])
+    opened = _grouped(program, [item for item in others if item.outcome in _OPEN])
+    sections = [Section("What did not", tuple(failed) or ("Nothing else was decided.",))]
+    return [*sections, Section("What is open", tuple(opened))] if opened else sections
+
+
+def _grouped(program: Program, items: Sequence[Attempt]) -> list[Items]:
+    """Titles with their effects below their headings, the longest list first."""
     groups: dict[str, list[str]] = {}
-    for item in history.attempts:
-        heading = _heading(item)
-        if heading:
-            effect = attempts.effect(item, program)
-            groups.setdefault(heading, []).append(f"{one_line(item.title)}{f' ({effect})' if effect else ''}")
-    if not groups:
-        return Section("What did not", ("Nothing else was tried.",))
+    for item in items:
+        effect = attempts.effect(item, program)
+        title = f"{one_line(item.title)}{f' ({effect})' if effect else ''}"
+        groups.setdefault(_heading(item), []).append(title)
     blocks = []
     for heading, titles in sorted(groups.items(), key=lambda pair: -len(pair[1])):
         more = (f"… and {len(titles) - MOST_LISTED} more: ar show",) if len(titles) > MOST_LISTED else ()
         blocks.append(Items((*titles[:MOST_LISTED], *more), folded=f"{heading}: {len(titles)}"))
-    return Section("What did not", tuple(blocks))
+    return blocks
 
 
 def _heading(item: Attempt) -> str:
     """Below which heading it is told that an attempt did not hold; empty where it did, or nobody tried it."""
     verdict, heading = item.verdict, MARKS[item.outcome].told
-    if not heading or verdict is None or item.outcome is Outcome.REVERTED:
+    if not heading or verdict is None or item.outcome in (Outcome.REVERTED, Outcome.SUPERSEDED):
         return heading
+    if verdict.label is Label.SCALE_BOUND:
+        return "Better at the base, worse at a larger scale"
     if verdict.label is not Label.PLAIN:
-        return _LABELS.get(verdict.label) or verdict.label.capitalize()
+        return verdict.label.capitalize()
     if item.outcome is not Outcome.DISCARDED:
         return heading
     # Notes of earlier versions do not name the guard; but nothing else discards what reached the bar.
@@ -282,7 +296,8 @@ def _reproduce(history: History) -> Section:
 def _spent(campaign: Campaign, history: History) -> Section:
     rows = []
     for rung in ("", *dict.fromkeys(item.rung for item in history.at_rungs)):
-        runs = [run for run in history.everything if run.rung == rung and run.status.ended]
+        ended = (run for run in history.everything if run.rung == rung and run.status.ended)
+        runs = [run for run in ended if not run.is_foreign]
         seconds = sum(run.note.seconds or 0.0 for run in runs if run.note)
         cpu = sum(run.note.cpu_seconds or 0.0 for run in runs if run.note)
         base = sum(run.measures_baseline for run in runs)

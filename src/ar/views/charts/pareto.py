@@ -9,7 +9,7 @@ from ar.history.records import History
 from ar.project.program import Metric, Program
 from ar.text import counted, one_line, quantity
 from ar.views.charts import base
-from ar.views.marks import BASELINE, DARK, DOTS, GREEN, PROMOTED, Dot, dot_of
+from ar.views.marks import BASELINE, DARK, DOTS, GREEN, MARKS, PROMOTED, Dot
 
 _BRANCH = Dot("the branch", GREEN, "diamond")
 _CONFIRMED = (_BRANCH, PROMOTED, BASELINE)
@@ -74,7 +74,7 @@ def _dots(history: History, cost: Metric) -> base.Rows:
         paid = item.guards.get(str(cost))
         if item.value is None or paid is None:
             continue
-        kind = _BRANCH if item is history.now else dot_of(item)
+        kind = _BRANCH if item is history.now else MARKS[item.outcome].dot
         name, value = one_line(item.name), quantity(item.value, item.standard_error)
         dots.append(
             {"x": paid, "y": item.value, "kind": kind.words, "title": one_line(item.title)}

@@ -14,7 +14,7 @@ from ar.project.program import Metric, Program
 from ar.text import counted, one_line, quantity
 from ar.views.charts import base
 from ar.views.charts.labels import Places
-from ar.views.marks import BLUE, DARK, DISCARDED, DOTS, GREY, PROMOTED, SUPERSEDED, Dot, dot_of
+from ar.views.marks import BLUE, DARK, DISCARDED, DOTS, GREY, MARKS, PROMOTED, SUPERSEDED, Dot
 
 # Of the whole picture about 900 x 480: the rest is titles, axes and legend.
 WIDTH, HEIGHT = 830, 370
@@ -73,12 +73,12 @@ def _places(history: History) -> Iterator[tuple[float, Attempt]]:
 
 
 def _has_dot(attempt: Attempt) -> bool:
-    return attempt.value is not None or not dot_of(attempt).counts
+    return attempt.value is not None or not MARKS[attempt.outcome].dot.counts
 
 
 def _has_bar(attempt: Attempt, count: int) -> bool:
     """Whether its standard error is drawn: in a long campaign only of what was kept."""
-    dot = dot_of(attempt)
+    dot = MARKS[attempt.outcome].dot
     is_drawn = dot.counts and (dot not in (DISCARDED, SUPERSEDED) or count <= _MANY)
     return is_drawn and bool(attempt.standard_error)
 
@@ -127,7 +127,7 @@ def _points(
     if first is not None:
         points.steps.append({"x": 0, "y": first.value})
     for place, attempt in placed:
-        shown, value = dot_of(attempt), attempt.value
+        shown, value = MARKS[attempt.outcome].dot, attempt.value
         dot: dict[str, Any] = {
             "x": place,
             "kind": shown.words,
