@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from ar.campaign.campaign import Campaign
 from ar.changes import integrity
 from ar.history.attempts import find
 from ar.history.ideas import Proposal
-from ar.history.records import Experiment, Status
+from ar.history.records import Decision, Experiment, Label, Outcome, Status
 from ar.project.project import Project
 from ar.runs import faults
 
@@ -117,3 +118,21 @@ def test_what_a_finished_run_s_metrics_lack_is_noted(project: Path) -> None:
     ended = run_one(project, "true")
     assert ended.status is Status.CRASHED
     assert ended.note and (ended.note.exit_code, ended.note.lacking) == (0, "m.json has no 'val_loss'")
+
+
+@pytest.mark.parametrize("value", ["NaN", "-nan", "Infinity", '"inf"'])
+def test_a_loss_that_is_no_number_has_diverged_and_is_no_tampering(project: Path, value: str) -> None:
+    edit(
+        project / "fit.awk",
+        '\\"val_loss\\": %.6f}\\n", loss',
+        f'\\"val_loss\\": %s}}\\n", {json.dumps(value)}',
+    )
+    ended = run_one(project, "true")
+    assert (ended.status, ended.note and ended.note.lacking) == (Status.DIVERGED, "")
+    campaign = Campaign(Project.open(project))
+    history = campaign.history()
+    attempt = find(history, ended.name)[0]
+    assert attempt.outcome is Outcome.DIVERGED
+    action = campaign.step(history, attempt)
+    assert (action.verdict.decision, action.verdict.label) == (Decision.DISCARD, Label.PLAIN)
+    assert action.verdict.reason.startswith("A run diverged: m.json:val_loss is")

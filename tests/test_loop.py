@@ -109,12 +109,12 @@ def test_a_baseline_that_does_not_run_is_said_so(project: Path, ar: Ar) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_metric_that_is_not_a_number_is_a_crash(project: Path, ar: Ar) -> None:
+def test_a_baseline_that_diverges_is_said_so(project: Path, ar: Ar) -> None:
     edit(project / "fit.awk", '": %.6f}\\n", loss', '": \\"%s\\"}\\n", "nan"')
     commit(project, "Break the metric")
     done = ar(project, "run", "-n", "1", "--plain", check=False)
     assert done.returncode == 2
-    assert "not a finite number" in done.stderr
+    assert "m.json:val_loss is nan" in done.stderr
 
 
 def test_a_run_that_hangs_is_ended_with_all_it_started(project: Path, ar: Ar) -> None:

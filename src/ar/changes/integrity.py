@@ -15,7 +15,7 @@ from ar.history.records import Attempt, Experiment, History, Status
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared, within
 from ar.project.project import Project
-from ar.project.values import flat, number
+from ar.project.values import flat, is_infinite, number
 
 MOST_NAMED = 3  # flaws in one reason
 
@@ -46,7 +46,7 @@ def _unfit_metrics(project: Project, run: Experiment) -> str:
         value = run.metrics.get(str(metric))
         if value is None and project.repo.read(run.rev, metric.file) is not None:
             return f"{metric.file} has no '{metric.key}'"
-        if value is not None and number(value) is None:
+        if value is not None and number(value) is None and not is_infinite(value):
             return f"{metric} is not a finite number"
     return ""
 

@@ -13,6 +13,9 @@ from ar.project.program import Metric, Program
 from ar.project.values import number
 from ar.text import quantity, signed
 
+# In the order in which they give an attempt its outcome.
+_FAILED = (Status.CRASHED, Status.DIVERGED, Status.TIMED_OUT, Status.CANCELLED)
+
 
 def grouped(
     experiments: Iterable[Experiment], program: Program, merged: set[str]
@@ -202,7 +205,7 @@ def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) 
         return Outcome.TAMPERED
     if verdict and verdict.decision is Decision.PROMOTE:
         return Outcome.WINNER
-    if failed := [end for end in (Status.CRASHED, Status.TIMED_OUT, Status.CANCELLED) if end in ends]:
+    if failed := [end for end in _FAILED if end in ends]:
         return Outcome(failed[0])
     if verdict and verdict.decision is Decision.DISCARD:
         left = verdict.label in (Label.SUPERSEDED, Label.CONFLICTS)

@@ -21,6 +21,7 @@ class Status(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     CRASHED = "crashed"
+    DIVERGED = "diverged"  # it came to its end, with a metric that is no finite number
     TIMED_OUT = "timed out"
     CANCELLED = "cancelled"
 
@@ -53,6 +54,7 @@ class Outcome(StrEnum):
     REVERTED = "reverted"  # promoted, and taken out again
     TAMPERED = "tampered"  # its numbers may not count
     CRASHED = "crashed"
+    DIVERGED = "diverged"
     TIMED_OUT = "timed out"
     CANCELLED = "cancelled"
     FOREIGN = "not judged"  # somebody ran it by `dvc exp run`: no attempt of the campaign's

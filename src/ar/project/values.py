@@ -154,6 +154,14 @@ def get(data: Mapping[str, Any], key: str) -> Any:
     return node
 
 
+def is_infinite(value: Scalar) -> bool:
+    """Whether a measurement came to NaN or infinity, as a number or (JSON has none) in words."""
+    try:
+        return isinstance(value, str | float) and not math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
 def number(value: Scalar) -> float | None:
     """A finite number, or None: booleans, text, NaN and infinities are no measurements."""
     if isinstance(value, bool) or not isinstance(value, int | float):

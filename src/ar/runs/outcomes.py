@@ -18,7 +18,7 @@ from ar.history.records import Note, Status
 from ar.local.claims import Claim
 from ar.project.pipeline_file import ARGS_FILE
 from ar.project.project import Project
-from ar.project.values import Scalar, flat, number
+from ar.project.values import Scalar, flat, is_infinite, number
 from ar.redaction import redact
 from ar.runs import denials
 from ar.runs.gpu_meter import Meter
@@ -28,6 +28,7 @@ from ar.stage.files import Cause, Usage
 from ar.text import plain
 
 LOG_LIMIT = 16_000
+_BARE = re.compile(rb":\s*([-+]?(?:nan|inf|infinity))\b", re.IGNORECASE)
 REFUSED = 77  # how a stage says that the code under test broke its rules: EX_NOPERM of sysexits(3)
 
 
@@ -36,6 +37,8 @@ def of_run(project: Project, claim: Claim, outcome: Failure | str, meter: Meter)
     note, usage = _note(claim, meter), claim.usage or Usage()
     if isinstance(outcome, Failure):
         return crash_commit(project, claim), _failed(project, claim, outcome, usage, note)
+    if words := _diverged(project, outcome):
+        return outcome, replace(note, status=Status.DIVERGED, reason=words)
     if lacking := _lacking(project, outcome):
         words = f"the run ended, but {lacking}"
         return outcome, replace(note, status=Status.CRASHED, reason=words, lacking=lacking)
@@ -95,6 +98,20 @@ def crash_commit(project: Project, claim: Claim) -> str:
     changes[project.program.objective.file] = b'{"crashed": 1}\n'
     tree = project.repo.write_tree(claim.rev, changes)
     return project.repo.commit_tree(tree, [claim.baseline], claim.message)
+
+
+def _diverged(project: Project, rev: str) -> str:
+    """Which metric is NaN or infinite; empty if none is."""
+    for metric in project.program.metrics:
+        content = reader.read_output(project.repo, rev, metric.file) or b""
+        try:
+            value = flat(content, metric.file).get(metric.key)
+        except ArError:
+            # C's printf and awk write a bare nan, which is no JSON.
+            value = bare[1].decode() if (bare := _BARE.search(content)) else None
+        if is_infinite(value):
+            return f"{metric} is {value}, no finite number"
+    return ""
 
 
 def _lacking(project: Project, rev: str) -> str:

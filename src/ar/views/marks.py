@@ -52,6 +52,7 @@ UNDECIDED = Dot("not decided", ORANGE, "diamond")
 DISCARDED = Dot("discarded", GREY, "circle")
 SUPERSEDED = Dot("superseded", GREY, "diamond")
 CRASHED = Dot("crashed", RED, "cross", counts=False)
+DIVERGED = Dot("diverged", ORANGE, "cross", counts=False)
 TAMPERED = Dot("tampered", RED, "triangle-right", counts=False)
 FOREIGN = Dot("run by dvc exp", PURPLE, "circle")
 
@@ -66,6 +67,7 @@ MARKS = {
     Outcome.REVERTED: Mark("·", "dim", REVERTED, "reverted", "Promoted, then reverted"),
     Outcome.DISCARDED: Mark("·", "dim", DISCARDED, "discarded", "No better beyond noise"),
     Outcome.CRASHED: Mark("✗", "red", CRASHED, "crashed", "Crashed"),
+    Outcome.DIVERGED: Mark("✗", "yellow", DIVERGED, "diverged", "Diverged: its metric was no finite number"),
     Outcome.TIMED_OUT: Mark("✗", "red", CRASHED, "crashed", "Timed out"),
     Outcome.TAMPERED: Mark("✗", "bold red", TAMPERED, "tampered", "Tampered"),
     Outcome.CANCELLED: Mark("-", "dim", DISCARDED, "cancelled", "Cancelled"),
