@@ -28,8 +28,8 @@ from ar.surrogate.points import surface_of
 from ar.surrogate.surface import Surface
 from ar.views.charts.files import save
 from ar.views.charts.surface import surface as chart
-from ar.views.experiment import shares_view
 from ar.views.summary import summary
+from ar.views.verdict import shares_view
 
 LOSS = Metric("m.json", "loss")
 PROGRAM = Program(

@@ -18,8 +18,9 @@ from ar.history.records import Attempt, History, Note, Outcome, Status
 from ar.judge.findings import Total
 from ar.project.program import Metric, Program
 from ar.text import clock, one_line, plain, quantity, shorten_middle, span
+from ar.views.checks import checks_view
 from ar.views.console import echo
-from ar.views.experiment import checks_view, diff_view, log_view, proposal_view
+from ar.views.experiment import diff_view, log_view, proposal_view
 from ar.views.export import to_csv, to_json
 from ar.views.marks import MARKS
 from ar.views.summary import EMPTY, summary

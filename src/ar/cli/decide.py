@@ -105,7 +105,7 @@ def stack(
     from ar.campaign import stack as stacking
     from ar.history.records import Outcome
     from ar.judge.findings import additivity
-    from ar.views.experiment import stack_view
+    from ar.views.verdict import stack_view
 
     campaign = open_campaign()
     history = campaign.history()

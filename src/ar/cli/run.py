@@ -18,7 +18,7 @@ def baseline(jobs: int, plain: bool) -> None:
     from ar.campaign.ladder import Ladder
     from ar.campaign.search import Search
     from ar.judge.findings import noise_report
-    from ar.views.experiment import noise_view
+    from ar.views.verdict import noise_view
 
     campaign = open_campaign()
     code = run_policy(campaign, Search(Ladder(campaign), experiments=0), jobs, plain)

@@ -36,7 +36,7 @@ def init(yes: bool, only_print: bool, force: bool) -> None:
 def doctor() -> None:
     """Say what is ready, what is missing, and the command for each."""
     from ar.campaign import doctor as checking
-    from ar.views.experiment import checks_view
+    from ar.views.checks import checks_view
 
     checks = checking.examine(Path.cwd())
     echo(checks_view(checks))

@@ -91,7 +91,7 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
         raise click.UsageError("Missing argument 'NAME' (or --stdio).")
     from ar.campaign.ladder import cases
     from ar.judge.findings import additivity
-    from ar.views.experiment import additivity_view, case_view, shares_view
+    from ar.views.verdict import additivity_view, case_view, shares_view
 
     campaign = open_campaign()
     history = campaign.history()

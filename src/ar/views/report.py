@@ -27,7 +27,6 @@ from ar.project.program import Metric, Program
 from ar.redaction import redact
 from ar.text import counted, interval, one_line, plain, quantity, signed, span
 from ar.views.charts import files, kinds
-from ar.views.charts.base import better
 from ar.views.document import (
     Block,
     Code,
@@ -40,10 +39,11 @@ from ar.views.document import (
     to_html,
     to_markdown,
 )
-from ar.views.experiment import member_cells, share_cells
+from ar.views.facts import short_key
 from ar.views.marks import MARKS
 from ar.views.summary import summary
 from ar.views.time_to_target import gain
+from ar.views.verdict import member_cells, share_cells
 
 _OPEN = (Outcome.OPEN, Outcome.RUNNING, Outcome.QUEUED, Outcome.WINNER)
 _WRITERS = {".html": to_html, ".md": to_markdown}
@@ -115,7 +115,7 @@ def _question(campaign: Campaign) -> Section:
 
 
 def _metric(metric: Metric) -> str:
-    return f"{metric} ({better(metric)})"
+    return f"{metric} ({metric.better} is better)"
 
 
 def _result(campaign: Campaign, history: History) -> Section:
@@ -131,7 +131,7 @@ def _result(campaign: Campaign, history: History) -> Section:
         for name, before in base.guards.items():
             if (after := now.guards.get(name)) is not None:
                 change = after / before - 1 if before else 0.0
-                rows.append((name.rpartition(":")[2], f"{before:.5g}", f"{after:.5g}", f"{change:+.1%}"))
+                rows.append((short_key(name), f"{before:.5g}", f"{after:.5g}", f"{change:+.1%}"))
         if rows:
             blocks.append(Table(("guard", "first baseline", "the branch", "change"), tuple(rows)))
     if program.curve is not None:
@@ -193,7 +193,7 @@ def _evidence(
     facts = [f"Verdict: {case.verdict.reason}"]
     facts += [f"At {rung}: {climb.verdict.reason}" for rung, climb in climbs.items()]
     facts += [
-        f"{name.rpartition(':')[2]}: {quantity(sides[0])} → {quantity(sides[1])}"
+        f"{short_key(name)}: {quantity(sides[0])} → {quantity(sides[1])}"
         for name, sides in (*case.guards.items(), *case.holdout.items())
     ]
     label = f", {case.verdict.label}" if case.verdict.label else ""

@@ -20,6 +20,7 @@ from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
 from ar.text import one_line, shorten_middle, span
+from ar.views.facts import short_key
 from ar.views.marks import MARKS
 from ar.views.summary import EMPTY, levels, summary
 
@@ -157,7 +158,7 @@ class _Table:
         headers |= {"objective": f"{one_line(objective.key)} {arrow}", "effect": base}
         headers |= {_at(rung): rung for rung in self.rungs}
         for guard in guards:
-            header = one_line(guard.rpartition(":")[2])
+            header = one_line(short_key(guard))
             headers[guard] = header if roomy else shorten_middle(header, 10)
         headers |= {"verdict": "verdict", "age": "age"}
         rows = [self._cells(attempt, run) for attempt, run in self.rows]

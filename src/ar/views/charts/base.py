@@ -127,5 +127,6 @@ def domain_of(values: Sequence[float], room: float = 0.06) -> list[float]:
     return [low - margin, high + margin]
 
 
-def better(metric: Metric) -> str:
-    return f"{metric.better} is better"
+def named(metric: Metric) -> str:
+    """An axis's title."""
+    return f"{one_line(metric.key)} ({metric.better} is better)"

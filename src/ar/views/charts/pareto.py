@@ -33,8 +33,8 @@ def pareto(history: History, program: Program) -> base.Spec:
         for axis, side in (("x", cost), ("y", metric))
     }
     shown = [dot for dot in dots if all(domains[a][0] <= dot[a] <= domains[a][1] for a in "xy")]
-    x = base.numbers("x", f"{one_line(cost.key)} ({base.better(cost)})", domains["x"])
-    y = base.numbers("y", f"{one_line(metric.key)} ({base.better(metric)})", domains["y"])
+    x = base.numbers("x", base.named(cost), domains["x"])
+    y = base.numbers("y", base.named(metric), domains["y"])
     layers = []
     for now in (dot for dot in confirmed if dot["kind"] == _BRANCH.words):
         ends = {

@@ -54,7 +54,7 @@ def progress(history: History, program: Program) -> base.Spec:
     points = _points(placed, first, domain, metric, count)
     axis = {"tickMinStep": 1, "tickCount": 10, "format": "d", "grid": False}
     x = base.numbers("x", "attempt", [0, count + 1], axis=axis)
-    y = base.numbers("y", f"{one_line(metric.key)} ({base.better(metric)})", domain)
+    y = base.numbers("y", base.named(metric), domain)
     layers = [
         *_baseline(first, count, x, y),
         *_attempts(points, count, x, y),

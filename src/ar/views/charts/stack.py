@@ -32,7 +32,7 @@ def stack(history: History, program: Program) -> base.Spec:
     rows = _rows(first, merged, now, program)
     labels = [row["row"] for row in rows]
     key = one_line(program.objective.key)
-    x = base.numbers("to", f"{key} ({base.better(program.objective)})", _domain(rows))
+    x = base.numbers("to", base.named(program.objective), _domain(rows))
     y = base.rows_by("row", labels)
     scale = {"domain": list(_HUES), "range": list(_HUES.values())}
     colour = base.words("kind", scale=scale, legend=None)

@@ -49,7 +49,7 @@ def surface(model: Surface | None, program: Program) -> base.Spec:
     said += f"dots: {some} runs, by the model at the branch's other values and at the mean seed; "
     said += "orange: the branch"
     return base.picture(
-        f"{one_line(metric.key)} along each parameter, against the branch ({base.better(metric)})",
+        f"{one_line(metric.key)} along each parameter, against the branch ({metric.better} is better)",
         said,
         columns=columns,
         spacing={"row": 26, "column": 20},
