@@ -201,3 +201,14 @@ def test_killed_at_any_time_the_next_run_carries_on(project: Path, ar: Ar, victi
     assert len(good) == 2
     assert git(project, "for-each-ref", "refs/ar") == ""
     assert run(project, "git", "fsck").returncode == 0
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["seed that nothing reads", "no seed"])
+def test_a_campaign_whose_runs_are_all_equal_is_warned(project: Path, ar: Ar, named: bool) -> None:
+    edit(project / "fit.awk", "((seed * 7919) % 101) / 101", "0.5")
+    if not named:
+        edit(project / "program.md", "seed: seed\n", "")
+    commit(project, "Fix the seed in the code")
+    out = ar(project, "run", "-n", "0", "--plain").stdout
+    assert "all rests on one seed" in out
+    assert ("seed changes nothing" in out) is named

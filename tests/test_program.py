@@ -6,7 +6,7 @@ import pytest
 
 from ar.errors import BadProgram
 from ar.project.params import ParamKey
-from ar.project.program import Range
+from ar.project.program import Metric, Range
 from ar.project.program_file import parse, seconds
 from ar.project.scope import Scope
 from ar.project.values import Scalar
@@ -138,3 +138,13 @@ def test_a_range_says_what_it_holds(
 ) -> None:
     assert all(map(within.holds, inside))
     assert not any(map(within.holds, outside))
+
+
+@pytest.mark.parametrize("key", ["train_seconds", "step.time", "latency_ms", "tokens_per_sec", "p99.ms"])
+def test_a_time_is_known_by_its_name(key: str) -> None:
+    assert Metric("m.json", key).is_time
+
+
+@pytest.mark.parametrize("key", ["val_loss", "accuracy", "timestamps", "loss.test", "work", "f1_per_sample"])
+def test_what_is_no_time_is_not_taken_for_one(key: str) -> None:
+    assert not Metric("m.json", key).is_time

@@ -11,6 +11,7 @@ from ar.campaign.campaign import Campaign
 from ar.history.attempts import effect, level, objective
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge import rule
+from ar.judge.evidence import Ledger
 from ar.judge.findings import NoiseReport
 from ar.project.program import Budget, Metric, Program
 from ar.runs import queue
@@ -200,6 +201,17 @@ def _base_runs(program: Program, history: History) -> tuple[int, int]:
     base = (now.experiments if program.seed else now.base) if now else ()
     have = sum(run.status is Status.SUCCEEDED for run in base)
     return have, needed
+
+
+def one_seed_line(ledger: Ledger, program: Program) -> str:
+    """A warning where all runs of the branch gave one value; empty where they differ, or are too few."""
+    values = [run.value for run in ledger.base if run.measured]
+    if len(values) < rule.LEAST_BASE or len(set(values)) > 1:
+        return ""
+    said = f"{program.seed} changes nothing" if program.seed else "no seed: is named"
+    mend = "let it seed the run" if program.seed else "name the parameter that seeds a run in program.md"
+    key, runs = program.objective.key, len(values)
+    return f"all rests on one seed: {key} is the same to the last digit in {runs} runs, and {said}; {mend}"
 
 
 def noise_line(report: NoiseReport, program: Program) -> str:

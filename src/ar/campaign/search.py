@@ -8,7 +8,7 @@ from ar.agents import is_instant
 from ar.campaign import candidates, moved, promotion, rebase, screening
 from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
-from ar.campaign.progress import noise_line
+from ar.campaign.progress import noise_line, one_seed_line
 from ar.changes import own
 from ar.errors import BadProposal, CannotClimb, CheckoutInTheWay, Conflict, FailedAtHeadSeed
 from ar.history.records import Attempt, Decision, History, Label, Verdict
@@ -30,6 +30,7 @@ class Search(Policy):
     experiments: int | None = None
     promoting: bool = True
     _told_noise: bool = field(default=False, init=False)
+    _warned: bool = field(default=False, init=False)
 
     def begin(self, engine: Engine, history: History) -> None:
         for words in promotion.warnings(engine.campaign.project) if self.promoting else ():
@@ -119,6 +120,9 @@ class Search(Policy):
         if next_action(ledger).kind is Kind.PROPOSE and ledger.knows_noise and not self._told_noise:
             self._told_noise = True
             engine.event(noise_line(noise_report(ledger), campaign.program))
+        if not self._warned and (words := one_seed_line(ledger, campaign.program)):
+            self._warned = True
+            engine.event(words)
         # While the last of the incumbent's runs are under way there is time to think of the next change.
         begun = bool(ledger.base)
         ledger = self._as_if_ended(engine, history, ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,10 @@ FILE = "program.md"
 AGENTS = ("search", "optuna", "claude", "command")
 EMBEDDED = ("search", "optuna")  # agents that move parameters by themselves, at once and for nothing
 AGENT_PLUGINS = "ar.agents"  # entry point group in which installed packages offer more kinds
+_TIME = re.compile(
+    r"(?:^|[._-])(?:time|wall|seconds?|secs?|s|ms|us|ns|latency|duration|runtime|elapsed|throughput|[fqr]ps)"
+    r"(?:$|[._-])|per_?s(?:ec(?:ond)?)?$"
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,11 @@ class Metric:
     def better(self) -> str:
         """The word for what is better of it."""
         return "lower" if self.direction == "minimize" else "higher"
+
+    @property
+    def is_time(self) -> bool:
+        """Whether its name says that it is a time or a rate, which changes with the machine."""
+        return bool(_TIME.search(self.key.lower()))
 
     def orient(self, value: float) -> float:
         """The value turned so that lower is better; its own inverse."""
