@@ -28,44 +28,50 @@ def pareto(history: History, program: Program) -> base.Spec:
     if not dots:
         raise ArError("there is nothing to draw: no experiment has been measured yet", "run: ar run")
     confirmed = [dot for dot in dots if dot["kind"] in {kind.words for kind in _CONFIRMED}]
+    axes = {"x": cost, "y": metric}
     domains = {
         axis: _domain([dot[axis] for dot in dots], [dot[axis] for dot in confirmed], side)
-        for axis, side in (("x", cost), ("y", metric))
+        for axis, side in axes.items()
     }
-    shown = [dot for dot in dots if all(domains[a][0] <= dot[a] <= domains[a][1] for a in "xy")]
-    x = base.numbers("x", base.named(cost), domains["x"])
-    y = base.numbers("y", base.named(metric), domains["y"])
-    layers = []
-    for now in (dot for dot in confirmed if dot["kind"] == _BRANCH.words):
-        ends = {
-            f"{axis}2": domains[axis][0 if side.direction == "minimize" else 1]
-            for axis, side in (("x", cost), ("y", metric))
-        }
-        box = {"x": now["x"], "y": now["y"], **ends}
-        style = {"color": GREEN, "opacity": 0.1}
-        layers.append(base.layer([box], "rect", style, x=x, x2={"field": "x2"}, y=y, y2={"field": "y2"}))
+    shown = [dot for dot in dots if all(domains[a][0] <= dot[a] <= domains[a][1] for a in axes)]
+    at = {axis: base.numbers(axis, base.named(side), domains[axis]) for axis, side in axes.items()}
     # The luckiest run is no frontier: it is drawn through what was confirmed.
     front = _frontier(confirmed or dots, cost, metric)
-    if len(front) > 1:
-        step = "step-after" if cost.direction == "minimize" else "step-before"
-        style = {"color": DARK, "strokeWidth": 1.2, "strokeDash": [4, 3], "interpolate": step}
-        layers.append(base.layer(front, "line", style, x=x, y=y))
-    present = {dot["kind"] for dot in shown}
-    channels = base.dots_by("kind", (kind for kind in (_BRANCH, *DOTS) if kind.words in present))
-    small = max(14.0, min(50.0, 4000 / len(dots)))
-    for rows, size, opacity in (
-        ([dot for dot in shown if dot not in confirmed], small, 0.55),
-        ([dot for dot in shown if dot in confirmed], 90.0, 1.0),
-    ):
-        style = {"filled": True, "size": size, "opacity": opacity}
-        tips = base.tooltip("name", "title", "value", "cost", "kind")
-        layers.append(base.layer(rows, "point", style, x=x, y=y, tooltip=tips, **channels))
+    front = front if len(front) > 1 else []
+    ends = {axis: domains[axis][0 if side.direction == "minimize" else 1] for axis, side in axes.items()}
+    shaded = [dot | {"x2": ends["x"], "y2": ends["y"]} for dot in confirmed if dot["kind"] == _BRANCH.words]
+    step = "step-after" if cost.direction == "minimize" else "step-before"
+    dashes = {"color": DARK, "strokeWidth": 1.2, "strokeDash": [4, 3], "interpolate": step}
+    corner = {"x2": {"field": "x2"}, "y2": {"field": "y2"}}
+    layers = [
+        base.layer(shaded, "rect", {"color": GREEN, "opacity": 0.1}, **at, **corner),
+        base.layer(front, "line", dashes, **at),
+        *_marks(shown, confirmed, at, max(14.0, min(50.0, 4000 / len(dots)))),
+    ]
     outside = len(dots) - len(shown)
     said = ["shaded: better or equal in both than the branch; what lies there beyond noise may be promoted"]
-    said += ["dashed: the frontier of what was confirmed"] if len(front) > 1 else []
+    said += ["dashed: the frontier of what was confirmed"] if front else []
     said += [f"{outside} worse by far, outside the picture"] if outside else []
     title = f"{one_line(metric.key)} against {one_line(cost.key)}, {counted(len(history.tried), 'attempt')}"
     return base.picture(title, "\n".join(said), width=base.WIDTH, height=400, layer=layers)
+
+
+def _marks(shown: base.Rows, confirmed: base.Rows, at: base.Spec, small: float) -> list[base.Spec]:
+    """The dots: what was confirmed is larger than `small`, and lies above the rest."""
+    present = {dot["kind"] for dot in shown}
+    channels = base.dots_by("kind", (kind for kind in (_BRANCH, *DOTS) if kind.words in present))
+    tips = base.tooltip("name", "title", "value", "cost", "kind")
+    return [
+        base.layer(
+            [dot for dot in shown if (dot in confirmed) is large],
+            "point",
+            {"filled": True, "size": 90.0 if large else small, "opacity": 1.0 if large else 0.55},
+            **at,
+            tooltip=tips,
+            **channels,
+        )
+        for large in (False, True)
+    ]
 
 
 def _dots(history: History, cost: Metric) -> base.Rows:

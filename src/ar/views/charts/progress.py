@@ -13,7 +13,7 @@ from ar.history.records import Attempt, History, Outcome
 from ar.project.program import Metric, Program
 from ar.text import counted, one_line, quantity
 from ar.views.charts import base
-from ar.views.charts.labels import Places
+from ar.views.charts.labels import Box, Places
 from ar.views.marks import BLUE, DARK, DISCARDED, DOTS, GREY, MARKS, PROMOTED, SUPERSEDED, Dot
 
 # Of the whole picture about 900 x 480: the rest is titles, axes and legend.
@@ -24,6 +24,51 @@ _SHOWN_LABELS = 24
 _MANY = 40  # attempts from which on dots shrink and only what was kept has error bars
 _ABOVE = Dot("above the scale", GREY, "triangle-up")
 _BELOW = Dot("below the scale", GREY, "triangle-down")
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The axes, and their pixels from the upper left: attempts by number, the metric from `low` to `high`."""
+
+    metric: Metric
+    count: int
+    low: float
+    high: float
+
+    @property
+    def x(self) -> base.Spec:
+        axis = {"tickMinStep": 1, "tickCount": 10, "format": "d", "grid": False}
+        return base.numbers("x", "attempt", [0, self.count + 1], axis=axis)
+
+    @property
+    def y(self) -> base.Spec:
+        return base.numbers("y", base.named(self.metric), [self.low, self.high])
+
+    @property
+    def better(self) -> int:
+        """1 where what is better lies further down, -1 where further up."""
+        return 1 if self.metric.direction == "minimize" else -1
+
+    @property
+    def inset(self) -> float:
+        """How far from the edge a dot lies whose value is not within the axis."""
+        return 0.012 * (self.high - self.low)
+
+    @property
+    def worst(self) -> float:
+        return self.high - self.inset if self.better > 0 else self.low + self.inset
+
+    def across(self, place: float) -> float:
+        return place * WIDTH / (self.count + 1)
+
+    def down(self, value: float) -> float:
+        return (self.high - value) * HEIGHT / (self.high - self.low)
+
+    def place(self, pixels: float) -> float:
+        return pixels * (self.count + 1) / WIDTH
+
+    def value(self, pixels: float) -> float:
+        return self.high - pixels * (self.high - self.low) / HEIGHT
 
 
 @dataclass
@@ -48,19 +93,11 @@ def progress(history: History, program: Program) -> base.Spec:
     placed = [(place, item) for place, item in _places(history) if item is not first and _has_dot(item)]
     if not placed:
         raise ArError("there is nothing to draw yet: only the baseline was measured", "run: ar run")
-    metric, count = program.objective, len(history.tried)
     drawn = [item for _, item in placed]
-    domain = _domain([first, *drawn] if first else drawn, metric, count)
-    points = _points(placed, first, domain, metric, count)
-    axis = {"tickMinStep": 1, "tickCount": 10, "format": "d", "grid": False}
-    x = base.numbers("x", "attempt", [0, count + 1], axis=axis)
-    y = base.numbers("y", base.named(metric), domain)
-    layers = [
-        *_baseline(first, count, x, y),
-        *_attempts(points, count, x, y),
-        *_labels(points, domain, count, metric, x, y),
-    ]
-    title, said = _title(history, program, first, count)
+    frame = _frame([first, *drawn] if first else drawn, program.objective, len(history.tried))
+    points = _points(placed, first, frame)
+    layers = [*_baseline(first, frame), *_attempts(points, frame), *_labels(points, frame)]
+    title, said = _title(history, program, first)
     return base.picture(title, said, width=WIDTH, height=HEIGHT, layer=layers)
 
 
@@ -83,8 +120,8 @@ def _has_bar(attempt: Attempt, count: int) -> bool:
     return is_drawn and bool(attempt.standard_error)
 
 
-def _domain(attempts: Sequence[Attempt], metric: Metric, count: int) -> tuple[float, float]:
-    """The y axis: what was kept always lies inside, one diverged run cannot flatten the rest.
+def _frame(attempts: Sequence[Attempt], metric: Metric, count: int) -> _Frame:
+    """What was kept always lies inside, and one diverged run cannot flatten the rest.
 
     Far-out values (beyond three times the interquartile range, as Tukey draws them) are left outside.
     """
@@ -103,26 +140,17 @@ def _domain(attempts: Sequence[Attempt], metric: Metric, count: int) -> tuple[fl
     # Labels hang on the better side of the dots, where few others are.
     wide = 0.25 if any(item.outcome is Outcome.PROMOTED for item in attempts) else 0.06
     below, above = (wide, 0.06) if metric.direction == "minimize" else (0.06, wide)
-    return low - below * room, high + above * room
+    return _Frame(metric, count, low - below * room, high + above * room)
 
 
 def _interval(attempt: Attempt) -> list[float]:
-    if attempt.value is None:
-        return []
+    """The value with its standard error on either side."""
+    assert attempt.value is not None
     error = attempt.standard_error or 0.0
     return [attempt.value - error, attempt.value + error]
 
 
-def _points(
-    placed: Sequence[tuple[float, Attempt]],
-    first: Attempt | None,
-    domain: tuple[float, float],
-    metric: Metric,
-    count: int,
-) -> _Points:
-    low, high = domain
-    inset = 0.012 * (high - low)
-    worst = high - inset if metric.direction == "minimize" else low + inset
+def _points(placed: Sequence[tuple[float, Attempt]], first: Attempt | None, frame: _Frame) -> _Points:
     points = _Points()
     if first is not None:
         points.steps.append({"x": 0, "y": first.value})
@@ -136,115 +164,117 @@ def _points(
             "value": "none" if value is None else quantity(value, attempt.standard_error),
         }
         if value is None or not shown.counts:
-            points.dots.append({**dot, "y": worst})
+            points.dots.append(dot | {"y": frame.worst})
             continue
-        if not low <= value <= high:
-            edge, where = (high - inset, _ABOVE) if value > high else (low + inset, _BELOW)
-            points.dots.append(dot | {"y": edge, "kind": where.words})
+        if value > frame.high:
+            points.dots.append(dot | {"y": frame.high - frame.inset, "kind": _ABOVE.words})
+            continue
+        if value < frame.low:
+            points.dots.append(dot | {"y": frame.low + frame.inset, "kind": _BELOW.words})
             continue
         points.dots.append(dot | {"y": value})
-        if _has_bar(attempt, count):
+        if _has_bar(attempt, frame.count):
             bottom, top = _interval(attempt)
-            bar = {"x": place, "kind": shown.words, "y": max(bottom, low), "y2": min(top, high)}
+            bar = {"x": place, "kind": shown.words, "y": max(bottom, frame.low), "y2": min(top, frame.high)}
             points.bars.append(bar)
         if shown is PROMOTED:
             points.kept.append((place, attempt))
             points.steps.append({"x": place, "y": value})
     if points.steps:
-        points.steps.append({"x": count + 0.5, "y": points.steps[-1]["y"]})
+        points.steps.append({"x": frame.count + 0.5, "y": points.steps[-1]["y"]})
     return points
 
 
-def _baseline(first: Attempt | None, count: int, x: base.Spec, y: base.Spec) -> list[base.Spec]:
+def _baseline(first: Attempt | None, frame: _Frame) -> list[base.Spec]:
     """The first baseline's level, with its standard error."""
     if first is None:
         return []
     low, high = _interval(first)
-    level = {"x": 0, "x2": count + 1, "y": first.value, "low": low, "high": high}
-    x2, ends = {"field": "x2"}, {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
+    level = {"x": 0, "x2": frame.count + 1, "y": first.value, "low": low, "high": high}
+    along = {"x": frame.x, "x2": {"field": "x2"}}
+    ends = {"y": {**frame.y, "field": "low"}, "y2": {"field": "high"}}
     dashes = {"color": DARK, "strokeDash": [5, 4], "strokeWidth": 1.2}
     return [
-        base.layer([level], "rect", {"color": DARK, "opacity": 0.12}, x=x, x2=x2, **ends),
-        base.layer([level], "rule", dashes, x=x, x2=x2, y=y),
+        base.layer([level], "rect", {"color": DARK, "opacity": 0.12}, **along, **ends),
+        base.layer([level], "rule", dashes, **along, y=frame.y),
     ]
 
 
-def _attempts(points: _Points, count: int, x: base.Spec, y: base.Spec) -> list[base.Spec]:
+def _attempts(points: _Points, frame: _Frame) -> list[base.Spec]:
     """Error bars, dots, and the step line below the promoted ones."""
     present = {dot["kind"] for dot in points.dots}
     channels = base.dots_by("kind", (kind for kind in (*DOTS, _ABOVE, _BELOW) if kind.words in present))
-    size = min(60.0, max(20.0, 3000 / count))
+    size = min(60.0, max(20.0, 3000 / max(1, frame.count)))
     promoted = [dot for dot in points.dots if dot["kind"] == PROMOTED.words]
     others = [dot for dot in points.dots if dot["kind"] != PROMOTED.words]
     tips = base.tooltip("name", "title", "value", "kind")
+    at = {"x": frame.x, "y": frame.y}
 
     def dots(rows: base.Rows, area: float, opacity: float) -> base.Spec:
         style = {"filled": True, "size": area, "opacity": opacity}
-        return base.layer(rows, "point", style, x=x, y=y, tooltip=tips, **channels)
+        return base.layer(rows, "point", style, **at, tooltip=tips, **channels)
 
     line = {"interpolate": "step-after", "color": BLUE, "strokeWidth": 1.8}
     thin = {"strokeWidth": 1.2, "opacity": 0.55}
     return [
-        base.layer(points.bars, "rule", thin, x=x, y=y, y2={"field": "y2"}, color=channels["color"]),
-        base.layer(points.steps, "line", line, x=x, y=y),
+        base.layer(points.bars, "rule", thin, **at, y2={"field": "y2"}, color=channels["color"]),
+        base.layer(points.steps, "line", line, **at),
         dots(others, size, 0.75),
         dots(promoted, 1.7 * size, 1.0),
     ]
 
 
-def _labels(
-    points: _Points, domain: tuple[float, float], count: int, metric: Metric, x: base.Spec, y: base.Spec
-) -> list[base.Spec]:
+def _labels(points: _Points, frame: _Frame) -> list[base.Spec]:
     """Names of what was kept with their leader lines; the largest effects, where there is room."""
-    low, high = domain
-    to_x, to_y = WIDTH / (count + 1), HEIGHT / (high - low)
-    better = 1 if metric.direction == "minimize" else -1  # pixels grow downwards
-    places = Places(WIDTH, HEIGHT, better)
-    for dot in points.dots:
-        at, level = dot["x"] * to_x, (high - dot["y"]) * to_y
-        places.taken.append((at - 3, level - 3, at + 3, level + 3))
-    for bar in points.bars:
-        at = bar["x"] * to_x
-        places.taken.append((at - 1, (high - bar["y2"]) * to_y, at + 1, (high - bar["y"]) * to_y))
-    for before, after in pairwise(points.steps):
-        left, right = before["x"] * to_x, after["x"] * to_x
-        here, there = ((high - step["y"]) * to_y for step in (before, after))
-        places.taken.append((left, here - 1, right, here + 1))
-        places.taken.append((right - 1, min(here, there), right + 1, max(here, there)))
+    places = Places(WIDTH, HEIGHT, frame.better, _taken(points, frame))
     largest = sorted(points.kept, key=lambda item: _gain(item[1]), reverse=True)[:_SHOWN_LABELS]
     rows: base.Rows = []
     for number, attempt in sorted(largest, key=lambda item: item[0]):
         assert attempt.value is not None
-        at, level = number * to_x, (high - attempt.value) * to_y
-        label = places.put(at, level, (base.wrapped(attempt.title, _LABEL_WIDTH, lines) for lines in (3, 1)))
+        level = frame.down(attempt.value)
+        texts = (base.wrapped(attempt.title, _LABEL_WIDTH, lines) for lines in (3, 1))
+        label = places.put(frame.across(number), level, texts)
         if label is not None:
-            line = {
-                "at": number,
-                "from": high - (level + better * 5) / to_y,
-                "to": high - label.leader / to_y,
-            }
-            rows.append({"text": label.text, "x": label.right / to_x, "y": high - label.first / to_y, **line})
+            row = {"text": label.text, "x": frame.place(label.right), "y": frame.value(label.first)}
+            leader = {"from": frame.value(level + frame.better * 5), "to": frame.value(label.leader)}
+            rows.append({**row, **leader, "at": number})
     font = {"align": "right", "baseline": "middle", "fontSize": 10.5, "color": "#222222", "lineBreak": "\n"}
     font |= {"lineHeight": base.LINE}
     halo = {"stroke": "white", "strokeWidth": 3}
-    ends = {"x": {**x, "field": "at"}, "y": {**y, "field": "from"}, "y2": {"field": "to"}}
+    ends = {"x": {**frame.x, "field": "at"}, "y": {**frame.y, "field": "from"}, "y2": {"field": "to"}}
+    text = {"x": frame.x, "y": frame.y, "text": base.words("text")}
     return [
         base.layer(rows, "rule", {"color": "#999999", "strokeWidth": 0.6}, **ends),
-        *(
-            base.layer(rows, "text", {**font, **more}, x=x, y=y, text=base.words("text"))
-            for more in (halo, {})
-        ),
+        base.layer(rows, "text", font | halo, **text),
+        base.layer(rows, "text", font, **text),
     ]
+
+
+def _taken(points: _Points, frame: _Frame) -> list[Box]:
+    """Where no label may lie: on dots, error bars and the step line."""
+    taken: list[Box] = []
+    for dot in points.dots:
+        at, level = frame.across(dot["x"]), frame.down(dot["y"])
+        taken.append((at - 3, level - 3, at + 3, level + 3))
+    for bar in points.bars:
+        at = frame.across(bar["x"])
+        taken.append((at - 1, frame.down(bar["y2"]), at + 1, frame.down(bar["y"])))
+    for before, after in pairwise(points.steps):
+        left, right = frame.across(before["x"]), frame.across(after["x"])
+        here, there = frame.down(before["y"]), frame.down(after["y"])
+        taken.append((left, here - 1, right, here + 1))
+        taken.append((right - 1, min(here, there), right + 1, max(here, there)))
+    return taken
 
 
 def _gain(attempt: Attempt) -> float:
     return -attempt.verdict.effect if attempt.verdict and attempt.verdict.effect is not None else 0.0
 
 
-def _title(history: History, program: Program, first: Attempt | None, count: int) -> tuple[str, str]:
+def _title(history: History, program: Program, first: Attempt | None) -> tuple[str, str]:
     """The heading, and the line below it."""
     now = history.now
-    heading = f"{one_line(program.objective.key)} over {counted(count, 'attempt')}"
+    heading = f"{one_line(program.objective.key)} over {counted(len(history.tried), 'attempt')}"
     parts = [f"{len(history.promoted)} promoted"]
     if first is not None and first.value is not None:
         before = quantity(first.value, first.standard_error)
