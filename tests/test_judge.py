@@ -820,3 +820,32 @@ def test_a_reset_forgets() -> None:
 def test_a_malformed_message_is_named(message: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=f"^{word}: "):
         answer(message, Memory())
+
+
+@pytest.mark.parametrize("closed", [0, 1, 6], ids=["first change", "second change", "after the opening"])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_gain_of_17_sigma_is_promoted_where_all_noise_is_the_seeds(closed: int, chosen: bool) -> None:
+    """The seed's effect is that of every code alike, so that the residual is rounding."""
+    effects = [random.Random(seed).gauss(0, 1.0) for seed in range(40)]
+
+    def made(level: float, count: int) -> tuple[Run, ...]:
+        return tuple(Run(seed, level + effects[seed]) for seed in range(count))
+
+    earlier = tuple(Candidate(made(k - 0.5, 2), chosen=False) for k in range(closed))
+    base, own = 2, 1
+    for _ in range(20):
+        state = Ledger(
+            budget=700,
+            spent=50,
+            incumbent=Candidate(base=made(0.0, base)),
+            candidate=Candidate(made(-17.0, own), chosen=chosen),
+            closed=earlier,
+            first_seed=0,
+        )
+        action = next_action(state)
+        base += action.kind is Kind.RUN_INCUMBENT
+        own += action.kind is Kind.RUN_CANDIDATE
+        if action.kind not in (Kind.RUN_INCUMBENT, Kind.RUN_CANDIDATE):
+            break
+    assert action.kind is Kind.PROMOTE
+    assert own <= 4

@@ -246,3 +246,15 @@ def test_a_larger_scale_tells_of_the_base_scale_too() -> None:
     larger = [replace(point, rung="d8", value=(point.value or 0.0) + 10) for point in measured(40, seed=1)]
     alone, both = (surface(each).difference([at])[1][0] for each in (points, [*points, *larger]))
     assert both < alone
+
+
+@pytest.mark.parametrize(
+    ("within", "now"), [(Range(low=10, high=200), 100), (Range(low=1e-3, high=0.1, log=True), 0.01)]
+)
+def test_no_first_step_of_a_single_parameter_is_lost_in_noise(within: Range, now: float) -> None:
+    """Each goes at least a tenth of the range, and none repeats another."""
+    space = Space.of({"x": within})
+    start = space.point({"x": now}, {"x": now})
+    points = [opening(space, start, number) for number in range(6)]
+    assert min(abs(float(point[0] - start[0])) for point in points) > 0.095
+    assert len({space.values(point)["x"] for point in points}) == len(points)

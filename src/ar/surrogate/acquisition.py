@@ -23,6 +23,7 @@ CAUTION = 0.5  # standard deviations of the values that e times the risk counts 
 DRAWN, DRAWS = 160, 48  # settings that are drawn jointly, and how many times
 LIKELY = -0.7  # logarithm of the chance of being allowed, at least, of what counts as potential
 OPENING_STEP = 0.2  # standard deviation of the first steps away from the incumbent
+LEAST_STEP = 0.5  # of these standard deviations, in the parameter that moves most
 OPENING_SEED = 12  # of the sequence that spreads them
 
 
@@ -82,7 +83,11 @@ class Candidates:
 def opening(space: Space, incumbent: Array, number: int) -> Array:
     """A step away from the incumbent in all parameters: the `number`th, from 0, of an even spread of them."""
     even = qmc.Sobol(len(space), seed=OPENING_SEED).random(2 ** math.ceil(math.log2(number + 2)))[number]
-    point = incumbent + OPENING_STEP * ndtri(even)
+    steps = ndtri(even)
+    largest = int(np.abs(steps).argmax())
+    if abs(steps[largest]) < LEAST_STEP:  # of a tiny step in few parameters only noise would be seen
+        steps[largest] = math.copysign(math.hypot(steps[largest], LEAST_STEP), steps[largest])
+    point = incumbent + OPENING_STEP * steps
     point = np.where((point < 0) | (point > 1), 2 * incumbent - point, point)  # the other way from a wall
     for k, axis in enumerate(space.axes):
         if axis.categorical:  # half of them stay
