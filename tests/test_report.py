@@ -14,17 +14,9 @@ from histories import PROGRAM, attempt, every_outcome
 
 from ar.history.records import Decision, History, Outcome, Verdict
 from ar.views import report
-from ar.views.document import (
-    Code,
-    Document,
-    Items,
-    Picture,
-    Prose,
-    Section,
-    Table,
-    to_html,
-    to_markdown,
-)
+from ar.views.document import Code, Document, Items, Picture, Prose, Section, Table
+from ar.views.markdown import to_markdown
+from ar.views.page import to_html
 
 EVIL = '<script>alert(1)</script> ](javascript:x) `code` |cell| <!-- "quote" \x1b[31m'
 PROSE = (

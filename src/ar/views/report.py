@@ -27,20 +27,11 @@ from ar.project.program import Metric, Program
 from ar.redaction import redact
 from ar.text import counted, interval, one_line, plain, quantity, signed, span
 from ar.views.charts import files, kinds
-from ar.views.document import (
-    Block,
-    Code,
-    Document,
-    Items,
-    Picture,
-    Prose,
-    Section,
-    Table,
-    to_html,
-    to_markdown,
-)
+from ar.views.document import Block, Code, Document, Items, Picture, Prose, Section, Table
 from ar.views.facts import short_key
+from ar.views.markdown import to_markdown
 from ar.views.marks import MARKS
+from ar.views.page import to_html
 from ar.views.summary import summary
 from ar.views.time_to_target import gain
 from ar.views.verdict import member_cells, share_cells
