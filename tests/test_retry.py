@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from helpers import Ar, attempts_of, commit, edit, git, run_next, runs_of, start
+from histories import PROGRAM, attempt
 
 from ar.campaign.campaign import Campaign
 from ar.history.attempts import find
 from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import History, Outcome, Status
-from ar.judge.ledger import measurements
+from ar.judge.evidence import guard_means
+from ar.judge.ledger import ledger, measurements
 from ar.project.project import Project
 from ar.runs import faults
+from ar.views.charts.progress import progress
+from ar.views.summary import summary
 
 
 def before(root: Path, command: str, sandbox: str = "off") -> None:
@@ -145,3 +151,18 @@ def test_kills_every_few_seconds_never_end_a_campaign(project: Path, ar: Ar) -> 
     ends = [one["status"] for one in runs_of(project).values()]
     assert ends and set(ends) == {"succeeded"} and kills
     assert git(project, "for-each-ref", "refs/ar") == "" and attempts_of(project)
+
+
+def test_a_first_baseline_that_crashed_is_left_out_of_what_the_campaign_gained() -> None:
+    crashed = replace(attempt(0, None, "baseline"), baseline="c" * 40)
+    measured = attempt(1, 2.2, "baseline", runs=4)
+    won = attempt(2, 2.1, "promoted", runs=4)
+    history = History(head="a" * 40, incumbent=won.candidate, attempts=(crashed, measured, won), sigma=0.014)
+    assert history.first is measured
+    before = ledger(PROGRAM, history).first_guards
+    assert before == guard_means(measurements(PROGRAM, measured.experiments)) != ()
+    words = summary(history, PROGRAM, None)
+    assert "2.2" in str(words) and "2.1" in str(words)
+    drawn = json.dumps(progress(history, PROGRAM))
+    assert crashed.name not in drawn and won.name in drawn
+    assert replace(history, attempts=(crashed,)).first is crashed

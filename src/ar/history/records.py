@@ -313,8 +313,9 @@ class History(Record):
 
     @property
     def first(self) -> Attempt | None:
-        """The campaign's first baseline."""
-        return next((attempt for attempt in self.attempts if attempt.is_baseline), None)
+        """The campaign's first baseline that was measured; before there is one, the first that was tried."""
+        tried = [attempt for attempt in self.attempts if attempt.is_baseline]
+        return next((attempt for attempt in tried if attempt.value is not None), tried[0] if tried else None)
 
     @property
     def tried(self) -> list[Attempt]:
