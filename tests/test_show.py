@@ -12,7 +12,7 @@ import pytest
 from histories import NOW, OBJECTIVE, PROGRAM, attempt, campaign, every_outcome, renamed
 from rich.console import Console, RenderableType
 
-from ar.campaign.doctor import Check
+from ar.campaign.check import Check
 from ar.history.ideas import Edit, Proposal
 from ar.history.records import Attempt, History, Note, Outcome, Status
 from ar.judge.findings import Total

@@ -10,10 +10,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ar.agents import account
+from ar.campaign import first_run
+from ar.campaign.check import Check
 from ar.errors import ArError
 from ar.git.repo import Repo
 from ar.history import reader
@@ -40,22 +41,6 @@ _CLAUDE_KEYS = (
 )
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the examination.
-
-    Args:
-        mend: what to type where it is not `ok`.
-        required: `ar run` cannot work without it.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    mend: str | None = None
-    required: bool = True
-
-
 def examine(folder: Path) -> list[Check]:
     """Every check that makes sense so far: without a repository there is nothing else to look at."""
     checks = [_git_version(), _dvc_version()]
@@ -75,6 +60,7 @@ def examine(folder: Path) -> list[Check]:
         program = load_program(repo.root)
         project = Project(repo, program)
         params = reader.baseline_params(project)
+        history = reader.read(project)
     except ArError as error:
         return [*checks, Check("program.md", False, error.message, error.mend)]
     return [
@@ -85,7 +71,8 @@ def examine(folder: Path) -> list[Check]:
         *_search(program, params),
         *(_agent(program, spec, params) for spec in program.agents),
         *_sandbox(project),
-        *_campaign(project),
+        *_campaign(project, history),
+        *first_run.examine(project, declared, history),
     ]
 
 
@@ -218,22 +205,24 @@ def _sandbox(project: Project) -> list[Check]:
     return [found, Check("limits", True, detail)]
 
 
-def _campaign(project: Project) -> list[Check]:
-    history = reader.read(project)
+def _campaign(project: Project, history: History) -> list[Check]:
     runs = history.experiments
     ended = sum(run.status.ended for run in runs)
     waiting = sum(run.status is Status.QUEUED for run in runs)
-    base = sum(
-        run.candidate == history.incumbent and run.measures_baseline and run.status is Status.SUCCEEDED
-        for run in runs
-    )
-    measured = f"measured {base} times" if base else "not measured yet; ar run begins with it"
     return [
         Check("history", True, f"{counted(ended, 'run')} ended, {waiting} queued"),
         _budget(project, history),
-        Check("baseline", True, measured),
+        baseline(history),
         *(Check("recovered", True, line) for line in recovery.recover(project, Pipeline(project.repo))),
     ]
+
+
+def baseline(history: History) -> Check:
+    """Whether the branch as it is was measured, be it while it was judged as a change."""
+    runs = history.now.experiments if history.now else ()
+    measured = sum(run.status is Status.SUCCEEDED for run in runs)
+    words = f"measured {counted(measured, 'time')}" if measured else "not measured yet; ar run begins with it"
+    return Check("baseline", True, words)
 
 
 def _budget(project: Project, history: History) -> Check:

@@ -25,15 +25,10 @@ class Cache:
     @classmethod
     def of(cls, root: Path) -> Cache:
         """The cache of the project at `root`: `cache.dir` as `dvc config` resolves it, or `.dvc/cache`."""
-        from configobj import ConfigObj, ConfigObjError
-
         cache = root / ".dvc" / "cache"
-        for file in _config_files(root):
-            with contextlib.suppress(OSError, UnicodeDecodeError, ConfigObjError):
-                lines = file.read_text(encoding="utf-8").splitlines()
-                folder = _lower(_lower(ConfigObj(lines).dict()).get("cache")).get("dir")
-                if folder:
-                    cache = Path(os.path.normpath(file.parent.absolute() / Path(folder).expanduser()))
+        for file, settings in _sections(root, "cache"):
+            if folder := settings.get("dir"):
+                cache = Path(os.path.normpath(file.parent.absolute() / Path(folder).expanduser()))
         return cls(cache)
 
     def output(self, declared: Declared, path: str) -> bytes | None:
@@ -62,6 +57,20 @@ class Cache:
             with contextlib.suppress(OSError):
                 return (self.folder / "files" / "md5" / md5[:2] / f"{md5[2:]}{kind}").read_bytes()
         return None
+
+
+def config(root: Path, section: str) -> dict[str, Any]:
+    """A section of DVC's settings for the project at `root`, as `dvc config` resolves it."""
+    return {name: value for _, settings in _sections(root, section) for name, value in settings.items()}
+
+
+def _sections(root: Path, section: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    from configobj import ConfigObj, ConfigObjError
+
+    for file in _config_files(root):
+        with contextlib.suppress(OSError, UnicodeDecodeError, ConfigObjError):
+            lines = file.read_text(encoding="utf-8").splitlines()
+            yield file, _lower(_lower(ConfigObj(lines).dict()).get(section))
 
 
 def _config_files(root: Path) -> Iterator[Path]:

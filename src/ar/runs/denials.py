@@ -16,6 +16,7 @@ from ar.local.claims import Claim
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import FILE, Sandbox
 from ar.project.project import Project
+from ar.runs import interpreter
 from ar.stage import files
 from ar.stage.files import Plan
 from ar.stage.snapshot import inside
@@ -52,6 +53,10 @@ def of_run(project: Project, claim: Claim, log: str) -> Denial | None:
     repo, workspace = project.repo, Path(plan.workspace, project.repo.prefix)
     if not claim.begun:
         return missing(Declared.read(repo, claim.rev).inputs, repo.root, workspace)
+    if lacks := re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", log, re.MULTILINE):
+        python = interpreter.find(repo.root, Declared.read(repo, claim.rev).commands)
+        words = f"the Python of the stages, {python.program}, has no {lacks[1]}"
+        return Denial(words, "install it there, or activate the environment that dvc repro needs")
     return of_log(log, project.program.sandbox, repo.root, workspace, bool(plan.usual.sandbox))
 
 

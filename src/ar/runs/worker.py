@@ -138,7 +138,7 @@ class Worker:
             incumbent = incumbents_curve(project, claimed.baseline, claimed.message)
             watch = curve_watch(workspace.root, program.early_stop, incumbent, end)
             with self._metered(claimed) as meter, watch:
-                outcome = self._reproduce(claimed, program, workspace)
+                outcome = self.reproduce(claimed, program, workspace)
             asked = claimed.requested if isinstance(outcome, Failure) else None
             if isinstance(outcome, Failure) and faults.pause(claimed.message, tries) is not None:
                 again = faults.of_run(claimed)
@@ -161,7 +161,8 @@ class Worker:
         queue.requeue(self.pipeline, claimed)
         return EventKind.REQUEUED
 
-    def _reproduce(self, claimed: Claim, program: Program, workspace: Workspace) -> Failure | str:
+    def reproduce(self, claimed: Claim, program: Program, workspace: Workspace) -> Failure | str:
+        """Let DVC run the pipeline in a claimed experiment's folder; it prints to the claim's log."""
         told = {"SHELL": str(_launcher_script(self.repo)), "AR_LAUNCH": str(claimed.plan)}
         with _output_to(claimed.log), changed(os.environ, told):
             files.write(claimed.plan, self._plan(program, claimed, workspace))

@@ -1,0 +1,134 @@
+"""What would go wrong in the first run of a project, found before it: checks of `ar doctor`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from ar.campaign import promotion
+from ar.campaign.check import Check
+from ar.errors import ArError
+from ar.history import reader
+from ar.history.records import History, Status
+from ar.local import locks
+from ar.project.cache import config
+from ar.project.params import PARAMS_FILE
+from ar.project.pipeline_file import PIPELINE_FILE, Declared
+from ar.project.project import Project
+from ar.runs import interpreter, rehearsal, sandbox
+
+
+def examine(project: Project, declared: Declared, history: History) -> list[Check]:
+    """Every check, the cheap ones first. The run is rehearsed only where nothing is measured so far, nothing
+    runs, and all else that it needs is there."""
+    checks = [
+        *_outputs(project, declared),
+        *_seed(project, declared),
+        *_hydra(project),
+        *_python(project, declared),
+        *_checkout(project),
+    ]
+    ready = all(check.ok for check in checks if check.required)
+    is_measured = any(run.status is Status.SUCCEEDED for run in history.experiments)
+    if ready and declared.stages and not is_measured and not locks.holder(project.repo, "run"):
+        checks.append(_rehearsal(project))
+    return checks
+
+
+def _outputs(project: Project, declared: Declared) -> list[Check]:
+    """Whether the stages write what is to be measured."""
+    checks = []
+    for file in dict.fromkeys(metric.file for metric in project.program.metrics):
+        if declared.is_output(file):
+            continue
+        if project.repo.read(project.repo.head(), file) is None:
+            mend = f"declare it under metrics: of the stage that writes it in {PIPELINE_FILE}"
+            checks.append(Check("metric", False, f"no stage writes {file}", mend))
+        else:
+            detail = f"no stage declares {file}: a run that does not write it keeps its old values"
+            mend = f"declare it under metrics: in {PIPELINE_FILE}"
+            checks.append(Check("metric", False, detail, mend, required=False))
+    files = dict.fromkeys(metric.file for metric in project.program.metrics)
+    if cached := [file for file in files if _is_cached(declared, file)]:
+        detail = f"{', '.join(cached)} is read from DVC's cache, which keeps it; another clone needs dvc pull"
+        checks.append(Check("metric", True, detail))
+    return checks
+
+
+def _is_cached(declared: Declared, file: str) -> bool:
+    return any(file == path or file.startswith(f"{path.rstrip('/')}/") for path in declared.cached)
+
+
+def _seed(project: Project, declared: Declared) -> list[Check]:
+    """Whether runs can be repeated with other seeds."""
+    seed = project.program.seed
+    if seed is None:
+        detail = "program.md names none: runs are told apart by chance alone, which takes more of them"
+        mend = "where a parameter seeds a run, name it there: seed: KEY"
+        return [Check("seed", False, detail, mend, required=False)]
+    stages = declared.locked.values()
+    if stages and not any(_uses(stage.params.get(seed.file), seed.key) for stage in stages):
+        detail = f"no stage depends on {seed}: every run may give the same value"
+        mend = f"add it under params: of a stage in {PIPELINE_FILE}"
+        return [Check("seed", False, detail, mend, required=False)]
+    return []
+
+
+def _uses(params: Mapping[str, object] | None, key: str) -> bool:
+    """Whether a stage that used these parameters of a file used a key, or a section that holds it."""
+    if params is None:
+        return False
+    return not params or any(name == key or key.startswith(f"{name}.") for name in params)
+
+
+def _hydra(project: Project) -> list[Check]:
+    """Whether a composition would undo what is set in the parameters."""
+    if config(project.repo.root, "hydra").get("enabled", "").lower() not in ("true", "1", "yes", "on"):
+        return []
+    if project.repo.read(project.repo.head(), PARAMS_FILE) is None:
+        detail = f"DVC composes {PARAMS_FILE} with Hydra, and git does not have it: nothing in it can be set"
+        return [Check("hydra", False, detail, f"run: git add -f {PARAMS_FILE}, and commit it")]
+    return [Check("hydra", True, f"DVC composes {PARAMS_FILE} with Hydra")]
+
+
+def _python(project: Project, declared: Declared) -> list[Check]:
+    """Which Python the stages run, and whether they can in the sandbox."""
+    named = interpreter.named(declared.commands)
+    python = interpreter.find(project.repo.root, declared.commands)
+    if not python.program:
+        detail = f"no {named[0]} on PATH, which a stage runs" if named else ""
+        return (
+            [Check("python", False, detail, "activate the environment that dvc repro needs")] if named else []
+        )
+    own = "" if python.prefix == sys.prefix else f"; ar itself runs in {sys.prefix}"
+    try:
+        settings = project.program.sandbox
+        sandbox.refuse_hidden(sandbox.find(settings), settings, project.repo.root, python)
+    except ArError as error:
+        return [Check("python", False, error.message, error.mend, required=bool(named))]
+    return [Check("python", True, f"stages find {python}{own}")]
+
+
+def _checkout(project: Project) -> list[Check]:
+    """Whether promotions can bring the checkout along."""
+    mend = "run: git stash, or commit them"
+    return [Check("checkout", False, words, mend, required=False) for words in promotion.warnings(project)]
+
+
+def _rehearsal(project: Project) -> Check:
+    try:
+        note = rehearsal.rehearse(project, reader.head_seed(project))
+    except ArError as error:
+        return Check("rehearsal", False, error.message, error.mend)
+    if note.status is Status.SUCCEEDED:
+        return Check("rehearsal", True, f"the pipeline ran to its end in {note.seconds or 0:.1f} s")
+    if note.status is Status.TIMED_OUT:
+        return Check("rehearsal", True, f"the pipeline was well under way after {rehearsal.SECONDS:g} s")
+    return Check(
+        "rehearsal", False, f"the pipeline does not run: {note.reason}", note.mend or _by_hand(note.log)
+    )
+
+
+def _by_hand(log: str) -> str:
+    last = log.strip().splitlines()[-1:] or ["nothing"]
+    return f"try it by hand: dvc repro; it printed at last: {last[0][:200]}"
