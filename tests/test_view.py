@@ -246,19 +246,29 @@ def test_open_view_is_plain_off_a_terminal() -> None:
     assert isinstance(open_view(plain=False), LiveView)
 
 
-def test_what_dvc_writes_at_the_end_is_no_text() -> None:
+def test_what_dvc_writes_leaves_frame_and_terminal_alone() -> None:
     """Its logger and colorama keep standard output as it is when DVC is imported, and write there at exit."""
-    code = "with open_view(plain=False): import dvc.logger; dvc.logger.setup()"
-    code = f"from ar.views.live import open_view\n{code}"
+    code = """
+import sys
+from ar.views.live import open_view
+with open_view(plain=False):
+    import dvc.logger
+    from dvc.progress import Tqdm
+    dvc.logger.setup()
+    list(Tqdm(range(3), desc="Applying changes"))
+    print("\\x1b[2Jdisk is full", file=sys.stderr)
+"""
     ours, theirs = os.openpty()
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, env=os.environ | {"TERM": "xterm"})
+    env = os.environ | {"TERM": "xterm"}
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, stderr=theirs, env=env)
     os.close(theirs)
     printed = b""
     with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
         while more := os.read(ours, 65536):
             printed += more
     assert child.wait() == 0
-    assert plain(printed.decode()).strip() == ""
+    assert plain(printed.decode()).strip() == "disk is full"
+    assert b"\x1b[2J" not in printed
 
 
 # -- how things stand -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ that reaches the screen is the view's own business. All text from experiments is
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -95,13 +96,17 @@ class LiveView:
             transient=True,
             vertical_overflow="crop",
             redirect_stdout=False,
+            redirect_stderr=False,
         )
+        self._errors = contextlib.redirect_stderr(_Above(console))
 
     def __enter__(self) -> Self:
         self._live.start()
+        self._errors.__enter__()
         return self
 
     def __exit__(self, *ended_by: object) -> None:
+        self._errors.__exit__(None, None, None)
         with contextlib.suppress(OSError):  # the terminal may be gone; what ended the engine matters more
             self._live.stop()
 
@@ -114,6 +119,20 @@ class LiveView:
         if self._now() - self._drawn >= FRAME * 0.9:
             self._drawn = self._now()
             self._live.update(frame(snapshot, self._console.width, self._console.height), refresh=True)
+
+
+class _Above(io.TextIOBase):
+    """Standard error as lines above the frame. It is no terminal: DVC draws no bars of its own on it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._console.print(Text(plain(line)))
+        return len(text)
 
 
 def frame(snapshot: Snapshot, width: int, height: int = 24) -> RenderableType:
