@@ -17,7 +17,7 @@ from ar.judge.rule import GUARD_DRIFT, Kind, next_action
 from ar.project.values import Scalar
 from ar.surrogate.acquisition import Search, opening
 from ar.surrogate.regression import Weights
-from ar.surrogate.screening import Waiting, choose, is_last_stretch
+from ar.surrogate.screening import CLEARLY, Waiting, choose, is_last_stretch
 from ar.surrogate.space import Space
 from ar.surrogate.surface import Point, Setting, Surface
 
@@ -120,6 +120,7 @@ class Campaign:
         surface, residual = self.surface(), self.residual()
         assert residual is not None
         spare, base_runs = self.ledger().spare, len(self.ledger().base)
+        self.discard_clear(surface)
         waiting = [
             Waiting(str(k), Setting(change.params), len(change.runs)) for k, change in enumerate(self.open)
         ]
@@ -135,12 +136,23 @@ class Campaign:
         exploit = last or self.proposals % EXPLOIT_EVERY == 0
         return self.space.values(Search(surface, exploit).best())
 
+    def discard_clear(self, surface: Surface) -> None:
+        """Close what the model expects to be clearly worse than the incumbent."""
+        if not self.open:
+            return
+        means, errors = surface.difference([Setting(change.params) for change in self.open])
+        out = [
+            change
+            for change, mean, error in zip(self.open, means, errors, strict=True)
+            if mean > CLEARLY * error
+        ]
+        self.open = [change for change in self.open if change not in out]
+        self.closed += out
+
     # ---------- its parts ----------
 
     def ledger(self, change: Change | None = None) -> Ledger:
-        twice = [
-            other for other in self.open if other is not change and not other.chosen and len(other.runs) > 1
-        ]
+        twice = [other for other in self.open if other is not change and len(other.runs) > 1]
         return Ledger(
             budget=self.budget,
             spent=self.spent,

@@ -60,7 +60,8 @@ def test_base_runs_needed(n: int, promotions: int, needed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "kept"), [(0, 4), (100, 4), (499, 4), (500, 5), (700, 7), (800, 8), (9999, 8)]
+    ("budget", "kept"),
+    [(0, 2), (50, 2), (75, 3), (100, 4), (499, 4), (500, 5), (700, 7), (800, 8), (9999, 8)],
 )
 def test_audit_runs(budget: int, kept: int) -> None:
     assert audit_runs(budget) == kept
@@ -586,7 +587,9 @@ def test_the_first_changes_get_two_seeds_whatever_the_first_run_says(screening: 
         (3, (0.5, 0.5), False, Kind.WAIT),
         (3, (500.0, 500.0), False, Kind.PROMOTE),  # whatever the noise is
         (6, (-9.0, -9.0), False, Kind.DISCARD),
-        (6, (1.2, 1.0), False, Kind.RUN_CANDIDATE),
+        (6, (1.2, 1.0), False, Kind.WAIT),  # the opening's changes, too, are chosen from
+        (6, (1.2, 1.0), True, Kind.RUN_CANDIDATE),
+        (6, (0.1, 0.1), True, Kind.WAIT),  # its own runs are not all that speaks for a change
         (6, (9.0, 9.0), False, Kind.PROMOTE),
         (6, (-9.0,), True, Kind.WAIT),  # one run decides nothing; somebody else chooses
         (6, (9.0,), True, Kind.WAIT),

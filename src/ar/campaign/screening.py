@@ -1,4 +1,4 @@
-"""Which changes with one run get another: the model's choice, not the luck of that run."""
+"""Which open changes get another run: the model's choice, not the luck of the runs that they have."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from ar.judge.rule import next_seed
 from ar.project.program import EMBEDDED
 from ar.text import signed
 
-CLEARLY = 3.0  # standard deviations worse than the branch, and a change is out
-
 
 def is_screened(campaign: Campaign, attempt: Attempt) -> bool:
     """Whether the model chooses if an attempt goes on: those that agents propose, and that say no more than
@@ -26,9 +24,9 @@ def is_screened(campaign: Campaign, attempt: Attempt) -> bool:
 
 
 def waits(attempt: Attempt) -> bool:
-    """Whether an open attempt was looked at with the one run that it has."""
+    """Whether an open attempt was looked at with the runs that it has, and left to the model."""
     verdict = attempt.verdict
-    return verdict is not None and verdict.decision is Decision.OPEN and verdict.runs == len(attempt.own) == 1
+    return verdict is not None and verdict.decision is Decision.OPEN and verdict.runs == len(attempt.own)
 
 
 def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> bool:
@@ -46,7 +44,11 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
     campaign = engine.campaign
     opened = [item for item in history.attempts if history.is_open(item) and is_screened(campaign, item)]
     waiting = [item for item in opened if waits(item) and not item.is_under_way]
-    if not waiting or not ledger.knows_noise or any(len(item.own) > 1 for item in opened):
+    if (
+        not waiting
+        or not ledger.knows_noise
+        or any(len(item.own) > 1 and item not in waiting for item in opened)
+    ):
         return False
     surface, residual = campaign.surface(history), residual_of(ledger)
     if surface is None or residual is None:
@@ -58,7 +60,7 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
     start = settings_of(campaign.program, history, [first])[0] if first else surface.incumbent
     chosen = screening.choose(
         surface,
-        [screening.Waiting(item.name, at) for item, at in zip(waiting, settings, strict=True)],
+        [screening.Waiting(item.name, at, len(item.own)) for item, at in zip(waiting, settings, strict=True)],
         gained=max(0.0, -float(surface.difference([surface.incumbent], start)[0][0])),
         residual=residual,
         spare=0 if is_last else min(ledger.spare, engine.runs_in_time),
@@ -76,10 +78,12 @@ def _discard_clear(
     campaign: Campaign, waiting: Sequence[Attempt], means: Iterable[float], errors: Iterable[float]
 ) -> bool:
     """Discard what the model expects to be clearly worse than the branch. True if there was any."""
+    from ar.surrogate.screening import CLEARLY
+
     out = [found for found in zip(waiting, means, errors, strict=True) if found[1] > CLEARLY * found[2]]
     for item, mean, error in out:
         effect = signed(campaign.program.objective.orient(float(mean)), float(error))
-        words = f"The model of all runs expects {effect} of it: clearly out after one run."
+        words = f"The model of all runs expects {effect} of it: clearly out."
         assert item.verdict is not None
         campaign.record(item, replace(item.verdict, decision=Decision.DISCARD, reason=words))
     return bool(out)

@@ -101,14 +101,14 @@ class Ledger:
         budget: in runs; None where the judge has none to watch over, and keeps no run back for an audit.
         spent: in runs; a crashed run is spent too.
         candidate: the open change, with the runs made so far (none yet is fine); None between changes.
-        closed: every change judged before, every earlier incumbent, and what else was measured twice in the
-            opening, in any order.
+        closed: every change judged before, every earlier incumbent, and what else was measured more than
+            once, in any order.
         promotions: how many times the incumbent was replaced.
         guards: their names, in the order of `Run.guards`.
         first_guards: mean guard values of the campaign's first baseline; while empty and before the first
             promotion, the incumbent's.
         first_seed: seeds are first_seed, first_seed + 1, ...; None where the programme has none.
-        screening: somebody else chooses, past the opening, which changes get a second run.
+        screening: somebody else chooses, past the opening, which changes get another run.
     """
 
     budget: int | None
@@ -161,8 +161,9 @@ class Ledger:
 
 
 def audit_runs(budget: int) -> int:
-    """How many runs at the end of the budget re-measure the incumbent: clamp(budget / 100, 4, 8)."""
-    return min(8, max(4, budget // 100))
+    """How many runs at the end of the budget re-measure the incumbent: clamp(budget / 100, 4, 8), and fewer
+    where four would be more than one run in 25."""
+    return max(2, min(4, budget // 25), min(8, budget // 100))
 
 
 def guard_means(runs: Iterable[Run]) -> tuple[float, ...]:

@@ -33,7 +33,11 @@ def ledger(
         for item in history.attempts
         if item is not head
         and item is not attempt
-        and (item.is_decided or item.outcome in (Outcome.BASELINE, Outcome.PROMOTED) or seen[item.name].opens)
+        and (
+            item.is_decided
+            or item.outcome in (Outcome.BASELINE, Outcome.PROMOTED)
+            or len(seen[item.name].runs) > 1
+        )
         and item.outcome is not Outcome.TAMPERED
     )
     return Ledger(

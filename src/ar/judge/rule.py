@@ -17,6 +17,8 @@ from ar.judge.contrast import compare, own_residual
 from ar.judge.evidence import MOST_RUNS, OPENING, Candidate, Ledger, Run, guard_means
 from ar.judge.noise import Noise, Pool, noise_of
 
+CHOSEN_RUNS = 16  # that a change gets at most, where somebody else chooses which gets another
+OUT_BAR = -2.0  # the score below which a change is not left to them, either
 LEAST_BASE = 2  # runs of an incumbent before anything is screened against it
 GUARD_ERRORS = 2.0  # standard errors worse on a guard, and the change is discarded
 GUARD_DRIFT = 0.02  # of the campaign's first baseline: what a guard may lose over all promotions together
@@ -116,15 +118,17 @@ def _lacks(ledger: Ledger, n: int) -> str:
 
 def _judged(ledger: Ledger, change: Candidate, noise: Noise) -> Action:
     """The step after a change's last run, with the incumbent measured as the rule needs it."""
-    alone = len(change.runs) == 1
+    n = len(change.runs)
     knows = not ledger.opens or max(noise.residual.pool.df, ledger.opened) >= PAIRING_DF
-    verdict = judge(change, ledger.base, noise, patient=not knows)
+    most = CHOSEN_RUNS if ledger.screening else MOST_RUNS
+    verdict = judge(change, ledger.base, noise, patient=not knows, most=most)
     if not ledger.opens or ledger.auditing or verdict.decision is Decision.PROMOTE:
         return _decided(ledger, change, verdict)
-    if alone and not change.chosen:
+    if n == 1 and not change.chosen:
         words = "The first changes get two seeds each, which tell how alike runs of one seed are."
         return Action(Kind.RUN_CANDIDATE, _open(verdict, words), next_seed(ledger))
-    if ledger.screening and (alone or not knows):
+    unasked = n == 1 or (n == 2 and not change.chosen and verdict.decision is Decision.OPEN)
+    if ledger.screening and (unasked or not knows or (n < most and _is_doubtful(verdict))):
         words = "It waits to be chosen for another seed." if knows else "It waits until the noise is known."
         return Action(Kind.WAIT, _open(verdict, words))
     return _decided(ledger, change, verdict)
@@ -142,15 +146,24 @@ def _decided(ledger: Ledger, change: Candidate, verdict: Verdict) -> Action:
     return Action(Kind.PROMOTE if verdict.decision is Decision.PROMOTE else Kind.DISCARD, verdict)
 
 
+def _is_doubtful(verdict: Verdict) -> bool:
+    """Whether a change that is not worth another seed by its own runs may be by those of others."""
+    score, error = verdict.z, verdict.standard_error
+    return verdict.decision is Decision.DISCARD and bool(error) and score is not None and score > OUT_BAR
+
+
 def _open(verdict: Verdict, words: str) -> Verdict:
     return replace(verdict, decision=Decision.OPEN, reason=words)
 
 
-def judge(change: Candidate, base: Sequence[Run], noise: Noise, patient: bool = False) -> Verdict:
+def judge(
+    change: Candidate, base: Sequence[Run], noise: Noise, patient: bool = False, most: int = MOST_RUNS
+) -> Verdict:
     """The rule itself, on a change with at least one run and an incumbent with at least one.
 
-    With `patient`, a change is not discarded for want of degrees of freedom: its t counts as if the noise
-    were known.
+    Args:
+        patient: not to discard for want of degrees of freedom: t counts as if the noise were known.
+        most: runs that a change gets.
     """
     n, bar = len(change.runs), promote_bar(len(change.runs))
     own = own_residual(change.runs, base)
@@ -180,7 +193,7 @@ def judge(change: Candidate, base: Sequence[Run], noise: Noise, patient: bool = 
         if n >= SIMPLER_RUNS and z >= SIMPLER_BAR:
             words = f"with one sigma granted, z = {z:.2f} reaches {SIMPLER_BAR:.2f}"
             return _say(replace(verdict, label=Label.SIMPLER), Decision.PROMOTE, words)
-    if n >= MOST_RUNS:
+    if n >= most:
         return _say(verdict, Decision.DISCARD, f"z = {z:.2f} is short of {bar:.2f} after all {n} runs")
     if (whole.t if patient else z) >= discard_bar(n):
         return _say(verdict, Decision.OPEN, f"z = {z:.2f} is worth another seed but short of {bar:.2f}")

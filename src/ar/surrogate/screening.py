@@ -8,24 +8,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ar.judge.evidence import MOST_RUNS
-from ar.judge.rule import promote_bar
+from ar.judge.arithmetic import unscore
+from ar.judge.rule import CHOSEN_RUNS, PAIRING_DF, promote_bar
 from ar.surrogate.acquisition import potential
 from ar.surrogate.surface import Setting, Surface
 
-MARGIN = 1.0  # standard errors that a change is expected to stand above the judge's bar
+MARGIN = 0.5  # standard errors that a change is expected to stand above the judge's bar
 CLEAR_RUNS = 4  # a change that is to be confirmed in mid-campaign is to be clear with so many runs
 CLEAR = 5.0  # standard errors at them
+DEAREST = 8  # of the runs left, a confirmation in mid-campaign costs at most one in so many
 LEAST_STEP = 0.2  # and it is to add this share to what the campaign has gained
 WORTH = 8.0  # residuals that must still be to be had beyond it: less could not be confirmed later
 NEGLIGIBLE = 0.07  # of its gain: with less beyond it, nothing is to be waited for
 LEAST_CHANCE = 0.3  # of passing its guards
-SLACK = 4  # runs kept beside those of the last confirmation
+CLEARLY = 3.0  # standard deviations worse than the branch, and a change is out
+SIMILAR = 0.5  # standard errors from the best
+LAST = 0.25  # of all runs: before the last of them, what is hard to confirm yet may still become better
+SLACK = 4  # runs kept beside those of the last confirmation, at least; or half as many as it takes
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A change with a run whose verdict is open."""
+    """A change with runs whose verdict is open."""
 
     name: str
     setting: Setting
@@ -35,10 +39,11 @@ class Waiting:
 def runs_needed(gain: float, residual: float) -> int:
     """How many paired runs a change of this expected gain needs to be promoted, with a margin; more than the
     judge allows where it is too small."""
-    for n in range(2, MOST_RUNS + 1):
-        if gain >= (promote_bar(n) + MARGIN) * residual * math.sqrt(2 / n):
+    for n in range(2, CHOSEN_RUNS + 1):
+        bar = unscore(promote_bar(n) + MARGIN, PAIRING_DF + n - 1)
+        if gain >= bar * residual * math.sqrt(2 / n):
             return n
-    return MOST_RUNS + 1
+    return CHOSEN_RUNS + 1
 
 
 def choose(
@@ -55,23 +60,26 @@ def choose(
     if not waiting:
         return None
     settings = [one.setting for one in waiting]
-    mean, _ = surface.difference(settings)
+    mean, error = surface.difference(settings)
     chance = surface.allowed(settings)
     worth = np.where(chance >= LEAST_CHANCE, np.minimum(mean, 0.0) * chance, 0.0)
     first = int(np.argmin(worth))
+    # Of those that are as good as the best, what was begun is ended.
+    alike = np.flatnonzero(worth <= worth[first] + SIMILAR * error)
+    first = max(map(int, alike), key=lambda k: (waiting[k].runs, -worth[k]))
     best, gain = waiting[first], -float(mean[first])
     if worth[first] >= 0:
         return None
     needed = runs_needed(gain, residual)
     cost = needed - best.runs + max(0, needed - base_runs)
-    if spare <= cost + SLACK:
-        return best if needed <= MOST_RUNS or gain > residual else None
-    if needed > MOST_RUNS:
+    if spare <= min(cost + max(SLACK, cost // 2), LAST * (spare + len(surface.points))):
+        return best if needed <= CHOSEN_RUNS or gain > residual else None
+    if needed > CHOSEN_RUNS:
         return None
     more = potential(surface, best.setting)
     if more < NEGLIGIBLE * gain:
         return best
-    if gain < CLEAR * residual * math.sqrt(2 / CLEAR_RUNS):
+    if DEAREST * cost > spare or gain < CLEAR * residual * math.sqrt(2 / CLEAR_RUNS):
         return None
     if gain >= LEAST_STEP * (gained + gain) and more >= WORTH * residual:
         return best
@@ -82,5 +90,5 @@ def choose(
 
 def is_last_stretch(gain: float, residual: float, spare: float, base_runs: int) -> bool:
     """Whether what is left is best spent on refining the best point."""
-    needed = min(MOST_RUNS, runs_needed(gain, residual))
+    needed = min(CHOSEN_RUNS, runs_needed(gain, residual))
     return spare <= (needed - 1 + max(0, needed - base_runs) + SLACK) * 2
