@@ -19,7 +19,8 @@ from rich.progress_bar import ProgressBar
 from synthetic import Made, fill, write
 
 from ar.campaign.campaign import Campaign
-from ar.campaign.progress import Pace, Running, Snapshot, snapshot
+from ar.campaign.pace import Pace
+from ar.campaign.progress import Running, Snapshot, snapshot
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.records import Outcome
@@ -175,9 +176,9 @@ def test_frame_names_the_metric_and_what_is_better(width: int) -> None:
     assert width == 60 or "lower is better" in down
 
 
-@pytest.mark.parametrize(("settled", "wanted", "share"), [(1, 4, 0.25), (4, 4, 1.0), (0, None, 6 / 7)])
+@pytest.mark.parametrize(("tried", "wanted", "share"), [(1, 4, 0.25), (4, 4, 1.0), (0, None, 6 / 7)])
 def test_bar_counts_the_changes_that_were_asked_for(
-    settled: int, wanted: int | None, share: float, monkeypatch: pytest.MonkeyPatch
+    tried: int, wanted: int | None, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars: list[ProgressBar] = []
 
@@ -187,13 +188,13 @@ def test_bar_counts_the_changes_that_were_asked_for(
             bars.append(self)
 
     monkeypatch.setattr(live, "ProgressBar", Spy)
-    text = draw(replace(SNAPSHOT, spent=600, settled=settled, wanted=wanted), 80)
+    text = draw(replace(SNAPSHOT, spent=600, tried=tried, wanted=wanted), 80)
     assert bars[-1].total and bars[-1].completed / bars[-1].total == pytest.approx(share)
-    assert (f"{settled}/{wanted} changes, 600/700 runs" in text) is (wanted is not None)
+    assert (f"{tried}/{wanted} changes, 600/700 runs" in text) is (wanted is not None)
 
 
 def test_bar_of_the_changes_keeps_the_time_left_on_a_narrow_terminal() -> None:
-    assert "1/4 changes, about 3 h left" in draw(replace(SNAPSHOT, settled=1, wanted=4), 40)
+    assert "1/4 changes, about 3 h left" in draw(replace(SNAPSHOT, tried=1, wanted=4), 40)
 
 
 def test_frame_shows_text_as_it_is_and_no_escapes() -> None:
@@ -329,3 +330,10 @@ def test_time_left_follows_what_was_asked_for(project: Path) -> None:
     assert left(wanted=10) == pytest.approx(10 * 2 * 10)
     assert left(wanted=0) is None
     assert standing(project, Pace(jobs=2)).left == pytest.approx(180 * 0.5)
+
+
+def test_a_change_is_tried_once_it_has_a_run_though_it_be_open(project: Path) -> None:
+    names = write(project, [Made(value=3.7), Made(2.0, 1.9, agent="optuna"), Made(2.5, 1.2, agent="optuna")])
+    shown = standing(project, Pace(wanted=4, proposed=frozenset([*names[1:], "queued"])))
+    assert (shown.tried, shown.wanted) == (2, 4)
+    assert not shown.verdicts

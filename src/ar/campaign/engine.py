@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from ar.campaign import promotion
 from ar.campaign.asking import Asking
 from ar.campaign.campaign import Campaign
-from ar.campaign.progress import Pace, View, result_line, snapshot, verdict_line
+from ar.campaign.pace import Pace
+from ar.campaign.progress import View, result_line, snapshot, verdict_line
 from ar.changes.proposal import Change
 from ar.errors import OutOfBudget
 from ar.history.records import Experiment, History, Status

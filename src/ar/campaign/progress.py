@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ar.campaign.campaign import Campaign
+from ar.campaign.pace import Pace, expected
 from ar.history.attempts import effect, level, objective
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge import rule
 from ar.judge.evidence import Ledger
 from ar.judge.findings import NoiseReport
-from ar.project.program import Budget, Metric, Program
+from ar.project.program import Metric, Program
 from ar.runs import queue
 from ar.text import counted, quantity
 
 if TYPE_CHECKING:
     from ar.runs.budget import Used
-
-_RUNS_A_CHANGE = 2  # until one is decided, and how long that took is known
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Snapshot:
         metric: the objective.
         best, baseline: level of the branch now and at first, each with its uncertainty; may be empty.
         spent, budget: runs.
-        settled, wanted: how many of the new changes that the user asked for are decided, and how many those
+        tried, wanted: how many of the new changes that the user asked for have had a run, and how many those
             are; None where the budget is the end.
         elapsed: seconds since the engine began.
         left: seconds until it will have ended; None where nothing says so.
@@ -68,7 +66,7 @@ class Snapshot:
     baseline: str = ""
     spent: int = 0
     budget: int = 0
-    settled: int = 0
+    tried: int = 0
     wanted: int | None = None
     elapsed: float = 0.0
     left: float | None = None
@@ -92,34 +90,11 @@ class View(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-@dataclass(frozen=True)
-class Pace:
-    """What one engine is to do, and has done so far.
-
-    Args:
-        jobs: how many experiments run at once.
-        wanted: new changes that it is to try; None until the budget ends.
-        proposed: names of those that it has queued.
-        ended: runs that ended meanwhile.
-        elapsed, searching: seconds since it began, and since it queued the first of the changes.
-        hours: wall time after which it starts nothing new; None for no limit.
-    """
-
-    jobs: int = 1
-    wanted: int | None = None
-    proposed: frozenset[str] = frozenset()
-    ended: int = 0
-    elapsed: float = 0.0
-    searching: float = 0.0
-    hours: float | None = None
-
-
 def snapshot(campaign: Campaign, history: History, used: Used, pace: Pace) -> Snapshot:
     """How things stand now."""
     program = campaign.program
     running = _running(campaign, history, pace.jobs)
     decided = [item for item in history.attempts if item.is_decided]
-    settled = sum(item.name in pace.proposed for item in decided)
     have, needed = _base_runs(program, history)
     return Snapshot(
         running=running,
@@ -131,10 +106,10 @@ def snapshot(campaign: Campaign, history: History, used: Used, pace: Pace) -> Sn
         metric=program.objective,
         spent=used.runs,
         budget=program.budget.runs,
-        settled=settled,
+        tried=pace.tried(history),
         wanted=pace.wanted,
         elapsed=pace.elapsed,
-        left=_left(program.budget, used, pace, settled, _run_time(history, pace), max(0, needed - have)),
+        left=pace.left(history, program.budget, used, max(0, needed - have)),
         agent=", ".join(spec.name for spec in program.agents),
     )
 
@@ -148,50 +123,12 @@ def _running(campaign: Campaign, history: History, jobs: int) -> tuple[Running, 
             title=run.title,
             seed=run.seed,
             elapsed=now - stages[run.name].began,
-            expected=_expected(history, run.rung),
+            expected=expected(history, run.rung),
             slot=stages[run.name].slot if jobs > 1 else "",
         )
         for run in history.everything
         if run.name in stages and not run.status.ended
     )
-
-
-def _expected(history: History, rung: str) -> float | None:
-    """Seconds that a run of a scale takes, by the last ones that ended well; None where none did."""
-    ended = (run.note for run in history.everything if run.rung == rung and run.status is Status.SUCCEEDED)
-    durations = [note.seconds for note in ended if note and note.seconds]
-    return fmean(durations[-8:]) if durations else None
-
-
-def _run_time(history: History, pace: Pace) -> float | None:
-    """Seconds from one run's end to the next one's; None while nothing says so."""
-    if pace.ended:
-        return pace.elapsed / pace.ended
-    expected = _expected(history, "")
-    return None if expected is None else expected / pace.jobs
-
-
-def _left(
-    budget: Budget, used: Used, pace: Pace, settled: int, run_time: float | None, base_runs: int
-) -> float | None:
-    """Seconds until the engine will have ended, at the pace so far; None while nothing says so.
-
-    Args:
-        settled: changes of `pace.proposed` that are decided.
-        base_runs: that the baseline still needs.
-    """
-    ends = []
-    if pace.hours is not None:
-        ends.append(pace.hours * 3600 - pace.elapsed)
-    if budget.hours is not None:
-        ends.append((budget.hours - used.hours) * 3600)
-    if run_time is not None:
-        if pace.wanted is None:
-            ends.append((budget.runs - used.runs) * run_time)
-        elif pace.wanted or base_runs:
-            a_change = pace.searching / settled if settled else _RUNS_A_CHANGE * run_time
-            ends.append(base_runs * run_time + (pace.wanted - settled) * a_change)
-    return max(0.0, min(ends)) if ends else None
 
 
 def _base_runs(program: Program, history: History) -> tuple[int, int]:

@@ -226,7 +226,7 @@ def _spending(snapshot: Snapshot, width: int) -> RenderableType:
     roomy = width >= 60
     word, done, whole = "budget", snapshot.spent, snapshot.budget
     if snapshot.wanted:
-        word, done, whole = "changes", snapshot.settled, snapshot.wanted
+        word, done, whole = "changes", snapshot.tried, snapshot.wanted
     table = _grid()
     if roomy:
         table.add_column(no_wrap=True)
@@ -253,7 +253,7 @@ def _progress(run: Running) -> str:
 def _spent(snapshot: Snapshot, roomy: bool = True) -> str:
     """How far it is, and how long it will yet take."""
     runs = f"{snapshot.spent}/{snapshot.budget} runs" if snapshot.budget else counted(snapshot.spent, "run")
-    parts = [f"{snapshot.settled}/{snapshot.wanted} changes"] if snapshot.wanted else []
+    parts = [f"{snapshot.tried}/{snapshot.wanted} changes"] if snapshot.wanted else []
     parts += [runs] if roomy or not parts else []
     parts += [] if snapshot.left is None else [f"about {span(snapshot.left)} left"]
     return ", ".join(parts)
