@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import commit, edit
+from helpers import Ar, attempts_of, commit, edit
 
+from ar.errors import BadProgram
 from ar.git.repo import Repo
-from ar.project.draft import draft
+from ar.project import naming
+from ar.project.draft import draft, objective
 from ar.project.program import Program, Range
-from ar.project.program_file import parse
+from ar.project.program_file import load, parse
 from ar.project.ranges import around
 from ar.project.values import Scalar
 
@@ -157,3 +165,140 @@ def test_without_parameters_the_comment_stands_alone(scripted: Path) -> None:
     text = draft(Repo.open(scripted))
     assert _commented(text)
     assert not parse(text).search
+
+
+@pytest.mark.parametrize(
+    ("way", "names"),
+    [
+        (
+            "maximize",
+            "mAP mAP50 throughput ndcg@10 elo log_likelihood silhouette neg_mean_squared_error"
+            " tokens_per_second rocAuc avg_prec silhouette_score images_per_sec success_rate r2 hits_at_1",
+        ),
+        (
+            "minimize",
+            "nll negative_log_likelihood brier_score davies_bouldin_score error_rate accuracy_loss"
+            " ms_per_step errors_per_page latency_p99 score_time WER bits_per_byte peak_memory_mb",
+        ),
+        (None, "thing step n_samples"),
+    ],
+)
+def test_a_direction_follows_from_the_words_of_a_name(way: str | None, names: str) -> None:
+    assert {name: naming.direction(f"m.json:{name}") for name in names.split()} == dict.fromkeys(
+        names.split(), way
+    )
+
+
+@pytest.mark.parametrize(
+    ("metrics", "metric", "way"),
+    [
+        ({"roc_auc": {"train": 1, "test": 0.9}}, "roc_auc.test", "maximize"),
+        ({"train": {"loss": 1}, "test": {"loss": 1}, "val": {"loss": 1}}, "val.loss", "minimize"),
+        ({"step": 3, "seconds": 2, "quality_of_it": 1, "oddity": 4}, "quality_of_it", "maximize"),
+        ({"step": 3, "oddity": 4}, "oddity", ""),
+        ({"seconds": 2}, "seconds", "minimize"),
+    ],
+)
+def test_the_objective_is_a_quality_on_data_that_was_held_back(
+    bare: Path, metrics: dict[str, Any], metric: str, way: str
+) -> None:
+    (bare / "m.json").write_text(json.dumps(metrics))
+    edit(bare / "dvc.yaml", "    - c.yaml: {cache: false}\n", "")
+    commit(bare, "Measure something else")
+    goal = objective(Repo.open(bare))
+    assert (goal.metric, goal.direction) == (f"m.json:{metric}", way)
+    assert ("a guess" in draft(Repo.open(bare))) == (not way)
+
+
+STAGES = """\
+stages:
+  split:
+    cmd: python src/split.py
+    deps: [src/split.py]
+    params: [split.seed, split.ratio, shared]
+    outs: [parts]
+  train:
+    cmd: python src/train.py
+    deps: [src, parts]
+    params: [train, shared, check.every]
+    outs: [model]
+  report:
+    cmd: python src/report.py
+    deps: [src/report.py, model]
+    params: [shown]
+    metrics: [{m.json: {cache: false}}]
+"""
+VALUES = """\
+split: {seed: 1, ratio: 0.2}
+train: {random_state: 2, lr: 0.1, n_estimators: 10, epochs: 3, min_split: 0.1}
+shared: 4.5
+shown: 2.5
+check: {every: 10, weight: 0.3}
+"""
+
+
+def test_data_evaluation_and_other_seeds_stay_out_of_scope(bare: Path) -> None:
+    (bare / "src").mkdir()
+    for name in ("split", "train", "report", "model", "metrics"):
+        (bare / "src" / f"{name}.py").write_text("pass\n")
+    (bare / "dvc.yaml").write_text(STAGES)
+    (bare / "params.yaml").write_text(VALUES)
+    commit(bare, "Work in three stages")
+    program = parse(draft(Repo.open(bare)))
+    assert str(program.seed) == "train.random_state"
+    assert program.scope.files == ("src/model.py", "src/train.py")
+    assert set(map(str, program.scope.params)) == {"train", "shared", "check"}
+    assert set(map(str, program.search)) == {
+        "train.lr",
+        "train.n_estimators",
+        "train.min_split",
+        "shared",
+        "check.weight",
+    }
+    # More trees cost time, which no metric of the project tells.
+    assert [str(guard) for guard in program.guards] == ["ar:cpu_seconds"]
+
+
+def test_a_guard_on_processor_time_needs_no_metric(project: Path, ar: Ar) -> None:
+    edit(project / "program.md", '  - {metric: "c.yaml:cost", direction: minimize}', "  - ar:cpu_seconds")
+    slow = "BEGIN {for (i = 0; i < 6000000; i++) j += i}\n"
+    commit(project, "Guard the time")
+    ar(project, "run", "-n", "0", "--plain")
+    edit(project / "fit.awk", "/^x:/", f"{slow}/^x:/")
+    ar(project, "next", "--set", "x=3", "--set", "y=0.1", "--from-worktree")
+    ar(project, "run", "-n", "0", "--plain")
+    (attempt,) = (one for one in attempts_of(project) if one["agent"] == "human")
+    assert attempt["verdict"]["failed_guard"] == "cpu_seconds"
+    assert attempt["guards"]["ar:cpu_seconds"] > 0.1
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "guards: [ar:gpu_seconds]",
+        "guards: [{metric: ar:cpu_seconds, direction: maximize}]",
+        "holdout: ar:cpu_seconds",
+    ],
+)
+def test_what_ar_does_not_measure_is_refused(section: str) -> None:
+    with pytest.raises(BadProgram):
+        parse(f'---\nobjective: "m.json:x"\n{section}\n---\n')
+
+
+def test_init_asks_on_a_terminal_what_it_cannot_know(bare: Path) -> None:
+    (bare / "m.json").write_text('{"oddity": 1, "rarity": 2}')
+    edit(bare / "dvc.yaml", "    - c.yaml: {cache: false}\n", "")
+    commit(bare, "Measure something else")
+    master, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "ar", "init"], cwd=bare, stdin=terminal, stdout=terminal, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        os.write(master, b"2\nmaximize\ny\n")
+        with contextlib.suppress(OSError):  # the terminal is gone with the process
+            while os.read(master, 1000):
+                pass
+        assert process.wait(60) == 0
+    os.close(master)
+    assert str(load(bare).objective) == "m.json:rarity"
+    assert load(bare).objective.direction == "maximize"

@@ -99,7 +99,7 @@ class CommandAgent:
         program, head = briefing.program, briefing.history.head
         account.refuse_beyond(account.total(self.repo), program.budget.tokens, program.budget.usd)
         declared = Declared.read(self.repo, head)
-        measured = {metric.file for metric in program.metrics}
+        measured = {metric.file for metric in program.written}
 
         def check(path: str) -> None:
             if path not in program.param_files:

@@ -238,7 +238,7 @@ class Tools:
 
     def _is_result(self, path: str) -> bool:
         """Whether runs write this file."""
-        metric_files = (*self.declared.metrics, *(metric.file for metric in self.program.metrics))
+        metric_files = (*self.declared.metrics, *(metric.file for metric in self.program.written))
         return self.declared.is_output(path) or path in metric_files
 
     # -- experiments --------------------------------------------------------------------------------------

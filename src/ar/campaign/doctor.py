@@ -121,7 +121,7 @@ def _early_stop(program: Program, declared: Declared) -> list[Check]:
 
 
 def _metrics(project: Project) -> list[Check]:
-    repo, metrics = project.repo, project.program.metrics
+    repo, metrics = project.repo, project.program.written
     [values] = reader.metric_values(repo, [repo.head()], [metric.file for metric in metrics])
     checks = []
     for metric in metrics:

@@ -38,7 +38,7 @@ def examine(project: Project, declared: Declared, history: History) -> list[Chec
 def _outputs(project: Project, declared: Declared) -> list[Check]:
     """Whether the stages write what is to be measured."""
     checks = []
-    for file in dict.fromkeys(metric.file for metric in project.program.metrics):
+    for file in dict.fromkeys(metric.file for metric in project.program.written):
         if declared.is_output(file):
             continue
         if project.repo.read(project.repo.head(), file) is None:
@@ -48,7 +48,7 @@ def _outputs(project: Project, declared: Declared) -> list[Check]:
             detail = f"no stage declares {file}: a run that does not write it keeps its old values"
             mend = f"declare it under metrics: in {PIPELINE_FILE}"
             checks.append(Check("metric", False, detail, mend, required=False))
-    files = dict.fromkeys(metric.file for metric in project.program.metrics)
+    files = dict.fromkeys(metric.file for metric in project.program.written)
     if cached := [file for file in files if _is_cached(declared, file)]:
         detail = f"{', '.join(cached)} is read from DVC's cache, which keeps it; another clone needs dvc pull"
         checks.append(Check("metric", True, detail))

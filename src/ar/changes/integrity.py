@@ -42,7 +42,7 @@ def _reference(history: History, baseline: str) -> str:
 
 def _unfit_metrics(project: Project, run: Experiment) -> str:
     """What the declared metrics lack. Files that only DVC's cache holds may simply not be here."""
-    for metric in project.program.metrics:
+    for metric in project.program.written:
         value = run.metrics.get(str(metric))
         if value is None and project.repo.read(run.rev, metric.file) is not None:
             return f"{metric.file} has no '{metric.key}'"
@@ -105,7 +105,7 @@ def _foreign_data(project: Project, run: Experiment, reference: str) -> list[str
             if path in known and not own and md5 != known[path]:
                 flaws.append(f"{path} is not what the baseline was measured with")
         for path, md5 in stage.outs.items():
-            is_metric = any(path == metric.file for metric in project.program.metrics)
+            is_metric = any(path == metric.file for metric in project.program.written)
             content = project.repo.read(run.rev, path) if md5 and is_metric else None
             if content is not None and md5 != hashlib.md5(content, usedforsecurity=False).hexdigest():
                 flaws.append(f"{path} is not what the run wrote")

@@ -41,7 +41,7 @@ def influenced_stages(stages: Mapping[str, LockedStage], program: Program) -> se
     """Names of the stages of `dvc.lock` that an experiment may influence: they measure, depend on the scope
     or the seed, or follow from those. DVC runs no frozen stage, and keeps what it has of it."""
     influenced: set[str] = set()
-    measured = {metric.file for metric in program.metrics}
+    measured = {metric.file for metric in program.written}
     while True:
         made = {out for name in influenced for out in stages[name].outs}
         more = {

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ar.views.console import echo
+
+if TYPE_CHECKING:
+    from ar.project.draft import Objective
 
 
 @click.command()
@@ -20,7 +25,13 @@ def init(yes: bool, only_print: bool, force: bool) -> None:
     from ar.project import draft as starting
 
     repo = Repo.open()
-    text = starting.draft(repo)
+    goal = starting.objective(repo)
+    if not (yes or only_print) and sys.stdin.isatty():
+        goal = _ask(goal)
+    text = starting.draft(repo, goal)
+    if not goal.direction:
+        words = f"The name of {goal.metric} does not say which way is better: minimize is a guess."
+        click.echo(f"{words}\n  if more of it is better, correct direction: in program.md", err=True)
     if only_print:
         click.echo(text, nl=False)
         return
@@ -30,6 +41,22 @@ def init(yes: bool, only_print: bool, force: bool) -> None:
         click.confirm("Write this to program.md?", default=True, abort=True)
     starting.write(repo, text)
     click.echo("Wrote program.md. Read it, adjust it, then run: ar doctor && ar run")
+
+
+def _ask(goal: Objective) -> Objective:
+    """What the names of the metrics do not tell."""
+    from ar.project.draft import chosen
+
+    if goal.rivals:
+        names = [goal.metric, *goal.rivals]
+        for number, name in enumerate(names, 1):
+            click.echo(f"{number}  {name}")
+        number = click.prompt("Which is to improve", 1, type=click.IntRange(1, len(names)))
+        goal = chosen(goal, names[number - 1])
+    if not goal.direction:
+        ways = click.Choice(["minimize", "maximize"])
+        goal = replace(goal, direction=click.prompt(f"Which way is {goal.metric} better", type=ways))
+    return goal
 
 
 @click.command()

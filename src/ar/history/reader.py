@@ -24,6 +24,7 @@ from ar.project import params
 from ar.project.cache import Cache
 from ar.project.identity import identity
 from ar.project.pipeline_file import ARGS_FILE, Declared
+from ar.project.program import CPU_SECONDS, PEAK_MEMORY
 from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.project import Project
 from ar.project.values import Scalar, flat
@@ -37,7 +38,7 @@ class _Snapshot:
     """What one reading found: what a commit holds never changes, and most notes are as they were.
 
     Args:
-        files: the metrics and the parameters files that were read.
+        files: the metrics and the parameters files that were read, and what of `ar`'s own figures.
         marked: name to experiment, with all that may change about it.
         experiments: what `history` is made of, in the order of the refs.
     """
@@ -138,7 +139,7 @@ def changed(project: Project, old: str, new: str, stat: bool = False) -> str:
     """The diff that matters between two commits: without outputs, `dvc.lock` and what DVC queues with it, and
     without the seed."""
     declared = Declared.read(project.repo, new)
-    written = sorted(declared.outputs | {metric.file for metric in project.program.metrics})
+    written = sorted(declared.outputs | {metric.file for metric in project.program.written})
     tree = _with_seed_of(project, new, old)
     return project.repo.diff(old, tree, exclude=[*declared.locks, ARGS_FILE, *written], stat=stat)
 
@@ -205,9 +206,10 @@ def head_seed(project: Project) -> int | None:
 def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snapshot:
     """All experiments, of which only those are read that are not as they were."""
     repo, program = project.repo, project.program
-    metric_files = (*declared.metrics, *(metric.file for metric in program.metrics))
+    metric_files = (*declared.metrics, *(metric.file for metric in program.written))
     param_files = (*declared.params, *sorted(program.param_files))
-    files = metric_files, param_files
+    ours = tuple(str(guard) for guard in program.guards if guard.is_ours)
+    files = metric_files, param_files, ours
     old = last.marked if last.files == files else {}
     notes, places = repo.notes(), _places(repo)
     marks = {name: (rev, status, notes.get(rev)) for name, (status, rev, _) in places.items()}
@@ -221,9 +223,10 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
             commit, baseline = repo.commit(places[name][1]), places[name][2]
             if baseline or commit.parents:
                 made = _experiment(commit, name, baseline or commit.parents[0], marks[name], metrics, values)
+                made = replace(made, metrics=made.metrics | _own_figures(made, ours))
                 marked[name] = marks[name], made
     # A result whose metrics DVC keeps elsewhere may be fetched yet.
-    kept = {name: it for name, it in marked.items() if it[1].metrics or it[0][1]}
+    kept = {name: it for name, it in marked.items() if it[1].metrics.keys() - ours or it[0][1]}
     return _Snapshot(files, kept, tuple(marked[name][1] for name in places if name in marked))
 
 
@@ -260,6 +263,14 @@ def _experiment(
         params=params,
         note=note,
     )
+
+
+def _own_figures(run: Experiment, names: Sequence[str]) -> _Values:
+    """What `ar` measured of a run. A tenth of a second is the least that counts: the start of an interpreter
+    is no cost of a change."""
+    figures = {CPU_SECONDS: run.note.cpu_seconds, PEAK_MEMORY: run.note.peak_memory_mb} if run.note else {}
+    known = {name: figures.get(name) for name in names}
+    return {name: round(size, 1) for name, size in known.items() if size is not None}
 
 
 def _note(data: Mapping[str, object] | None) -> Note | None:

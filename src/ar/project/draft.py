@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from ar.errors import ArError, BadParams
 from ar.git.repo import Repo
+from ar.project import naming
+from ar.project.cache import Cache
 from ar.project.literals import Literal, of_stages
-from ar.project.params import PARAMS_FILE
-from ar.project.pipeline_file import PIPELINE_FILE, Declared
-from ar.project.program import FILE
+from ar.project.naming import Role, Split
+from ar.project.params import PARAMS_FILE, ParamKey
+from ar.project.pipeline_file import PIPELINE_FILE, Declared, Use, within
+from ar.project.program import CPU_SECONDS, FILE
 from ar.project.ranges import around
 from ar.project.values import Scalar, dump_yaml, flat, number
 from ar.text import one_line
 
-# Words in a metric's name that say which way is better.
-_LESS = "loss error err bpb perplexity ppl rmse mse mae cost distance wer cer"
-_MORE = "acc accuracy f1 auc score precision recall r2 map bleu rouge reward iou dice"
-_SPEND = {"seconds", "time", "latency", "memory", "duration"}
-_VALIDATION = ("val", "valid", "validation", "dev", "eval")
-_SEEDS = ("seed", "random_seed", "random_state", "rng_seed")
-_CODE = ".py .sh .awk .r .jl .js .ts .c .cc .cpp .rs .go .java .pl .rb .sql .cu"
+_CODE = """
+    .py .sh .awk .r .jl .js .ts .c .h .cc .cpp .hpp .rs .go .java .pl .rb .sql .cu .cuh .f90 .lua .kt .scala
+    .swift .zig .cs .m .ml .hs
+"""
 _MOST_LITERALS = 20
 _COMMENTS = {
     "objective": "what to improve",
@@ -34,6 +36,8 @@ _COMMENTS = {
     "search": "how far to search each parameter",
     "budget": "runs in all; time limit of one run",
 }
+_GUESS = "a guess: its name does not say which way is better"
+_OFFER = f'#guards: [{{metric: "{CPU_SECONDS}"}}]  # the processor time of a run, as ar measures it'
 _HOW_TO_MOVE = (
     "  Numbers in scripts, out of the search's reach. To search one: give params.yaml its name and value,",
     "  have the script read it there, add it to the stage's params: in dvc.yaml and to scope.params above,",
@@ -44,14 +48,28 @@ What we look for, what is known, what not to try: write it here, in plain words.
 """
 
 
-def draft(repo: Repo) -> str:
-    """A programme for this project.
+@dataclass(frozen=True)
+class Objective:
+    """What is to be improved.
+
+    Args:
+        direction: `minimize` or `maximize`; empty where its name does not say which.
+        rivals: other metrics that are as likely.
+    """
+
+    metric: str
+    direction: str = ""
+    rivals: tuple[str, ...] = ()
+
+
+def objective(repo: Repo) -> Objective:
+    """The likeliest objective: a quality on validation data, then on test data, then any, then what comes
+    first.
 
     Raises:
-        ArError: it declares no stage, or no metric with a value that could be an objective.
+        ArError: the project declares no stage, or no metric with a value that could be an objective.
     """
-    head = repo.head()
-    declared = Declared.read(repo, head)
+    declared = Declared.read(repo, repo.head())
     if not declared.stages:
         raise ArError(f"{PIPELINE_FILE} at HEAD declares no stage", "run: dvc stage add …, then git commit")
     if not declared.metrics:
@@ -61,9 +79,34 @@ def draft(repo: Repo) -> str:
     if not metrics:
         mend = "run: dvc repro && git add -A && git commit, then: ar init"
         raise ArError(f"{', '.join(declared.metrics)} holds no number yet", mend)
+    best = min(metrics, key=_rank)
+    rivals = [name for name in metrics if name != best and _rank(name) == _rank(best)]
+    return Objective(best, naming.direction(best) or "", tuple(rivals))
+
+
+def chosen(found: Objective, metric: str) -> Objective:
+    """The same question, with one of its metrics as the answer."""
+    return replace(found, metric=metric, direction=naming.direction(metric) or "", rivals=())
+
+
+def draft(repo: Repo, goal: Objective | None = None) -> str:
+    """A programme for this project.
+
+    Args:
+        goal: what to improve; None for the likeliest.
+
+    Raises:
+        ArError: as `objective`.
+    """
+    goal = goal or objective(repo)
+    head = repo.head()
+    declared = Declared.read(repo, head)
     params = _params(repo, head, declared)
-    to_move = _to_move([item for item in of_stages(repo, head, declared) if item.name.lower() not in params])
-    return _text(metrics, params, _code(repo, head, declared), to_move)
+    literals = [item for item in of_stages(repo, head, declared) if item.name.lower() not in params]
+    parts = _Parts(declared, goal.metric)
+    return _text(
+        goal, _metrics(repo, declared), params, parts, parts.code(repo.files(head)), _to_move(literals)
+    )
 
 
 def refuse_overwrite(repo: Repo, force: bool) -> None:
@@ -80,64 +123,109 @@ def write(repo: Repo, text: str) -> None:
 
 
 def _metrics(repo: Repo, declared: Declared) -> dict[str, float]:
-    """Numbers of the metrics files: as committed, or as the last `dvc repro` left them."""
+    """Numbers of the metrics files: as committed, as the last `dvc repro` left them, or as DVC keeps them."""
     metrics: dict[str, float] = {}
     for path in declared.metrics:
         content = repo.read("HEAD", path)
-        with contextlib.suppress(OSError, BadParams):
-            values = flat((repo.root / path).read_bytes() if content is None else content, path)
-            sizes = {f"{path}:{key}": number(value) for key, value in values.items()}
+        if content is None:
+            with contextlib.suppress(OSError):
+                content = (repo.root / path).read_bytes()
+        content = Cache.of(repo.root).output(declared, path) if content is None else content
+        with contextlib.suppress(BadParams):
+            sizes = {f"{path}:{key}": number(value) for key, value in flat(content or b"", path).items()}
             metrics |= {key: size for key, size in sizes.items() if size is not None}
     return metrics
 
 
 def _params(repo: Repo, head: str, declared: Declared) -> dict[str, Scalar]:
     params: dict[str, Scalar] = {}
-    for path in dict.fromkeys([PARAMS_FILE, *declared.params]):
+    beside = [posixpath.join(posixpath.dirname(place), PARAMS_FILE) for place in declared.pipelines]
+    for path in dict.fromkeys([PARAMS_FILE, *declared.params, *beside]):
         content = repo.read(head, path)
-        if content is not None:
-            prefix = "" if path == PARAMS_FILE else f"{path}:"
-            params.update({f"{prefix}{key}": value for key, value in flat(content, path).items()})
+        if content is not None and not declared.is_output(path):
+            params |= {str(ParamKey(path, key)): value for key, value in flat(content, path).items()}
     return params
 
 
-def _code(repo: Repo, head: str, declared: Declared) -> list[str]:
-    """Code files that stages depend on, as globs: a folder of them stands for what it holds."""
-    code = [path for path in repo.files(head) if PurePosixPath(path).suffix.lower() in _CODE.split()]
-    globs: dict[str, None] = {}
-    for path in (path.rstrip("/") for path in declared.inputs):
-        if declared.is_output(path) or path.startswith(".dvc"):
-            continue
-        if path in code:
-            globs[path] = None
-        elif any(name.startswith(f"{path}/") for name in code):
-            globs[f"{path}/**"] = None
-    return list(globs)
+def _rank(name: str) -> tuple[bool, bool, bool, int]:
+    aside = naming.is_spend(name) or naming.is_count(name)
+    of = naming.split(name)
+    return aside, of is Split.TRAIN, naming.direction(name) is None, list(Split).index(of)
 
 
-def _words(name: str) -> set[str]:
-    return set(re.findall(r"[^._-]+", name.rpartition(":")[2].lower()))
+class _Parts:
+    """What of the project is the work, and what its data and its evaluation, which no proposal may change."""
+
+    def __init__(self, declared: Declared, objective: str) -> None:
+        self.declared = declared
+        self.file = objective.rpartition(":")[0]
+        roles = [(use, self._role(use)) for use in declared.uses]
+        works = any(role is Role.WORK for _, role in roles)
+        self.roles = roles if works else [(use, Role.WORK) for use in declared.uses]
+
+    def _role(self, use: Use) -> Role:
+        """What a stage is for, by its name; the one that measures what others made is the evaluation."""
+        role = naming.role([use.name])
+        others = {path for other in self.declared.uses if other.name != use.name for path in other.outs}
+        follows = any(within(path, others) for path in use.deps)
+        named = any(part in naming.words(use.name) for part in ("train", "fit", "model"))
+        if within(self.file, use.outs) and follows and not named:
+            return Role.EVALUATION
+        return role
+
+    def code(self, files: Iterable[str]) -> list[str]:
+        """Code files that stages of the work depend on, as globs: a folder of them for what it holds."""
+        code = [path for path in files if PurePosixPath(path).suffix.lower() in _CODE.split()]
+        globs: dict[str, None] = {}
+        for dep in (path.rstrip("/") for path in self.declared.inputs):
+            held = [path for path in code if within(path, [dep])]
+            if self.declared.is_output(dep) or dep.startswith(".dvc"):
+                continue
+            free = [path for path in held if self._is_work(path)]
+            if free == held and dep not in code and held:
+                free = [f"{dep}/**"]
+            globs |= dict.fromkeys(free)
+        return list(globs)
+
+    def _is_work(self, path: str) -> bool:
+        roles = {role for use, role in self.roles if within(path, use.deps)}
+        names = [
+            PurePosixPath(path).stem,
+            *(parent.name for parent in PurePosixPath(path).parents if parent.name),
+        ]
+        return Role.WORK in roles and naming.role(names) is Role.WORK
+
+    def is_free(self, key: str) -> bool:
+        """Whether a parameter is neither a seed nor one of the data's or the evaluation's."""
+        if naming.is_seed(key) or naming.is_of_data(key):
+            return False
+        roles = self._roles_of(key)
+        return not roles or Role.WORK in roles
+
+    def seed(self, params: Mapping[str, Scalar]) -> str | None:
+        """The key that re-seeds the work: no seed of the data, or of how it is split."""
+        seeds = {
+            key: roles
+            for key, value in params.items()
+            if type(value) is int and naming.is_seed(key) and not naming.is_of_data(key)
+            if not (roles := self._roles_of(key)) or Role.WORK in roles
+        }
+        return min(seeds, key=lambda key: Role.DATA in seeds[key], default=None)
+
+    def _roles_of(self, key: str) -> set[Role]:
+        param = ParamKey.parse(key)
+        return {role for use, role in self.roles if any(_names(*name, param) for name in use.params)}
 
 
-def _direction(name: str) -> str | None:
-    words = _words(name)
-    if words.intersection(_MORE.split()):
-        return "maximize"
-    return "minimize" if words.intersection([*_LESS.split(), *_SPEND]) else None
+def _names(file: str, name: str, param: ParamKey) -> bool:
+    """Whether what a stage declares holds a parameter."""
+    return file == param.file and (not name or param.is_under(ParamKey(file, name)))
 
 
-def _objective(metrics: dict[str, float]) -> str:
-    """The likeliest objective: a quality on validation data, then any quality, then whatever comes first."""
-
-    def rank(name: str) -> tuple[bool, bool, bool]:
-        words = _words(name)
-        return bool(words & {*_SPEND, "test", "train"}), words.isdisjoint(_VALIDATION), not _direction(name)
-
-    return min(metrics, key=rank)
-
-
-def _holdout(objective: str, metrics: dict[str, float]) -> str | None:
-    others = (objective.replace(word, "test") for word in _VALIDATION)
+def _holdout(objective: str, metrics: Mapping[str, float]) -> str | None:
+    file, _, key = objective.rpartition(":")
+    words = [word for word in naming.VALIDATION if word in naming.words(key)]
+    others = (f"{file}:{key.replace(word, 'test')}" for word in words)
     return next((other for other in others if other != objective and other in metrics), None)
 
 
@@ -156,38 +244,68 @@ def _to_move(literals: list[Literal]) -> list[str]:
     return [f"#{line}" for line in (*_HOW_TO_MOVE, *lines, *more)]
 
 
-def _text(metrics: dict[str, float], params: dict[str, Scalar], files: list[str], to_move: list[str]) -> str:
-    objective = _objective(metrics)
-    guards = [name for name in metrics if _words(name) & _SPEND and name != objective]
-    seed = next((key for key in params if key.rpartition(".")[2].lower() in _SEEDS), None)
-    free = [key for key in params if key != seed]
-    groups = dict.fromkeys(_group(key) for key in free if _group(key) != seed)
+def _guards(goal: str, metrics: Mapping[str, float], search: Iterable[str]) -> list[dict[str, str]]:
+    """What a run costs; its processor time where nothing else would keep a search from buying with time."""
+    found = [
+        {"metric": name, "direction": "minimize"}
+        for name in metrics
+        if naming.is_spend(name) and name != goal
+    ]
+    timed = naming.is_time(goal) or any(naming.is_time(guard["metric"]) for guard in found)
+    if not timed and any(naming.costs_time(key) for key in search):
+        found.append({"metric": CPU_SECONDS, "direction": "minimize"})
+    return found
+
+
+def _text(
+    goal: Objective,
+    metrics: Mapping[str, float],
+    params: Mapping[str, Scalar],
+    parts: _Parts,
+    files: list[str],
+    to_move: list[str],
+) -> str:
+    seed = parts.seed(params)
+    free = [key for key in params if parts.is_free(key)]
+    search = {key: span for key in free if (span := around(key, params[key])) is not None}
+    guards = _guards(goal.metric, metrics, search)
     sections: dict[str, Any] = {
-        "objective": {"metric": objective, "direction": _direction(objective) or "minimize"},
-        "guards": [{"metric": name, "direction": "minimize"} for name in guards],
-        "holdout": _holdout(objective, metrics),
+        "objective": {"metric": goal.metric, "direction": goal.direction or "minimize"},
+        "guards": guards,
+        "holdout": _holdout(goal.metric, metrics),
         "seed": seed,
-        "scope": {"files": files, "params": list(groups)},
-        "search": {key: span for key in free if (span := around(key, params[key])) is not None},
+        "scope": {"files": files, "params": _groups(params, free, seed)},
+        "search": search,
         "agent": {"kind": "search"},
         "budget": {"runs": 700, "timeout": "1h"},
     }
     lines = []
     for key, value in sections.items():
-        comment = f"  # {_COMMENTS[key]}" if key in _COMMENTS else ""
+        said = _COMMENTS.get(key, "") if key != "objective" or goal.direction else _GUESS
+        comment = f"  # {said}" if said else ""
         if value and key == "guards":
             lines += [f"{key}:{comment}", *(f"  - {dump_yaml(item, flow=True)}" for item in value)]
         elif value and key in ("scope", "search"):
-            lines += [
-                f"{key}:{comment}",
-                *(f"  {name}: {dump_yaml(item, flow=True)}" for name, item in value.items()),
-            ]
+            items = (f"  {name}: {dump_yaml(item, flow=True)}" for name, item in value.items())
+            lines += [f"{key}:{comment}", *items]
         elif value:
             lines.append(f"{key}: {dump_yaml(value, flow=True)}{comment}")
         elif key == "search" and to_move:
             lines.append(f"{key}:{comment}")
+        elif key == "guards" and not naming.is_time(goal.metric):
+            lines.append(_OFFER)
         lines += to_move if key == "search" else []
     return "---\n" + "\n".join(lines) + "\n---\n" + _PROSE
+
+
+def _groups(params: Mapping[str, Scalar], free: list[str], seed: str | None) -> list[str]:
+    """The keys that may be set; as a group where all of it may, but for the seed, which nobody may set."""
+    found: dict[str, None] = {}
+    for key in free:
+        group = _group(key)
+        whole = all(other in free or other == seed for other in params if _group(other) == group)
+        found[group if whole else key] = None
+    return list(found)
 
 
 def _group(key: str) -> str:

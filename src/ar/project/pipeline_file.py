@@ -46,6 +46,22 @@ class LockedStage:
 
 
 @dataclass(frozen=True)
+class Use:
+    """What one stage reads and writes.
+
+    Args:
+        name: its own, without what tells it from others of a `foreach` or a `matrix`.
+        params: file and key of each value, as far as it is known; an empty key is the whole file.
+    """
+
+    name: str
+    commands: tuple[str, ...]
+    deps: frozenset[str]
+    outs: frozenset[str]
+    params: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Declared:
     """The stages of a project, and the paths that they name.
 
@@ -59,6 +75,7 @@ class Declared:
         plots: files and folders with curves.
         locked: the stages of `dvc.lock`, by name.
         pipelines: path of each `dvc.yaml` to what its stages write and the metrics that it names.
+        uses: stage by stage.
     """
 
     stages: tuple[str, ...] = ()
@@ -71,6 +88,7 @@ class Declared:
     plots: tuple[str, ...] = ()
     locked: Mapping[str, LockedStage] = field(default_factory=dict)
     pipelines: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    uses: tuple[Use, ...] = ()
 
     @staticmethod
     def read(repo: Repo, rev: str) -> Declared:
@@ -129,6 +147,7 @@ class Declared:
             plots=_plain(path for kind, path, _ in outs if kind == "plots"),
             locked=locked,
             pipelines={place: frozenset([*_plain(outputs), *top])} if data else {},
+            uses=tuple(body.use(name, locked.get(f"{prefix}{name}")) for name, body in stages.items()),
         )
 
     def is_output(self, path: str) -> bool:
@@ -177,9 +196,26 @@ class _Body:
 
     def params(self) -> list[str]:
         """Parameters files; a key without one is in `params.yaml`."""
-        items = self._list("params")
-        files = [str(f) for item in items for f in (item if isinstance(item, Mapping) else [PARAMS_FILE])]
-        return [self._from_root(file) for file in files]
+        return [file for file, _ in self._param_keys()]
+
+    def use(self, name: str, locked: LockedStage | None) -> Use:
+        params = set(self._param_keys())
+        if locked is not None:  # which has those that only a template names
+            params |= {(file, str(key)) for file, values in locked.params.items() for key in values}
+        outs = {path for kind in ("outs", "metrics", "plots") for path, _ in self.paths(kind)}
+        deps = frozenset(path for path, _ in self.paths("deps"))
+        plain = name.partition("@")[0]
+        return Use(plain, tuple(self.commands()), deps, frozenset(outs), frozenset(params))
+
+    def _param_keys(self) -> list[tuple[str, str]]:
+        """Parameters file and key; an empty key stands for the whole file."""
+        found: list[tuple[str, str]] = []
+        for item in self._list("params"):
+            groups = item if isinstance(item, Mapping) else {PARAMS_FILE: [item]}
+            for file, keys in groups.items():
+                names = keys if isinstance(keys, list) and keys else [""]
+                found += [(self._from_root(str(file)), str(key)) for key in names]
+        return found
 
     def locked(self, stage: Mapping[str, Any]) -> LockedStage:
         """The stage's entry in `dvc.lock`."""
@@ -263,6 +299,7 @@ def _joined(parts: tuple[Declared, ...]) -> Declared:
         plots=_plain(path for part in parts for path in part.plots),
         locked={name: stage for part in parts for name, stage in part.locked.items()},
         pipelines={place: made for part in parts for place, made in part.pipelines.items()},
+        uses=tuple(use for part in parts for use in part.uses),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ar.errors import NotFound, nearest
+from ar.project import naming
 from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.scope import Scope
 from ar.project.values import Scalar, number
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 FILE = "program.md"
 AGENTS = ("search", "optuna", "claude", "command")
 EMBEDDED = ("search", "optuna")  # agents that move parameters by themselves, at once and for nothing
+OURS = "ar"  # stands for the file in the names of metrics that `ar` measures itself
+CPU_SECONDS, PEAK_MEMORY = f"{OURS}:cpu_seconds", f"{OURS}:peak_memory_mb"
 AGENT_PLUGINS = "ar.agents"  # entry point group in which installed packages offer more kinds
-_TIME = re.compile(
-    r"(?:^|[._-])(?:time|wall|seconds?|secs?|s|ms|us|ns|latency|duration|runtime|elapsed|throughput|[fqr]ps)"
-    r"(?:$|[._-])|per_?s(?:ec(?:ond)?)?$"
-)
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,12 @@ class Metric:
     @property
     def is_time(self) -> bool:
         """Whether its name says that it is a time or a rate, which changes with the machine."""
-        return bool(_TIME.search(self.key.lower()))
+        return naming.is_time(self.key)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether `ar` measures it, from outside, so that no stage need write it."""
+        return self.file == OURS
 
     def orient(self, value: float) -> float:
         """The value turned so that lower is better; its own inverse."""
@@ -264,6 +267,11 @@ class Program:
     def metrics(self) -> tuple[Metric, ...]:
         """Objective, guards and holdout."""
         return (self.objective, *self.guards, *([self.holdout] if self.holdout else []))
+
+    @property
+    def written(self) -> list[Metric]:
+        """Those that a stage writes."""
+        return [metric for metric in self.metrics if not metric.is_ours]
 
     @property
     def param_files(self) -> set[str]:

@@ -23,8 +23,11 @@ from ar.errors import BadProgram, nearest
 from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.program import (
     AGENTS,
+    CPU_SECONDS,
     EMBEDDED,
     FILE,
+    OURS,
+    PEAK_MEMORY,
     AgentSpec,
     Allowance,
     Budget,
@@ -93,7 +96,7 @@ def parse(text: str) -> Program:
         "",
         "objective",
         objective=_metric,
-        guards=_list_of(_metric),
+        guards=_list_of(_guard),
         holdout=_metric,
         early_stop=_early_stop,
         seed=_param_key,
@@ -297,7 +300,22 @@ def _metric(value: Any, place: str) -> Metric:
     file, _, key = name.rpartition(":")
     if not file or not key:
         raise _bad(place, f"should name file and key, not {name!r}", 'for example "metrics.json:val_loss"')
+    if file == OURS:
+        raise _bad(place, f"is {name}, which is measured for guards only")
     return Metric(_path(file, place), key, **found)
+
+
+def _guard(value: Any, place: str) -> Metric:
+    """A metric, or what `ar` measures itself."""
+    section = {"metric": value} if isinstance(value, str) else _mapping(value, place)
+    file, _, key = str(section.get("metric")).rpartition(":")
+    if file != OURS:
+        return _metric(value, place)
+    if f"{OURS}:{key}" not in (CPU_SECONDS, PEAK_MEMORY):
+        raise _bad(place, f"is {OURS}:{key}", nearest(f"{OURS}:{key}", (CPU_SECONDS, PEAK_MEMORY)))
+    if section.keys() > {"metric"} and section.get("direction") != "minimize":
+        raise _bad(place, "is a cost", "it can only be minimized")
+    return Metric(OURS, key)
 
 
 def _early_stop(value: Any, place: str) -> EarlyStop:

@@ -35,7 +35,10 @@ def around(name: str, value: Scalar) -> dict[str, Any] | list[Any] | None:
 
     None where its scale cannot be told, or its name says that it is not to be searched.
     """
-    if not words(name).isdisjoint(_NOT_SEARCHED.split()):
+    found = words(name)
+    if found & {"min", "max"}:
+        found -= {"split", "samples"}  # of a tree or a forest
+    if not found.isdisjoint(_NOT_SEARCHED.split()):
         return None
     if isinstance(value, bool):
         return [False, True]

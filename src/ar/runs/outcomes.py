@@ -93,7 +93,7 @@ def _note(claim: Claim, meter: Meter) -> Note:
 
 def crash_commit(project: Project, claim: Claim) -> str:
     """A crash as a permanent commit: the tree that was tried, without its metrics."""
-    files = {metric.file for metric in project.program.metrics} & project.repo.files(claim.rev).keys()
+    files = {metric.file for metric in project.program.written} & project.repo.files(claim.rev).keys()
     changes: dict[str, bytes | None] = dict.fromkeys([ARGS_FILE, *files])
     changes[project.program.objective.file] = b'{"crashed": 1}\n'
     tree = project.repo.write_tree(claim.rev, changes)
@@ -102,7 +102,7 @@ def crash_commit(project: Project, claim: Claim) -> str:
 
 def _diverged(project: Project, rev: str) -> str:
     """Which metric is NaN or infinite; empty if none is."""
-    for metric in project.program.metrics:
+    for metric in project.program.written:
         content = reader.read_output(project.repo, rev, metric.file) or b""
         try:
             value = flat(content, metric.file).get(metric.key)
@@ -116,7 +116,7 @@ def _diverged(project: Project, rev: str) -> str:
 
 def _lacking(project: Project, rev: str) -> str:
     """What a finished run's metrics lack; empty if nothing."""
-    for metric in project.program.metrics:
+    for metric in project.program.written:
         content = reader.read_output(project.repo, rev, metric.file)
         if content is None:
             return f"no stage wrote {metric.file}, or none declares it"

@@ -167,7 +167,7 @@ class Worker:
         with _output_to(claimed.log), changed(os.environ, told):
             files.write(claimed.plan, self._plan(program, claimed, workspace))
             declared = Declared.read(self.repo, claimed.rev)
-            targets = declared.making(metric.file for metric in program.metrics) or list(declared.pipelines)
+            targets = declared.making(metric.file for metric in program.written) or list(declared.pipelines)
             outcome = self.pipeline.reproduce(workspace, claimed.message, targets)
         if isinstance(outcome, Failure) and claimed.launcher_died:
             orphans.end_all(self.repo.root, claimed)  # as the launcher did not live to do
