@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ar.agents import Agent, Briefing, Channel, make, turns
-from ar.changes import integrity, own, patches
+from ar.changes import integrity, merging, own
 from ar.changes.patches import Patch
 from ar.changes.proposal import Change, prepare
 from ar.errors import ArError, BadParams, BadProposal
@@ -180,9 +180,15 @@ class Campaign:
             if moved and not proposal.tree and not proposal.edits and proposal.spend is None:
                 raise BadProposal("the branch moved while the proposal was made", "propose again")
             if moved and proposal.tree:
-                diff = patches.between(self.repo, change.baseline, proposal.tree)
-                tree = patches.apply(self.repo, history.head, diff, lambda _: False)
-                proposal = replace(proposal, tree=tree)
+                merged = merging.merge(
+                    self.project, change.baseline, history.head, proposal.tree, "the proposal", yielding=True
+                )
+                if merged.clashes:
+                    where = ", ".join(clash.path for clash in merged.clashes)
+                    raise BadProposal(
+                        f"the branch moved, and the proposal conflicts in {where}", "propose again"
+                    )
+                proposal = replace(proposal, tree=merged.tree)
             change = prepare(self.project, proposal, history)
             known = self.ledger(history)
             action = next_action(known)

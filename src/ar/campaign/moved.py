@@ -38,7 +38,10 @@ def _carry(engine: Engine, history: History, attempt: Attempt, run: Experiment) 
     campaign = engine.campaign
     try:
         change = rebase.carried(campaign, history, attempt)
-        _, name = campaign.submit(change)
+        there = history.of(change.candidate)
+        # A kill may have cut in before the old one was withdrawn.
+        is_there = there is not None and there.is_under_way and not there.is_baseline
+        name = there.name if there and is_there else campaign.submit(change)[1]
     except (BadProposal, BadParams) as error:
         _keep(engine, run, error.message)
         return

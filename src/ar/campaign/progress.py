@@ -183,5 +183,5 @@ def verdict_line(attempt: Attempt) -> str:
     if attempt.rung:
         word = f"holds at {attempt.rung}:" if good else f"does not hold at {attempt.rung}:"
     else:
-        word = "winner" if good else "discarded"
+        word = "winner" if good else "superseded" if attempt.is_superseded else "discarded"
     return f"{word} {attempt.name}: {verdict.reason if verdict else ''}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from ar.campaign.campaign import Campaign
 from ar.campaign.promotion import strongest_first
 from ar.changes.merging import Clash, merge
-from ar.changes.proposal import Change, candidate_of, prepare
+from ar.changes.proposal import Change, candidate_of
 from ar.errors import BadProposal, NotFound
 from ar.history.attempts import gain
 from ar.history.ideas import Idea, Proposal
@@ -92,17 +92,18 @@ def _tells(attempt: Attempt) -> bool:
 
 
 def carried(campaign: Campaign, history: History, attempt: Attempt) -> Change:
-    """An idea that never ran, on the branch as it is; the parameters that it sets count.
+    """An idea that never ran, on the branch as it is; the parameters that it sets count. Its scope is checked
+    when it is submitted.
 
     Raises:
-        BadProposal: it conflicts with what the branch took, or is no change there.
+        BadProposal: it conflicts with what the branch took.
     """
     first, tree = attempt.first, campaign.repo.tree(history.head)
     merged = merge(campaign.project, attempt.baseline, tree, first.rev, attempt.name, yielding=True)
     if merged.clashes:
         raise BadProposal(f"it conflicts in {', '.join(clash.path for clash in merged.clashes)}")
     said = {spec.name: getattr(first, spec.name) for spec in dataclasses.fields(Idea)}
-    return prepare(campaign.project, Proposal(**said, tree=merged.tree), history)
+    return _change(campaign, history, Proposal(**said, tree=merged.tree))
 
 
 def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) -> Composite:

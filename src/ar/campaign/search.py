@@ -129,7 +129,7 @@ class Search(Policy):
         room -= engine.asking.count
         restacking = self.promoting and self.experiments != 0
         left_behind = rebase.winners_behind(history) if restacking else []
-        left_behind += rebase.undecided_behind(history, campaign.program) if self.promoting else []
+        left_behind += rebase.undecided_behind(history, campaign.program)
         while room > 0:
             action = next_action(ledger)
             if action.kind is Kind.RUN_INCUMBENT:
