@@ -352,6 +352,30 @@ def test_before_a_guard_refuses_the_incumbent_is_measured_beside_the_change() ->
     assert [timed(13.0, *[10.0] * k, n=6).kind for k in (3, 4)] == [Kind.RUN_INCUMBENT, Kind.DISCARD]
 
 
+def drifting(change: float, *beside: float, n: int = 2) -> Action:
+    """A change of an objective that is a time: the incumbent at 10 before, `beside` after its first run."""
+    base = [Run(None, 10 + 0.1 * value, when=k) for k, value in enumerate(UNIT)]
+    base += [Run(None, value, when=200 + k) for k, value in enumerate(beside)]
+    made = tuple(Run(None, change + 0.01 * k, when=100 + k) for k in range(n))
+    return next_action(ledger(base=tuple(base), candidate=Candidate(made), drifts=True))
+
+
+def test_a_time_is_compared_with_the_incumbent_beside_it() -> None:
+    assert drifting(12.0).kind is Kind.RUN_INCUMBENT
+    assert drifting(12.0, 12.0).kind is Kind.RUN_INCUMBENT
+    assert drifting(12.0, 14.0, 14.1).kind is Kind.PROMOTE  # the machine was slower by then
+    assert drifting(9.0, 8.0, 8.1).kind is Kind.DISCARD  # it was faster
+    assert drifting(12.0, n=1).kind is Kind.RUN_INCUMBENT
+    assert drifting(12.0, 11.0, n=1).kind is Kind.DISCARD
+    assert [drifting(12.0, *[14.0] * k, n=6).kind for k in (3, 4)] == [Kind.RUN_INCUMBENT, Kind.PROMOTE]
+
+
+def test_a_verdict_without_noise_says_that_it_rests_on_one_seed() -> None:
+    verdict = next_action(ledger(-1.0, -1.0, base=runs(*ZERO))).verdict
+    assert (verdict.sigma, verdict.z) == (0.0, CERTAIN)
+    assert "one seed" in verdict.reason
+
+
 # -- pairing -----------------------------------------------------------------------------------------------
 
 

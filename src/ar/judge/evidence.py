@@ -109,6 +109,7 @@ class Ledger:
             promotion, the incumbent's.
         first_seed: seeds are first_seed, first_seed + 1, ...; None where the programme has none.
         screening: somebody else chooses, past the opening, which changes get another run.
+        drifts: values change with the machine, as times do.
     """
 
     budget: int | None
@@ -121,6 +122,7 @@ class Ledger:
     first_guards: tuple[float, ...] = ()
     first_seed: int | None = None
     screening: bool = False
+    drifts: bool = False
 
     @property
     def base(self) -> tuple[Run, ...]:

@@ -51,6 +51,7 @@ def ledger(
         first_guards=guard_means(measurements(program, first.experiments)) if first else (),
         first_seed=head_seed if known is None else known,
         screening=screening,
+        drifts=program.objective.is_time,
     )
 
 

@@ -160,5 +160,12 @@ class Noise:
 
 
 def noise_of(ledger: Ledger) -> Noise:
-    """What the campaign so far shows of its noise, the open change left out."""
-    return Noise.of((ledger.incumbent, *ledger.closed))
+    """What the campaign so far shows of its noise, the open change left out; of what drifts with the machine,
+    only by runs that followed each other."""
+    changes = (ledger.incumbent, *ledger.closed)
+    if ledger.drifts:
+        in_time = [sorted(change.fair, key=lambda run: run.when or 0.0) for change in changes]
+        changes = tuple(
+            Candidate(base=tuple(runs[k : k + 2])) for runs in in_time for k in range(0, len(runs), 2)
+        )
+    return Noise.of(changes)

@@ -118,10 +118,16 @@ def _lacks(ledger: Ledger, n: int) -> str:
 
 def _judged(ledger: Ledger, change: Candidate, noise: Noise) -> Action:
     """The step after a change's last run, with the incumbent measured as the rule needs it."""
-    n = len(change.runs)
+    n, base = len(change.runs), ledger.base
+    waits = ledger.screening and n == 1
+    beside = _beside(change.runs, base) if ledger.drifts and not waits else None
+    if beside is not None and len(beside) < min(n, GUARD_RUNS) and not ledger.auditing:
+        words = "Times change with the machine: the incumbent is measured beside the change."
+        verdict = Verdict(Decision.OPEN, words, runs=n, base_runs=len(base))
+        return Action(Kind.RUN_INCUMBENT, verdict, next_base_seed(ledger))
     knows = not ledger.opens or max(noise.residual.pool.df, ledger.opened) >= PAIRING_DF
     most = CHOSEN_RUNS if ledger.screening else MOST_RUNS
-    verdict = judge(change, ledger.base, noise, patient=not knows, most=most)
+    verdict = judge(change, beside or base, noise, patient=not knows, most=most)
     if not ledger.opens or ledger.auditing or verdict.decision is Decision.PROMOTE:
         return _decided(ledger, change, verdict)
     if n == 1 and not change.chosen:
@@ -220,6 +226,8 @@ def _say(verdict: Verdict, decision: Decision, why: str) -> Verdict:
     size = f"{way} by {abs(verdict.effect):.4g} ± {verdict.standard_error:.2g}"
     if not verdict.effect:
         size = "Equal to the last digit"
+    if verdict.sigma == 0:
+        why += ", on one seed: no two runs of equal code differ"
     kind = "run" if verdict.runs == 1 else "confirming run" if verdict.runs == 2 else "confirming runs"
     count, how = max(1, verdict.runs - 1), ", paired by seed" if verdict.paired else ""
     words = f"{size} ({count} {kind} against {verdict.base_runs} of the incumbent{how}): {why}."
