@@ -109,12 +109,18 @@ def test_the_seed_is_no_part_of_a_change(project: Path, ar: Ar) -> None:
     assert " 2 +-" in ar(project, "diff", "--stat", second).stdout
 
 
-@pytest.mark.parametrize("command", [["show"], ["worker", "--plain"]], ids=lambda args: args[0])
-def test_an_encoding_without_our_signs(project: Path, ar: Ar, command: list[str]) -> None:
-    fill(project, 12)
-    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    shown = ar(project, *command, env=ascii_only).stdout
-    assert shown.isascii() and "?" not in shown.replace("? open", "")
+@pytest.mark.parametrize(
+    ("encoding", "command"),
+    [("ascii", ["show"]), ("ascii", ["worker", "--plain"]), ("latin-1", ["promote", "--dry-run", "--force"])],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_an_encoding_without_our_signs(project: Path, ar: Ar, encoding: str, command: list[str]) -> None:
+    name = fill(project, 12)[-1]
+    lacking = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    arguments = [*command, name] if command[0] == "promote" else command
+    shown = ar(project, *arguments, env=lacking, encoding=encoding).stdout
+    assert "?" not in shown.replace("? open", "")
+    assert command[0] == "worker" or "x 1.5 -> " in shown
 
 
 def test_usage_errors(project: Path, ar: Ar) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Ar, commit, edit, git, run
-from histories import attempt
+from histories import PROGRAM, attempt
 
 from ar.errors import BadProgram
 from ar.history.curves import Curve, read_curve, read_rows
 from ar.history.time_to_target import Track, reaches, smooth
 from ar.project.program import CurveFile
 from ar.project.program_file import parse as parse_program
+from ar.views.charts.time_to_target import time_to_target
 
 SPEC = CurveFile("loss.csv", "bpb", ("seconds", "tokens"))
 
@@ -45,6 +48,22 @@ def test_what_learns_a_quarter_faster_needs_four_fifths_of_the_time() -> None:
     assert 0.0 < second.error["seconds"] < 0.1
     assert third.at == {}  # slower: never there within its run
     assert third.ratio == {}
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_words_of_the_chart_lie_inside_the_frame_and_off_the_curves(direction: Any) -> None:
+    program = replace(PROGRAM, curve=replace(SPEC, direction=direction))
+    (view,) = time_to_target({"": [track(1, 1.0, 8), track(2, 1.25, 4)]}, program)["vconcat"]
+    low, high = view["layer"][2]["encoding"]["x"]["scale"]["domain"]
+    sides = {}
+    for layer in view["layer"]:
+        if layer["mark"]["type"] == "text":
+            ((row,), mark) = layer["data"]["values"], layer["mark"]
+            at = (row["x"] - low) / (high - low) * view["width"] + mark["dx"]
+            ends = (at, at + 5 * len(row["text"])) if mark["align"] == "left" else (at, at)
+            assert 0 < ends[0] <= ends[1] < view["width"]
+            sides[row["role"]] = mark["dy"] > 0
+    assert sides == {"first baseline": direction == "maximize", "the branch": direction == "minimize"}
 
 
 def test_the_error_holds_the_truth() -> None:

@@ -17,6 +17,7 @@ import click
 from ar.cli import decide, propose, run, share, start, watch
 from ar.errors import ArError
 from ar.redaction import redact
+from ar.views import console
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
@@ -52,6 +53,7 @@ def main() -> None:
 
     argv = sys.argv[1:]
     debug = "--debug" in argv
+    console.adapt()
     try:
         if Path(sys.argv[0]).name == "ar" and is_archiver_call(argv, cli.commands):
             exec_archiver(argv)

@@ -42,12 +42,18 @@ SUBSTITUTE = "ar.substitute"  # how text is encoded that the encoding may lack l
 codecs.register_error(SUBSTITUTE, _substitute)
 
 
+def adapt() -> None:
+    """Let standard output and error take whatever is said, in the letters that they have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=SUBSTITUTE)
+
+
 def echo(renderable: RenderableType) -> None:
     """Print to standard output: coloured and fitted on a terminal, flat and whole elsewhere."""
     from rich.console import Console
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors=SUBSTITUTE)
+    adapt()
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PIPE_WIDTH, color_system=None)
