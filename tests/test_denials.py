@@ -80,10 +80,10 @@ def test_a_home_s_path_is_shown_in_both_homes_and_a_missing_one_refused(
         return sandbox.command(bwrap, settings, folder, folder / ".dvc", folder, "/c", limits, Interpreter())
 
     words = options("~/x")
-    targets = {words[place + 2] for place, word in enumerate(words) if word == "--ro-bind"}
+    targets = {words[place + 2] for place, word in enumerate(words) if word == "--ro-bind-try"}
     assert {str(tmp_path / "home" / "x"), "/tmp/x"} <= targets
     with pytest.raises(BadState, match="does not exist"):
-        options("~/y")
+        sandbox.refuse_missing(Sandbox(stages={"fit": Allowance(read=("~/y",))}), tmp_path)
 
 
 def fail(project: Path, command: str, settings: str) -> Note:

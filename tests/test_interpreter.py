@@ -112,6 +112,7 @@ def test_an_environment_that_cannot_be_shown_is_refused(
         ("python3.12 -m train", ["python3.12"]),
         ("cd a && env/bin/python x.py | python", ["sub/env/bin/python", "python"]),
         ("awk -f python.awk mypython", []),
+        ("uv run python train.py", [".venv/bin/python"]),
     ],
 )
 def test_which_pythons_a_command_names(line: str, names: list[str]) -> None:

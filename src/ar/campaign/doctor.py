@@ -63,8 +63,7 @@ def examine(folder: Path) -> list[Check]:
         history = reader.read(project)
     except ArError as error:
         return [*checks, Check("program.md", False, error.message, error.mend)]
-    return [
-        *checks,
+    checks += [
         Check("program.md", True, f"{program.objective.direction} {program.objective}"),
         *_metrics(project),
         *_early_stop(program, declared),
@@ -72,8 +71,9 @@ def examine(folder: Path) -> list[Check]:
         *(_agent(program, spec, params) for spec in program.agents),
         *_sandbox(project),
         *_campaign(project, history),
-        *first_run.examine(project, declared, history),
     ]
+    ready = all(check.ok for check in checks if check.required)
+    return [*checks, *first_run.examine(project, declared, history, ready)]
 
 
 def _git_version() -> Check:
@@ -194,6 +194,7 @@ def _sandbox(project: Project) -> list[Check]:
     wanted = project.program.sandbox
     try:
         bwrap = sandbox.find(wanted)
+        sandbox.refuse_missing(wanted, project.repo.root)
         found = Check("sandbox", not bwrap.why, bwrap.describe(wanted), sandbox.INSTALL, required=False)
     except ArError as error:
         found = Check("sandbox", False, error.message, error.mend)

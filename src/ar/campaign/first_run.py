@@ -18,9 +18,13 @@ from ar.project.project import Project
 from ar.runs import interpreter, rehearsal, sandbox
 
 
-def examine(project: Project, declared: Declared, history: History) -> list[Check]:
-    """Every check, the cheap ones first. The run is rehearsed only where nothing is measured so far, nothing
-    runs, and all else that it needs is there."""
+def examine(project: Project, declared: Declared, history: History, ready: bool) -> list[Check]:
+    """Every check, the cheap ones first. The run is rehearsed only where the branch as it is was never
+    measured, nothing runs, and all else that it needs is there.
+
+    Args:
+        ready: whether all that was looked at before is in order.
+    """
     checks = [
         *_outputs(project, declared),
         *_seed(project, declared),
@@ -28,8 +32,9 @@ def examine(project: Project, declared: Declared, history: History) -> list[Chec
         *_python(project, declared),
         *_checkout(project),
     ]
-    ready = all(check.ok for check in checks if check.required)
-    is_measured = any(run.status is Status.SUCCEEDED for run in history.experiments)
+    ready = ready and all(check.ok for check in checks if check.required)
+    now = history.now.experiments if history.now else ()
+    is_measured = any(run.status is Status.SUCCEEDED for run in now)
     if ready and declared.stages and not is_measured and not locks.holder(project.repo, "run"):
         checks.append(_rehearsal(project))
     return checks

@@ -57,7 +57,8 @@ def of_run(project: Project, claim: Claim, log: str) -> Denial | None:
         python = interpreter.find(repo.root, Declared.read(repo, claim.rev).commands)
         words = f"the Python of the stages, {python.program}, has no {lacks[1]}"
         return Denial(words, "install it there, or activate the environment that dvc repro needs")
-    return of_log(log, project.program.sandbox, repo.root, workspace, bool(plan.usual.sandbox))
+    settings = project.program.sandbox.of_stage(claim.stage.name if claim.stage else "")
+    return of_log(log, settings, repo.root, workspace, bool(plan.usual.sandbox))
 
 
 def missing(inputs: Iterable[str], root: Path, workspace: Path) -> Denial | None:

@@ -18,6 +18,8 @@ from pathlib import Path
 from ar.stage.snapshot import inside
 
 _SECONDS = 20
+_UV = re.compile(r"(?<![\w./-])uv\s+run(?![\w-])")
+_UV_FOLDER = ".venv"  # where uv keeps a project's environment
 _WORD = re.compile(r"(?<![\w./-])(?:[\w.-]*/)*python[\d.]*(?![\w./-])")
 # Only what is loaded already: in the user's folder, any other module might be a file of theirs.
 _ASK = """
@@ -58,7 +60,12 @@ class Interpreter:
 
 def named(commands: Iterable[tuple[str, str]]) -> list[str]:
     """The Pythons that commands name, a folder and a line each: words of PATH, or paths from the root."""
-    found = [(folder, name) for folder, line in commands for name in _WORD.findall(line)]
+    found = []
+    for folder, line in commands:
+        if _UV.search(line):
+            found.append((".", f"{_UV_FOLDER}/bin/python"))
+        else:
+            found += [(folder, name) for name in _WORD.findall(line)]
     return [os.path.normpath(os.path.join(folder, name)) if "/" in name else name for folder, name in found]
 
 
@@ -127,7 +134,7 @@ def environment(python: Interpreter, env: Mapping[str, str], workspace: Path) ->
 def environments(root: Path, commands: Iterable[tuple[str, str]]) -> list[str]:
     """Names of the Python environments at the top of the project, such as `.venv`, that commands go by."""
     signs = (*root.glob("*/pyvenv.cfg"), *root.glob("*/conda-meta"))
-    lines = [line for _, line in commands]
+    lines = [_UV.sub(f"{_UV_FOLDER}/", line) for _, line in commands]
     return sorted(
         {sign.parent.name for sign in signs if any(f"{sign.parent.name}/" in line for line in lines)}
     )

@@ -47,7 +47,8 @@ _DEVICES = ("/dev/nvidia*", "/dev/kfd", "/dev/dri", "/dev/dxg")
 _INSIDE = {"DVC_SITE_CACHE_DIR": "/tmp/.cache/dvc", "DVC_NO_ANALYTICS": "1", "WANDB_DIR": "/tmp"}
 _OFFLINE = {
     "DVC_STUDIO_OFFLINE": "true", "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1", "WANDB_MODE": "offline",
+    "TRANSFORMERS_OFFLINE": "1", "UV_FROZEN": "1", "UV_NO_SYNC": "1", "UV_OFFLINE": "1",
+    "WANDB_MODE": "offline",
 }  # fmt: skip
 _NAMESPACES = (
     "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
@@ -161,9 +162,6 @@ def command(
         root: the project's own folder, which stays invisible.
         cache: where DVC keeps outputs.
         python: that the stages run.
-
-    Raises:
-        BadState: a path that stages may read does not exist.
     """
     if not bwrap.program:
         return []
@@ -199,22 +197,30 @@ def _finds(bwrap: Bubblewrap, shown: Sequence[str], python: Interpreter) -> bool
 
 
 def _also(settings: Sandbox, root: Path) -> list[str]:
-    """Options that show what `program.md` lets stages read; what lies under the home also under theirs.
-
-    Raises:
-        BadState: there is no such path.
-    """
+    """Options that show what `program.md` lets stages read; what lies under the home also under theirs."""
     found: list[str] = []
     home = os.path.expanduser("~")
-    for name in settings.read:
-        path = os.path.normpath(os.path.join(root, os.path.expanduser(name)))
-        if not os.path.exists(path):
+    for path in (_place(name, root) for name in settings.read):
+        found += ["--ro-bind-try", path, path]
+        if inside(path, [home]) and path != home:
+            found += ["--ro-bind-try", path, os.path.join("/tmp", os.path.relpath(path, home))]
+    return found
+
+
+def _place(name: str, root: Path) -> str:
+    return os.path.normpath(os.path.join(root, os.path.expanduser(name)))
+
+
+def refuse_missing(settings: Sandbox, root: Path) -> None:
+    """Look for every path that `program.md` lets stages read.
+
+    Raises:
+        BadState: one does not exist.
+    """
+    for name in (*settings.read, *(name for own in settings.stages.values() for name in own.read)):
+        if not os.path.exists(_place(name, root)):
             what = f"program.md lets stages read {name}, which does not exist"
             raise BadState(what, "make it, or correct sandbox.read in program.md")
-        found += ["--ro-bind", path, path]
-        if inside(path, [home]) and path != home:
-            found += ["--ro-bind", path, os.path.join("/tmp", os.path.relpath(path, home))]
-    return found
 
 
 def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) -> list[str]:

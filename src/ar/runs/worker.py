@@ -188,12 +188,11 @@ class Worker:
         python = interpreter.find(self.repo.root, declared.commands)
         if interpreter.named(declared.commands):
             sandbox.refuse_hidden(bubblewrap, program.sandbox, self.repo.root, python)
+        sandbox.refuse_missing(program.sandbox, self.repo.root)
         external = [
-            path for path in Declared.read(self.repo, claimed.baseline).inputs if Path(path).is_absolute()
+            path for path in Declared.read(self.repo, claimed.baseline).inputs if path.startswith("/")
         ]
-        shown = replace(
-            program.sandbox, read=(*program.sandbox.read, *(path for path in external if Path(path).exists()))
-        )
+        shown = replace(program.sandbox, read=(*program.sandbox.read, *external))
 
         def inside(settings: Sandbox) -> Inside:
             env = {name: os.environ[name] for name in (*ALLOWED_ENV, *settings.env) if name in os.environ}

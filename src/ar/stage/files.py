@@ -111,6 +111,7 @@ class Stage(NamedTuple):
         pid, born: its process, see `processes`.
         since: unix time of its start.
         earlier: seconds that the experiment's stages before it took.
+        name: the stage's, in its `dvc.yaml`.
     """
 
     pid: int
@@ -118,6 +119,7 @@ class Stage(NamedTuple):
     since: float
     slot: str
     earlier: float = 0.0
+    name: str = ""
 
     @property
     def began(self) -> float:

@@ -79,8 +79,8 @@ class _Stage:
     def __init__(self, command: str, plan: Plan, folder: str) -> None:
         self.command = command
         self.plan = plan
-        stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2].partition("@")[0]
-        self.sandbox, env = plan.own.get(stage, plan.usual)
+        self.name = os.environ.get("DVC_STAGE", "").rpartition(":")[2].partition("@")[0]
+        self.sandbox, env = plan.own.get(self.name, plan.usual)
         told = _DVC_NAMES if self.sandbox else _DVC_NAMES_OUTSIDE
         self.env = env | {name: os.environ[name] for name in told if name in os.environ}
         self.folder = folder
@@ -107,7 +107,7 @@ class _Stage:
         self.process = process = self._start(command, slot.env, writing, counter)
         os.close(writing)
         os.close(counter)
-        stage = Stage(process.pid, born(process.pid), time.time(), slot.name, earlier.seconds)
+        stage = Stage(process.pid, born(process.pid), time.time(), slot.name, earlier.seconds, self.name)
         self._write(files.STAGE, stage)
         monitor = limits.Monitor(plan.limits, plan.workspace, held, process.pid if self.sandbox else None)
         funnel = Funnel(reading, sys.stdout.fileno())
