@@ -30,7 +30,8 @@ from ar.history.spend import Spend
 from ar.project.program import AgentSpec, Budget, Prices, Program
 from ar.project.program_file import load
 from ar.project.project import Project
-from ar.views.live import PlainView, frame
+from ar.views.lines import PlainView
+from ar.views.live import frame
 
 SPEC = AgentSpec("claude", prices=Prices(4.0, 0.4, 20.0))
 

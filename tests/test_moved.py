@@ -18,7 +18,7 @@ from ar.history.records import Label, Outcome
 from ar.judge.noise import noise_of
 from ar.project.identity import identity
 from ar.project.project import Project
-from ar.views.live import PlainView
+from ar.views.lines import PlainView
 
 
 def _seeds(project: Path) -> list[int]:

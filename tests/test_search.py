@@ -26,7 +26,7 @@ from ar.history.ideas import Proposal
 from ar.history.records import Attempt, Decision, Verdict
 from ar.project.program import AgentSpec
 from ar.project.project import Project
-from ar.views.live import PlainView
+from ar.views.lines import PlainView
 
 pytestmark = pytest.mark.xdist_group("search")  # the campaign that several look at is run once
 

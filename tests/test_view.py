@@ -33,7 +33,8 @@ from ar.stage import files
 from ar.stage.files import Stage
 from ar.text import plain
 from ar.views import live
-from ar.views.live import HEARTBEAT, LiveView, PlainView, frame, heartbeat, open_view
+from ar.views.lines import HEARTBEAT, PlainView, heartbeat
+from ar.views.live import LiveView, frame, open_view
 
 WEIRD = "[bold]x[/bold] [/] \x1b[31mred\x1b]0;title\x07\x1b[2J \ud800 日本語 \u202eback\nnext\tline\r"
 SNAPSHOT = Snapshot(

@@ -80,7 +80,7 @@ def worker(plain: bool) -> None:  # noqa: ARG001 - it has no live view
     for a free one. Ctrl-C once finishes what runs and ends; twice stops at once.
     """
     from ar.campaign.drain import work
-    from ar.views.live import PlainView
+    from ar.views.lines import PlainView
 
     campaign = open_campaign()
     level = count_interrupts()

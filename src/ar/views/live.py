@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Self, TextIO
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,12 +23,12 @@ from rich.text import Text
 
 from ar.campaign.progress import Running, Snapshot, View
 from ar.history.records import Outcome
-from ar.text import clock, counted, one_line, plain, shorten_middle, span
-from ar.views.console import SUBSTITUTE
+from ar.text import clock, one_line, plain
+from ar.views.lines import PlainView
 from ar.views.marks import MARKS
+from ar.views.standing import objective_name, run_clock, spent
 
 HINT = "Ctrl-C once: finish what runs; twice: stop now"
-HEARTBEAT = 10.0  # seconds between two plain lines that say no more than "still at work"
 FRAME = 0.25  # seconds between two frames
 VERDICTS = 6
 
@@ -41,44 +41,6 @@ def open_view(plain: bool | None = None) -> View:
     if plain:
         return PlainView(sys.stdout)
     return LiveView(Console())
-
-
-class PlainView:
-    """One timestamped line per event, and a sign of life now and then while something runs."""
-
-    def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
-        self._stream = stream
-        self._now = now
-        self._quiet_since = now()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *ended_by: object) -> None:
-        pass
-
-    def event(self, text: str) -> None:
-        self._quiet_since = self._now()
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        for line in plain(text).splitlines() or [""]:
-            stamped = f"{time.strftime('%H:%M:%S')} {line.expandtabs()}\n"
-            self._stream.write(stamped.encode(encoding, SUBSTITUTE).decode(encoding))
-        self._stream.flush()
-
-    def update(self, snapshot: Snapshot) -> None:
-        if (snapshot.running or snapshot.asking) and self._now() - self._quiet_since >= HEARTBEAT:
-            self.event(heartbeat(snapshot))
-
-
-def heartbeat(snapshot: Snapshot) -> str:
-    """One line that says what runs and how far the campaign is."""
-    parts = [one_line(snapshot.phase)]
-    parts += [f"{shorten_middle(one_line(run.name), 40)} {_progress(run)}" for run in snapshot.running]
-    parts.append(shorten_middle(one_line(snapshot.asking), 120))
-    if snapshot.best:
-        parts.append(f"{_objective(snapshot)}now {one_line(snapshot.best)}")
-    parts.append(_spent(snapshot))
-    return " | ".join(part for part in parts if part)
 
 
 class LiveView:
@@ -168,18 +130,13 @@ def _headline(snapshot: Snapshot) -> Table:
 
 def _levels(snapshot: Snapshot) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"{_objective(snapshot)}now ", style="dim")
+    text.append(f"{objective_name(snapshot)}now ", style="dim")
     text.append(one_line(snapshot.best) or "not measured yet", style="bold")
     if snapshot.baseline and snapshot.baseline != snapshot.best:
         text.append("   baseline ", style="dim").append(one_line(snapshot.baseline))
     if snapshot.metric:
         text.append(f"   {snapshot.metric.better} is better", style="dim")
     return text
-
-
-def _objective(snapshot: Snapshot) -> str:
-    """The metric's name, before a level of it."""
-    return f"{shorten_middle(one_line(snapshot.metric.key), 24)} " if snapshot.metric else ""
 
 
 def _runs(snapshot: Snapshot, most: int, width: int) -> RenderableType:
@@ -200,7 +157,7 @@ def _runs(snapshot: Snapshot, most: int, width: int) -> RenderableType:
         )
         place = f"{run.slot}: " if run.slot else ""
         words = [_line(f"{place}{run.title or run.name}"), _line(_seed(run), "dim")] if width >= 60 else []
-        table.add_row(*words, bar, _line(_progress(run)))
+        table.add_row(*words, bar, _line(run_clock(run)))
     waiting = [f"{snapshot.queued} queued"] if snapshot.queued else []
     if not snapshot.running:
         waiting.insert(0, "nothing runs")
@@ -234,7 +191,7 @@ def _spending(snapshot: Snapshot, width: int) -> RenderableType:
     table.add_column(justify="right", no_wrap=True)
     whole = max(1, whole)
     bar = ProgressBar(whole, min(done, whole), complete_style="cyan", finished_style="cyan")
-    table.add_row(*([_line(word, "dim")] if roomy else []), bar, _line(_spent(snapshot, roomy)))
+    table.add_row(*([_line(word, "dim")] if roomy else []), bar, _line(spent(snapshot, roomy)))
     return table
 
 
@@ -244,16 +201,3 @@ def _grid() -> Table:
 
 def _seed(run: Running) -> str:
     return "" if run.seed is None else f"seed {run.seed}"
-
-
-def _progress(run: Running) -> str:
-    return clock(run.elapsed) if run.expected is None else f"{clock(run.elapsed)} / {clock(run.expected)}"
-
-
-def _spent(snapshot: Snapshot, roomy: bool = True) -> str:
-    """How far it is, and how long it will yet take."""
-    runs = f"{snapshot.spent}/{snapshot.budget} runs" if snapshot.budget else counted(snapshot.spent, "run")
-    parts = [f"{snapshot.tried}/{snapshot.wanted} changes"] if snapshot.wanted else []
-    parts += [runs] if roomy or not parts else []
-    parts += [] if snapshot.left is None else [f"about {span(snapshot.left)} left"]
-    return ", ".join(parts)
