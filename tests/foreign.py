@@ -113,7 +113,7 @@ with Live("eval", dvcyaml=False) as live:
 }
 
 # Hydra composes params.yaml from conf/; more settings are in TOML and in Python.
-_HYDRA = {
+HYDRA = {
     "conf/config.yaml": """\
 defaults:
   - model: small
@@ -304,7 +304,7 @@ def get_started(root: Path) -> Path:
 
 def hydra(root: Path) -> Path:
     """Hydra, TOML and Python: `params.yaml` is what Hydra composes."""
-    _write(root, _HYDRA)
+    _write(root, HYDRA)
     run(root, "dvc", "config", "hydra.enabled", "True")
     commit(root, "Start")
     run(root, "dvc", "exp", "run", "-q")

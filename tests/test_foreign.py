@@ -9,8 +9,11 @@ import foreign
 import pytest
 from helpers import Ar, attempts_of
 
+from ar.git.repo import Repo
+from ar.project.hydra import Hydra
 from ar.project.program import Program
 from ar.project.program_file import load
+from ar.project.values import flat
 
 
 def improved(root: Path, ar: Ar) -> Program:
@@ -76,4 +79,10 @@ Made = Callable[[Path], Path]
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_four_commands_lead_to_a_promotion(make: Made, expected: object, tmp_path: Path, ar: Ar) -> None:
-    assert names(improved(make(tmp_path / "project"), ar)) == expected
+    root = make(tmp_path / "project")
+    assert names(improved(root, ar)) == expected
+    repo = Repo.open(root)
+    if hydra := Hydra.of(repo, "HEAD"):  # the next composition keeps what was promoted
+        assert hydra.composed(repo, "HEAD").values == flat(
+            repo.read("HEAD", "params.yaml") or b"", "params.yaml"
+        )

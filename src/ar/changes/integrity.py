@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import PurePosixPath
 
+from ar.changes import composition
 from ar.changes.seeding import influenced_stages
 from ar.errors import BadParams
 from ar.history.records import Attempt, Experiment, History, Status
-from ar.project.params import ParamKey
+from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared, within
 from ar.project.project import Project
 from ar.project.values import flat, is_infinite, number
@@ -69,11 +70,24 @@ def changed(project: Project, run: Experiment, reference: str) -> str:
             flaws += [f"{path} is a link"] if after and not after.is_file else []
         elif path in project.program.param_files and before and after:
             flaws += _foreign_params(project, run, path)
+        elif after and after.is_file and composition.is_source(project.repo, run.baseline, path):
+            continue  # held to what it composes
         else:
             flaws.append(f"{path} {'differs from' if before and after else 'is not as in'} the baseline")
     flaws += _foreign_data(project, run, reference)
+    flaws += _foreign_composition(project, run)
     more = f" and {len(flaws) - MOST_NAMED} more" if len(flaws) > MOST_NAMED else ""
     return ", ".join(flaws[:MOST_NAMED]) + more
+
+
+def _foreign_composition(project: Project, run: Experiment) -> list[str]:
+    scale = next((rung.params for rung in project.program.ladder if rung.name == run.rung), {})
+    apart = [*scale, *([project.program.seed] if project.program.seed else [])]
+    keys = [key.key for key in apart if key.file == PARAMS_FILE]
+    try:
+        return [words] if (words := composition.flaw(project, run.baseline, run.rev, keys)) else []
+    except BadParams as error:
+        return [error.message]
 
 
 def _foreign_params(project: Project, run: Experiment, file: str) -> list[str]:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from ar.changes import composition
 from ar.errors import BadParams
 from ar.git.objects import TreeEntry
 from ar.git.repo import Repo
@@ -60,7 +61,8 @@ def merge(project: Project, base: str, ours: str, other: str, name: str, *, yiel
         if new in (old, here) or _is_ours(path) or declared.is_output(path):
             continue
         merged: bytes | TreeEntry | Clash | None = new
-        if path in program.param_files:
+        is_source = old is not None and here is not None and composition.is_source(repo, ours, path)
+        if path in program.param_files or is_source:
             merged = _parameters(project, path, (base, ours, other), name, yielding)
         elif here != old:
             merged = _text(repo, path, (old, here, new), name)

@@ -14,6 +14,7 @@ from ar.git import worktree
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.reader import baseline_params
+from ar.project.hydra import Hydra
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.project import Project
@@ -45,11 +46,11 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
         BadProposal: nothing in the scope differs from the head.
     """
     repo, program = project.repo, project.program
-    declared = Declared.read(repo, repo.head())
+    declared, hydra = Declared.read(repo, repo.head()), Hydra.of(repo, repo.head())
 
     def wanted(path: str) -> bool:
-        ours = program.scope.may_edit(path) or path in program.param_files
-        return ours and not declared.is_generated(path)
+        ours = program.scope.may_edit(path) or path in program.param_files or (hydra and hydra.holds(path))
+        return bool(ours) and not declared.is_generated(path)
 
     tree, others = worktree.snapshot(repo, wanted, MAX_FILE_BYTES)
     left_out = [path for path in others if not declared.is_generated(path)]

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ar.errors import BadProposal, nearest
+from ar.changes import composition
+from ar.errors import BadParams, BadProposal, nearest
 from ar.git.repo import Repo
 from ar.history.ideas import Edit, Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.records import History
 from ar.project import params
 from ar.project.identity import identity
-from ar.project.params import ParamKey
+from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
@@ -64,7 +65,7 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
         contents[file] = params.update(old, file, _checked(old, file, values))
     if not contents and base in (history.head, repo.tree(history.head)):
         raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
-    tree = repo.write_tree(base, contents)
+    tree = _settled(project, history.head, repo.write_tree(base, contents))
     _refuse_secrets(repo, history.head, tree)
     candidate = candidate_of(project, proposal, tree, history)
     _refuse_repeats(candidate, history)
@@ -80,7 +81,8 @@ def _check_tree(project: Project, head: str, tree: str) -> None:
     declared = Declared.read(repo, head)
     before = repo.files(head)
     for path, entry in changed.items():
-        if path not in program.param_files or program.scope.covers(path):
+        ours = path in program.param_files or composition.is_source(repo, head, path)
+        if not ours or program.scope.covers(path):
             checked_path(path, program)
         if declared.is_output(path):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
@@ -96,6 +98,21 @@ def _check_tree(project: Project, head: str, tree: str) -> None:
     for path in changed:
         if path in program.param_files:
             _check_values(program, path, repo.read(head, path), repo.read(tree, path))
+
+
+def _settled(project: Project, head: str, tree: str) -> str:
+    """The tree with what Hydra composes and what it composes it of in line, held to the scope."""
+    repo, program = project.repo, project.program
+    try:
+        settled = composition.settled(repo, head, tree)
+        unread = [path for path in composition.unread(repo, head, settled) if not program.scope.covers(path)]
+    except BadParams as error:
+        raise BadProposal(error.message, error.mend) from None
+    if unread:
+        raise BadProposal(f"{unread[0]} lies outside the scope", "change files that Hydra composes")
+    if settled != tree:
+        _check_values(program, PARAMS_FILE, repo.read(head, PARAMS_FILE), repo.read(settled, PARAMS_FILE))
+    return settled
 
 
 def _refuse_secrets(repo: Repo, head: str, tree: str) -> None:
