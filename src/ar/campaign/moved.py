@@ -19,16 +19,18 @@ def follow(engine: Engine, history: History, everything: bool = False) -> None:
         everything: what the embedded agents queued, too. Amid a run they know better by now.
     """
     for attempt in history.attempts:
-        if history.is_head(attempt.baseline) or attempt.outcome is Outcome.PROMOTED or attempt.is_foreign:
+        if history.is_head(attempt.baseline) or attempt.outcome is Outcome.PROMOTED:
             continue
-        waiting = [run for run in attempt.own if run.status is Status.QUEUED]
-        untouched = len(waiting) == len(attempt.own)
-        for run in waiting:
-            if untouched and (everything or run.agent not in EMBEDDED):
+        never_ran = bool(attempt.own) and all(run.status is Status.QUEUED for run in attempt.own)
+        for run in attempt.experiments:
+            if run.is_foreign or run.status is not Status.QUEUED:
+                continue
+            wanted = never_ran and not run.measures_baseline
+            if wanted and (everything or run.agent not in EMBEDDED):
                 _carry(engine, history, attempt, run)
             elif queue.withdraw(engine.campaign.pipeline, run.name, run.rev):
                 engine.event(f"{run.name} withdrawn: the branch moved on")
-        if not attempt.is_under_way and not attempt.is_decided:
+        if not attempt.is_under_way and not attempt.is_foreign and not attempt.is_decided:
             words = "The branch moved on before this was decided."
             engine.campaign.discard(attempt, words, Label.SUPERSEDED)
 
