@@ -13,8 +13,8 @@ from helpers import Ar, git, run
 from histories import PROGRAM, attempt, every_outcome
 
 from ar.history.records import Decision, History, Outcome, Verdict
-from ar.views import report
 from ar.views.document import Code, Document, Items, Picture, Prose, Section, Table
+from ar.views.held import not_held
 from ar.views.markdown import to_markdown
 from ar.views.page import to_html
 
@@ -97,7 +97,7 @@ def test_prose_is_rendered_without_links_pictures_and_html() -> None:
 
 
 def test_what_is_open_is_no_failure() -> None:
-    failed, opened = report._not_held(PROGRAM, every_outcome())
+    failed, opened = not_held(PROGRAM, every_outcome())
     told = [block.folded for block in opened.blocks if isinstance(block, Items)]
     assert told == ["Still open: 3", "Judged better, not merged: 1"]
     assert not any("open" in block.folded for block in failed.blocks if isinstance(block, Items))
@@ -105,7 +105,7 @@ def test_what_is_open_is_no_failure() -> None:
 
 def test_every_attempt_that_did_not_hold_is_told_once() -> None:
     history = every_outcome()
-    sections = report._not_held(PROGRAM, history)
+    sections = not_held(PROGRAM, history)
     blocks = [block for section in sections for block in section.blocks if isinstance(block, Items)]
     told = {item.partition(" (")[0]: block.folded for block in blocks for item in block.items}
     assert sum(len(block.items) for block in blocks) == len(told)
@@ -121,7 +121,7 @@ def test_every_attempt_that_did_not_hold_is_told_once() -> None:
 def test_what_a_guard_refused_is_told_by_the_guards_name(failed_guard: str, heading: str) -> None:
     verdict = Verdict(Decision.DISCARD, "It is.", z=4.0, bar=3.5, failed_guard=failed_guard)
     item = replace(attempt(1, 2.0), verdict=verdict)
-    (section,) = report._not_held(PROGRAM, History("b", "base", (item,)))
+    (section,) = not_held(PROGRAM, History("b", "base", (item,)))
     (block,) = section.blocks
     assert isinstance(block, Items)
     assert block.folded == f"{heading}: 1"
