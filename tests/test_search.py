@@ -168,7 +168,7 @@ def searched(measured_template: Path, tmp_path_factory: pytest.TempPathFactory) 
     """A campaign that asked for three changes, was killed in the next ones, and then ran to its end."""
     root = tmp_path_factory.mktemp("searched") / "project"
     shutil.copytree(measured_template, root, symlinks=True)
-    edit(root / "program.md", "runs: 200", "runs: 30")
+    edit(root / "program.md", "runs: 200", "runs: 40")
     commit(root, "Allow fewer runs")
     ar = (sys.executable, "-m", "ar")
     run(root, *ar, "run", "-n", "3", "--plain")
@@ -203,8 +203,8 @@ def test_a_campaign_promotes_a_joint_move_and_says_what_was_expected(searched: P
 def test_a_campaign_ends_with_its_audit_and_nothing_open(searched: Path) -> None:
     attempts = attempts_of(searched)
     runs = [one for item in attempts for one in item["experiments"]]
-    assert len(runs) == 30
-    assert len({one["name"] for one in runs}) == 30
+    assert len(runs) == 40
+    assert len({one["name"] for one in runs}) == 40
     assert sum(one["name"].startswith("audit") for one in runs) >= 2
     assert not [item for item in attempts if item["outcome"] == "open"]
     assert not names_of(searched, "refs/ar")
