@@ -53,7 +53,7 @@ def _case_facts(case: Case, program: Program) -> list[tuple[str, str]]:
     facts = [("verdict", f"{case.outcome}{label}: {one_line(verdict.reason)}")]
     if case.effect is not None:
         effect = f"{signed(case.effect, verdict.standard_error)} {metric}"
-        within = f", 95 % interval {interval(case.interval)}" if case.interval else ""
+        within = f", 95 % interval {interval(case.interval, verdict.standard_error)}" if case.interval else ""
         side = "below" if program.objective.direction == "minimize" else "above"
         facts.append(("effect", f"{effect}{within}; {side} 0 is better"))
     if verdict.z is not None and verdict.bar is not None:

@@ -89,7 +89,7 @@ def progress(history: History, program: Program) -> base.Spec:
     """
     if not any(attempt.value is not None for attempt in history.attempts):
         raise ArError("there is nothing to draw: no experiment has been measured yet", "run: ar run")
-    first = next((item for item in history.attempts if item.is_baseline and item.value is not None), None)
+    first = history.first if history.first and history.first.value is not None else None
     placed = [(place, item) for place, item in _places(history) if item is not first and _has_dot(item)]
     if not placed:
         raise ArError("there is nothing to draw yet: only the baseline was measured", "run: ar run")
@@ -255,7 +255,7 @@ def _taken(points: _Points, frame: _Frame) -> list[Box]:
     taken: list[Box] = []
     for dot in points.dots:
         at, level = frame.across(dot["x"]), frame.down(dot["y"])
-        taken.append((at - 3, level - 3, at + 3, level + 3))
+        taken.append((at - 5, level - 5, at + 5, level + 5))
     for bar in points.bars:
         at = frame.across(bar["x"])
         taken.append((at - 1, frame.down(bar["y2"]), at + 1, frame.down(bar["y"])))

@@ -14,7 +14,7 @@ from ar.views.charts import base
 from ar.views.marks import BLUE, DARK, GREY, RED
 
 _WIDTH = base.WIDTH - 240
-_GAP = 6  # pixels between a bar and its words
+_GAP = 10  # pixels between a bar or a dot and its words
 _HUES = {"better": BLUE, "worse": RED, "rest": GREY, "level": DARK}
 
 
