@@ -19,7 +19,7 @@ from ar.campaign.pace import Pace
 from ar.campaign.progress import View, result_line, snapshot, verdict_line
 from ar.changes.proposal import Change
 from ar.errors import OutOfBudget
-from ar.history.records import Experiment, History, Status
+from ar.history.records import Attempt, Experiment, History, Status
 from ar.local import locks
 from ar.project.program import AgentSpec
 from ar.redaction import redact
@@ -139,6 +139,10 @@ class Engine:
         """An experiment was queued: a worker may take it."""
         self._told.setdefault(name, Status.QUEUED)
         self._pool.wake()
+
+    def pass_over(self, attempt: Attempt) -> None:
+        """The last word on an attempt is not worth a line."""
+        self._decided.add(attempt.name)
 
     @property
     def runs_in_time(self) -> float:
@@ -283,8 +287,7 @@ class Engine:
                     self.event(result_line(run, self.campaign.program))
             if attempt.is_decided and attempt.name not in self._decided:
                 self._decided.add(attempt.name)
-                if not attempt.is_left_waiting:
-                    self.event(verdict_line(attempt))
+                self.event(verdict_line(attempt))
 
     def _tell_agents(self) -> None:
         for words in self.asking.events():

@@ -31,8 +31,23 @@ def follow(engine: Engine, history: History, everything: bool = False) -> None:
             elif queue.withdraw(engine.campaign.pipeline, run.name, run.rev):
                 engine.event(f"{run.name} withdrawn: the branch moved on")
         if not attempt.is_under_way and not attempt.is_foreign and not attempt.is_decided:
-            words = "The branch moved on before this was decided."
-            engine.campaign.discard(attempt, words, Label.SUPERSEDED)
+            _put_aside(engine, history, attempt)
+
+
+def _put_aside(engine: Engine, history: History, attempt: Attempt) -> None:
+    """The last word on what was not decided. Settings that an embedded agent tried are those of the whole
+    branch, so that they need not be tried again where the branch is better by now.
+    """
+    campaign, now = engine.campaign, history.now
+    orient = campaign.program.objective.orient
+    by_settings = attempt.agent in EMBEDDED and not attempt.stack
+    reached, best = attempt.value, now.value if now else None
+    if by_settings and reached is not None and best is not None and orient(reached) >= orient(best):
+        campaign.discard(attempt, "The branch moved on, and is better by now.", Label.PLAIN)
+    else:
+        campaign.discard(attempt, "The branch moved on before this was decided.", Label.SUPERSEDED)
+    if by_settings:
+        engine.pass_over(attempt)
 
 
 def _carry(engine: Engine, history: History, attempt: Attempt, run: Experiment) -> None:

@@ -273,12 +273,6 @@ class Attempt(Record):
         return verdict.label in (Label.SUPERSEDED, Label.CONFLICTS)
 
     @property
-    def is_left_waiting(self) -> bool:
-        """Whether the branch moved on while it waited to be chosen for a second run."""
-        verdict = self.verdict
-        return verdict is not None and verdict.label is Label.SUPERSEDED and verdict.runs == 1
-
-    @property
     def is_decided(self) -> bool:
         """Whether the judge has said its last word."""
         return self.verdict is not None and self.verdict.decision is not Decision.OPEN
