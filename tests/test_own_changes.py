@@ -205,6 +205,7 @@ def test_patches_work_below_the_top_of_the_repository(root: Path, tmp_path: Path
 def test_values_are_yaml() -> None:
     texts = ["a=1", "b.c=0.5", "d=1e-4", "e=text", "f=true", "g=a=b"]
     assert own.parse_values(texts) == {"a": 1, "b.c": 0.5, "d": 1e-4, "e": "text", "f": True, "g": "a=b"}
+    assert own.parse_values(["l=[1, 2]", "m={a: {b: 1e3}}"]) == {"l": "[1, 2]", "m.a.b": 1000.0}
     for text in ("a", "=1", "a=[", "a=!!int b"):
         with pytest.raises(BadProposal, match="does not set a parameter"):
             own.parse_values([text])

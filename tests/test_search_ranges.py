@@ -14,8 +14,10 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.doctor import examine
 from ar.changes import own
 from ar.history import reader
+from ar.project.params import ParamKey
 from ar.project.program import AgentSpec
 from ar.project.project import Project
+from ar.project.values import load_yaml
 
 
 @pytest.fixture
@@ -92,3 +94,19 @@ def test_a_search_of_what_is_not_there_yet_alone_says_so(project: Path, ar: Ar) 
     assert done.returncode == 2
     assert "that the branch has" in done.stderr
     assert ar(project, "doctor", check=False).returncode == 2
+
+
+@pytest.mark.parametrize("kind", ["search", "optuna"])
+@pytest.mark.parametrize(
+    "choices", ["[0.5, 1.5, 2.5]", "[0.5, 2.5]", "[1e-4, 1e-3, 1e-2]", "[3.0, 1, 2.5]", "[1, 2, 3, 4]"]
+)
+def test_a_range_may_be_a_list_of_numbers(project: Path, choices: str, kind: str) -> None:
+    """Whether the branch's value is in the list, or its numbers are in order, or not."""
+    edit(project / "program.md", "x: {low: 0.5, high: 6.0}", f"x: {choices}")
+    commit(project, "Search a list")
+    fill(project, 12)
+    campaign = Campaign(Project.open(project))
+    values = load_yaml(choices)
+    assert campaign.program.search[ParamKey.parse("x")].choices == tuple(values)
+    proposal = campaign.propose(kind).proposal
+    assert proposal.params.get("x", values[0]) in values
