@@ -126,3 +126,16 @@ def test_nothing_answers_where_nothing_is(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "python").chmod(0o755)
     assert subprocess.run([tmp_path / "python"], check=False).returncode == 3
     assert interpreter.find(tmp_path / "elsewhere", []).program == ""
+
+
+def test_a_program_that_an_experiment_may_have_written_is_not_run_outside(
+    project: Path, tmp_path: Path
+) -> None:
+    (project / "tools").mkdir()
+    (project / "tools" / "python").write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
+    (project / "tools" / "python").chmod(0o755)
+    commit(project, "Bring a Python along")
+    assert interpreter.find(project, [(".", "tools/python x.py")]).program != str(
+        project / "tools" / "python"
+    )
+    assert not (tmp_path / "was-run").exists()

@@ -62,6 +62,8 @@ def _tell(campaign: Campaign, view: View, event: Event) -> None:
             view.event(f"took {event.name}")
         case EventKind.REFUSED:
             view.event(event.reason)
+        case EventKind.RETRIED:
+            view.event(f"{event.name}: {event.reason}; it is tried again")
         case EventKind.ENDED:
             run = find(campaign.history(), event.name)[1]
             view.event(result_line(run, campaign.program))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ar.git import command
 from ar.stage.snapshot import inside
 
 _SECONDS = 20
@@ -80,16 +81,25 @@ def find(root: Path, commands: Iterable[tuple[str, str]]) -> Interpreter:
 def _find(root: str, names: Sequence[str], path: str) -> Interpreter:
     for name in names:
         program = shutil.which(name, path=path)
-        found = _ask(program, root) if program else None
+        found = _ask(program, root) if program and not _is_tracked(root, name) else None
         if found:
             return found
     return Interpreter()
 
 
+def _is_tracked(root: str, name: str) -> bool:
+    """Whether git has a program of the project, or the environment that it is in: then an experiment may have
+    written it, and outside the sandbox it is not run."""
+    if not inside(name, [root]):
+        return False
+    top = os.path.relpath(name, root).partition("/")[0]
+    return bool(command.run(Path(root), "ls-files", "--", top))
+
+
 def _ask(program: str, root: str) -> Interpreter | None:
     try:
-        command = [program, "-c", _ASK]
-        done = subprocess.run(command, cwd=root, capture_output=True, timeout=_SECONDS, check=True)
+        ask = [program, "-c", _ASK]
+        done = subprocess.run(ask, cwd=root, capture_output=True, timeout=_SECONDS, check=True)
         executable, version, base, *places = map(os.fsdecode, done.stdout.split(b"\0"))
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

@@ -269,7 +269,7 @@ def _base(bwrap: Bubblewrap, memory: int, network: bool = False) -> list[str]:
     proc = [path for path in (f"/proc/{name}" for name in _PROC) if os.path.exists(path)]
     found += ["--proc", "/proc", *_same("--ro-bind", proc), "--dev", "/dev"]
     size = ["--size", str(memory)] if "--size" in bwrap.options else []
-    return [*found, *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp", "--symlink", "/tmp", "/var/tmp"]
+    return [*found, *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"]
 
 
 def _same(option: str, paths: Iterable[str]) -> list[str]:

@@ -42,7 +42,8 @@ from ar.stage.files import Inside, Plan, Request, Requested
 _LOOK = 0.1  # seconds between two looks at what is asked
 # What a stage may see of our environment. Everything else, keys above all, stays outside.
 ALLOWED_ENV = (
-    "CUDA_VISIBLE_DEVICES", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME",
+    "CONDA_DEFAULT_ENV", "CONDA_PREFIX", "CUDA_VISIBLE_DEVICES", "HOME", "LANG", "LANGUAGE", "LC_ALL",
+    "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME",
     "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PYTHONDONTWRITEBYTECODE",
     "PYTHONHASHSEED", "TERM", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
 )  # fmt: skip
