@@ -105,7 +105,7 @@ def test_the_first_changes_are_the_opening() -> None:
     others = [attempt(f"change-{k}", 0.1, range(2)) for k in range(7)]
     seen = ledger(PROGRAM, history(crashed, *others), others[0])
     assert not (seen.candidate and seen.candidate.chosen)
-    assert [change.chosen for change in seen.closed] == [False] * 5  # what waits for its verdict
+    assert [change.chosen for change in seen.closed] == [False] * 5 + [True]  # what waits for its verdict
     assert seen.opened == OPENING
     after = ledger(PROGRAM, history(crashed, *others), others[6]).candidate
     assert after is not None and after.chosen
