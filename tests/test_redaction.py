@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import textwrap
+import urllib.parse
+
 import pytest
 
+from ar import redaction
 from ar.redaction import MARK, redact
 
 KEY = "sk-ant-api03-" + "Ab1_" * 12
@@ -84,3 +90,73 @@ def test_a_value_that_a_file_calls_a_secret_goes(line: str) -> None:
 )
 def test_code_stays_as_it_is(code: str) -> None:
     assert redact(code, {}) == code
+
+
+HANDED = "Zq8/x+k2 Lm9~Pv4?Rt7"
+
+
+def _spelled() -> dict[str, str]:
+    raw = HANDED.encode()
+    encoded = base64.b64encode(raw).decode().rstrip("=")
+    return {
+        "as it is": HANDED,
+        "base64": encoded,
+        "base64, later in what is encoded": base64.b64encode(b"key " + raw + b" end").decode(),
+        "base64, in lines": "\n".join(textwrap.wrap(encoded, 5)),
+        "base64 for URLs": base64.urlsafe_b64encode(raw).decode(),
+        "hex": raw.hex(),
+        "hex in capitals": raw.hex().upper(),
+        "hex in groups": raw.hex(" ", 4),
+        "URL-encoded": urllib.parse.quote(HANDED, safe=""),
+        "broken over lines": "\r\n".join(textwrap.wrap(HANDED, 6)),
+        "broken in JSON": json.dumps(HANDED[:9] + "\n" + HANDED[9:]),
+        "behind a backslash": "\\" + HANDED,
+    }
+
+
+@pytest.mark.parametrize("how", list(_spelled()))
+def test_a_value_goes_however_it_is_written(how: str) -> None:
+    told = redact(f"so: {_spelled()[how]} :so", {"MY_TOKEN": HANDED})
+    assert MARK in told and told.startswith("so: ") and told.endswith(" :so")
+    assert len(told) <= len(MARK) + 28  # characters that it shares with what is around it are left
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_handed", set())
+
+
+@pytest.mark.usefixtures("handed")
+@pytest.mark.parametrize("value", ["hunter-two", "/" + "Ab1" * 12, "correcthorsebattery", "Passwort"])
+def test_what_was_handed_on_goes_whatever_its_name(value: str) -> None:
+    assert value in redact(f"it is {value}.", {"HARMLESS": value})
+    redaction.hand([value])
+    assert redact(f"it is {value}.", {}) == f"it is {MARK}."
+
+
+@pytest.mark.usefixtures("handed")
+@pytest.mark.parametrize("value", ["nanochat", "OFFLINE", "12", "true", "/home/me/data", "x"])
+def test_what_was_handed_on_and_is_a_word_of_every_text_stays(value: str) -> None:
+    redaction.hand([value])
+    assert redact(f"it is {value}.", {}) == f"it is {value}."
+
+
+def test_values_that_overlap_go_together() -> None:
+    assert redact("<abcdef-ghijkl>", {"A_KEY": "abcdef-ghi", "B_KEY": "f-ghijkl"}) == f"<{MARK}>"
+
+
+def test_letters_that_change_their_length_in_lower_case_move_nothing() -> None:
+    assert redact(f"İİİ {b'hunter-two'.hex().upper()}!", {"A_KEY": "hunter-two"}) == f"İİİ {MARK}!"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "step 12 loss 3.4\n", "password=", "password=1a.", "api_key:", "eyJabcdefghijkl-", "eyJabcdefghijkl.",
+        "authorization: bearer ", "password   ", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN A", "sk-", "a1",
+        "\\n", "hunter-tw\n", "-----BEGIN PRIVATE KEY-----\n-----END A",
+    ],
+)  # fmt: skip
+def test_whole_logs_take_no_longer_than_their_length(unit: str) -> None:
+    """With time that grows with the square, each of these would take minutes."""
+    redact(unit * (1_000_000 // len(unit)), {"A_KEY": "hunter-two"})

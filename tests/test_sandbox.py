@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, commit, edit, git, run
+from helpers import Ar, attempts_of, commit, edit, git, run
 
 from ar.project.program import Sandbox
 from ar.runs import sandbox
@@ -328,3 +328,20 @@ def test_empty_files_count_too(tmp_path: Path) -> None:
 )
 def test_sizes_in_words(count: float, text: str) -> None:
     assert limits.size(count) == text
+
+
+@pytest.mark.skipif(not shutil.which("base64"), reason="no base64 here")
+def test_what_a_stage_was_handed_leaves_it_under_no_name_and_in_no_spelling(
+    project: Path, ar: Ar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENDPOINT", "zq8Xk2Lm9-Pv4Rt7Yw1")
+    shown = "echo $ENDPOINT && printf %s $ENDPOINT | base64 && echo said && "
+    edit(project / "dvc.yaml", "awk -f", f"{shown}awk -f")
+    edit(project / "program.md", "budget:", "sandbox: {env: [ENDPOINT]}\nbudget:")
+    commit(project, "Print what was handed on")
+    ar(project, "run", "-n", "0", "--plain")
+    log = ar(project, "log", str(attempts_of(project)[0]["name"])).stdout
+    assert "said" in log
+    assert "zq8Xk2" not in log
+    assert "enE4WGsy" not in log  # its beginning in base64
+    assert not run(project, "grep", "-rlE", "zq8Xk2|enE4WGsy", ".git", check=False).stdout

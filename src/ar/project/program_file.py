@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -43,6 +44,7 @@ from ar.project.program import (
 )
 from ar.project.scope import Scope
 from ar.project.values import Scalar, load_yaml
+from ar.redaction import hand
 
 Reader = Callable[[Any, str], Any]  # from a value and its place in the file to what it means
 T = TypeVar("T")
@@ -64,7 +66,7 @@ _KINDS = {
 
 
 def load(root: Path) -> Program:
-    """Read `program.md` of the project at `root`.
+    """Read `program.md` of the project at `root`; from here on, what it hands stages and agents is secret.
 
     Raises:
         BadProgram: it is missing, or says something that cannot be meant.
@@ -76,7 +78,11 @@ def load(root: Path) -> Program:
         raise BadProgram(f"there is no {FILE} in {root}", "run: ar init") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadProgram(f"{FILE} cannot be read: {error}", "save it as UTF-8 text") from None
-    return parse(text)
+    program = parse(text)
+    sandboxes = (program.sandbox, *program.sandbox.stages.values())
+    given = [one.env for one in program.agents] + [one.env for one in sandboxes]
+    hand(os.environ.get(name, "") for names in given for name in names)
+    return program
 
 
 def parse(text: str) -> Program:
