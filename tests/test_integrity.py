@@ -135,7 +135,7 @@ def test_what_the_baselines_own_runs_rewrite_is_no_tampering(measured: Path) -> 
     some = Campaign(Project(repo, program)).history().attempts[0].experiments[0]
 
     def result(text: bytes) -> str:
-        return repo.commit_tree(repo.write_tree(some.rev, {".dvcignore": text}), [], "result")
+        return repo.commit_tree(repo.write_tree(some.rev, {"report.txt": text}), [], "result")
 
     assert (
         integrity.changed(Project(repo, program), replace(some, rev=result(b"run 2")), result(b"run 1")) == ""

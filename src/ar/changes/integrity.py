@@ -7,15 +7,17 @@ also what its run rewrote, and what arrived from `dvc exp run` or from another c
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from pathlib import PurePosixPath
 
-from ar.changes import composition
+from ar.changes import composition, size
 from ar.changes.seeding import influenced_stages
 from ar.errors import BadParams
 from ar.history.records import Attempt, Experiment, History, Status
 from ar.project.params import PARAMS_FILE, ParamKey
-from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared, within
+from ar.project.pipeline_file import Declared, within
 from ar.project.project import Project
+from ar.project.scope import is_obeyed
 from ar.project.values import flat, is_infinite, number
 
 MOST_NAMED = 3  # flaws in one reason
@@ -54,30 +56,53 @@ def _unfit_metrics(project: Project, run: Experiment) -> str:
 
 def changed(project: Project, run: Experiment, reference: str) -> str:
     """How a result's tree differs from its baseline's outside the scope, in words; empty if it does not."""
-    declared = Declared.read(project.repo, run.baseline)
-    old, new = project.repo.files(run.baseline), project.repo.files(run.rev)
-    usual = project.repo.files(reference)
-    flaws = []
-    for path in sorted(old.keys() | new.keys()):
+    repo, program = project.repo, project.program
+    declared = Declared.read(repo, run.baseline)
+    old, new, usual = (repo.files(rev) for rev in (run.baseline, run.rev, reference))
+    flaws, own = [], []
+    for path in sorted(repo.changed(run.baseline, run.rev)):
         before, after = old.get(path), new.get(path)
-        written = path == ARGS_FILE or PurePosixPath(path).name in (LOCK_FILE, ".gitignore")
-        # What a run of the baseline itself rewrites is an output that nobody declared. Parameters differ in
-        # any run, by its seed or scale: they are compared by key.
-        rewritten = usual.get(path) != before and path not in project.program.param_files
-        if before == after or written or declared.is_output(path) or rewritten:
-            continue
-        if project.program.scope.may_edit(path):
-            flaws += [f"{path} is a link"] if after and not after.is_file else []
-        elif path in project.program.param_files and before and after:
+        if after and not after.is_file:
+            flaws.append(f"{path} is a link")
+        elif path in program.param_files and before and after:
+            own.append(path)
             flaws += _foreign_params(project, run, path)
-        elif after and after.is_file and composition.is_source(project.repo, run.baseline, path):
-            continue  # held to what it composes
-        else:
+        elif may_differ(project, run.baseline, path):
+            own += [] if declared.is_generated(path) else [path]
+            flaws += _foreign_ignores(project, run, path) if path.endswith(".gitignore") else []
+        # What a run of the baseline itself rewrites is an output that nobody declared; it is not merged.
+        elif is_obeyed(path) or within(path, declared.inputs) or usual.get(path) == before:
             flaws.append(f"{path} {'differs from' if before and after else 'is not as in'} the baseline")
     flaws += _foreign_data(project, run, reference)
     flaws += _foreign_composition(project, run)
+    if (added := size.added(project.repo, run.baseline, run.rev, own)) > size.MAX_ADDED_BYTES:
+        flaws.append(f"it adds {added} bytes, more than {size.MAX_ADDED_BYTES}")
     more = f" and {len(flaws) - MOST_NAMED} more" if len(flaws) > MOST_NAMED else ""
     return ", ".join(flaws[:MOST_NAMED]) + more
+
+
+def may_differ(project: Project, baseline: str, path: str) -> bool:
+    """Whether a result may have another version of a file: it is in scope, or DVC or a stage writes it.
+
+    The files of parameters and what Hydra composes them of are held to what they say besides.
+    """
+    program = project.program
+    declared = Declared.read(project.repo, baseline)
+    if is_obeyed(path) and path not in program.param_files:
+        return path in declared.locks or PurePosixPath(path).name == ".gitignore"
+    is_ours = program.scope.may_edit(path) or path in program.param_files
+    return is_ours or declared.is_output(path) or composition.is_source(project.repo, baseline, path)
+
+
+def _foreign_ignores(project: Project, run: Experiment, path: str) -> list[str]:
+    """DVC keeps a list of outputs in `.gitignore`; nothing else may come or go there."""
+    repo, folder = project.repo, posixpath.dirname(path)
+    before, after = (set((repo.read(rev, path) or b"").split(b"\n")) for rev in (run.baseline, run.rev))
+    lines = [line.decode(errors="replace").strip() for line in before ^ after]
+    outputs = Declared.read(repo, run.baseline).outputs | Declared.read(repo, run.rev).outputs
+    plain = (line.removeprefix("/").replace("\\", "") for line in lines if line)
+    foreign = any(posixpath.normpath(posixpath.join(folder, line)) not in outputs for line in plain)
+    return [f"{path} differs from the baseline"] if foreign else []
 
 
 def _foreign_composition(project: Project, run: Experiment) -> list[str]:
@@ -109,8 +134,10 @@ def _foreign_params(project: Project, run: Experiment, file: str) -> list[str]:
 
 def _foreign_data(project: Project, run: Experiment, reference: str) -> list[str]:
     """What `dvc.lock` says of data that git does not hold, and of the metrics that the run left."""
-    theirs, ours = (Declared.read(project.repo, rev).locked for rev in (run.rev, reference))
-    made = {out for name in influenced_stages(ours, project.program) for out in ours[name].outs}
+    revs = (run.rev, reference, run.baseline)
+    theirs, ours, before = (Declared.read(project.repo, rev).locked for rev in revs)
+    influenced = influenced_stages(ours, project.program)
+    made = {out for name in influenced for out in ours[name].outs}
     flaws = []
     for name, stage in theirs.items():
         known = ours[name].deps if name in ours else {}
@@ -119,6 +146,10 @@ def _foreign_data(project: Project, run: Experiment, reference: str) -> list[str
             if path in known and not own and md5 != known[path]:
                 flaws.append(f"{path} is not what the baseline was measured with")
         for path, md5 in stage.outs.items():
+            usual = ours[name].outs.get(path, md5) if name in ours and name not in influenced else md5
+            steady = name not in before or before[name].outs.get(path, usual) == usual
+            if md5 != usual and steady:
+                flaws.append(f"{path} is not what the baseline was measured with")
             is_metric = any(path == metric.file for metric in project.program.written)
             content = project.repo.read(run.rev, path) if md5 and is_metric else None
             if content is not None and md5 != hashlib.md5(content, usedforsecurity=False).hexdigest():

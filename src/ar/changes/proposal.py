@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ar.changes import composition
+from ar.changes import composition, size
 from ar.errors import BadParams, BadProposal, nearest
 from ar.git.repo import Repo
 from ar.history.ideas import Edit, Proposal
@@ -23,6 +23,7 @@ from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
+from ar.project.scope import is_obeyed
 from ar.project.values import flat, flatten, get, parse
 from ar.redaction import MARK, redact
 
@@ -66,6 +67,7 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     if not contents and base in (history.head, repo.tree(history.head)):
         raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
     tree = _settled(project, history.head, repo.write_tree(base, contents))
+    _refuse_bulk(repo, history.head, tree)
     _refuse_secrets(repo, history.head, tree)
     candidate = candidate_of(project, proposal, tree, history)
     _refuse_repeats(candidate, history)
@@ -82,15 +84,15 @@ def _check_tree(project: Project, head: str, tree: str) -> None:
     before = repo.files(head)
     for path, entry in changed.items():
         ours = path in program.param_files or composition.is_source(repo, head, path)
-        if not ours or program.scope.covers(path):
+        if not ours or program.scope.covers(path) or is_obeyed(path):
             checked_path(path, program)
         if declared.is_output(path):
             raise BadProposal(f"{path} is written by the pipeline", "edit what it is made from")
         if any(side is not None and not side.is_file for side in (entry, before.get(path))):
             raise BadProposal(f"{path} is a link or a submodule", "change regular files only")
     files = {path: entry.blob for path, entry in changed.items() if entry is not None}
-    for path, size in zip(files, repo.sizes(list(files.values())), strict=True):
-        if size > MAX_FILE_BYTES:
+    for path, length in zip(files, repo.sizes(list(files.values())), strict=True):
+        if length > MAX_FILE_BYTES:
             raise BadProposal(f"{path} grows beyond {MAX_FILE_BYTES} bytes", "make a smaller change")
     for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
         if path.endswith(".py"):
@@ -113,6 +115,14 @@ def _settled(project: Project, head: str, tree: str) -> str:
     if settled != tree:
         _check_values(program, PARAMS_FILE, repo.read(head, PARAMS_FILE), repo.read(settled, PARAMS_FILE))
     return settled
+
+
+def _refuse_bulk(repo: Repo, head: str, tree: str) -> None:
+    """What a program could not know it could carry along, were there room."""
+    added = size.added(repo, head, tree, repo.changed(head, tree))
+    if added > size.MAX_ADDED_BYTES:
+        most = f"at most {size.MAX_ADDED_BYTES}, over all files"
+        raise BadProposal(f"the proposal adds {added} bytes", f"make a smaller change: {most}")
 
 
 def _refuse_secrets(repo: Repo, head: str, tree: str) -> None:

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE
 
-FRAME = ("program.md", PIPELINE_FILE, LOCK_FILE)  # no proposal may edit a file of such a name
-_FRAME_FOLDERS = (".dvc", ".git")
+# Git reads `.git`, `.gitattributes` and the like in any folder, DVC `.dvc`, `.dvcignore`, every `*.dvc` and
+# `dvc.yaml`; git-lfs reads `.lfsconfig`. `git~1` is how Windows shortens `.git`.
+_OBEYED = re.compile(
+    rf"\.git.*|\.dvc.*|.*\.dvc|git~\d+|\.lfsconfig|\.mailmap"
+    rf"|program\.md|{re.escape(PIPELINE_FILE)}|{re.escape(LOCK_FILE)}",
+    re.DOTALL,
+)
+
+
+def is_obeyed(path: str) -> bool:
+    """Whether git, DVC or `ar` take orders from a file, or from what lies in a folder of its path.
+
+    Spellings that some file system takes for the same name count too: another case, full-width letters,
+    characters that do not show, and on Windows dots and spaces at the end and streams after a colon
+    (`core.protectHFS` and `core.protectNTFS` in `git help config`).
+    """
+    return any(_OBEYED.fullmatch(_as_opened(part)) for part in re.split(r"[/\\]", path))
+
+
+def _as_opened(name: str) -> str:
+    shown = "".join(char for char in name if unicodedata.category(char) not in ("Cf", "Cc"))
+    return unicodedata.normalize("NFKC", shown).casefold().partition(":")[0].strip().rstrip(". ")
 
 
 @dataclass(frozen=True)
@@ -30,12 +51,12 @@ class Scope:
         return self.covers(path) or self.covers(f"{path}/x")
 
     def may_edit(self, path: str) -> bool:
-        """Whether a proposal may edit the file: it is covered, and no part of the fixed frame."""
-        folder, _, name = path.rpartition("/")
-        return self.covers(path) and name not in FRAME and folder.split("/")[0] not in _FRAME_FOLDERS
+        """Whether a proposal may edit the file: it is covered, and nothing that other programs obey."""
+        return self.covers(path) and not is_obeyed(path)
 
     def allows_param(self, key: ParamKey) -> bool:
-        return any(key.is_under(group) for group in self.params)
+        """Whether a proposal may set the key; of a file that other programs obey it may set none."""
+        return not is_obeyed(key.file) and any(key.is_under(group) for group in self.params)
 
 
 @lru_cache(maxsize=512)
