@@ -16,6 +16,7 @@ from ar.history.messages import Message
 from ar.project.program_file import load
 from ar.project.project import Project
 from ar.runs import queue
+from ar.runs.pipeline import Pipeline
 
 
 def test_names_of_dvcs_refs() -> None:
@@ -53,6 +54,30 @@ def test_signatures_that_we_call() -> None:
     assert DEFAULT_SETTINGS.keys() >= {"sqlite_auto_vacuum", "sqlite_journal_mode", "sqlite_synchronous"}
     assert "writes" in inspect.signature(get_exp_rwlock).parameters
     assert {"_iter_queued", "_iter_processed", "iter_active", "stash"} <= set(dir(LocalCeleryQueue))
+
+
+LOCAL = """
+[core]
+    checksum_jobs = 3
+['remote "far"']
+    url = s3://bucket
+    secret_access_key = planted-1
+['db "rows"']
+    password = planted-2
+[Studio]
+    token = planted-3
+[exp]
+    git_remote = https://me:planted-4@example.org/it
+"""
+
+
+def test_no_key_of_dvcs_local_settings_comes_into_a_workspace(project: Path) -> None:
+    (project / ".dvc" / "config.local").write_text(LOCAL)
+    head = git(project, "rev-parse", "HEAD")
+    with Pipeline(Repo.open(project)).workspace("one", head, head) as workspace:
+        files = [path for path in workspace.top.rglob("*") if path.is_file() and not path.is_symlink()]
+        assert not [path for path in files if b"planted" in path.read_bytes()]
+        assert "checksum_jobs = 3" in (workspace.root / ".dvc" / "config.local").read_text()
 
 
 def test_a_run_leaves_nothing_but_its_commit(measured: Path, project: Path) -> None:

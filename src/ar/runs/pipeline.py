@@ -32,6 +32,8 @@ from ar.stage import snapshot
 
 _REV = re.compile(r"[0-9a-f]{40}")
 _LOCK_WAIT = 30.0
+# Of DVC's local settings what a run goes by. Others may hold keys: of remotes, of databases, of DVC Studio.
+_LOCAL = ("cache", "core", "hydra", "index", "parsing", "state")
 _HALF_WRITTEN = 2.0  # seconds after which a file that is no JSON will not become any
 
 
@@ -250,11 +252,11 @@ class Pipeline:
         return workspace
 
     def _configure(self, root: Path) -> None:
-        """Point the workspace at the project's cache; local settings come along, remotes (keys!) do not."""
+        """Point the workspace at the project's cache; only such local settings come along as hold no keys."""
         from configobj import ConfigObj
 
         local = self._dvc.config.read("local")
-        settings = {key: value for key, value in local.items() if key not in ("remote", "db") and value}
+        settings = {key: value for key, value in local.items() if key in _LOCAL and value}
         cache = settings["cache"] = settings.get("cache", {}) | {"dir": self.cache}
         # A hard link into the cache could be written through; in the sandbox a symbolic one cannot.
         types = self._dvc.config["cache"].get("type") or []
