@@ -9,7 +9,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 .PHONY: help setup demo test test-all lint format bench docs clean
 
 help:
-	@echo "make demo      a real campaign on the nanochat lab, in a scratch clone under demo/ (about 8 minutes)"
+	@echo "make demo      a real campaign on the nanochat lab, in a scratch clone under demo/ (about 5 minutes)"
 	@echo "make test      the tests"
 	@echo "make test-all  the tests, the long ones too"
 	@echo "make lint      ruff and mypy"

@@ -17,9 +17,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CLONE = HERE / "demo"
-BUDGET = {"tokens": 49_152, "eval_tokens": 16_384}
+BUDGET = {"tokens": 49_152, "eval_tokens": 8_192}
 RUNS = 100
-MINUTES = 7.5
+MINUTES = 4.4
 
 
 def main() -> int:
