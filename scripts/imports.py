@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = SOURCE / "ar"
 
 # A module imports from its own package and from those before it, and never in a circle.
-GROUND = ("errors", "text", "redaction", "record")
+GROUND = ("errors", "text", "formats", "redaction", "record")
 PACKAGES = (
     *("stage", "git", "local", "project", "history", "changes", "judge"),
     *("surrogate", "runs", "agents", "campaign", "views", "cli"),

@@ -8,13 +8,14 @@ import pytest
 import yaml
 
 from ar.errors import BadParams
+from ar.formats import load_yaml
 from ar.git import refs
 from ar.history.ideas import Edit, Proposal
 from ar.history.messages import Message
 from ar.history.records import Attempt, Decision, Experiment, History, Note, Outcome, Status, Verdict
 from ar.history.spend import Spend
 from ar.project import params
-from ar.project.values import dump_yaml, flat, load_yaml
+from ar.project.values import dump_yaml, flat
 from ar.record import Record
 
 VERDICT = Verdict(

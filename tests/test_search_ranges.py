@@ -13,11 +13,11 @@ from ar.agents.prompt import compose
 from ar.campaign.campaign import Campaign
 from ar.campaign.doctor import examine
 from ar.changes import own
+from ar.formats import load_yaml
 from ar.history import reader
 from ar.project.params import ParamKey
 from ar.project.program import AgentSpec
 from ar.project.project import Project
-from ar.project.values import load_yaml
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import json
 from dataclasses import replace
 
 from ar.errors import OutOfBudget
+from ar.formats import load_json
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.spend import Spend
@@ -27,7 +28,7 @@ def total(repo: Repo) -> Spend:
     under_way: dict[str, Spend] = {}
     for commit in repo.log(refs.SPEND):
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            data = json.loads(commit.message.partition("\n\n")[2])
+            data = load_json(commit.message.partition("\n\n")[2])
             amount = Spend.from_json(data["spend"])
             if data.get("open"):
                 under_way[commit.rev] = amount

@@ -7,14 +7,12 @@ secrets and of the holdout, and short enough.
 from __future__ import annotations
 
 import contextlib
-import csv
 import fnmatch
 import functools
-import io
-import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from ar import formats
 from ar.agents import holdout, prompt
 from ar.agents.base import Briefing
 from ar.changes.proposal import prepare
@@ -33,6 +31,7 @@ from ar.text import one_line, plain, quantity, shorten_middle
 
 MAX_REPAIRS = 2  # of one crashed experiment
 MOST = 32_000  # characters of one answer
+_Row = TypeVar("_Row")
 _LINES, _FILES, _HITS, _ROWS, _POINTS, _CURVES = 400, 500, 60, 100, 16, 3
 _LOG, _DIFF, _WORDS, _CURVE = 6_000, 12_000, 4_000, 2_000  # characters of an experiment's parts
 _BIGGEST = 2_000_000  # bytes of a file that is worth reading as text
@@ -361,17 +360,24 @@ def _fits(path: str, pattern: str) -> bool:
 
 def _thinned(path: str, content: bytes, program: Program) -> str:
     """A table of a few rows, evenly spaced, first and last among them; columns of the holdout left out."""
-    rows: list[dict[str, Any]] = []
-    with contextlib.suppress(ValueError, csv.Error):
+    header: list[str] = []
+    rows: list[list[str]] = []
+    with contextlib.suppress(ValueError):
         if path.endswith(".json"):
-            data = json.loads(content)
-            rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
-        elif path.endswith((".csv", ".tsv")):
-            dialect = "excel-tab" if path.endswith(".tsv") else "excel"
-            rows = list(csv.DictReader(io.StringIO(content.decode()), dialect=dialect))
-    if not rows:
-        return ""
-    columns = [str(key) for key in rows[0] if key and not holdout.names_it(str(key), program)]
-    chosen = sorted({round(index * (len(rows) - 1) / (_POINTS - 1)) for index in range(_POINTS)})
-    table = [columns, *([str(rows[index].get(key, "")) for key in columns] for index in chosen)]
-    return "\n".join(map(" ".join, table))
+            data = formats.load_json(content)
+            found = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
+            header = list(found[0]) if found else []
+            rows = [[str(row.get(key, "")) for key in header] for row in _spread(found)]
+        elif path.endswith((".csv", ".tsv")) and len(content) <= formats.MOST_BYTES:
+            header, *read = formats.table(content.decode(), "\t" if path.endswith(".tsv") else ",")
+            rows = _spread(read)
+    shown = [place for place, key in enumerate(header) if key and not holdout.names_it(key, program)]
+    cells = ([row[place] if place < len(row) else "" for place in shown] for row in (header, *rows))
+    return "\n".join(map(" ".join, cells)) if rows else ""
+
+
+def _spread(rows: list[_Row]) -> list[_Row]:
+    """At most `_POINTS` of the rows, evenly spaced, first and last among them."""
+    last = max(0, len(rows) - 1)
+    places = {round(index * last / (_POINTS - 1)) for index in range(_POINTS)}
+    return [rows[place] for place in sorted(places)] if rows else []

@@ -7,12 +7,12 @@ Plain text is the message itself. Understood besides are the JSON of `claude -p 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from ar.formats import BadData, load_json
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.spend import Spend
@@ -41,8 +41,8 @@ def _events(output: str) -> list[dict[str, Any]]:
     for parts in ([output], output.splitlines()):
         events = []
         for part in parts:
-            with contextlib.suppress(ValueError, RecursionError):
-                events.append(json.loads(part))
+            with contextlib.suppress(BadData):
+                events.append(load_json(part))
         if objects := [event for event in events if isinstance(event, dict)]:
             return objects
     return []

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import yaml
-
 from ar.changes import merging, patches
 from ar.changes.patches import Patch
 from ar.changes.proposal import MAX_FILE_BYTES
 from ar.errors import BadProposal
+from ar.formats import BadData, load_yaml
 from ar.git import worktree
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
@@ -18,7 +17,7 @@ from ar.project.hydra import Hydra
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.project import Project
-from ar.project.values import Scalar, flatten, load_yaml
+from ar.project.values import Scalar, flatten
 from ar.text import listed, one_line
 
 NAME = "human"
@@ -87,7 +86,7 @@ def parse_values(texts: Sequence[str]) -> dict[str, Scalar]:
         key, equals, value = text.partition("=")
         try:
             parsed = load_yaml(value)
-        except (yaml.YAMLError, ValueError):
+        except BadData:
             equals = ""
         if not equals or not key.strip():
             raise BadProposal(f"'{text}' does not set a parameter", "for example: --set optim.lr=0.06")

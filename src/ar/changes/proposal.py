@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,6 +12,7 @@ from typing import Any
 
 from ar.changes import composition, size
 from ar.errors import BadParams, BadProposal, nearest
+from ar.formats import load_json
 from ar.git.repo import Repo
 from ar.history.ideas import Edit, Proposal
 from ar.history.messages import TITLE_LIMIT
@@ -250,7 +250,7 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
 
 def _is_list(value: Any) -> bool:
     with contextlib.suppress(ValueError, TypeError):
-        return isinstance(json.loads(value), list)
+        return isinstance(load_json(value), list)
     return False
 
 

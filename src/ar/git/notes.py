@@ -13,6 +13,7 @@ from pygit2 import Oid
 from pygit2.enums import FileMode
 
 from ar.errors import Conflict
+from ar.formats import BadData, load_json
 from ar.git import refs
 from ar.git.objects import MissingObject, entry, files_below, writing
 from ar.git.references import RETRIES, ZERO, References, pause
@@ -117,8 +118,8 @@ def _notes_in(item: pygit2.Object, prefix: str = "") -> Iterator[tuple[str, dict
 
 
 def _note(content: bytes) -> dict[str, Any] | None:
-    with contextlib.suppress(ValueError):
-        note = json.loads(content)
+    with contextlib.suppress(BadData):
+        note = load_json(content)
         return note if isinstance(note, dict) else None
     return None
 

@@ -6,13 +6,12 @@ They are what the code under test reported: they tell how fast it was, and nothi
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ar.formats import table
 from ar.git.repo import Repo
 from ar.history.reader import read_output
 from ar.history.records import Attempt, Status
@@ -37,15 +36,16 @@ def read_rows(text: str, columns: Sequence[str], growing: bool = False) -> list[
     Args:
         growing: whether it is still being written to: its last line is left out until it is whole.
     """
-    lines = io.StringIO(text[: text.rfind("\n") + 1] if growing else text)
-    reader = csv.DictReader(lines, delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
-    found = []
-    with contextlib.suppress(csv.Error):  # a cell without an end: what came before it counts
-        for row in reader:
-            with contextlib.suppress(KeyError, TypeError, ValueError):  # no such cell, or no number
-                cells = [float(row[name]) for name in columns]
-                if all(map(math.isfinite, cells)):
-                    found.append(cells)
+    rows = table(text[: text.rfind("\n") + 1] if growing else text)
+    header = {name: place for place, name in enumerate(next(rows, []))}
+    if not all(name in header for name in columns):
+        return []
+    places, found = [header[name] for name in columns], []
+    for row in rows:
+        with contextlib.suppress(IndexError, ValueError):  # no such cell, or no number
+            cells = [float(row[place]) for place in places]
+            if all(map(math.isfinite, cells)):
+                found.append(cells)
     return found
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ar.errors import Conflict
+from ar.formats import BadData, load_json
 from ar.git import refs, transfer
 from ar.git.references import ZERO
 from ar.git.repo import Repo
@@ -160,8 +161,8 @@ def _joined(base: bytes | None, ours: bytes, theirs: bytes) -> bytes:
     """One note's text; of notes that are not ours to understand, the greater text."""
     if theirs == base or ours == base:
         return ours if theirs == base else theirs
-    with contextlib.suppress(ValueError):
-        sides = [json.loads(side or b"{}") for side in (base, ours, theirs)]
+    with contextlib.suppress(BadData):
+        sides = [load_json(side or b"{}") for side in (base, ours, theirs)]
         if all(isinstance(side, dict) for side in sides):
             return json.dumps(join(*sides), ensure_ascii=False, indent=1).encode() + b"\n"
     return max(ours, theirs)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ar.errors import ArError
+from ar.formats import load_json
 from ar.judge.evidence import HUGE, OPENING, Candidate, Ledger, Run
 from ar.judge.noise import Noise
 from ar.judge.rule import Kind, next_action
@@ -27,7 +28,7 @@ def answers(lines: Iterable[str]) -> Iterator[str]:
         if not line.strip():
             continue
         try:
-            message = json.loads(line)
+            message = load_json(line)
             if not isinstance(message, dict):
                 raise ValueError("expected an object")
             reply = answer(message, memory)

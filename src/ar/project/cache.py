@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ar.formats import load_json
 from ar.project.pipeline_file import Declared
 
+_MOST_LISTED = 100_000_000  # bytes of the listing of a folder: a million files
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -44,7 +45,9 @@ class Cache:
         """The files of a folder that the cache has, with their hashes."""
         content = self.read(md5.removesuffix(".dir"), ".dir") if md5.endswith(".dir") else None
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            return {str(item["relpath"]): str(item["md5"]) for item in json.loads(content or b"[]")}
+            return {
+                str(item["relpath"]): str(item["md5"]) for item in load_json(content or b"[]", _MOST_LISTED)
+            }
         return {}
 
     def read(self, md5: str, kind: str = "") -> bytes | None:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from ar.errors import BadParams, nearest
+from ar.formats import load_json
 from ar.project import python_file
 from ar.project.values import dump_yaml, flatten, get, parse, place
 
@@ -76,7 +77,7 @@ def _set(data: Any, path: str, key: str, value: Any) -> list[Any]:
     new = float(value) if isinstance(old, float) and type(value) is int else value
     if isinstance(old, list):
         with contextlib.suppress(ValueError, TypeError):
-            new = json.loads(value)
+            new = load_json(value)
         if not isinstance(new, list):
             raise BadParams(f"{path}: {key} is a list, not {value!r}", "for example: [1, 2]")
     node = data
@@ -88,7 +89,7 @@ def _set(data: Any, path: str, key: str, value: Any) -> list[Any]:
 
 def _json(content: bytes, steps: Sequence[Any], value: Any) -> bytes:
     text = content.decode()
-    data = json.loads(text)
+    data = load_json(text)
     node = data
     for step in steps[:-1]:
         node = node[step]

@@ -14,14 +14,13 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-import yaml
-
 from ar.errors import BadParams
+from ar.formats import BadData, load_yaml
 from ar.git.objects import MissingObject
 from ar.git.repo import Repo
 from ar.project import templates
 from ar.project.params import PARAMS_FILE
-from ar.project.values import load_yaml, parse
+from ar.project.values import parse
 
 PIPELINE_FILE = "dvc.yaml"
 LOCK_FILE = "dvc.lock"
@@ -317,7 +316,7 @@ def _joined_path(folder: str, path: str) -> str:
 
 
 def _mapping(content: bytes | None) -> dict[str, Any]:
-    with contextlib.suppress(yaml.YAMLError, ValueError):
+    with contextlib.suppress(BadData):
         data = load_yaml(content or b"")
         if isinstance(data, dict):
             return data

@@ -18,9 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import yaml
-
 from ar.errors import BadProgram, nearest
+from ar.formats import BadData, load_yaml
 from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.program import (
     AGENTS,
@@ -43,7 +42,7 @@ from ar.project.program import (
     agent_plugins,
 )
 from ar.project.scope import Scope
-from ar.project.values import Scalar, load_yaml
+from ar.project.values import Scalar
 from ar.redaction import hand
 
 Reader = Callable[[Any, str], Any]  # from a value and its place in the file to what it means
@@ -93,9 +92,8 @@ def parse(text: str) -> Program:
         raise BadProgram(what, "compare: ar init --print")
     try:
         data = load_yaml(match["yaml"])
-    except (yaml.YAMLError, ValueError) as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
-        where = f"line {mark.line + 2}: {problem}" if mark else problem
+    except BadData as error:
+        where = f"line {error.line + 1}: {error}" if error.line else str(error)
         raise BadProgram(f"{FILE}: the front matter is not YAML: {where}", "mend it there") from None
     found = _keys(
         {} if data is None else data,

@@ -10,14 +10,23 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ar.formats import MOST_CODE, BadData, check
+
 
 def parse(content: bytes) -> dict[str, Any]:
     """Names and values, nested as their classes are; a value is plain data.
 
     Raises:
-        SyntaxError, ValueError, RecursionError: it is no Python.
+        BadData: it is no Python, or exceeds a bound.
     """
-    return _plain(_held(ast.parse(content)))
+    if len(content) > MOST_CODE:
+        raise BadData(f"larger than {MOST_CODE // 1_000_000} MB")
+    try:
+        data = _plain(_held(ast.parse(content)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BadData((str(error) or "nested too deep").splitlines()[0]) from None
+    check(data)
+    return data
 
 
 def replaced(content: bytes, place: Sequence[Any], value: Any) -> bytes:

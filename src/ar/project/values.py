@@ -5,59 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
+from ar import formats
 from ar.errors import BadParams
 from ar.project import python_file
 
 Scalar = str | int | float | bool | None
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as DVC reads it: its version 1.2, where `1e-4` is a number and `on` a word. A date stays text."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
-
-
-def _integer(loader: Loader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node).replace("_", "").lower()
-    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
-    base = {"0b": 2, "0o": 8, "0x": 16}.get(digits[:2], 10)
-    return sign * int(digits if base == 10 else digits[2:], base)
-
-
-_NUMBER = r"""[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)
-    |[-+]?\.[0-9_]+(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"""
-# The scalars of YAML 1.2, as ruamel.yaml tells them, and the characters that each may begin with.
-_RESOLVERS = (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("float", _NUMBER, "-+0123456789."),
-    ("int", r"[-+]?0b[0-1_]+|[-+]?0o?[0-7_]+|[-+]?[0-9_]+|[-+]?0x[0-9a-fA-F_]+", "-+0123456789"),
-    ("merge", r"<<", "<"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-)
-for _tag, _pattern, _first in _RESOLVERS:
-    _regex = re.compile(rf"(?:{_pattern})\Z", re.VERBOSE)
-    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _regex, list(_first))
-Loader.add_constructor("tag:yaml.org,2002:int", _integer)
-
-
-def load_yaml(content: bytes | str) -> Any:
-    """Raises: yaml.YAMLError, ValueError."""
-    return yaml.load(content, Loader=Loader)  # noqa: S506 - a safe loader, in C where there is one
-
-
 class _Dumper(yaml.SafeDumper):
     """Quotes what YAML 1.1 or 1.2 would read as anything but text."""
 
 
-for _first, _resolvers in Loader.yaml_implicit_resolvers.items():
+for _first, _resolvers in formats.YamlLoader.yaml_implicit_resolvers.items():
     for _tag, _regex in _resolvers:
         _Dumper.add_implicit_resolver(_tag, _regex, [_first])
 
@@ -78,20 +44,15 @@ def parse(content: bytes, path: str) -> dict[str, Any]:
     suffix = PurePosixPath(path).suffix.lower()
     try:
         if suffix == ".json":
-            data = json.loads(content)
+            data = formats.load_json(content)
         elif suffix == ".py":
             data = python_file.parse(content)
         elif suffix == ".toml":
-            import tomllib
-
-            data = tomllib.loads(content.decode())
+            data = formats.load_toml(content)
         else:
-            data = load_yaml(content)
-    except (ValueError, SyntaxError, RecursionError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = (
-            f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
-        )
+            data = formats.load_yaml(content)
+    except formats.BadData as error:
+        place = f"line {error.line}: {error}" if error.line else str(error)
         raise BadParams(f"{path} does not parse: {place}", f"mend {path}") from None
     if data is None:
         return {}
@@ -100,18 +61,29 @@ def parse(content: bytes, path: str) -> dict[str, Any]:
     return data
 
 
-def flatten(data: Mapping[Any, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Nested mapping to dotted keys. Lists become their JSON text: they are compared, not searched."""
+def flatten(data: Mapping[Any, Any]) -> dict[str, Scalar]:
+    """Nested mapping to dotted keys. Lists become their JSON text: they are compared, not searched.
+
+    Raises:
+        BadParams: with the names of the groups before each of them, the keys are too much text.
+    """
     flat: dict[str, Scalar] = {}
-    for key, value in data.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{name}."))
-        elif value is None or isinstance(value, str | int | float | bool):
-            flat[name] = value
-        else:
-            flat[name] = json.dumps(value, default=str)
+    size = 0
+    for name, value in _leaves(data):
+        size += len(name)
+        if size > formats.MOST_TEXT:
+            raise BadParams("its keys are too long for so many of them", "shorten the names of its groups")
+        plain = value is None or isinstance(value, str | int | float | bool)
+        flat[name] = value if plain else json.dumps(value, default=str)
     return flat
+
+
+def _leaves(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 @lru_cache(maxsize=16384)

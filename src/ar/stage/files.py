@@ -164,16 +164,21 @@ _NESTED: dict[str, Callable[[Any], Any]] = {
     "cause": Cause,
     "request": Request,
 }
+_SCALARS: dict[Any, tuple[type, ...]] = {int: (int,), str: (str,), float: (int, float)}
+_MOST = 16_000_000  # characters of a file
 
 
 def read(kind: type[_Record], path: str | os.PathLike[str]) -> _Record | None:
-    """The record in a file; None where there is none. Keys that are not known are left out."""
+    """The record in a file; None where it holds none. Keys that are not known are left out."""
     try:
         with open(path, encoding="utf-8") as stream:
-            data = json.load(stream)
+            data = json.loads(stream.read(_MOST))
         known = {name: data[name] for name in kind._fields if name in data}
-        return kind(**{name: _NESTED.get(name, lambda same: same)(value) for name, value in known.items()})
-    except (OSError, ValueError, TypeError):
+        made = {name: _NESTED.get(name, lambda same: same)(value) for name, value in known.items()}
+        if not all(isinstance(made[name], _SCALARS.get(kind.__annotations__[name], object)) for name in made):
+            return None
+        return kind(**made)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 
