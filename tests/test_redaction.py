@@ -6,11 +6,13 @@ import base64
 import json
 import textwrap
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
 from ar import redaction
 from ar.redaction import MARK, redact
+from ar.runs import outcomes
 
 KEY = "sk-ant-api03-" + "Ab1_" * 12
 
@@ -160,3 +162,18 @@ def test_letters_that_change_their_length_in_lower_case_move_nothing() -> None:
 def test_whole_logs_take_no_longer_than_their_length(unit: str) -> None:
     """With time that grows with the square, each of these would take minutes."""
     redact(unit * (1_000_000 // len(unit)), {"A_KEY": "hunter-two"})
+
+
+@pytest.mark.parametrize("shown", [1, 9, 14, 4000, 4095, 4097, 4110])
+def test_no_part_of_a_value_is_left_where_the_end_of_a_log_begins(
+    shown: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`shown`: characters from the value's last on, up to the bars, that the end of the log holds."""
+    monkeypatch.setenv("MY_TOKEN", HANDED)
+    bars = "\n" + "1 %\r" * (4 * outcomes.LOG_LIMIT // 4)
+    after = bars[: 4 * outcomes.LOG_LIMIT - shown - len("\nlast words")] + "\nlast words"
+    filled = (HANDED[:12] + "\n" + HANDED[12:]) + "." * max(0, shown - 10)
+    (tmp_path / "log").write_text("x" * 99 + filled + after)
+    told = outcomes.tail(tmp_path / "log")
+    assert told.endswith("last words")
+    assert not any(part in told for part in ("Zq8", "Lm9", "Pv4", "Rt7"))

@@ -28,6 +28,9 @@ from ar.stage.files import Cause, Usage
 from ar.text import plain
 
 LOG_LIMIT = 16_000
+_HALF = (
+    4096  # characters at the head of a log's end among which half a secret, which none tells for one, may be
+)
 _BARE = re.compile(rb":\s*([-+]?(?:nan|inf|infinity))\b", re.IGNORECASE)
 REFUSED = 77  # how a stage says that the code under test broke its rules: EX_NOPERM of sysexits(3)
 
@@ -136,10 +139,10 @@ def tail(path: Path) -> str:
     with contextlib.suppress(OSError), path.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 4 * LOG_LIMIT))
-        content = stream.read()
+        text = stream.read(4 * LOG_LIMIT).decode(errors="replace")
         if size > 4 * LOG_LIMIT:
-            content = re.sub(rb"\A\S{1,4096}", b"", content)  # half a secret could not be told for one
-        return redact(plain(content.decode(errors="replace"))).strip()[-LOG_LIMIT:]
+            text = redact(text)[_HALF:]
+        return redact(plain(text)).strip()[-LOG_LIMIT:]
     return ""
 
 
