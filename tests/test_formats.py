@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from imports import FILES, IMPORTS, TREES
 
-from ar.agents import transcript
+from ar.agents import account, transcript
 from ar.errors import ArError
 from ar.formats import BadData
+from ar.git import refs
+from ar.git.repo import Repo
 from ar.history.curves import read_curve
 from ar.history.exchange import _joined
 from ar.history.messages import Message
@@ -124,6 +126,26 @@ def test_a_bomb_in_fallback_is_refused_in_few_words() -> None:
     with pytest.raises(ArError) as refused:
         program_file.parse(PROGRAM.format(f"agent:\n  kind: claude\n  {bomb}\n  fallback: *a39"))
     assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "line", ["agent: {kind: claude, base_url: 'http://['}", f"sandbox: {{memory: {'9' * 400}TB}}"]
+)
+def test_what_no_setting_can_be_is_refused(line: str) -> None:
+    with pytest.raises(ArError):
+        program_file.parse(PROGRAM.format(line))
+
+
+def test_a_seed_beyond_any_number_is_none() -> None:
+    assert Message.parse(f"t\n\nAr-Agent: a\nAr-Seed: {'9' * 5000}\n").seed is None
+
+
+@pytest.mark.parametrize("spend", ['{"input": "x"}', '{"input": -5}', '{"usd": NaN}', "[" * 100_000])
+def test_an_account_of_another_clone_never_makes_it_less(project: Path, spend: str) -> None:
+    repo = Repo.open(project)
+    account.record(repo, "claude", Spend(5))
+    repo.append(refs.SPEND, f'x\n\n{{"open": true, "spend": {spend}}}\n')
+    assert account.total(repo) == Spend(5)
 
 
 @pytest.mark.parametrize("name", readers())

@@ -29,7 +29,9 @@ def total(repo: Repo) -> Spend:
     for commit in repo.log(refs.SPEND):
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             data = load_json(commit.message.partition("\n\n")[2])
-            amount = Spend.from_json(data["spend"])
+            amount = Spend() + Spend.from_json(data["spend"])  # a TypeError for what is no number
+            if not all(it >= 0 for it in (amount.input, amount.cached, amount.output, amount.usd or 0.0)):
+                continue  # what a clone says was spent never makes it less
             if data.get("open"):
                 under_way[commit.rev] = amount
             else:

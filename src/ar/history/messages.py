@@ -88,7 +88,7 @@ class Message(Idea):
             hypothesis=body.strip(),
             agent=found.get("agent", ""),
             candidate=found.get("candidate", ""),
-            seed=int(seed) if re.fullmatch(r"-?\d+", seed) else None,
+            seed=int(seed) if re.fullmatch(r"-?[0-9]{1,300}", seed) else None,
             parent=found.get("parent", ""),
             rung=found.get("rung", ""),
             expected=found.get("expected", ""),

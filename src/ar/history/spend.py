@@ -10,7 +10,7 @@ from ar.record import Record
 
 _SPEND = re.compile(
     r"in (?P<input>\d{1,15}), cached (?P<cached>\d{1,15}), out (?P<output>\d{1,15})"
-    r"(?:, usd (?P<usd>\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?))?"
+    r"(?:, usd (?P<usd>\d{1,15}(?:\.\d+)?(?:e[+-]?\d{1,2})?))?"
 )
 
 

@@ -257,7 +257,7 @@ def _amount(text: str, place: str, units: Mapping[str, int], what: str) -> float
     match = _AMOUNT.fullmatch(text)
     if match is None or match[2] not in units:
         raise _bad(place, f"should be {what}, not {text!r}")
-    return float(match[1]) * units[match[2]]
+    return _number(float(match[1]) * units[match[2]], place)
 
 
 def size(value: Any, place: str) -> int:
@@ -413,7 +413,10 @@ def _argv(value: Any, place: str) -> tuple[str, ...]:
 def _url(value: Any, place: str) -> str:
     """Whoever listens there is sent the key: so only encrypted, or to this machine."""
     text = _text(value, place)
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise _bad(place, f"is no address: {error}") from None
     local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
     if parts.scheme != "https" and not local:
         raise _bad(place, f"should begin with https://, not {text!r}", "or set ANTHROPIC_BASE_URL instead")
