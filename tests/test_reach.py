@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import commit, edit, git, run
+from helpers import Ar, commit, edit, git, run
+from judged import WIN
 from test_integrity import flaw, measured_rev, plant
 
+from ar.campaign.campaign import Campaign
 from ar.changes import integrity, own, patches, size
 from ar.changes.proposal import prepare
 from ar.errors import ArError, BadProposal
 from ar.git.repo import Repo
 from ar.history import reader
+from ar.history.attempts import find
 from ar.history.ideas import Edit, Proposal
-from ar.history.records import Experiment, Status
+from ar.history.records import Experiment, Outcome, Status
 from ar.project.params import ParamKey
 from ar.project.project import Project
 from ar.project.scope import Scope, is_obeyed
@@ -189,3 +192,48 @@ def test_another_stage_in_the_lock_is_as_the_baseline_has_it(measured: Path) -> 
     lock["stages"]["fixed"]["outs"][0]["md5"] = "0" * 32
     forged = plant(measured, {"dvc.lock": yaml.safe_dump(lock).encode()})
     assert flaw(measured, forged) == "data.txt is not what the baseline was measured with"
+
+
+# -- merges -----------------------------------------------------------------------------------------------
+
+FORGED: list[dict[str, bytes | None]] = [
+    {"program.md": b"---\nagent: {kind: command, command: touch owned}\n---\n"},
+    {"x.dvc": b"outs: []\n", "fit.awk": b"BEGIN {}\n"},
+]
+
+
+def _forged_winner(root: Path, changes: dict[str, bytes | None]) -> str:
+    """An attempt as a remote might hand it over, with a verdict in its note."""
+    name = plant(root, changes)
+    campaign = Campaign(Project.open(root))
+    campaign.record(find(campaign.history(), name)[0], WIN)
+    return name
+
+
+@pytest.mark.parametrize("changes", FORGED)
+@pytest.mark.parametrize("how", [(), ("--force",), ("--force", "--branch", "aside")])
+def test_a_verdict_does_not_merge_what_lies_outside_the_scope(
+    measured: Path, ar: Ar, changes: dict[str, bytes | None], how: tuple[str, ...]
+) -> None:
+    before = git(measured, "for-each-ref", "refs/heads")
+    name = _forged_winner(measured, changes)
+    assert ar(measured, "promote", name, *how, check=False).returncode == 2
+    assert git(measured, "for-each-ref", "refs/heads") == before
+    assert git(measured, "status", "--porcelain") == ""
+
+
+def test_a_night_throws_a_forged_winner_out(measured: Path, ar: Ar) -> None:
+    head = git(measured, "rev-parse", "HEAD")
+    name = _forged_winner(measured, FORGED[0])
+    ar(measured, "run", "-n", "0", "--plain")
+    assert git(measured, "rev-parse", "HEAD") == head
+    assert find(Campaign(Project.open(measured)).history(), name)[0].outcome is Outcome.TAMPERED
+
+
+def test_a_merge_keeps_what_no_result_may_change(project: Path) -> None:
+    ours = Project.open(project)
+    repo = ours.repo
+    wanted: dict[str, bytes | None] = {"fit.awk": b"BEGIN {}\n", "m.json": b"{}\n", "dvc.lock": b"{}\n"}
+    other: dict[str, bytes | None] = {"r.txt": b"unasked\n", "program.md": None, "sub/.gitattributes": b""}
+    tree = integrity.confined(ours, "HEAD", repo.write_tree("HEAD", wanted | other))
+    assert repo.changed("HEAD", tree).keys() == wanted.keys()

@@ -60,6 +60,10 @@ class FailedAtHeadSeed(CannotPromote):
     """A winner has no run at the branch's own seed that ended well: its tree cannot become the branch's."""
 
 
+class Tampered(CannotPromote):
+    """A result differs from its baseline in more than its scope allows: nobody may merge it."""
+
+
 class Stopped(ArError):
     """The user ended what was under way."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ar.campaign.campaign import Campaign
-from ar.changes import merging
-from ar.errors import BadState, CannotPromote, FailedAtHeadSeed
+from ar.changes import integrity, merging
+from ar.errors import BadState, CannotPromote, FailedAtHeadSeed, Tampered
 from ar.git import refs, worktree
 from ar.git.references import ZERO
 from ar.git.repo import Repo
@@ -70,10 +70,12 @@ def strongest_first(attempts: Iterable[Attempt]) -> list[Attempt]:
 
 
 def plan(project: Project, history: History, attempt: Attempt, force: bool = False) -> Promotion:
-    """Check that the branch may take this attempt.
+    """Check that the branch may take this attempt. Nothing that was recorded of its integrity is relied on:
+    a verdict may come from elsewhere, and whoever forces a merge has not read every file of it.
 
     Raises:
         CannotPromote: it may not, and why.
+        Tampered: nobody may take it.
     """
     if attempt.outcome is Outcome.PROMOTED:
         raise CannotPromote(f"{attempt.name} is in the branch already", "see: git log --first-parent")
@@ -95,6 +97,8 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
         )
     if project.program.promote_rung and not force:
         _refuse_unclimbed(history, attempt, project.program.promote_rung)
+    if flaw := integrity.flaw(project, history, attempt):
+        raise _tampered(attempt.name, flaw)
     seed = reader.head_seed(project)
     ran = any(run.status is Status.SUCCEEDED for run in attempt.own)
     if not ran and attempt.outcome not in (Outcome.QUEUED, Outcome.RUNNING):
@@ -109,6 +113,10 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
     if failed and ready is None:
         raise FailedAtHeadSeed(f"It failed at the branch's own seed {seed}.", f"see: ar log {failed.name}")
     return Promotion(attempt, ready, seed, forced=not attempt.is_judged_good)
+
+
+def _tampered(name: str, flaw: str) -> Tampered:
+    return Tampered(f"{name}: Refused: {flaw}.", f"its numbers do not count; see: ar log {name}")
 
 
 def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
@@ -136,6 +144,7 @@ def merge(
 
     Raises:
         CannotPromote: uncommitted changes are in the way, or a name is taken; nothing has changed.
+        Tampered: what would be merged differs outside the scope; nothing has changed.
     """
     repo = campaign.repo
     text = message(campaign.program, history, ready, campaign.case(history, ready.attempt))
@@ -200,16 +209,27 @@ def _bring_in(name: str) -> str:
 
 
 def _tree(project: Project, history: History, experiment: Experiment) -> str:
-    """The tree of the merge: the experiment's, with what the branch changed since that no stage reads.
+    """The tree of the merge, which differs from the head by nothing outside the scope.
 
     Raises:
-        CannotPromote: the two touch the same document.
+        CannotPromote: the experiment and what was committed since touch the same document.
+        Tampered: the experiment changed more than its scope allows.
     """
-    repo, head, rev = project.repo, history.head, experiment.rev
+    head = history.head
+    tree = integrity.confined(project, head, _merged(project, head, experiment))
+    result = replace(experiment, baseline=head, rev=tree)
+    if flaw := integrity.changed(project, result, integrity.reference(history, head)):
+        raise _tampered(experiment.name, flaw)
+    return tree
+
+
+def _merged(project: Project, head: str, experiment: Experiment) -> str:
+    """The experiment's tree, with what the branch changed since that no stage reads."""
+    repo, rev = project.repo, experiment.rev
     if experiment.baseline == head:
         return repo.tree(rev)
     merged = merging.merge(project, experiment.baseline, head, rev, experiment.name)
-    declared = Declared.read(repo, rev)
+    declared = Declared.read(repo, head)
     before, now, made = (repo.files(commit) for commit in (experiment.baseline, head, rev))
     # Which files git ignores both DVC and people write.
     theirs = {path for path in now if path.endswith(".gitignore") and now[path] != before.get(path)}

@@ -10,7 +10,7 @@ from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line, one_seed_line
 from ar.changes import own
-from ar.errors import BadProposal, CannotClimb, CheckoutInTheWay, Conflict, FailedAtHeadSeed
+from ar.errors import BadProposal, CannotClimb, CheckoutInTheWay, Conflict, FailedAtHeadSeed, Tampered
 from ar.history.records import Attempt, Decision, History, Label, Verdict
 from ar.judge.evidence import Ledger
 from ar.judge.findings import noise_report
@@ -49,7 +49,11 @@ class Search(Policy):
                 if not waits and candidates.judge(engine, history, attempt, room, by_model):
                     return True
         for attempt in self._mergeable(history):
-            merged = self._promote(engine, history, attempt, room)
+            try:
+                merged = self._promote(engine, history, attempt, room)
+            except Tampered as error:
+                engine.campaign.discard(attempt, error.message, Label.TAMPERED)
+                merged = True
             if merged is not None:
                 return merged
         moved.follow(engine, history)

@@ -28,13 +28,13 @@ def flaw(project: Project, history: History, attempt: Attempt) -> str:
     for run in attempt.own:
         found = (run.note.refused or run.note.lacking) if run.note and run.status.ended else ""
         if not found and run.status is Status.SUCCEEDED:
-            found = _unfit_metrics(project, run) or changed(project, run, _reference(history, run.baseline))
+            found = _unfit_metrics(project, run) or changed(project, run, reference(history, run.baseline))
         if found:
             return found
     return ""
 
 
-def _reference(history: History, baseline: str) -> str:
+def reference(history: History, baseline: str) -> str:
     """What a result is held against: a run of the baseline itself, or of a commit whose stages read the same;
     it shows what any run changes."""
     known = history.identities.get(baseline, baseline)
@@ -54,11 +54,15 @@ def _unfit_metrics(project: Project, run: Experiment) -> str:
     return ""
 
 
-def changed(project: Project, run: Experiment, reference: str) -> str:
-    """How a result's tree differs from its baseline's outside the scope, in words; empty if it does not."""
+def changed(project: Project, run: Experiment, usual: str) -> str:
+    """How a result's tree differs from its baseline's outside the scope, in words; empty if it does not.
+
+    Args:
+        usual: the `reference` of its baseline.
+    """
     repo, program = project.repo, project.program
     declared = Declared.read(repo, run.baseline)
-    old, new, usual = (repo.files(rev) for rev in (run.baseline, run.rev, reference))
+    old, new, rewritten = (repo.files(rev) for rev in (run.baseline, run.rev, usual))
     flaws, own = [], []
     for path in sorted(repo.changed(run.baseline, run.rev)):
         before, after = old.get(path), new.get(path)
@@ -71,9 +75,9 @@ def changed(project: Project, run: Experiment, reference: str) -> str:
             own += [] if declared.is_generated(path) else [path]
             flaws += _foreign_ignores(project, run, path) if path.endswith(".gitignore") else []
         # What a run of the baseline itself rewrites is an output that nobody declared; it is not merged.
-        elif is_obeyed(path) or within(path, declared.inputs) or usual.get(path) == before:
+        elif is_obeyed(path) or within(path, declared.inputs) or rewritten.get(path) == before:
             flaws.append(f"{path} {'differs from' if before and after else 'is not as in'} the baseline")
-    flaws += _foreign_data(project, run, reference)
+    flaws += _foreign_data(project, run, usual)
     flaws += _foreign_composition(project, run)
     if (added := size.added(project.repo, run.baseline, run.rev, own)) > size.MAX_ADDED_BYTES:
         flaws.append(f"it adds {added} bytes, more than {size.MAX_ADDED_BYTES}")
@@ -92,6 +96,13 @@ def may_differ(project: Project, baseline: str, path: str) -> bool:
         return path in declared.locks or PurePosixPath(path).name == ".gitignore"
     is_ours = program.scope.may_edit(path) or path in program.param_files
     return is_ours or declared.is_output(path) or composition.is_source(project.repo, baseline, path)
+
+
+def confined(project: Project, head: str, tree: str) -> str:
+    """A tree in which whatever no result may change is as in the head, also what a stage wrote unasked."""
+    repo, before = project.repo, project.repo.files(head)
+    changed = [path for path in repo.changed(head, tree) if not may_differ(project, head, path)]
+    return repo.write_tree(tree, {path: before.get(path) for path in changed})
 
 
 def _foreign_ignores(project: Project, run: Experiment, path: str) -> list[str]:
