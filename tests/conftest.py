@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import Ar, commit, run
+from helpers import PROGRAM, Ar, commit, run
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several workers share the cores
 
@@ -38,20 +38,6 @@ stages:
     - c.yaml: {cache: false}
 """
 PARAMS = "# where we start\nx: 1.5\ny: 0.03\nseed: 1\n"
-PROGRAM = """\
----
-objective: {metric: "m.json:val_loss", direction: minimize}
-guards:
-  - {metric: "c.yaml:cost", direction: minimize}
-seed: seed
-scope: {files: [fit.awk], params: [x, y]}
-search:
-  x: {low: 0.5, high: 6.0}
-  y: {low: 0.01, high: 1.0, log: true}
-budget: {runs: 200, timeout: 60s}
----
-Find the floor of the bowl.
-"""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,21 @@ from ar.history import reader
 from ar.project.project import Project
 from ar.views import export
 
+PROGRAM = """\
+---
+objective: {metric: "m.json:val_loss", direction: minimize}
+guards:
+  - {metric: "c.yaml:cost", direction: minimize}
+seed: seed
+scope: {files: [fit.awk], params: [x, y]}
+search:
+  x: {low: 0.5, high: 6.0}
+  y: {low: 0.01, high: 1.0, log: true}
+budget: {runs: 200, timeout: 60s}
+---
+Find the floor of the bowl.
+"""
+
 Ar = Callable[..., subprocess.CompletedProcess[str]]
 
 

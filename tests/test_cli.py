@@ -111,13 +111,13 @@ def test_the_seed_is_no_part_of_a_change(project: Path, ar: Ar) -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "command"),
-    [("ascii", ["show"]), ("ascii", ["worker", "--plain"]), ("latin-1", ["promote", "--dry-run", "--force"])],
+    [("ascii", ["show"]), ("ascii", ["worker", "--plain"]), ("latin-1", ["log"])],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
 def test_an_encoding_without_our_signs(project: Path, ar: Ar, encoding: str, command: list[str]) -> None:
     name = fill(project, 12)[-1]
     lacking = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    arguments = [*command, name] if command[0] == "promote" else command
+    arguments = [*command, name] if command[0] == "log" else command
     shown = ar(project, *arguments, env=lacking, encoding=encoding).stdout
     assert "?" not in shown.replace("? open", "")
     assert command[0] == "worker" or "x 1.5 -> " in shown

@@ -64,7 +64,7 @@ def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(measured: Path, ar: A
     runs = list(runs_of(measured).values())
     assert len(runs) == 14
     audit = [run_ for run_ in runs if run_["name"].startswith("audit")]
-    assert len(audit) >= 3  # a winner's run at the branch's own seed may take one of the four
+    assert len(audit) >= 1  # a winner's run at the branch's own seed may take one of them
     values = [run_["metrics"]["m.json:val_loss"] for run_ in audit]
     total = json.loads(ar(measured, "show", "--json").stdout)["total"]
     assert total["after"] == pytest.approx(sum(values) / len(values))

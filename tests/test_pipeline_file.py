@@ -9,8 +9,7 @@ from pathlib import Path
 
 import foreign
 import pytest
-from conftest import PROGRAM
-from helpers import Ar, commit, edit, run, run_next, runs_of
+from helpers import PROGRAM, Ar, commit, edit, run, run_next, runs_of
 
 from ar.changes import integrity
 from ar.git.repo import Repo

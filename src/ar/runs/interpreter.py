@@ -132,7 +132,9 @@ def environment(python: Interpreter, env: Mapping[str, str], workspace: Path) ->
     Args:
         workspace: the experiment's copy of the project's root.
     """
-    found, path = dict(env), [env.get("PATH", os.defpath), os.path.dirname(sys.executable)]
+    # Where git has files of bytecode, writing them anew would be a change of the tree.
+    found = {**env, "PYTHONDONTWRITEBYTECODE": "1"}
+    path = [env.get("PATH", os.defpath), os.path.dirname(sys.executable)]
     if python.shimmed:
         path.insert(0, os.path.dirname(python.program))
     found["PATH"] = os.pathsep.join(path)
