@@ -8,9 +8,13 @@ class LabError(Exception):
 
 
 class RunError(LabError):
-    """A run failed or was refused: crashed, diverged, overspent, tampered with or failed a probe."""
+    """A run failed or was refused: crashed, overspent, tampered with or failed a probe."""
 
     exit_code = 1
+
+
+class DivergedError(RunError):
+    """Training diverged, which is a result: its metrics are no numbers, and its exit code is 0."""
 
 
 class TamperError(RunError):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from data import weights
 from data.console import Progress, say
 from data.curve import Curve
-from data.errors import LabError, RunError, TamperError
+from data.errors import DivergedError, LabError, RunError, TamperError
 from data.evaluate import TOLERANCE, Evaluation, Score, choose_windows, rows_per_call
 from data.feed import Feed
 from data.logits import make_logits
@@ -118,7 +118,7 @@ class Harness:
                         raise RunError(f"training reported step {step} after step {steps}")
                     steps = number
                     if not loss <= self.settings.loss_limit:
-                        raise RunError(
+                        raise DivergedError(
                             f"training diverged: loss {value} after {feed.served:,} tokens; "
                             f"train.loss_limit is {self.settings.loss_limit:g} nats"
                         )
@@ -267,7 +267,7 @@ def keep_checkpoint(source: Path | None) -> None:
     if source is not None:
         shutil.copyfile(source, CHECKPOINT / "weights.safetensors")
     else:
-        (CHECKPOINT / "none.txt").write_text("train.save_checkpoint is false\n")
+        (CHECKPOINT / "none.txt").write_text("train.save_checkpoint is false, or training diverged\n")
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -289,8 +289,13 @@ def run() -> dict[str, Any]:
     manifest.verify(FOLDER)
     with tempfile.TemporaryDirectory(prefix="lab-") as folder:
         harness = Harness(params, manifest, Path(folder))
-        metrics = harness.run()
-        keep_checkpoint(harness.weights if harness.settings.save_checkpoint else None)
+        try:
+            metrics = harness.run()
+            keep_checkpoint(harness.weights if harness.settings.save_checkpoint else None)
+        except DivergedError as error:
+            say(f"train: {error}")
+            metrics = {"val_bpb": math.nan, "test_bpb": math.nan, "corpus": manifest.corpus}
+            keep_checkpoint(None)
     write_atomically(METRICS, json.dumps(metrics, indent=2) + "\n")
     return metrics
 
