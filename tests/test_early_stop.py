@@ -100,6 +100,15 @@ def test_the_incumbent_s_curve_is_found_without_reading_the_history(
     assert curve(git(curved, "rev-parse", "HEAD~1")) == []
 
 
+def test_a_commit_that_no_stage_reads_keeps_the_incumbent_s_curve(curved: Path) -> None:
+    message = str(Message(title="x", agent="optuna", seed=1))
+    before = git(curved, "rev-parse", "HEAD")
+    (curved / "README.md").write_text("What this is.\n")
+    commit(curved, "Explain it")
+    for baseline in (before, git(curved, "rev-parse", "HEAD")):
+        assert len(incumbents_curve(Project.open(curved), baseline, message)) == 100
+
+
 @pytest.mark.slow
 def test_without_early_stop_nothing_is_ended(curved: Path) -> None:
     (curved / "fit.awk").write_text(swap(FIT, "SLOW", "4"))

@@ -227,6 +227,31 @@ def test_on_a_detached_head_no_branch_moves(measured: Path, ar: Ar, head: str) -
     assert git(measured, "rev-parse", "HEAD^1") == head
 
 
+def test_a_night_goes_on_from_a_detached_head_that_cannot_follow(measured: Path, ar: Ar, head: str) -> None:
+    first = tried(measured, WIN)
+    run(measured, "git", "checkout", "-q", "--detach")
+    mine = (measured / "params.yaml").read_text() + "# mine\n"
+    (measured / "params.yaml").write_text(mine)
+
+    out = ar(measured, "run", "-n", "0", "--plain").stdout
+
+    beside = f"ar-{head[:12]}"
+    assert f"branch {beside}" in out
+    assert git(measured, "rev-parse", "HEAD", "main").split() == [head, head]
+    assert (measured / "params.yaml").read_text() == mine
+    assert git(measured, "rev-parse", f"{beside}^1", f"{beside}^2").split() == [
+        head,
+        first.experiments[0].rev,
+    ]
+    shown = json.loads(ar(measured, "show", "--json").stdout)
+    assert shown["head"] == git(measured, "rev-parse", beside)
+    told = f"git stash && git merge --ff-only {beside} && git branch -d {beside} && dvc checkout"
+    assert told in out
+    run(measured, "sh", "-c", f"{told} && git stash pop")
+    assert git(measured, "rev-parse", "HEAD") == shown["head"]
+    assert "# mine" in (measured / "params.yaml").read_text()
+
+
 def test_a_night_goes_on_without_a_checkout_that_cannot_follow(measured: Path, ar: Ar, head: str) -> None:
     first = tried(measured, WIN)
     mine = (measured / "params.yaml").read_text() + "# mine\n"

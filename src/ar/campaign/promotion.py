@@ -27,8 +27,6 @@ from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
 from ar.text import interval, listed, quantity, signed
 
-_COMMIT = "commit or stash them, then run: ar promote"
-
 
 @dataclass(frozen=True)
 class Promotion:
@@ -174,24 +172,18 @@ def merge_aside(campaign: Campaign, history: History, ready: Promotion) -> tuple
     commit and how to bring it in.
 
     Raises:
-        CannotPromote: no branch is checked out, or the name is taken.
+        CannotPromote: the name is taken.
     """
-    branch = campaign.repo.branch()
-    if branch is None:
-        raise CannotPromote("HEAD is detached, and your uncommitted changes are in the way", _COMMIT)
-    name = refs.ahead(branch).removeprefix("refs/heads/")
-    return merge(campaign, history, ready, branch=name), _bring_in(name)
+    name = campaign.repo.ahead().removeprefix("refs/heads/")
+    return merge(campaign, history, ready, branch=name), _bring_in(campaign.repo, name)
 
 
 def warnings(project: Project) -> list[str]:
     """What the checkout holds that promotions may run into, with what follows."""
     repo, program = project.repo, project.program
-    branch, head = repo.branch(), repo.head()
-    if branch is None:
-        return []
-    name = refs.ahead(branch).removeprefix("refs/heads/")
+    head, name = repo.head(), repo.ahead().removeprefix("refs/heads/")
     if head != repo.checked_out():
-        return [f"the campaign goes on on {name}, ahead of your checkout; {_bring_in(name)}"]
+        return [f"the campaign goes on on {name}, ahead of your checkout; {_bring_in(repo, name)}"]
     declared = Declared.read(repo, head)
     paths = [
         path
@@ -204,8 +196,10 @@ def warnings(project: Project) -> list[str]:
     return [f"{words} branch {name} and leaves your checkout as it is"]
 
 
-def _bring_in(name: str) -> str:
-    return f"to bring it in: git stash && git merge --ff-only {name} && dvc checkout && git stash pop"
+def _bring_in(repo: Repo, name: str) -> str:
+    # A branch beside a detached head is named for the commit that is left then.
+    merged = f"git merge --ff-only {name}" + ("" if repo.branch() else f" && git branch -d {name}")
+    return f"to bring it in: git stash && {merged} && dvc checkout && git stash pop"
 
 
 def _tree(project: Project, history: History, experiment: Experiment) -> str:

@@ -35,9 +35,12 @@ class References(Objects):
     def head(self) -> str:
         """The commit that the campaign stands on: that of the checkout, or of the branch that it has gone on
         to without it."""
-        here, branch = self.checked_out(), self.branch()
-        ahead = self.resolve(refs.ahead(branch)) if branch else None
+        here, ahead = self.checked_out(), self.resolve(self.ahead())
         return ahead if ahead and self.is_ancestor(here, ahead) else here
+
+    def ahead(self) -> str:
+        """The branch, as a full ref name, on which the campaign goes on that the checkout cannot follow."""
+        return refs.ahead(self.branch() or self.checked_out())
 
     def refs(self, *patterns: str) -> dict[str, str]:
         """Full ref name to object id, for every ref below the patterns, in alphabetical order; symbolic refs

@@ -38,9 +38,14 @@ class ExperimentRef:
         return cls(match["two"] + match["rest"], match["name"]) if match else None
 
 
-def ahead(branch: str) -> str:
-    """The branch on which a campaign goes on that the checkout of `branch` cannot follow."""
-    return f"refs/heads/ar-{branch.removeprefix('refs/heads/')}"
+def ahead(place: str) -> str:
+    """The branch on which a campaign goes on that the checkout cannot follow.
+
+    Args:
+        place: what is checked out: a branch as a full ref name, or a commit.
+    """
+    branch = place.removeprefix("refs/heads/")
+    return f"refs/heads/ar-{branch if branch != place else place[:12]}"
 
 
 def queued(name: str) -> str:

@@ -101,11 +101,11 @@ def forward(repo: Repo, branch: str | None, new: str, old: str, tag: str | None 
 
 def done(repo: Repo) -> None:
     """The move is complete, and the checkout where the campaign is."""
-    branch = repo.branch()
-    ahead = repo.resolve(refs.ahead(branch)) if branch else None
+    beside = repo.ahead()
+    ahead = repo.resolve(beside)
     changes: list[tuple[str, str, str | None]] = [(refs.PROMOTING, ZERO, None)]
-    if branch and ahead and repo.is_ancestor(ahead, repo.checked_out()):
-        changes.append((refs.ahead(branch), ZERO, ahead))
+    if ahead and repo.is_ancestor(ahead, repo.checked_out()):
+        changes.append((beside, ZERO, ahead))
     repo.update_refs(*changes)
 
 

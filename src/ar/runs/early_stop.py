@@ -77,9 +77,11 @@ def incumbents_curve(project: Project, baseline: str, text: str) -> list[Point]:
     """The curve that a run with this commit message is held against; empty where there is none: the run is
     the incumbent's own, or at another scale."""
     what, message = project.program.early_stop, Message.parse(text)
-    if what is None or message.agent == BASELINE_AGENT or message.rung or project.repo.head() != baseline:
+    if what is None or message.agent == BASELINE_AGENT or message.rung:
         return []
-    incumbent = identity(project, baseline)
+    incumbent, head = identity(project, baseline), project.repo.head()
+    if head != baseline and identity(project, head) != incumbent:
+        return []
     for commit in project.repo.commits(refs.EXPS).values():
         if incumbent in commit.message:
             ran = Message.parse(commit.message)
