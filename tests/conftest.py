@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
-from helpers import PROGRAM, Ar, commit, run
+from helpers import PROGRAM, Ar, allow, commit, run
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several workers share the cores
 
@@ -95,6 +96,7 @@ def measured_template(template: Path, tmp_path_factory: pytest.TempPathFactory) 
     shutil.copytree(template, root, symlinks=True)
     (root / "program.md").write_text(PROGRAM)
     commit(root, "Add programme")
+    allow(root)
     run(root, sys.executable, "-m", "ar", "run", "-n", "0", "--plain")
     return root
 
@@ -109,11 +111,17 @@ def measured(measured_template: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ar() -> Ar:
-    """`ar` as a user's process: `ar(folder, "run", "-n", "2")`."""
+    """`ar` as a process of a user's who allows what the project would do: `ar(folder, "run", "-n", "2")`."""
 
     def call(
         folder: Path, *args: str, check: bool = True, **kwargs: object
     ) -> subprocess.CompletedProcess[str]:
+        env = cast("dict[str, str]", kwargs.get("env") or os.environ)
+        if any(env.get(name) != os.environ.get(name) for name in ("PATH", "PYTHONPATH")):
+            # Agents that this process does not know, or another sandbox.
+            run(folder, sys.executable, "-m", "ar", "allow", check=False, **kwargs)
+        else:
+            allow(folder)
         return run(folder, sys.executable, "-m", "ar", *args, check=check, **kwargs)
 
     return call

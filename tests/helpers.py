@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -10,8 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ar.agents import Agent, Channel, make
+from ar.errors import ArError
+from ar.git.repo import Repo
 from ar.history import reader
+from ar.local import allowed
+from ar.project.program import AgentSpec
 from ar.project.project import Project
+from ar.runs import demands
 from ar.views import export
 
 PROGRAM = """\
@@ -84,8 +91,21 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(swap(path.read_text(), old, new))
 
 
+def allow(folder: Path) -> None:
+    """What a user does who has read what the project would run here: `ar allow`, without its process."""
+    with contextlib.suppress(ArError):  # no project to allow anything of, yet
+        demands.allow(Project.open(folder))
+
+
+def allowed_agent(repo: Repo, spec: AgentSpec, channel: Channel | None = None) -> Agent:
+    """An agent, as for a user who has allowed it."""
+    allowed.add(repo, demands.of_agent(spec))
+    return make(spec, repo, channel)
+
+
 def start(folder: Path, *args: str) -> subprocess.Popen[str]:
     """`ar` in the background, in a process group of its own; errors are in its output."""
+    allow(folder)
     return subprocess.Popen(
         [sys.executable, "-m", "ar", *args],
         cwd=folder,
@@ -98,6 +118,7 @@ def start(folder: Path, *args: str) -> subprocess.Popen[str]:
 
 def run_next(folder: Path, first: str = "") -> None:
     """Run the oldest waiting experiment, in a process of its own as workers do, after some lines of code."""
+    allow(folder)
     code = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
     run(folder, sys.executable, "-c", f"{first}\n{code}")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import run, snapshot
+from helpers import allowed_agent, run, snapshot
 from messages_api import Reply, Request, Server, calls, fails, proposes
 from synthetic import fill
 
-from ar.agents import Agent, Briefing, Channel, Dropped, Proposal, account, is_instant, make, registry
+from ar.agents import Agent, Briefing, Channel, Dropped, Proposal, account, is_instant, registry
 from ar.campaign.campaign import Campaign
 from ar.errors import ArError
 from ar.history import reader
@@ -113,7 +113,7 @@ def begin(
             history = _with_secret(campaign.history())
             briefing = Briefing(program, history, params, surface=campaign.surface(history))
             channel = Channel()
-            agent = make(spec, campaign.repo, channel)
+            agent = allowed_agent(campaign.repo, spec, channel)
             return Asked(campaign, spec, agent, briefing, told, channel)
 
         yield start

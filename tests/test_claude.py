@@ -13,12 +13,12 @@ from typing import Any
 
 import messages_api as wire
 import pytest
-from helpers import wait_for
+from helpers import allowed_agent, wait_for
 from messages_api import KEY, Reply, Server, calls, fails, proposes, says
 from rich.console import Console
 from synthetic import fill
 
-from ar.agents import Briefing, Channel, Dropped, account, api, make, prompt
+from ar.agents import Briefing, Channel, Dropped, account, api, prompt
 from ar.campaign.asking import Asking
 from ar.campaign.campaign import Campaign
 from ar.campaign.progress import Snapshot
@@ -56,7 +56,7 @@ class Asked:
             self.program = replace(self.program, budget=kwargs.pop("budget"))
         self.said: list[str] = []
         self.channel = Channel(say=self.said.append, event=self.said.append)
-        self.agent = make(replace(SPEC, **kwargs), self.repo, self.channel)
+        self.agent = allowed_agent(self.repo, replace(SPEC, **kwargs), self.channel)
 
     def briefing(self, *refused: str) -> Briefing:
         return brief(self.repo, self.program, *refused)
@@ -158,6 +158,7 @@ def test_the_reason_for_a_wait_is_shown_while_it_lasts(
     with Server([fails(529, "overloaded_error")]) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
+        allowed_agent(Repo.open(project), SPEC)
         questions = Asking(Campaign(Project.open(project)))
         questions.ask(SPEC)
         wait_for(lambda: "again" in questions.activity)
@@ -216,7 +217,7 @@ def test_what_somebody_must_mend_says_what(
 
 
 def test_without_a_key_it_says_which_variable(project: Path) -> None:
-    agent = make(SPEC, Repo.open(project))
+    agent = allowed_agent(Repo.open(project), SPEC)
     with pytest.raises(AgentFailed, match="ANTHROPIC_API_KEY"):
         agent.propose(brief(Repo.open(project), load(project)))
 
@@ -309,7 +310,7 @@ def test_a_budget_is_never_exceeded(project: Path, monkeypatch: pytest.MonkeyPat
         for _ in range(2):
             asked_so_far = len(server.requests)
             with pytest.raises(OutOfBudget):
-                make(SPEC, asked.repo).propose(asked.briefing())
+                allowed_agent(asked.repo, SPEC).propose(asked.briefing())
         assert len(server.requests) == asked_so_far
     assert account.total(asked.repo).tokens <= limit
     assert min(request["max_tokens"] for request in server.requests) < api.MAX_TOKENS
@@ -349,7 +350,7 @@ def test_seven_hundred_experiments_fit_and_are_cached(project: Path, monkeypatch
         more = replace(newest, name="one-more-abcdef", candidate="c1", created=newest.created + 60)
         waiting = replace(more, name="waiting-abcdef", candidate="c2", outcome="queued", experiments=())
         history = replace(briefing.history, attempts=(*briefing.history.attempts, more, waiting))
-        make(SPEC, asked.repo).propose(replace(briefing, history=history))
+        allowed_agent(asked.repo, SPEC).propose(replace(briefing, history=history))
     first, second = (wire.prefix(request) for request in server.requests[:2])
     assert prompt.tokens(first.decode()) < prompt.LIMIT
     assert b"one-more-abcdef" in second

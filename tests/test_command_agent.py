@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import Ar, commit, edit, git, snapshot, swap
+from helpers import Ar, allow, commit, edit, git, snapshot, swap
 
 from ar.agents import Briefing, Channel, account
 from ar.agents.base import Dropped
@@ -23,10 +23,11 @@ from ar.changes.proposal import Change
 from ar.errors import AgentFailed, ArError, BadProposal, OutOfBudget
 from ar.git.repo import Repo
 from ar.history.spend import Spend
+from ar.local import allowed
 from ar.project.program import Sandbox
 from ar.project.program_file import load
 from ar.project.project import Project
-from ar.runs import sandbox
+from ar.runs import demands, sandbox
 
 Script = Callable[[str], Campaign]
 
@@ -59,6 +60,7 @@ def script(root: Path, tmp_path: Path) -> Script:
         edit(root / "program.md", "budget:", f"agent: {json.dumps(agent)}\nbudget:")
         commit(root, "Choose an agent")
         repo = Repo.open(root)
+        allow(repo.root)
         return Campaign(Project.open(repo.root))
 
     return make
@@ -255,9 +257,11 @@ def test_failures_say_what_happened(script: Script, root: Path) -> None:
     with pytest.raises(AgentFailed, match="exited with 3: no credit left"):
         campaign.propose()
     edit(root / "program.md", "agent.sh", "nothing-of-that-name")
+    allow(root)
     with pytest.raises(AgentFailed, match="nothing-of-that-name does not exist"):
         Campaign(Project(campaign.repo, load(root))).propose()
     nobody = replace(campaign.program.agents[0], command=("nobody-home",))
+    allowed.add(campaign.repo, demands.of_agent(nobody))
     with pytest.raises(AgentFailed, match="nobody-home is not on PATH"):
         Campaign(Project(campaign.repo, replace(campaign.program, agents=(nobody,)))).propose()
 

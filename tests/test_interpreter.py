@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import commit, edit, run
+from helpers import allow, commit, edit, run
 
 from ar.campaign.campaign import Campaign
 from ar.errors import BadState
@@ -45,6 +45,7 @@ def measure(project: Path, command: str, env: dict[str, str]) -> Experiment:
     commit(project, "A stage in Python")
     campaign = Campaign(Project.open(project))
     name = campaign.measure_incumbent(campaign.history(), 1)
+    allow(project)
     code = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
     run(project, sys.executable, "-c", code, env=env)
     return find(campaign.history(), name)[1]

@@ -94,6 +94,10 @@ class BadState(ArError):
     """The repository or the machine is in a state that the command cannot work in."""
 
 
+class NotAllowed(ArError):
+    """A repository would have this machine do what its owner has not allowed."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """'did you mean X?' for the nearest of `known`, or the list of them if none is near."""
     options = sorted(known)

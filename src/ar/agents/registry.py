@@ -15,6 +15,7 @@ from ar.errors import AgentFailed, ArError, BadProgram, nearest
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.project.program import AGENTS, AgentSpec, agent_plugins
+from ar.runs import demands
 
 _OURS = {
     "search": "ar.agents.search:SearchAgent",
@@ -30,8 +31,11 @@ def make(spec: AgentSpec, repo: Repo, channel: Channel | None = None) -> Agent:
 
     Raises:
         BadProgram: there is none.
+        NotAllowed: this machine's owner has not allowed it.
         AgentFailed: another package's does not load or start.
     """
+    _refuse_unknown(spec.kind)
+    demands.refuse(repo, demands.of_agent(spec))
     channel = channel or Channel()
 
     def start() -> Agent:
@@ -53,10 +57,13 @@ def _factory(kind: str) -> Any:
     """Class of the agents of a kind; of another package's perhaps a function that makes them."""
     if kind in _OURS:
         return pkgutil.resolve_name(_OURS[kind])
-    plugins = agent_plugins()
-    if kind not in plugins:
+    _refuse_unknown(kind)
+    return agent_plugins()[kind].load()
+
+
+def _refuse_unknown(kind: str) -> None:
+    if kind not in AGENTS and kind not in (plugins := agent_plugins()):
         raise BadProgram(f"there is no agent '{kind}'", nearest(kind, [*AGENTS, *plugins]))
-    return plugins[kind].load()
 
 
 class _Plugin:

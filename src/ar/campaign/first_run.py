@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ar.campaign import promotion
 from ar.campaign.check import Check
-from ar.errors import ArError
+from ar.errors import ArError, NotAllowed
 from ar.history import reader
 from ar.history.records import History, Status
 from ar.local import locks
@@ -15,7 +15,7 @@ from ar.project.cache import config
 from ar.project.params import PARAMS_FILE
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.project import Project
-from ar.runs import interpreter, rehearsal, sandbox
+from ar.runs import demands, interpreter, rehearsal, sandbox
 
 
 def examine(project: Project, declared: Declared, history: History, ready: bool) -> list[Check]:
@@ -26,6 +26,7 @@ def examine(project: Project, declared: Declared, history: History, ready: bool)
         ready: whether all that was looked at before is in order.
     """
     checks = [
+        *_allowed(project),
         *_outputs(project, declared),
         *_seed(project, declared),
         *_hydra(project),
@@ -38,6 +39,17 @@ def examine(project: Project, declared: Declared, history: History, ready: bool)
     if ready and declared.stages and not is_measured and not locks.holder(project.repo, "run"):
         checks.append(_rehearsal(project))
     return checks
+
+
+def _allowed(project: Project) -> list[Check]:
+    """Whether this machine's owner has given leave for what the repository demands of it."""
+    try:
+        demands.refuse(project.repo, demands.of_project(project))
+    except NotAllowed as error:
+        return [Check("allowed", False, error.message, error.mend)]
+    except ArError:
+        return []  # the sandbox's own check says so
+    return []
 
 
 def _outputs(project: Project, declared: Declared) -> list[Check]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ar.errors import BadState, NotFound
+from ar.redaction import redact
 from ar.views.console import echo
 
 if TYPE_CHECKING:
@@ -26,8 +28,15 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     return jobs(plain(command))
 
 
-def open_campaign() -> Campaign:
-    """The campaign of this folder. A promotion that was killed is put right first; a live one is let be."""
+def open_campaign(runs: bool = False) -> Campaign:
+    """The campaign of this folder. A promotion that was killed is put right first; a live one is let be.
+
+    Args:
+        runs: the command asks agents or runs stages, for which this machine's owner must have given leave.
+
+    Raises:
+        NotAllowed: nobody has, nor does so now.
+    """
     from ar.campaign import promotion
     from ar.campaign.campaign import Campaign
     from ar.git.refs import PROMOTING
@@ -35,11 +44,32 @@ def open_campaign() -> Campaign:
     from ar.project.project import Project
 
     campaign = Campaign(Project.open())
+    if runs:
+        _ask_leave(campaign)
     if campaign.repo.has_ref(PROMOTING):
         with contextlib.suppress(BadState), locks.hold(campaign.repo, "run", busy="ar is at work here"):
             if words := promotion.mend(campaign.pipeline):
                 click.echo(f"Recovered: {words}.", err=True)
     return campaign
+
+
+def _ask_leave(campaign: Campaign) -> None:
+    """On a terminal, ask for what the repository demands and nobody has allowed yet."""
+    from ar.runs import demands
+
+    new = demands.not_allowed(campaign.project)
+    if new and sys.stdin.isatty() and sys.stderr.isatty():
+        click.echo("This repository would, and nobody has allowed it on this machine:", err=True)
+        echo_demands(new, err=True)
+        click.confirm("Allow it?", abort=True, err=True)
+        demands.allow(campaign.project)
+    demands.refuse(campaign.repo, new)
+
+
+def echo_demands(lines: Iterable[str], err: bool = False) -> None:
+    """What a repository demands, a line each: its words are JSON, which shows whatever is odd in them."""
+    for line in lines:
+        click.echo(f"  - {redact(line)}", err=err)
 
 
 def run_policy(campaign: Campaign, policy: Policy, jobs: int, plain: bool, hours: float | None = None) -> int:

@@ -48,7 +48,7 @@ def promote(
     from ar.history.reader import changed
     from ar.views.experiment import diff_view
 
-    campaign = open_campaign()
+    campaign = open_campaign(runs=not dry_run)
     history = campaign.history()
     if name is None and history.promoted and not history.winners:
         latest = history.promoted[-1]
@@ -107,7 +107,7 @@ def stack(
     from ar.judge.findings import additivity
     from ar.views.verdict import stack_view
 
-    campaign = open_campaign()
+    campaign = open_campaign(runs=not dry_run)
     history = campaign.history()
     members = [find_attempt(history, name)[0] for name in names] if names else stacking.waiting(history)
     if not members:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from ar.cli import decide, propose, run, share, start, watch
+from ar.cli import decide, propose, run, share, start, trust, watch
 from ar.errors import ArError
 from ar.redaction import redact
 from ar.views import console
@@ -43,6 +43,7 @@ for _command in (
     *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
     *(decide.promote, decide.stack, decide.revert),
     *(share.push, share.pull),
+    trust.allow,
 ):
     cli.add_command(_command)
 

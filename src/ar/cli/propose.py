@@ -53,7 +53,7 @@ def next_(
         raise click.UsageError("-m goes with a change of your own: --set, --diff or --from-worktree.")
     from ar.agents import Channel
 
-    campaign, channel = open_campaign(), Channel(say=_say, event=_say)
+    campaign, channel = open_campaign(runs=not mine), Channel(say=_say, event=_say)
     if series:
         sys.exit(_queue_series(campaign, series, dry_run))
     if mine:

@@ -20,7 +20,7 @@ def baseline(jobs: int, plain: bool) -> None:
     from ar.judge.findings import noise_report
     from ar.views.verdict import noise_view
 
-    campaign = open_campaign()
+    campaign = open_campaign(runs=True)
     code = run_policy(campaign, Search(Ladder(campaign), experiments=0), jobs, plain)
     echo(noise_view(noise_report(campaign.ledger(campaign.history())), campaign.program))
     sys.exit(code)
@@ -45,7 +45,7 @@ def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: in
     from ar.judge.findings import total
     from ar.views.summary import summary
 
-    campaign = open_campaign()
+    campaign = open_campaign(runs=True)
     policy = Search(Ladder(campaign), experiments, promoting=not no_promote)
     code = run_policy(campaign, policy, jobs, plain, hours)
     history = campaign.history()
@@ -82,7 +82,7 @@ def worker(plain: bool) -> None:  # noqa: ARG001 - it has no live view
     from ar.campaign.drain import work
     from ar.views.lines import PlainView
 
-    campaign = open_campaign()
+    campaign = open_campaign(runs=True)
     level = count_interrupts()
     ended = work(campaign, PlainView(sys.stdout), level)
     click.echo(f"{ended} ended. See: ar show" if ended else "Nothing was run. To queue: ar next")
@@ -133,7 +133,7 @@ def climb(
 
     if names and everything:
         raise click.UsageError("--all takes no NAME.")
-    campaign = open_campaign()
+    campaign = open_campaign(runs=True)
     history = campaign.history()
     attempts = [base_of(history, find_attempt(history, name)[0]) for name in names]
     policy = climbing(campaign, history, attempts, rung, eta if everything else None)

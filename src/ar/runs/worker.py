@@ -30,7 +30,7 @@ from ar.project.pipeline_file import Declared
 from ar.project.program import Program, Sandbox
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
-from ar.runs import budget, faults, interpreter, outcomes, queue, sandbox
+from ar.runs import budget, demands, faults, interpreter, outcomes, queue, sandbox
 from ar.runs.early_stop import curve_watch, incumbents_curve
 from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.gpu_meter import Meter, metered
@@ -163,7 +163,12 @@ class Worker:
         return EventKind.REQUEUED
 
     def reproduce(self, claimed: Claim, program: Program, workspace: Workspace) -> Failure | str:
-        """Let DVC run the pipeline in a claimed experiment's folder; it prints to the claim's log."""
+        """Let DVC run the pipeline in a claimed experiment's folder; it prints to the claim's log.
+
+        Raises:
+            NotAllowed: this machine's owner has not allowed what that takes.
+        """
+        demands.refuse(self.repo, demands.of_stages(self.repo, program, claimed.baseline))
         told = {"SHELL": str(_launcher_script(self.repo)), "AR_LAUNCH": str(claimed.plan)}
         with _output_to(claimed.log), changed(os.environ, told):
             files.write(claimed.plan, self._plan(program, claimed, workspace))

@@ -1,0 +1,123 @@
+"""What a repository wants of this machine that its owner has to allow first: see `ar allow`.
+
+A stage in the sandbox, as it is by default, can do no harm, and an embedded agent runs nothing: they need no
+leave. Anything that `program.md` starts besides, or that makes a wall wider, does. Each demand is a line of
+text with all of it, so that whatever changes of it is another demand, and is asked for anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ar.errors import NotAllowed
+from ar.formats import BadData, load_yaml
+from ar.git.repo import Repo
+from ar.local import allowed
+from ar.project.pipeline_file import PIPELINE_FILE, Declared
+from ar.project.program import AgentSpec, Allowance, Program
+from ar.project.project import Project
+from ar.runs import sandbox
+from ar.stage.limits import size
+
+_MEND = "read program.md and dvc.yaml; if you want that, run: ar allow"
+
+
+def of_project(project: Project) -> tuple[str, ...]:
+    """All that a project demands as it stands."""
+    agents = [line for spec in project.program.agents for line in of_agent(spec)]
+    return tuple(dict.fromkeys([*agents, *of_stages(project.repo, project.program, project.repo.head())]))
+
+
+def of_agent(spec: AgentSpec) -> Iterator[str]:
+    """What an agent demands: a command, a key that is sent somewhere, another package's code."""
+    if spec.is_embedded:
+        return
+    if spec.kind == "claude":
+        where = spec.base_url or "the address that the environment names, or Anthropic's"
+        yield f"ask the model {_quoted(spec.model)} for proposals, with your key, at {where}"
+    elif spec.kind == "command":
+        yield f"run the command {_quoted(*spec.command)} for proposals"
+    else:
+        options = f" with {json.dumps(spec.options, sort_keys=True, default=str)}" if spec.options else ""
+        yield f"run the agent {_quoted(spec.kind)} of an installed package{options}"
+    for name in spec.env:
+        yield f"give that agent your environment's variable {_quoted(name)}: {_quoted(spec.name)}"
+
+
+def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
+    """What the stages of a commit demand: to be shown more than they are by default, or to run without walls.
+
+    Raises:
+        BadState: the sandbox is not what `program.md` asks for.
+    """
+    settings = program.sandbox
+    yield from _shown(settings, "stages")
+    for name, own in settings.stages.items():
+        yield from _shown(own, f"the stage {_quoted(name)}")
+    for path in Declared.read(repo, rev).inputs:
+        if path.startswith("/"):
+            yield f"let stages read {_quoted(path)}, on which one depends"
+    limits = ((settings.memory, "of memory"), (settings.disk, "of disk"))
+    yield from (f"let a run use {size(most)} {what}" for most, what in limits if most)
+    if settings.processes:
+        yield f"let a run have {settings.processes} processes"
+    if not sandbox.find(settings).program:
+        yield "run stages without a sandbox: as you, with your files and your network"
+        for place, line in _commands(repo, rev):
+            yield f"run this of {_quoted(place)} without a sandbox: {_quoted(line)}"
+
+
+def _commands(repo: Repo, rev: str) -> Iterator[tuple[str, str]]:
+    """Every command line with its file, as it is written there: values of templates change all the time."""
+    for place in repo.named(rev, PIPELINE_FILE):
+        data: Any = None
+        with contextlib.suppress(BadData):
+            data = load_yaml(repo.read(rev, place) or b"")
+        stages = data.get("stages") if isinstance(data, dict) else None
+        for entry in stages.values() if isinstance(stages, dict) else ():
+            body = entry.get("do", entry) if isinstance(entry, dict) else {}
+            found = body.get("cmd") if isinstance(body, dict) else None
+            for line in found if isinstance(found, list) else [found]:
+                yield place, str(line)
+
+
+def _shown(what: Allowance, who: str) -> Iterator[str]:
+    if what.network:
+        yield f"let {who} use the network"
+    for name in what.env:
+        yield f"give {who} your environment's variable {_quoted(name)}"
+    for path in what.read:
+        yield f"let {who} read {_quoted(path)}"
+
+
+def _quoted(*words: str) -> str:
+    """Words of a repository's, told apart from ours whatever they hold."""
+    return " ".join(json.dumps(word) for word in words)
+
+
+def not_allowed(project: Project) -> list[str]:
+    """What a project demands and nobody has allowed."""
+    known = allowed.read(project.repo)
+    return [line for line in of_project(project) if line not in known]
+
+
+def allow(project: Project) -> tuple[str, ...]:
+    """Allow what a project demands as it stands. Returns that."""
+    wanted = of_project(project)
+    allowed.add(project.repo, wanted)
+    return wanted
+
+
+def refuse(repo: Repo, wanted: Iterable[str]) -> None:
+    """Let nothing run that nobody has allowed.
+
+    Raises:
+        NotAllowed: there is some of that.
+    """
+    known = allowed.read(repo)
+    if new := [line for line in wanted if line not in known]:
+        lines = "\n".join(f"  - {line}" for line in new)
+        raise NotAllowed(f"this repository would, and nobody has allowed it here:\n{lines}", _MEND)
