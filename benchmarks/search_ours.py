@@ -129,7 +129,8 @@ class Campaign:
         )
         found = choose(surface, waiting, max(0.0, gained), residual, spare, base_runs)
         if found is not None:
-            self.run(self.open[int(found.name)], FIRST_SEED + found.runs)
+            for k in range(found.seeds):
+                self.run(self.open[int(found.change.name)], FIRST_SEED + found.change.runs + k)
             return None
         gains = -surface.difference([one.setting for one in waiting])[0] if waiting else [0.0]
         last = is_last_stretch(max(0.0, *map(float, gains)), residual, spare, base_runs)

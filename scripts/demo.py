@@ -18,8 +18,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 CLONE = HERE / "demo"
 BUDGET = {"tokens": 49_152, "eval_tokens": 8_192}
-RUNS = 100
-MINUTES = 4.4
+RUNS = 36
+MINUTES = 4.7
 
 
 def main() -> int:

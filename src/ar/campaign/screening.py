@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ar.campaign import candidates
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
 from ar.history.records import Attempt, Decision, History
 from ar.judge.evidence import Ledger
-from ar.judge.rule import next_seed
+from ar.judge.rule import next_seeds
 from ar.project.program import EMBEDDED
 from ar.text import signed
 
@@ -63,15 +64,29 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
         [screening.Waiting(item.name, at, len(item.own)) for item, at in zip(waiting, settings, strict=True)],
         gained=max(0.0, -float(surface.difference([surface.incumbent], start)[0][0])),
         residual=residual,
-        spare=0 if is_last else min(ledger.spare, engine.runs_in_time),
+        spare=0 if is_last else min(ledger.spare, engine.runs_in_time - len(engine.pending(history))),
         base_runs=len(ledger.base),
     )
     if chosen is None:
         return False
-    item = next(item for item in waiting if item.name == chosen.name)
-    engine.queued(campaign.replicate(item, next_seed(campaign.ledger(history, item))))
+    item = next(item for item in waiting if item.name == chosen.change.name)
+    _confirm(engine, history, item, chosen.seeds)
     engine.event(f"{item.name} is the most promising of {len(waiting)}: it gets more seeds")
     return True
+
+
+def _confirm(engine: Engine, history: History, attempt: Attempt, count: int) -> None:
+    """Queue a change with so many more seeds; of several, also what the incumbent lacks beside them."""
+    campaign = engine.campaign
+    ledger = campaign.ledger(history, attempt)
+    seeds = next_seeds(ledger, count)
+    for seed in seeds:
+        engine.queued(campaign.replicate(attempt, seed))
+    pending = [run.seed for run in engine.pending(history) if candidates.measures_incumbent(run, history)]
+    known = {*ledger.incumbent.seeds, *pending}
+    for seed in seeds if count > 1 else ():
+        if seed is not None and seed not in known:
+            engine.queued(campaign.measure_incumbent(history, seed))
 
 
 def _discard_clear(

@@ -7,7 +7,7 @@ things, keeping the books and refusing tampered runs is left to the callers.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -285,12 +285,17 @@ def next_base_seed(ledger: Ledger) -> int | None:
     """The seed of the incumbent's next run: what the open change has and it lacks, else the next in order."""
     if missing := _missing_seeds(ledger):
         return missing[0]
-    return _first_unused(ledger, ledger.incumbent)
+    return next(_unused(ledger, ledger.incumbent))
 
 
 def next_seed(ledger: Ledger) -> int | None:
     """The seed of the open change's next run (of the next change's first, where none is open)."""
-    return _first_unused(ledger, ledger.candidate or Candidate())
+    return next(_unused(ledger, ledger.candidate or Candidate()))
+
+
+def next_seeds(ledger: Ledger, count: int) -> list[int | None]:
+    """The seeds of its next runs."""
+    return list(itertools.islice(_unused(ledger, ledger.candidate or Candidate()), count))
 
 
 def _missing_seeds(ledger: Ledger) -> list[int]:
@@ -300,11 +305,11 @@ def _missing_seeds(ledger: Ledger) -> list[int]:
     return [] if ledger.first_seed is None else [seed for seed in own if seed not in ledger.incumbent.seeds]
 
 
-def _first_unused(ledger: Ledger, of: Candidate) -> int | None:
+def _unused(ledger: Ledger, of: Candidate) -> Iterator[int | None]:
     """Everybody takes the seeds in one order."""
     if ledger.first_seed is None:
-        return None
-    return next(seed for seed in itertools.count(ledger.first_seed) if seed not in of.seeds)
+        return itertools.repeat(None)
+    return (seed for seed in itertools.count(ledger.first_seed) if seed not in of.seeds)
 
 
 def _audit_seed(ledger: Ledger) -> int | None:

@@ -25,6 +25,7 @@ CLEARLY = 3.0  # standard deviations worse than the branch, and a change is out
 SIMILAR = 0.5  # standard errors from the best
 LAST = 0.25  # of all runs: before the last of them, what is hard to confirm yet may still become better
 SLACK = 4  # runs kept beside those of the last confirmation, at least; or half as many as it takes
+AT_ONCE = 4  # seeds that the last confirmation queues together: each would else wait for the one before
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Waiting:
     name: str
     setting: Setting
     runs: int = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The change to run again, and with how many seeds before it is looked at once more."""
+
+    change: Waiting
+    seeds: int = 1
 
 
 def runs_needed(gain: float, residual: float) -> int:
@@ -48,7 +57,7 @@ def runs_needed(gain: float, residual: float) -> int:
 
 def choose(
     surface: Surface, waiting: Sequence[Waiting], gained: float, residual: float, spare: float, base_runs: int
-) -> Waiting | None:
+) -> Choice | None:
     """The waiting change to run again; None while it is better to explore.
 
     Args:
@@ -73,19 +82,21 @@ def choose(
     needed = runs_needed(gain, residual)
     cost = needed - best.runs + max(0, needed - base_runs)
     if spare <= min(cost + max(SLACK, cost // 2), LAST * (spare + len(surface.points))):
-        return best if needed <= CHOSEN_RUNS or gain > residual else None
+        if needed > CHOSEN_RUNS and gain <= residual:
+            return None
+        return Choice(best, max(1, min(AT_ONCE, needed - best.runs)))
     if needed > CHOSEN_RUNS:
         return None
     more = potential(surface, best.setting)
     if more < NEGLIGIBLE * gain:
-        return best
+        return Choice(best)
     if DEAREST * cost > spare or gain < CLEAR * residual * math.sqrt(2 / CLEAR_RUNS):
         return None
     if gain >= LEAST_STEP * (gained + gain) and more >= WORTH * residual:
-        return best
+        return Choice(best)
     # A guard that lets only so much pass at once is passed in several steps.
     stepwise = surface.limits and potential(surface, best.setting, at_once=False) > more + residual
-    return best if stepwise else None
+    return Choice(best) if stepwise else None
 
 
 def is_last_stretch(gain: float, residual: float, spare: float, base_runs: int) -> bool:
