@@ -24,6 +24,7 @@ DRAWN, DRAWS = 160, 48  # settings that are drawn jointly, and how many times
 LIKELY = -0.7  # logarithm of the chance of being allowed, at least, of what counts as potential
 OPENING_STEP = 0.2  # standard deviation of the first steps away from the incumbent
 LEAST_STEP = 0.5  # of these standard deviations, in the parameter that moves most
+OPENING_SWITCH = 0.3  # how often a category is left: there is no small step away from one
 OPENING_SEED = 12  # of the sequence that spreads them
 
 
@@ -90,8 +91,9 @@ def opening(space: Space, incumbent: Array, number: int) -> Array:
     point = incumbent + OPENING_STEP * steps
     point = np.where((point < 0) | (point > 1), 2 * incumbent - point, point)  # the other way from a wall
     for k, axis in enumerate(space.axes):
-        if axis.categorical:  # half of them stay
-            other = 1 + math.floor(2 * (even[k] - 0.5) * (axis.levels - 1)) if even[k] >= 0.5 else 0
+        if axis.categorical:
+            share = (even[k] - 1 + OPENING_SWITCH) / OPENING_SWITCH  # below 0: it stays
+            other = 1 + math.floor(share * (axis.levels - 1)) if share >= 0 else 0
             point[k] = (incumbent[k] + other) % axis.levels
     snapped: Array = space.snapped(point[None])[0]
     return snapped
