@@ -136,6 +136,11 @@ def test_seeds_begin_where_the_branch_says_until_a_baseline_has_run() -> None:
     assert ledger(PROGRAM, history(), head_seed=41).first_seed == 0
 
 
+def test_seeds_begin_at_the_lowest_whichever_run_of_the_baseline_ended_first() -> None:
+    late = attempt("base", 0.0, range(2, -1, -1), agent=BASELINE_AGENT)
+    assert ledger(PROGRAM, History("b", "base", (late,))).first_seed == 0
+
+
 def test_a_case_tells_what_would_have_been_enough() -> None:
     change = attempt("change", 0.0, range(1, 4))
     verdict = step(PROGRAM, history(change), change).verdict

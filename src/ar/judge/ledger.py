@@ -70,9 +70,11 @@ def _candidates(program: Program, history: History) -> dict[str, Candidate]:
 
 
 def first_seed(history: History) -> int | None:
-    """The seed of the campaign's first baseline run; None before there is one."""
-    seeds = (run.seed for run in history.experiments if run.measures_baseline)
-    return next((seed for seed in seeds if seed is not None), None)
+    """The lowest seed that the campaign's first baseline ran with, as its runs may end in any order; None
+    before there is one."""
+    runs = [run for run in history.experiments if run.measures_baseline]
+    seeds = [run.seed for run in runs if run.seed is not None and run.baseline == runs[0].baseline]
+    return min(seeds, default=None)
 
 
 def candidate(program: Program, attempt: Attempt) -> Candidate:
