@@ -43,12 +43,11 @@ class Guard:
         mean, sd = self.posterior.difference(at, base)
         level = self.centre + self.scale * (float(self.posterior.mean(base)[0]) + mean)
         sd = self.scale * np.maximum(sd, 0.02)
-        noise = self.scale * self.posterior.weights.noise
         within: Array = log_ndtr((self.limit - level) / sd)
         if not at_once:
             return within
-        bound = GUARD_ERRORS * noise * math.sqrt(1 / JUDGED_RUNS + 1 / max(1, self.runs))
-        beside = (self.now + bound - level) / np.sqrt(sd**2 + noise**2 / JUDGED_RUNS)
+        noise = self.scale * self.posterior.weights.noise
+        beside = (self.now + _bound(noise, self.runs) - level) / np.sqrt(sd**2 + noise**2 / JUDGED_RUNS)
         out: Array = within + log_ndtr(beside)
         return out
 
@@ -110,14 +109,23 @@ def _guard(kernel: Kernel, rows: Rows, values: Array, limit: float, base: Rows) 
     few = np.unique(np.linspace(0, len(values) - 1, min(len(values), FITTED_ROWS)).astype(int))
     weights = fit(kernel, rows.of(few), standard[few], rounds=ROUNDS)
     posterior = Posterior(kernel, weights, rows, standard)
-    # A lucky first baseline must not move the limit: the model's view of it counts where it is stricter.
-    first = _equal(rows, rows.of(np.array([0])))
-    luck = centre + scale * float(posterior.mean(rows.of(np.array([0])))[0]) - float(values[first].mean())
-    own = _equal(rows, base)
+    first, own = _equal(rows, rows.of(np.array([0]))), _equal(rows, base)
+    measured = float(values[first].mean())
+    luck = centre + scale * float(posterior.mean(rows.of(np.array([0])))[0]) - measured
+    # A lucky first baseline must not move the limit: the model's view of it counts where it is stricter, and
+    # while the branch is there still, where the judge will run it again.
+    if not (first & own).any():
+        luck = min(0.0, luck)
+    limit = luck + max(limit, measured + _bound(scale * weights.noise, int(first.sum())))
     now = centre + scale * float(posterior.mean(base)[0])
     if own.any():  # where its runs were lucky, the judge runs it again beside what it refuses
         now = max(now, float(values[own].mean()))
-    return Guard(posterior, centre, scale, limit + min(0.0, luck), now, int(own.sum()))
+    return Guard(posterior, centre, scale, limit, now, int(own.sum()))
+
+
+def _bound(noise: float, runs: int) -> float:
+    """How much worse than the mean of so many runs a change may be, as it may be noise."""
+    return GUARD_ERRORS * noise * math.sqrt(1 / JUDGED_RUNS + 1 / max(1, runs))
 
 
 def _equal(rows: Rows, one: Rows) -> np.typing.NDArray[np.bool_]:
