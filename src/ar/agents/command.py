@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from ar.project.program import AgentSpec, Budget
 from ar.redaction import redact
 from ar.runs import sandbox
 from ar.runs.sandbox import Bubblewrap
+from ar.runs.syscalls import Caller
 from ar.text import clock, one_line, plain, shorten_middle
 
 # What a coding agent needs to find its programs, its login and the network. Keys are for `agent.env` to name.
@@ -132,15 +134,19 @@ class CommandAgent:
         env = self._environment(checkout.folder)
         self._find(checkout.folder, env["PATH"])
         with given.open("rb") as stdin, said.open("wb") as stdout, errors.open("wb") as stderr:
+            seccomp = bwrap.opened_filter(Caller.AGENT)
             process = subprocess.Popen(
-                [*self._wrapped(checkout, bwrap), *self.spec.command],
+                [*self._wrapped(checkout, bwrap, seccomp), *self.spec.command],
                 cwd=checkout.folder,
                 env=env,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
+                pass_fds=seccomp,
             )
+            for descriptor in seccomp:
+                os.close(descriptor)
             try:
                 self._wait(process, said, errors)
             finally:
@@ -155,13 +161,14 @@ class CommandAgent:
             )
         return message
 
-    def _wrapped(self, checkout: Checkout, bwrap: Bubblewrap) -> list[str]:
+    def _wrapped(self, checkout: Checkout, bwrap: Bubblewrap, seccomp: Sequence[int]) -> list[str]:
         """What goes before the command: where it can be had, a view of the machine without the project."""
         hidden = [self.repo.top, self.repo.git_dir]
         around = sandbox.without(bwrap, self.repo.root, hidden, checkout.home)
         setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
         if not around and setpriv:
             around = [setpriv, "--pdeathsig", "KILL"]  # the kernel ends the command with us
+        around += [word for descriptor in seccomp for word in ("--seccomp", str(descriptor))]
         return [*around, "--"] if around else []
 
     def _account(self, spent: Spend | None) -> None:

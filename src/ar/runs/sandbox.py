@@ -15,13 +15,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ar.errors import BadState
 from ar.project.program import Sandbox
+from ar.runs import syscalls
 from ar.runs.interpreter import Interpreter, hops
-from ar.stage.files import Limits
+from ar.runs.syscalls import Caller
+from ar.stage.files import Limits, piped
 from ar.stage.snapshot import inside
 
 INSTALL = "install it (apt-get install bubblewrap), or set sandbox: off in program.md"
@@ -64,11 +66,21 @@ class Bubblewrap:
         program: path of bubblewrap; empty where stages run without it.
         options: those of bubblewrap's options that not every version has.
         why: the reason why there is none, if `program.md` does not say so itself.
+        filters: whether system calls are filtered here.
     """
 
     program: str = ""
     options: frozenset[str] = frozenset()
     why: str = ""
+    filters: bool = False
+
+    def filter(self, caller: Caller) -> bytes:
+        """The filter of system calls; empty where none works."""
+        return syscalls.program(caller) if self.filters else b""
+
+    def opened_filter(self, caller: Caller) -> list[int]:
+        """A descriptor that bubblewrap reads the filter from, which the caller closes; none without one."""
+        return [piped(self.filter(caller))] if self.filters else []
 
     def describe(self, settings: Sandbox) -> str:
         """What it means, in one line."""
@@ -77,6 +89,7 @@ class Bubblewrap:
             network = "the network" if settings.network else "no network"
             reads = f", reads {', '.join(settings.read)}" if settings.read else ""
             others = f"; {', '.join(settings.stages)} may more" if settings.stages else ""
+            others += "" if self.filters else "; system calls are not filtered on this machine"
             return (
                 f"bubblewrap: a stage has {network}, sees neither your home nor other processes, writes to"
                 f" its own folder only{reads}; its environment is a list of allowed names{names}{others}"
@@ -111,7 +124,9 @@ def _probe(program: str | None) -> Bubblewrap:
         usage = _ask([program, "--help"])
         options = frozenset(name for name in ("--size", "--disable-userns") if name in usage.stdout)
         bwrap = Bubblewrap(program, options)
-        done = _ask([*_base(bwrap, 1 << 20), "--", "/bin/sh", "-c", "exit 0"])
+        if (seccomp := syscalls.program(Caller.STAGE)) and not _trial(bwrap, seccomp).returncode:
+            return replace(bwrap, filters=True)
+        done = _trial(bwrap)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Bubblewrap(why=f"bubblewrap does not start: {error}")
     if done.returncode:
@@ -120,9 +135,27 @@ def _probe(program: str | None) -> Bubblewrap:
     return bwrap
 
 
-def _ask(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _trial(bwrap: Bubblewrap, seccomp: bytes = b"") -> subprocess.CompletedProcess[str]:
+    """Bubblewrap around nothing much."""
+    nothing = ["--", "/bin/sh", "-c", "exit 0"]
+    if not seccomp:
+        return _ask([*_base(bwrap, 1 << 20), *nothing])
+    descriptor = piped(seccomp)
+    try:
+        return _ask([*_base(bwrap, 1 << 20), "--seccomp", str(descriptor), *nothing], [descriptor])
+    finally:
+        os.close(descriptor)
+
+
+def _ask(command: list[str], descriptors: Sequence[int] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=_PROBE_SECONDS, check=False
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_PROBE_SECONDS,
+        check=False,
+        pass_fds=descriptors,
     )
 
 
@@ -238,7 +271,8 @@ def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) 
     places = [os.path.realpath(folder) for folder in hidden]
     within = {path for path in places for other in places if path != other and inside(path, [other])}
     hide = [path for path in places if path not in within and not inside(home, [path])]
-    found = [bwrap.program, "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"]
+    found = [bwrap.program, "--dev-bind", "/", "/", "--unshare-pid", "--unshare-ipc", "--proc", "/proc"]
+    found += ["--die-with-parent"]
     for folder in hide:
         found += ["--tmpfs", folder]
     found += _same("--ro-bind", [path for path in _readable(root) if inside(os.path.realpath(path), hide)])

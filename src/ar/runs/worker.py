@@ -36,6 +36,7 @@ from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.gpu_meter import Meter, metered
 from ar.runs.pipeline import Failure, Pipeline, Workspace, changed
 from ar.runs.slots import Slot
+from ar.runs.syscalls import Caller
 from ar.stage import files
 from ar.stage.files import Inside, Plan, Request, Requested
 
@@ -208,7 +209,8 @@ class Worker:
             command = sandbox.command(
                 bubblewrap, settings, workspace.top, dvc, self.repo.root, cache, limits, python
             )
-            return Inside(command, sandbox.environment(env, python, settings.network))
+            seccomp = bubblewrap.filter(Caller.STAGE).hex()
+            return Inside(command, sandbox.environment(env, python, settings.network), seccomp)
 
         return Plan(
             worker=os.getpid(),

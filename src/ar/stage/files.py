@@ -73,11 +73,17 @@ class Place(NamedTuple):
 
 
 class Inside(NamedTuple):
-    """How one stage is run: bubblewrap with its arguments (empty without it), and its whole environment but
-    for the slot's and DVC's own names."""
+    """How one stage is run.
+
+    Args:
+        sandbox: bubblewrap with its arguments; empty without it.
+        env: the whole environment but for the slot's and DVC's own names.
+        filter: of system calls, in hexadecimal; empty without it.
+    """
 
     sandbox: list[str]
     env: dict[str, str]
+    filter: str = ""
 
 
 class Plan(NamedTuple):
@@ -188,6 +194,16 @@ def write(path: str | os.PathLike[str], record: Plan | Stage | Usage | Requested
     with open(fresh, "w", encoding="utf-8") as stream:
         stream.write(json.dumps(record._asdict()))
     os.replace(fresh, path)
+
+
+def piped(content: bytes) -> int:
+    """A descriptor from which a child reads this, some kilobytes at most; the caller closes it."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, content)
+    finally:
+        os.close(writing)
+    return reading
 
 
 def leave_request(folder: str | os.PathLike[str], request: Request, why: str = "") -> bool:

@@ -80,7 +80,8 @@ class _Stage:
         self.command = command
         self.plan = plan
         self.name = os.environ.get("DVC_STAGE", "").rpartition(":")[2].partition("@")[0]
-        self.sandbox, env = plan.own.get(self.name, plan.usual)
+        self.sandbox, env, seccomp = plan.own.get(self.name, plan.usual)
+        self.filter = files.piped(bytes.fromhex(seccomp)) if seccomp else None
         told = _DVC_NAMES if self.sandbox else _DVC_NAMES_OUTSIDE
         self.env = env | {name: os.environ[name] for name in told if name in os.environ}
         self.folder = folder
@@ -106,7 +107,8 @@ class _Stage:
         reading, writing = os.pipe()
         self.process = process = self._start(command, slot.env, writing, counter)
         os.close(writing)
-        os.close(counter)
+        for descriptor in self._handed_on(counter):
+            os.close(descriptor)
         stage = Stage(process.pid, born(process.pid), time.time(), slot.name, earlier.seconds, self.name)
         self._write(files.STAGE, stage)
         monitor = limits.Monitor(plan.limits, plan.workspace, held, process.pid if self.sandbox else None)
@@ -173,8 +175,12 @@ class _Stage:
             return ["/bin/sh", "-c", self.command]
         cache = self.plan.cache
         shown = ["--ro-bind", cache, cache] if snapshot.leads_to(before, cache) else []
+        filtered = [] if self.filter is None else ["--seccomp", str(self.filter)]
         counting = _COUNTING.format(fd=counter, tasks=_TASKS * self.plan.limits.processes)
-        return [*self.sandbox, *shown, "--", "/bin/sh", "-c", counting, "sh", self.command]
+        return [*self.sandbox, *shown, *filtered, "--", "/bin/sh", "-c", counting, "sh", self.command]
+
+    def _handed_on(self, counter: int) -> list[int]:
+        return [counter] if self.filter is None else [counter, self.filter]
 
     def _start(
         self, command: list[str], env: dict[str, str], writing: int, counter: int
@@ -185,7 +191,7 @@ class _Stage:
             stdin=subprocess.DEVNULL,
             stdout=writing,
             stderr=writing,
-            pass_fds=[counter] if self.sandbox else [],
+            pass_fds=self._handed_on(counter) if self.sandbox else [],
             start_new_session=True,
             preexec_fn=self._before_exec,
         )
