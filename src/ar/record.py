@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Self
 
+_SCALARS = (bool, int, float, str)
+
 
 class Record:
     """A dataclass that goes to plain JSON types and back without losing anything."""
@@ -21,7 +23,13 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The record that `to_json` wrote. Unknown keys are ignored: a newer `ar` may have written them."""
+        """The record that `to_json` wrote. Unknown keys are ignored: a newer `ar` may have written them.
+
+        Raises:
+            TypeError, ValueError: something is missing, or not of its field's type.
+        """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"{cls.__name__} of {type(data).__name__}")
         hints = _hints(cls)  # type: ignore[arg-type]
         return cls(**{name: _typed(hint, data[name]) for name, hint in hints.items() if name in data})
 
@@ -53,11 +61,22 @@ def _typed(hint: Any, value: Any) -> Any:
         if value is None:
             return None
         chosen = [arg for arg in args if arg is not type(None)]
-        return _typed(chosen[0], value) if len(chosen) == 1 else value
+        return _typed(chosen[0], value) if len(chosen) == 1 else _of_type(tuple(chosen), value)
     if origin is tuple:
-        return tuple(_typed(args[0], item) for item in value)
+        return tuple(_typed(args[0], item) for item in _of_type((tuple, list), value))
     if origin in (dict, Mapping):
-        return dict(value)
+        return {
+            _of_type((str,), key): _typed(args[1], item) for key, item in _of_type((Mapping,), value).items()
+        }
     if isinstance(hint, type) and issubclass(hint, Record | StrEnum):
-        return hint.from_json(value) if issubclass(hint, Record) else hint(value)
+        return hint.from_json(value) if issubclass(hint, Record) else hint(_of_type((str,), value))
+    return _of_type((int, float) if hint is float else (hint,), value) if hint in _SCALARS else value
+
+
+def _of_type(kinds: tuple[Any, ...], value: Any) -> Any:
+    """The value, if it is of one of the types; a truth value is no number."""
+    if not isinstance(value, kinds) or (
+        isinstance(value, bool) and isinstance(kinds, tuple) and bool not in kinds
+    ):
+        raise TypeError(f"{type(value).__name__} where {kinds} belongs")
     return value

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ar.agents import holdout
 from ar.agents.base import Briefing
-from ar.history.attempts import effect
+from ar.history.attempts import effect, level
 from ar.history.records import Attempt, History, Label, Outcome, Status
 from ar.project.program import Program, Range
 from ar.project.values import number
@@ -249,7 +249,7 @@ def _now(briefing: Briefing) -> str:
         parts.append("The newest: " + ", ".join(one_line(item.name) for item in attempts[-_NEWEST:]))
     if leading := [_brief(program, item) for item in best(attempts, _BEST)]:
         parts.append(fence("\n".join(leading), "the best effects so far"))
-    parts += [_model(briefing), _pending(history), _params(briefing)]
+    parts += [_model(briefing), _pending(history), _pulled(briefing), _params(briefing)]
     if briefing.lane:
         parts.append(f"Your lane is: {one_line(briefing.lane)}. Others work on the rest; keep to it.")
     if briefing.idea:
@@ -332,6 +332,18 @@ def _pending(history: History) -> str:
     if len(waiting) > _MOST_PENDING:
         lines.insert(0, f"{len(waiting) - _MOST_PENDING} more, and:")
     return fence("\n".join(lines), "under way, do not propose again: name | title | state | agent")
+
+
+def _pulled(briefing: Briefing) -> str:
+    """What remotes brought. Whoever wrote that may say anything: it is hearsay, and counts for nothing."""
+    key = briefing.program.objective.key
+    told = [item for item in briefing.history.pulled if item.own and not item.rung]
+    lines = [f"{one_line(item.name)} | {one_line(item.title)} | {level(item)}" for item in told]
+    if not lines:
+        return ""
+    said = "Foreign: others say they measured this; none of it was measured here, and none of it counts."
+    text = "\n".join(lines[-_MOST_PENDING:])
+    return f"{said}\n{fence(text, f'foreign: name | title | {one_line(key)}')}"
 
 
 def _params(briefing: Briefing) -> str:

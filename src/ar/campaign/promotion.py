@@ -77,6 +77,11 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
     """
     if attempt.outcome is Outcome.PROMOTED:
         raise CannotPromote(f"{attempt.name} is in the branch already", "see: git log --first-parent")
+    if attempt.outcome is Outcome.PULLED:
+        raise CannotPromote(
+            f"{attempt.name} came from a remote, and nothing of it was measured here",
+            f"run: ar stack {attempt.name}",
+        )
     if attempt.outcome is Outcome.STACKED:
         into = [item.name for item in history.attempts if attempt.name in item.stack]
         raise CannotPromote(f"{attempt.name} went on in {into[-1]}", f"see: ar log {into[-1]}")

@@ -138,7 +138,10 @@ def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
     if len(members) == 1:
         said = members[0].verdict.reason if members[0].verdict else ""
         before = "looked better" if members[0].is_superseded else "won"
-        words = f"{first.hypothesis.strip()}\n\nIt {before} on an earlier baseline. {said}".strip()
+        why = f"It {before} on an earlier baseline. {said}"
+        if members[0].outcome is Outcome.PULLED:
+            why = "A remote brought it; here nobody has measured it yet."
+        words = f"{first.hypothesis.strip()}\n\n{why}".strip()
         return Proposal(
             title=first.title,
             hypothesis=words,
@@ -167,7 +170,9 @@ def explain(campaign: Campaign, history: History, attempt: Attempt, action: rule
     if action.kind is not Kind.DISCARD or len(attempt.stack) != 1:
         return verdict
     member = next((item for item in history.attempts if item.name == attempt.stack[0]), None)
-    alone = member.verdict if member else None
+    if member is None:
+        return verdict  # a remote's, which nobody judged here
+    alone = member.verdict
     if alone is not None and alone.decision is not Decision.PROMOTE:
         return verdict  # it was not decided alone
     if alone is None or alone.effect is None or verdict.effect is None:

@@ -46,6 +46,7 @@ def promote(
     from ar.campaign import promotion, rebase
     from ar.history.attempts import base_of
     from ar.history.reader import changed
+    from ar.history.records import Outcome
     from ar.views.experiment import diff_view
 
     campaign = open_campaign(runs=not dry_run)
@@ -56,7 +57,8 @@ def promote(
         return
     attempt = base_of(history, find_attempt(history, name)[0]) if name else promotion.best(history)
     promoter = _promoter(campaign, jobs, plain)
-    if not history.is_head(attempt.baseline) and attempt.outcome in rebase.CARRIED:
+    is_behind = not history.is_head(attempt.baseline) and attempt.outcome in rebase.CARRIED
+    if is_behind or attempt.outcome is Outcome.PULLED:
         made = rebase.compose(campaign, history, [attempt])
         if made.clashes and resolve and not dry_run:
             _hand_over(campaign, attempt, made)
@@ -65,7 +67,8 @@ def promote(
             click.echo(f"{attempt.name} would be run over seeds and judged on the branch as it is first.")
             echo(diff_view(campaign.diff(made.change)))
             return
-        promoter.tell(f"{attempt.name} won on an earlier baseline; measuring it on the branch as it is …")
+        where = "came from a remote" if attempt.outcome is Outcome.PULLED else "won on an earlier baseline"
+        promoter.tell(f"{attempt.name} {where}; measuring it on the branch as it is …")
         attempt = promoter.carry(attempt)
     if dry_run:
         history, ready = promoter.plan(attempt.name, force)

@@ -23,7 +23,8 @@ def push(remote: str | None) -> None:
 def pull(remote: str | None) -> None:
     """Bring in what others pushed there; nothing of yours is overwritten.
 
-    Winners of others can then be tried on your branch: ar stack.
+    What comes is foreign: it is shown, and counts for nothing. What is good of it can be measured on your
+    branch: ar stack NAME.
     """
     _exchange(remote, pushing=False)
 
@@ -44,6 +45,10 @@ def _exchange(remote: str | None, pushing: bool) -> None:
     click.echo(f"{verb}ed {words} {where} {name}.")
     for clash in moved.clashes:
         click.echo(f"Left alone: {clash} is another experiment there.", err=True)
+    if moved.odd:
+        click.echo(f"Left there: {counted(moved.odd, 'ref')} that no experiment can be.", err=True)
+    if moved.experiments and not pushing:
+        click.echo("They are foreign: none of them counts before it was measured here, by: ar stack NAME")
     if pushing:
         click.echo("The branch goes with: git push")
     if cached := sorted(Declared.read(campaign.repo, "HEAD").cached):

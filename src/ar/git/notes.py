@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from pygit2.enums import FileMode
 from ar.errors import Conflict
 from ar.formats import BadData, load_json
 from ar.git import refs
-from ar.git.objects import MissingObject, entry, files_below, writing
+from ar.git.objects import MissingObject, entry, writing
 from ar.git.references import RETRIES, ZERO, References, pause
+
+_ID = re.compile(r"[0-9a-f]{40}")
+_LONGEST_PATH = 40 + 19  # of a note: in as many folders as an id has bytes
 
 
 class Notes(References):
@@ -34,7 +38,7 @@ class Notes(References):
             parts = {}
             for item in tree:  # a folder for each first byte of a commit's id: most are as they were
                 key = str(item.name), item.id
-                parts[key] = self._notes.get(key) or dict(_notes_in(item))
+                parts[key] = self._notes.get(key) or _notes_in(item)
                 found.update(parts[key])
             self._notes = parts
         return found
@@ -69,20 +73,33 @@ class Notes(References):
 
     def note_files(self, rev: str | None) -> dict[str, tuple[str, str]]:
         """Commit id to the path and the blob of its note, in one version of the notes."""
-        files = files_below(self.peel(rev, pygit2.Tree)) if rev else ()
-        return {path.replace("/", ""): (path, found.blob) for path, found in files}
+        with contextlib.suppress(MissingObject):
+            found = _blobs(self.peel(rev, pygit2.Tree)) if rev else ()
+            return {path.replace("/", ""): (path, str(blob.id)) for path, blob in found}
+        return {}
 
-    def join_notes(self, ours: str, theirs: str, join: Callable[[bytes | None, bytes, bytes], bytes]) -> str:
+    def join_notes(
+        self,
+        ours: str | None,
+        theirs: str,
+        join: Callable[[bytes | None, bytes, bytes], bytes],
+        kept: Container[str] = (),
+    ) -> str:
         """A tree with every note of two versions.
 
         Args:
+            ours: None where there are none yet.
+            kept: commits whose notes stay as ours are, there or not.
             join: one note from what the versions' common ancestor (None: nothing), ours and theirs have.
         """
-        base = self.note_files(self.merge_base(ours, theirs))
+        base = self.note_files(self.merge_base(ours, theirs) if ours else None)
         mine, other = self.note_files(ours), self.note_files(theirs)
         index = pygit2.Index()
-        index.read_tree(self.peel(ours, pygit2.Tree))
+        if ours:
+            index.read_tree(self.peel(ours, pygit2.Tree))
         for rev, (path, blob) in other.items():
+            if rev in kept:
+                continue
             if rev in mine and mine[rev][1] != blob:
                 blobs = (base[rev][1] if rev in base else ZERO, mine[rev][1], blob)
                 before, here, there = self.read_many([(each, "") for each in blobs])
@@ -107,14 +124,27 @@ class Notes(References):
             return str(above.write())
 
 
-def _notes_in(item: pygit2.Object, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Commit id to note: the id is the path, in as many parts as there are folders."""
-    path = prefix + str(item.name)
+def _notes_in(item: pygit2.Object) -> dict[str, dict[str, Any]]:
+    """Commit id to note, of one entry of the notes' tree."""
+    found = ((path.replace("/", ""), _note(blob.data)) for path, blob in _blobs_at(item, ""))
+    return {rev: note for rev, note in found if note is not None}
+
+
+def _blobs(tree: pygit2.Tree) -> Iterator[tuple[str, pygit2.Blob]]:
+    """Path and content of every note: the path is the commit's id, in as many parts as there are folders."""
+    for item in tree:
+        yield from _blobs_at(item, "")
+
+
+def _blobs_at(item: pygit2.Object, folder: str) -> Iterator[tuple[str, pygit2.Blob]]:
+    path = f"{folder}{item.name}"
+    if len(path) > _LONGEST_PATH:
+        return
     if isinstance(item, pygit2.Tree):
         for part in item:
-            yield from _notes_in(part, path)
-    elif isinstance(item, pygit2.Blob) and (note := _note(item.data)) is not None:
-        yield path, note
+            yield from _blobs_at(part, f"{path}/")
+    elif isinstance(item, pygit2.Blob) and _ID.fullmatch(path.replace("/", "")):
+        yield path, item
 
 
 def _note(content: bytes) -> dict[str, Any] | None:

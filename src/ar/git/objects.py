@@ -21,11 +21,18 @@ from ar.git import command
 from ar.git.command import GitFailed
 
 _Peeled = TypeVar("_Peeled", pygit2.Commit, pygit2.Tree, pygit2.Blob)
+LATEST = 253_000_000_000  # unix time of a day in the year 9987: no date is later, whoever wrote it
 _FALLBACK_IDENTITY = {"name": "ar", "email": "ar@localhost"}
 
 
 @dataclass(frozen=True)
 class Commit:
+    """A commit.
+
+    Args:
+        time: when it was made, in unix time; within the years that calendars know.
+    """
+
     rev: str
     parents: tuple[str, ...]
     time: float
@@ -287,7 +294,12 @@ class _Opened(threading.local):
 
 def _commit(found: pygit2.Commit) -> Commit:
     parents = tuple(str(parent) for parent in found.parent_ids)
-    return Commit(str(found.id), parents, float(found.commit_time), found.message)
+    when = float(min(max(found.commit_time, 0), LATEST))
+    try:
+        message = found.message
+    except (LookupError, ValueError):  # in an encoding that nobody knows
+        message = found.raw_message.decode(errors="replace")
+    return Commit(str(found.id), parents, when, message)
 
 
 def entry(tree: pygit2.Tree | None, path: str) -> pygit2.Object | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from ar.errors import BadState, Conflict
 from ar.git import refs
 from ar.git.command import GitFailed, brief
-from ar.git.objects import Commit, Objects
+from ar.git.objects import Commit, MissingObject, Objects
 
 ZERO = "0" * 40
 RETRIES = 200  # of a compare-and-swap that everybody may try at once
@@ -110,8 +111,12 @@ class References(Objects):
         return {ref: value for ref, value in self._packed_refs[1].items() if is_below(ref)}
 
     def commits(self, *patterns: str) -> dict[str, Commit]:
-        """Full ref name to its commit, for every ref below the patterns, read as by `refs`."""
-        return {ref: self.commit(rev) for ref, rev in self.refs(*patterns).items()}
+        """Full ref name to its commit, for every ref below the patterns that names one, read as by `refs`."""
+        found = {}
+        for ref, rev in self.refs(*patterns).items():
+            with contextlib.suppress(MissingObject):
+                found[ref] = self.commit(rev)
+        return found
 
     def has_ref(self, ref: str) -> bool:
         return self.libgit2.references.get(ref) is not None

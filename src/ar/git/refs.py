@@ -16,7 +16,7 @@ SPEND = "refs/ar/spend"
 REMOTES = "refs/ar/remotes"  # <remote>/…: what a remote had when it was last looked at
 PROMOTING = "refs/worktree/ar/promoting"  # the merge that this working tree is being brought to
 
-_EXPERIMENT = re.compile(rf"^{EXPS}/(?P<two>[0-9a-f]{{2}})/(?P<rest>[0-9a-f]{{38}})/(?P<name>[^/]+)$")
+_EXPERIMENT = re.compile(rf"^{EXPS}/(?P<two>[0-9a-f]{{2}})/(?P<rest>[0-9a-f]{{38}})/(?P<name>\w[^/\s]*)\Z")
 _NAME = re.compile(r"^[a-z0-9][a-z0-9.-]{0,79}$")
 _WORD = re.compile(r"[a-z0-9.]+")
 
@@ -33,8 +33,10 @@ class ExperimentRef:
 
     @classmethod
     def parse(cls, ref: str) -> Self | None:
-        """The experiment a ref stands for; None for DVC's own refs below `refs/exps`."""
-        match = _EXPERIMENT.match(ref)
+        """The experiment a ref stands for; None for DVC's own refs below `refs/exps`, and for names with
+        signs that cannot be seen, or that programs take for something else: options, formulas.
+        """
+        match = _EXPERIMENT.match(ref) if ref.isprintable() else None
         return cls(match["two"] + match["rest"], match["name"]) if match else None
 
 

@@ -101,8 +101,8 @@ def listed(repo: Repo, remote: str, *patterns: str) -> dict[str, str]:
     Raises:
         ArError: git cannot reach the remote.
     """
-    lines = _reach(repo, remote, "ls-remote", "--quiet", remote, *patterns).splitlines()
-    return {ref: rev for rev, ref in (line.split("\t", 1) for line in lines)}
+    lines = _reach(repo, remote, "ls-remote", "--quiet", remote, *patterns).split("\n")
+    return {ref: rev for rev, _, ref in (line.partition("\t") for line in lines) if ref}
 
 
 def fetch(repo: Repo, remote: str, wanted: Mapping[str, str]) -> None:

@@ -42,7 +42,8 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
     Raises:
         NotFound: none, or several.
     """
-    pairs = [(attempt, run) for attempt in history.at_every_scale for run in attempt.experiments]
+    known = (*history.at_every_scale, *history.pulled)
+    pairs = [(attempt, run) for attempt in known for run in attempt.experiments]
     near = [pair for pair in pairs if pair[1].name == name] or [
         (attempt, run)
         for attempt, run in pairs
@@ -197,6 +198,8 @@ def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) 
     ends = [run.status for run in runs if not run.measures_baseline and run.name not in replaced]
     if any(run.rev in merged for run in runs):
         return Outcome.PROMOTED
+    if all(run.pulled for run in runs):
+        return Outcome.PULLED
     if not ends:
         return Outcome.BASELINE
     if all(run.is_foreign or run.measures_baseline for run in runs):

@@ -2,6 +2,9 @@
 
 Nothing is overwritten on either side. An experiment is a commit on a ref of its own and never changes; notes
 and accounts of both sides are joined here and only ever moved forward there. What waits or runs stays home.
+
+Whoever can write to the remote may have written anything: what comes is marked as a remote's, and counts for
+nothing here (see `local.pulled`); what is no experiment stays there; notes on our own experiments stay ours.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from ar.git import refs, transfer
 from ar.git.references import ZERO
 from ar.git.repo import Repo
 from ar.history.records import Decision, Label
+from ar.local import pulled
 
 _RACES = 20  # how often others may push between our joining and pushing
 _BATCH = 500  # refs in one git push
@@ -33,12 +37,14 @@ class Exchanged:
         experiments: that the receiving side did not have.
         notes: that it did not have, or had otherwise.
         clashes: names that stand for different experiments on the two sides, left as they are.
+        odd: how many refs there are that no experiment can be, left there.
     """
 
     remote: str
     experiments: int
     notes: int
     clashes: tuple[str, ...] = ()
+    odd: int = 0
 
 
 def pull(repo: Repo, remote: str) -> Exchanged:
@@ -57,11 +63,16 @@ def pull(repo: Repo, remote: str) -> Exchanged:
     transfer.fetch(repo, remote, {**waiting, **_joined_refs(remote, theirs)})
     before = repo.resolve(refs.NOTES)
     _join(repo, remote)
-    changes = [(ref, rev, ZERO) for ref, rev in new.items()]
-    changes += [(mine, ZERO, new[ref]) for ref, mine in waiting.items()]
+    taken = {refs.name_of(ref) for ref in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)}
+    free = {ref: rev for ref, rev in new.items() if refs.name_of(ref) not in taken}
+    sound = {ref: rev for ref, rev in free.items() if _is_experiment(repo, ref, rev)}
+    pulled.add(repo, sound)
+    changes: list[tuple[str, str, str | None]] = [(ref, rev, ZERO) for ref, rev in sound.items()]
+    changes += [(mine, ZERO, None) for mine in waiting.values()]
     if changes:
         repo.update_refs(*changes, reason=f"ar: pull from {remote}")
-    return Exchanged(remote, len(new), _new_notes(repo, before), _clashes(ours, found))
+    clashes = (*_clashes(ours, found), *(refs.name_of(ref) for ref in new if ref not in free))
+    return Exchanged(remote, len(sound), _new_notes(repo, before), clashes, len(free) - len(sound))
 
 
 def push(repo: Repo, remote: str) -> Exchanged:
@@ -129,6 +140,12 @@ def _experiments(found: Mapping[str, str]) -> dict[str, str]:
     return {ref: rev for ref, rev in found.items() if refs.ExperimentRef.parse(ref)}
 
 
+def _is_experiment(repo: Repo, ref: str, rev: str) -> bool:
+    """Whether what a ref names is a commit above the baseline that the ref says."""
+    said = refs.ExperimentRef.parse(ref)
+    return said is not None and repo.resolve(rev) == rev and repo.is_ancestor(said.baseline, rev)
+
+
 def _clashes(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(refs.name_of(ref) for ref, rev in theirs.items() if ours.get(ref, rev) != rev)
 
@@ -147,14 +164,23 @@ def _advance(repo: Repo, ref: str, theirs: str) -> None:
         ours = repo.resolve(ref)
         if ours is not None and repo.is_ancestor(theirs, ours):
             return
-        new = theirs
-        if ours is not None and not repo.is_ancestor(ours, theirs):
-            tree = repo.join_notes(ours, theirs, _joined) if ref == refs.NOTES else repo.empty_tree()
-            new = repo.commit_tree(tree, [ours, theirs], "Join what two clones wrote\n")
+        own = frozenset(_own(repo).values())
+        tree = repo.join_notes(ours, theirs, _joined, own) if ref == refs.NOTES else repo.empty_tree()
+        new, is_behind = theirs, ours is None or repo.is_ancestor(ours, theirs)
+        if not is_behind or tree != repo.tree(theirs):
+            parents = [each for each in (ours, theirs) if each is not None]
+            new = repo.commit_tree(tree, parents, "Join what two clones wrote\n")
         with contextlib.suppress(Conflict):
             repo.update_refs((ref, new, ours or ZERO), reason="ar: pull")
             return
     raise Conflict(f"{ref} moved {_RACES} times in a row", "run the command again")
+
+
+def _own(repo: Repo) -> dict[str, str]:
+    """Ref to commit of every experiment that no remote brought."""
+    others = pulled.read(repo)
+    found = repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
+    return {ref: rev for ref, rev in found.items() if ref not in others}
 
 
 def _joined(base: bytes | None, ours: bytes, theirs: bytes) -> bytes:

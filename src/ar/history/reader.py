@@ -14,12 +14,12 @@ from itertools import zip_longest
 
 from ar.errors import BadParams, nearest
 from ar.git import refs
-from ar.git.objects import Commit, MissingObject
+from ar.git.objects import LATEST, Commit, MissingObject
 from ar.git.repo import Repo
 from ar.history.attempts import grouped
 from ar.history.messages import FOREIGN_AGENT, Message
 from ar.history.records import Experiment, History, Note, Status
-from ar.local import claims
+from ar.local import claims, pulled
 from ar.project import params
 from ar.project.cache import Cache
 from ar.project.identity import identity
@@ -30,7 +30,9 @@ from ar.project.project import Project
 from ar.project.values import Scalar, flat
 
 _Values = dict[str, Scalar]  # by `file:dotted.key`
-_Mark = tuple[str, Status | None, Mapping[str, object] | None]  # commit, status of one that waits, note
+# Commit, status of one that waits, note, and whether a remote brought it.
+_Mark = tuple[str, Status | None, Mapping[str, object] | None, bool]
+_Place = tuple[Status | None, str, str, bool]  # status of one that waits, commit, baseline, as above
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,11 @@ def read(project: Project, memory: Memory | None = None) -> History:
     if old and all(a is b for a, b in zip_longest(now.experiments, last.experiments)):
         return old
     known = last.history.identities if last.history else {}
-    identities = _identities(project, {head, *(run.baseline for run in now.experiments)}, known)
-    runs = _by_identity(now.experiments, identities)
-    attempts, sigma = grouped(runs, project.program, project.repo.merged_parents(head))
+    own = [run for run in now.experiments if not run.pulled]
+    identities = _identities(project, {head, *(run.baseline for run in own)}, known)
+    merged = project.repo.merged_parents(head)
+    attempts, sigma = grouped(_by_identity(own, identities), project.program, merged)
+    others, _ = grouped([run for run in now.experiments if run.pulled], project.program, merged)
     history = History(
         head=head,
         incumbent=identities[head],
@@ -79,6 +83,7 @@ def read(project: Project, memory: Memory | None = None) -> History:
         at_rungs=tuple(attempt for attempt in attempts if attempt.rung),
         sigma=sigma,
         identities=identities,
+        pulled=tuple(others),
     )
     memory.last = replace(now, history=history)
     return history
@@ -212,7 +217,9 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
     files = metric_files, param_files, ours
     old = last.marked if last.files == files else {}
     notes, places = repo.notes(), _places(repo)
-    marks = {name: (rev, status, notes.get(rev)) for name, (status, rev, _) in places.items()}
+    marks = {
+        name: (rev, status, notes.get(rev), is_pulled) for name, (status, rev, _, is_pulled) in places.items()
+    }
     fresh = [name for name, mark in marks.items() if name not in old or old[name][0] != mark]
     revs = [places[name][1] for name in fresh]
     measured = metric_values(repo, revs, metric_files)
@@ -230,25 +237,28 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
     return _Snapshot(files, kept, tuple(marked[name][1] for name in places if name in marked))
 
 
-def _places(repo: Repo) -> dict[str, tuple[Status | None, str, str]]:
+def _places(repo: Repo) -> dict[str, _Place]:
     """Name to status (None: it ended), commit and, where the ref says it, baseline of every experiment."""
-    places: dict[str, tuple[Status | None, str, str]] = {}
+    places: dict[str, _Place] = {}
     # Refs come in the order in which experiments move on: one that does so meanwhile is seen at least once.
-    for ref, rev in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS).items():
+    found = repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
+    others = pulled.read(repo)  # after the refs: a ref is marked before it appears
+    for ref, rev in found.items():
         name = refs.name_of(ref)
         if ref.startswith(f"{refs.QUEUE}/"):
-            places[name] = Status.QUEUED, rev, ""
+            places[name] = Status.QUEUED, rev, "", False
         elif ref.startswith(f"{refs.RUNNING}/"):
-            places[name] = Status.QUEUED if claims.is_waiting(repo, name) else Status.RUNNING, rev, ""
-        elif experiment := refs.ExperimentRef.parse(ref):
-            places[name] = None, rev, experiment.baseline
+            status = Status.QUEUED if claims.is_waiting(repo, name) else Status.RUNNING
+            places[name] = status, rev, "", False
+        elif (experiment := refs.ExperimentRef.parse(ref)) and not (ref in others and name in places):
+            places[name] = None, rev, experiment.baseline, ref in others
     return places
 
 
 def _experiment(
     commit: Commit, name: str, baseline: str, mark: _Mark, metrics: _Values, params: _Values
 ) -> Experiment:
-    _, status, raw = mark
+    _, status, raw, is_pulled = mark
     message, note = Message.parse(commit.message), _note(raw)
     end = note.status if note else Status.CRASHED if _crashed(metrics) else Status.SUCCEEDED
     said = {spec.name: getattr(message, spec.name) for spec in dataclasses.fields(Message)}
@@ -262,6 +272,7 @@ def _experiment(
         metrics={} if status else metrics,  # the tree of a waiting one still holds the baseline's
         params=params,
         note=note,
+        pulled=is_pulled,
     )
 
 
@@ -275,5 +286,7 @@ def _own_figures(run: Experiment, names: Sequence[str]) -> _Values:
 
 def _note(data: Mapping[str, object] | None) -> Note | None:
     with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError):
-        return Note.from_json(data or {})
+        note = Note.from_json(data or {})
+        is_date = note.finished is not None and 0 <= note.finished <= LATEST
+        return note if is_date else replace(note, finished=None)
     return None  # nobody wrote one, or something else did: the run still counts by its metrics

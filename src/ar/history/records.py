@@ -57,6 +57,7 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
     TIMED_OUT = "timed out"
     CANCELLED = "cancelled"
+    PULLED = "foreign"  # a remote brought it, and nothing of it was measured here
     FOREIGN = "not judged"  # somebody ran it by `dvc exp run`: no attempt of the campaign's
 
 
@@ -171,12 +172,14 @@ class Experiment(Message):
         baseline: commit it was measured against (its parent).
         created: unix time of the commit.
         metrics, params: flat, keyed `file:dotted.key`.
+        pulled: a remote brought it.
     """
 
     name: str
     rev: str
     baseline: str
     status: Status
+    pulled: bool = False
     created: float = 0.0
     metrics: dict[str, Scalar] = field(default_factory=dict)
     params: dict[str, Scalar] = field(default_factory=dict)
@@ -290,6 +293,7 @@ class History(Record):
         at_rungs: what was measured at larger scales. An attempt has the `candidate` it has at the base.
         rung: the larger scale that this is a view of; empty for the base scale.
         identities: identity of the tree of each commit that anything was measured against.
+        pulled: what remotes brought, at every scale. Nothing of it counts, before it was measured here, too.
     """
 
     head: str
@@ -299,6 +303,7 @@ class History(Record):
     at_rungs: tuple[Attempt, ...] = ()
     rung: str = ""
     identities: dict[str, str] = field(default_factory=dict)
+    pulled: tuple[Attempt, ...] = ()
 
     @property
     def now(self) -> Attempt | None:
@@ -314,7 +319,7 @@ class History(Record):
     @property
     def tried(self) -> list[Attempt]:
         """What was proposed, whatever became of it: no baselines, and nothing that `dvc exp run` made."""
-        passed = (Outcome.BASELINE, Outcome.FOREIGN)
+        passed = (Outcome.BASELINE, Outcome.FOREIGN, Outcome.PULLED)
         return [attempt for attempt in self.attempts if attempt.outcome not in passed]
 
     @property
@@ -331,6 +336,12 @@ class History(Record):
     def experiments(self) -> list[Experiment]:
         """Runs at the base scale: what budget, noise and judge count."""
         return [experiment for attempt in self.attempts for experiment in attempt.experiments]
+
+    @property
+    def shown(self) -> list[Attempt]:
+        """What a table lists: what remotes brought, too, at the base scale."""
+        pulled = (attempt for attempt in self.pulled if not attempt.rung)
+        return sorted([*self.attempts, *pulled], key=lambda attempt: (attempt.created, attempt.name))
 
     @property
     def at_every_scale(self) -> tuple[Attempt, ...]:

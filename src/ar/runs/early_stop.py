@@ -21,6 +21,7 @@ from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Status
 from ar.judge import early
 from ar.judge.early import Point
+from ar.local import pulled
 from ar.project.identity import identity
 from ar.project.program import EarlyStop
 from ar.project.project import Project
@@ -82,8 +83,9 @@ def incumbents_curve(project: Project, baseline: str, text: str) -> list[Point]:
     incumbent, head = identity(project, baseline), project.repo.head()
     if head != baseline and identity(project, head) != incumbent:
         return []
-    for commit in project.repo.commits(refs.EXPS).values():
-        if incumbent in commit.message:
+    others = pulled.read(project.repo)
+    for ref, commit in project.repo.commits(refs.EXPS).items():
+        if incumbent in commit.message and ref not in others:
             ran = Message.parse(commit.message)
             same = (ran.candidate, ran.seed, ran.rung) == (incumbent, message.seed, "")
             if same and project.repo.note(commit.rev).get("status") == Status.SUCCEEDED:

@@ -13,7 +13,7 @@ from ar.history.records import Attempt, History
 from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
-from ar.text import one_line, plain
+from ar.text import one_line
 
 if TYPE_CHECKING:
     from ar.surrogate.importance import Importance
@@ -49,7 +49,7 @@ def to_json(
 
     Numbers that are not finite become null: JSON has no word for them.
     """
-    shown = list(reversed(history.attempts))[:limit]
+    shown = history.shown[::-1][:limit]
     data = {
         "objective": {"metric": str(program.objective), "direction": program.objective.direction},
         "guards": [str(guard) for guard in program.guards],
@@ -95,7 +95,7 @@ def to_csv(history: History, program: Program, limit: int | None = None) -> str:
 
     The objective's column is the first of the metrics, the guards' follow. Runs at larger scales come last.
     """
-    shown = list(reversed(history.attempts))[:limit]
+    shown = history.shown[::-1][:limit]
     inside = {attempt.candidate for attempt in shown}
     shown += [climb for climb in reversed(history.at_rungs) if climb.candidate in inside]
     runs = [run for attempt in shown for run in attempt.experiments]
@@ -105,14 +105,14 @@ def to_csv(history: History, program: Program, limit: int | None = None) -> str:
     params = list(dict.fromkeys(key for run in runs for key in run.params))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*_CSV_COLUMNS, *metrics, *params])
+    writer.writerow([_cell(name) for name in (*_CSV_COLUMNS, *metrics, *params)])
     for attempt in shown:
         for run in attempt.experiments:
             writer.writerow(
                 [
-                    *(run.name, one_line(run.title), one_line(run.agent), attempt.outcome, attempt.name),
-                    *(run.candidate, str(run.status), "" if run.seed is None else run.seed, run.rev),
-                    *(run.baseline, f"{run.created:.0f}", run.rung),
+                    *map(_cell, (run.name, run.title, run.agent, str(attempt.outcome), attempt.name)),
+                    *(_cell(run.candidate), str(run.status), "" if run.seed is None else run.seed, run.rev),
+                    *(run.baseline, f"{run.created:.0f}", _cell(run.rung)),
                     *(_cell(run.metrics.get(key)) for key in metrics),
                     *(_cell(run.params.get(key)) for key in params),
                 ]
@@ -121,4 +121,8 @@ def to_csv(history: History, program: Program, limit: int | None = None) -> str:
 
 
 def _cell(value: Scalar) -> Scalar:
-    return plain(value) if isinstance(value, str) else value
+    """Text on one line, and such that no spreadsheet takes it for a formula."""
+    if not isinstance(value, str):
+        return value
+    line = one_line(value)
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line

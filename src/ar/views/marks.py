@@ -54,6 +54,7 @@ SUPERSEDED = Dot("superseded", GREY, "diamond")
 CRASHED = Dot("crashed", RED, "cross", counts=False)
 DIVERGED = Dot("diverged", ORANGE, "cross", counts=False)
 TAMPERED = Dot("tampered", RED, "triangle-right", counts=False)
+PULLED = Dot("from a remote", PURPLE, "square")
 FOREIGN = Dot("run by dvc exp", PURPLE, "circle")
 
 # In the order of the legends and of the summary line.
@@ -71,6 +72,7 @@ MARKS = {
     Outcome.TIMED_OUT: Mark("✗", "red", CRASHED, "crashed", "Timed out"),
     Outcome.TAMPERED: Mark("✗", "bold red", TAMPERED, "tampered", "Tampered"),
     Outcome.CANCELLED: Mark("-", "dim", DISCARDED, "cancelled", "Cancelled"),
+    Outcome.PULLED: Mark("·", "dim", PULLED),
     Outcome.FOREIGN: Mark("·", "dim", FOREIGN),
     Outcome.OPEN: Mark("?", "yellow", UNDECIDED, "open", "Still open"),
     Outcome.RUNNING: Mark("▸", "yellow", UNDECIDED, "open", "Still open"),

@@ -51,14 +51,15 @@ def render(
         total: what the closing audit says of the whole campaign.
         matters: what the campaign's model says of each parameter.
     """
-    if not history.attempts:
+    every = history.shown
+    if not every:
         return Text(EMPTY)
-    shown = list(reversed(history.attempts))[:limit]
+    shown = every[::-1][:limit]
     rows = tuple(
         (attempt, run) for attempt in shown for run in (None, *(attempt.experiments if seeds else ()))
     )
     table = _Table(rows, program, time.time() if now is None else now, history)
-    left = len(history.attempts) - len(shown)
+    left = len(every) - len(shown)
     older = [Text(f"… {left} older", style="dim")] if left else []
     return Group(table, *older, Text(), summary(history, program, total, matters))
 
