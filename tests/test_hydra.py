@@ -82,6 +82,18 @@ def test_values_go_where_hydra_reads_them(composed: Path) -> None:
     assert now["model"] == {"width": 8, "layers": [4, 4]}
 
 
+def test_one_of_a_list_is_addressed_as_dvc_does(composed: Path) -> None:
+    files, now = set_to(composed, {"model.layers.1": 6})
+    assert files["conf/model/small.yaml"] == "layers: [2, 6]"
+    assert now["model"] == {"width": 4, "layers": [2, 6]}
+    assert own.from_values(Project.open(composed), {"model.layers.1": 6}, "").title == "model.layers.1 2 → 6"
+    for key, says in (("model.layers.2", "has no key"), ("model.layers.x", "has no key"), ("model", "no key")):
+        with pytest.raises(BadProposal, match=says):
+            set_to(composed, {key: 6})
+    with pytest.raises(BadProposal, match="is int in params.yaml"):
+        set_to(composed, {"model.layers.0": "six"})
+
+
 def test_what_interpolates_may_become_a_value(composed: Path) -> None:
     files, now = set_to(composed, {"trainer.warmup_lr": 0.5})
     assert files["conf/config.yaml"] == "  warmup_lr: 0.5"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 from ar.changes import merging, patches
@@ -12,12 +13,11 @@ from ar.formats import BadData, load_yaml
 from ar.git import worktree
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
-from ar.history.reader import baseline_params
 from ar.project.hydra import Hydra
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import Declared
 from ar.project.project import Project
-from ar.project.values import Scalar, flatten
+from ar.project.values import Scalar, element, flatten, parse
 from ar.text import listed, one_line
 
 NAME = "human"
@@ -96,10 +96,17 @@ def parse_values(texts: Sequence[str]) -> dict[str, Scalar]:
 
 def _changes(project: Project, tree: str, values: Mapping[str, Scalar]) -> str:
     """What is changed, in a line: `optim.lr 0.04 → 0.06, edit model/gpt.py`."""
-    now = baseline_params(project)
-    parts = [f"{key} {now.get(ParamKey.parse(key).flat)} → {value}" for key, value in values.items()]
+    parts = [f"{key} {_now(project, ParamKey.parse(key))} → {value}" for key, value in values.items()]
     files = sorted(project.repo.changed(project.repo.head(), tree)) if tree else []
     if files:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         parts.append(f"edit {files[0]}{more}")
     return listed([one_line(part) for part in parts or ["nothing"]], TITLE_LIMIT)
+
+
+def _now(project: Project, param: ParamKey) -> Scalar:
+    """What a parameter is at the head; None where there is none."""
+    content = project.repo.read(project.repo.head(), param.file)
+    with contextlib.suppress(KeyError):
+        return element(parse(content or b"", param.file), param.key)
+    return None

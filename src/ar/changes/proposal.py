@@ -24,7 +24,7 @@ from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.project.scope import is_obeyed
-from ar.project.values import flat, flatten, get, parse
+from ar.project.values import element, flat, flatten, get, parse
 from ar.redaction import MARK, redact
 
 MAX_FILE_BYTES = 1_000_000
@@ -233,11 +233,12 @@ def _by_file(program: Program, values: Mapping[str, Any]) -> dict[str, dict[str,
 
 def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of the type that the file has now; an int may stand for a float. A list is its JSON text."""
-    now, data = flat(content, file), parse(content, file)
+    data, checked = parse(content, file), dict(values)
     for key, value in values.items():
-        if key not in now:
-            raise BadProposal(f"{file} has no key '{key}'", nearest(key, now))
-        old = now[key]
+        try:
+            old = element(data, key)
+        except KeyError:
+            raise BadProposal(f"{file} has no key '{key}'", nearest(key, flatten(data))) from None
         if isinstance(get(data, key), list) and not _is_list(value):
             raise BadProposal(f"{key} is a list in {file}, not {value!r}", f"now it is {old}")
         numbers = isinstance(old, float) and isinstance(value, int | float) and not isinstance(value, bool)
@@ -245,7 +246,8 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
         if old is not None and not numbers and not whole and type(value) is not type(old):
             kinds = f"{type(old).__name__} in {file}, not {type(value).__name__}"
             raise BadProposal(f"{key} is {kinds}", f"now it is {old!r}")
-    return {key: int(value) if type(now[key]) is int else value for key, value in values.items()}
+        checked[key] = int(value) if type(old) is int else value
+    return checked
 
 
 def _is_list(value: Any) -> bool:

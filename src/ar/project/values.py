@@ -73,9 +73,13 @@ def flatten(data: Mapping[Any, Any]) -> dict[str, Scalar]:
         size += len(name)
         if size > formats.MOST_TEXT:
             raise BadParams("its keys are too long for so many of them", "shorten the names of its groups")
-        plain = value is None or isinstance(value, str | int | float | bool)
-        flat[name] = value if plain else json.dumps(value, default=str)
+        flat[name] = _scalar(value)
     return flat
+
+
+def _scalar(value: Any) -> Scalar:
+    plain = value is None or isinstance(value, str | int | float | bool)
+    return value if plain else json.dumps(value, default=str)
 
 
 def _leaves(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -124,6 +128,18 @@ def get(data: Mapping[str, Any], key: str) -> Any:
     for step in place(data, key):
         node = node[step]
     return node
+
+
+def element(data: Mapping[str, Any], key: str) -> Scalar:
+    """The value at a dotted key as `flatten` has it; in a list, `layers.0` is the first, as DVC counts.
+
+    Raises:
+        KeyError: there is none, or a group.
+    """
+    value = get(data, key)
+    if isinstance(value, Mapping):
+        raise KeyError(key)
+    return _scalar(value)
 
 
 def is_infinite(value: Scalar) -> bool:
