@@ -87,10 +87,14 @@ def test_one_of_a_list_is_addressed_as_dvc_does(composed: Path) -> None:
     assert files["conf/model/small.yaml"] == "layers: [2, 6]"
     assert now["model"] == {"width": 4, "layers": [2, 6]}
     assert own.from_values(Project.open(composed), {"model.layers.1": 6}, "").title == "model.layers.1 2 → 6"
-    for key, says in (("model.layers.2", "has no key"), ("model.layers.x", "has no key"), ("model", "no key")):
+    for key, says in (
+        ("model.layers.2", "has no key"),
+        ("model.layers.x", "has no key"),
+        ("model", "no key"),
+    ):
         with pytest.raises(BadProposal, match=says):
             set_to(composed, {key: 6})
-    with pytest.raises(BadProposal, match="is int in params.yaml"):
+    with pytest.raises(BadProposal, match="is int in params"):
         set_to(composed, {"model.layers.0": "six"})
 
 

@@ -200,6 +200,40 @@ stages:
     assert [integrity.flaw(project, history, attempt) for attempt in history.attempts] == [""]
 
 
+def test_a_dependency_may_lie_beside_the_repository_or_be_hidden_from_dvc(
+    template: Path, tmp_path: Path, ar: Ar
+) -> None:
+    """DVC takes `../x`, and what `.dvcignore` lists where a stage names it."""
+    root = tmp_path / "team" / "project"
+    shutil.copytree(template, root, symlinks=True)
+    (tmp_path / "team" / "beside").mkdir()
+    (tmp_path / "team" / "beside" / "far.txt").write_text("from afar\n")
+    (tmp_path / "above.txt").write_text("from above\n")
+    (root / "hidden.txt").write_text("hidden\n")
+    (root / ".dvcignore").write_text("hidden.txt\n")
+    edit(root / "dvc.yaml", "deps: [fit.awk]", "deps: [fit.awk, ../beside, ../../above.txt, hidden.txt]")
+    edit(root / "dvc.yaml", "cmd: awk -f", "cmd: cat ../beside/far.txt ../../above.txt hidden.txt && awk -f")
+    run(root, "dvc", "repro", "-q")
+    (root / "program.md").write_text(PROGRAM)
+    commit(root, "Read what lies outside")
+    ar(root, "next", "--set", "x=3")
+    run_next(root)
+    (run_,) = runs_of(root).values()
+    assert run_["status"] == "succeeded", run_["reason"]
+    project = Project.open(root)
+    history = reader.read(project)
+    assert [integrity.flaw(project, history, attempt) for attempt in history.attempts] == [""]
+    assert not list((root / ".dvc" / "tmp" / "ar" / "exps").glob("*"))
+    rev = history.attempts[0].first.rev
+    run(root, "git", "checkout", "-q", rev)
+    assert "up to date" in run(root, "dvc", "status").stdout
+    run(root, "git", "checkout", "-q", "main")
+    (tmp_path / "above.txt").unlink()
+    ar(root, "next", "--set", "x=2.5")
+    run_next(root)
+    assert any("../../above.txt, a dependency" in one["reason"] for one in runs_of(root).values())
+
+
 @pytest.mark.parametrize("where", ["stage", "top"])
 def test_a_metric_in_a_folder_that_dvc_caches_is_read(bare: Path, ar: Ar, where: str) -> None:
     pipeline = (bare / "dvc.yaml").read_text()

@@ -214,7 +214,7 @@ class Pipeline:
     @contextlib.contextmanager
     def workspace(self, name: str, stash_rev: str, baseline: str) -> Iterator[Workspace]:
         """A folder with the experiment's tree, set up for DVC; gone afterwards."""
-        folder = self._workspaces / name
+        folder = self._folder(name, baseline)
         try:
             self.remove_workspace(name)
             folder.mkdir(parents=True)
@@ -230,6 +230,13 @@ class Pipeline:
     def _workspaces(self) -> Path:
         return self.repo.root / ".dvc" / "tmp" / "ar" / "exps"
 
+    def _folder(self, name: str, baseline: str) -> Path:
+        """The top of an experiment's working tree: below folders named as those above the project, as many as
+        its dependencies go up by."""
+        up = max((path.split("/").count("..") for path in _outer(self.repo, baseline)), default=0)
+        parts = self.repo.top.parts[1:]
+        return self._workspaces.joinpath(name, *parts[len(parts) - up :])
+
     def workspaces(self) -> set[str]:
         """Names of the experiments that have a folder."""
         return {path.name for path in self._workspaces.glob("*")}
@@ -244,7 +251,8 @@ class Pipeline:
         (folder / ".git/objects/info/alternates").write_text(f"{self.repo.git_dir / 'objects'}\n")
         (folder / ".git/HEAD").write_text(f"{baseline}\n")
         command.run(folder, "read-tree", "--reset", "-u", stash_rev)
-        workspace = Workspace(name, baseline, folder, self.repo.prefix)
+        links = tuple(_linked(self.repo, folder, baseline))
+        workspace = Workspace(name, baseline, folder, self.repo.prefix, links)
         self._configure(workspace.root)
         for name in environments(self.repo.root, Declared.read(self.repo, stash_rev).commands):
             if not (workspace.root / name).exists():  # git does not have it; a stage's command names it
@@ -320,7 +328,7 @@ class Pipeline:
 
     def left_behind(self, name: str, baseline: str) -> str | None:
         """The result of a run that finished in a folder that its worker never came to collect from."""
-        top = self._workspaces / name
+        top = self._folder(name, baseline)
         with contextlib.suppress(OSError):
             rev = (top / ".git" / str(refs.ExperimentRef(baseline, name))).read_text().strip()
             if _REV.fullmatch(rev):
@@ -336,16 +344,35 @@ class Workspace:
     Args:
         top: top of its git working tree.
         prefix: the project's root relative to `top`; empty where they are the same.
+        links: to dependencies that lie outside of `top`.
     """
 
     name: str
     baseline: str
     top: Path
     prefix: str
+    links: tuple[str, ...] = ()
 
     @property
     def root(self) -> Path:
         return self.top / self.prefix
+
+
+def _outer(repo: Repo, baseline: str) -> list[str]:
+    """Dependencies that lie beside the git working tree or further up, from its top: `../data`."""
+    inputs = Declared.read(repo, baseline).inputs
+    paths = {posixpath.normpath(posixpath.join(repo.prefix, path)) for path in inputs}
+    return sorted(path for path in paths if path.startswith("../"))
+
+
+def _linked(repo: Repo, folder: Path, baseline: str) -> Iterator[str]:
+    """Have what lies outside where DVC and the stages look for it, from an experiment's folder."""
+    for path in _outer(repo, baseline):
+        link, there = Path(os.path.normpath(folder / path)), repo.top / path
+        if there.exists() and not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(there.resolve())
+            yield str(link)
 
 
 def _files(stages: list[Any]) -> list[str]:

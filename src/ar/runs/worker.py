@@ -199,7 +199,7 @@ class Worker:
         external = [
             path for path in Declared.read(self.repo, claimed.baseline).inputs if path.startswith("/")
         ]
-        shown = replace(program.sandbox, read=(*program.sandbox.read, *external))
+        shown = replace(program.sandbox, read=(*program.sandbox.read, *external, *workspace.links))
 
         def inside(settings: Sandbox) -> Inside:
             env = {name: os.environ[name] for name in (*ALLOWED_ENV, *settings.env) if name in os.environ}
