@@ -117,6 +117,16 @@ def test_a_stage_that_depends_on_a_file_outside_is_asked_for(project: Path) -> N
     assert "/etc/shadow" in line
 
 
+@pytest.mark.parametrize("file", [".dvc/config", ".dvc/config.local"])
+def test_a_cache_that_a_commit_names_is_asked_for(project: Path, file: str) -> None:
+    (project / file).write_text("[Cache]\n    Dir = /somewhere/else\n")
+    assert not demands.not_allowed(Project.open(project))  # the user's own, as long as it is not committed
+    git(project, "add", "-f", file)
+    commit(project, "Keep it elsewhere")
+    [line] = demands.not_allowed(Project.open(project))
+    assert "/somewhere/else" in line
+
+
 def test_a_project_without_demands_needs_no_leave(project: Path, ar: Ar) -> None:
     assert demands.of_project(Project.open(project)) == ()
     run(project, *AR, "next")

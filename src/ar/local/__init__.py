@@ -1,1 +1,1 @@
-"""What only this machine knows: who has which experiment, and who holds which lock."""
+"""What only this machine knows: who has which experiment or lock, what is allowed, what a remote brought."""

@@ -11,10 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ar.formats import load_json
+from ar.git.repo import Repo
 from ar.project.pipeline_file import Declared
 
 _MOST_LISTED = 100_000_000  # bytes of the listing of a folder: a million files
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_MOST_SETTINGS = 100_000  # bytes of a file of settings
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,33 @@ class Cache:
         return None
 
 
+def committed_folder(repo: Repo, rev: str) -> str:
+    """The folder for the cache that the settings in a commit name, in their words; empty for DVC's own."""
+    found = ""
+    for file in (".dvc/config", ".dvc/config.local"):
+        text = (repo.read(rev, file) or b"")[:_MOST_SETTINGS].decode(errors="replace")
+        found = str(_section(text, "cache").get("dir") or found)
+    return found
+
+
 def config(root: Path, section: str) -> dict[str, Any]:
     """A section of DVC's settings for the project at `root`, as `dvc config` resolves it."""
     return {name: value for _, settings in _sections(root, section) for name, value in settings.items()}
 
 
 def _sections(root: Path, section: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for file in _config_files(root):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            yield file, _section(file.read_text(encoding="utf-8"), section)
+
+
+def _section(text: str, name: str) -> dict[str, Any]:
+    """A section of a file of settings; empty where it cannot be read."""
     from configobj import ConfigObj, ConfigObjError
 
-    for file in _config_files(root):
-        with contextlib.suppress(OSError, UnicodeDecodeError, ConfigObjError):
-            lines = file.read_text(encoding="utf-8").splitlines()
-            yield file, _lower(_lower(ConfigObj(lines).dict()).get(section))
+    with contextlib.suppress(ConfigObjError):
+        return _lower(_lower(ConfigObj(text.splitlines()).dict()).get(name))
+    return {}
 
 
 def _config_files(root: Path) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from ar.errors import NotAllowed
 from ar.formats import BadData, load_yaml
 from ar.git.repo import Repo
 from ar.local import allowed
+from ar.project.cache import committed_folder
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Allowance, Program
 from ar.project.project import Project
@@ -64,6 +65,8 @@ def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
     yield from (f"let a run use {size(most)} {what}" for most, what in limits if most)
     if settings.processes:
         yield f"let a run have {settings.processes} processes"
+    if folder := committed_folder(repo, rev):
+        yield f"keep what stages make in {_quoted(folder)}"
     if not sandbox.find(settings).program:
         yield "run stages without a sandbox: as you, with your files and your network"
         for place, line in _commands(repo, rev):
