@@ -14,8 +14,8 @@ from ar.history.records import Attempt, Decision, Verdict
 from ar.project.program_file import load
 from ar.project.project import Project
 
-WIN = Verdict(Decision.PROMOTE, "Better by a lot.", -2.0, 0.01, 9.0, 3.5, 2, 8, 0.004, 7)
-LOSS = Verdict(Decision.DISCARD, "Worse than the incumbent.", 2.0, 0.01, -9.0, 3.5, 1, 8, 0.004, 7)
+WIN = Verdict(Decision.PROMOTE, "Better by a lot.", -2.0, 0.01, 9.0, 3.5, None, 2, 8, 0.004, 7)
+LOSS = Verdict(Decision.DISCARD, "Worse than the incumbent.", 2.0, 0.01, -9.0, 3.5, None, 1, 8, 0.004, 7)
 
 
 def tried(

@@ -70,7 +70,7 @@ def _typed(hint: Any, value: Any) -> Any:
         }
     if isinstance(hint, type) and issubclass(hint, Record | StrEnum):
         return hint.from_json(value) if issubclass(hint, Record) else hint(_of_type((str,), value))
-    return _of_type((int, float) if hint is float else (hint,), value) if hint in _SCALARS else value
+    return _of_type((int, float) if hint in (int, float) else (hint,), value) if hint in _SCALARS else value
 
 
 def _of_type(kinds: tuple[Any, ...], value: Any) -> Any:
