@@ -14,9 +14,11 @@ from ar.campaign import moved
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine, Policy
 from ar.history import reader
+from ar.history.ideas import Edit, Proposal
 from ar.history.records import Label, Outcome
 from ar.judge.noise import noise_of
 from ar.project.identity import identity
+from ar.project.program import AgentSpec
 from ar.project.project import Project
 from ar.views.lines import PlainView
 
@@ -145,6 +147,26 @@ def test_what_cannot_go_along_is_kept_with_its_reason(measured: Path, ar: Ar) ->
     assert (kept["outcome"], kept["verdict"]["label"]) == ("cancelled", Label.CONFLICTS)
     assert "fit.awk" in str(kept["verdict"])
     assert "the loss" in ar(measured, "diff", name).stdout
+    assert git(measured, "for-each-ref", "refs/ar/queue") == ""
+
+
+def test_an_answer_that_conflicts_with_what_the_branch_took_is_kept(
+    measured: Path, ar: Ar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was paid for while somebody committed."""
+    engine = _engine(measured)
+    say = Edit("fit.awk", 'print "loss", loss', 'print "the loss", loss')
+    proposal = Proposal("Say it clearly", "For people who read logs.", "command", edits=(say,))
+    change = engine.campaign.check(proposal)
+    edit(measured / "fit.awk", 'print "loss", loss', 'print "loss:", loss')
+    commit(measured, "Say it otherwise")
+    monkeypatch.setattr(engine.asking, "answers", lambda: [(AgentSpec("command"), change)])
+    engine._take_answers()
+    [kept] = [row for row in attempts_of(measured) if row["agent"] == "command"]
+    assert (kept["outcome"], kept["verdict"]["label"]) == ("cancelled", Label.CONFLICTS)
+    assert "the loss" in ar(measured, "diff", kept["name"]).stdout
+    assert "For people who read logs." in ar(measured, "log", kept["name"]).stdout
+    assert kept["name"] in engine.view._stream.getvalue()  # type: ignore[attr-defined]
     assert git(measured, "for-each-ref", "refs/ar/queue") == ""
 
 

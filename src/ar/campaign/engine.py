@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ar.campaign import promotion
+from ar.campaign import kept, promotion
 from ar.campaign.asking import Asking
 from ar.campaign.campaign import Campaign
 from ar.campaign.pace import Pace
 from ar.campaign.progress import View, result_line, snapshot, verdict_line
 from ar.changes.proposal import Change
-from ar.errors import OutOfBudget
+from ar.errors import BadParams, BadProposal, OutOfBudget
 from ar.history.records import Attempt, Experiment, History, Status
 from ar.local import locks
 from ar.project.program import AgentSpec
@@ -235,6 +235,10 @@ class Engine:
                 self.proposed(spec, *self.campaign.submit(change))
             except Exception as error:  # it costs no other answer
                 self.asking.failed(spec, error)
+                if isinstance(error, BadProposal | BadParams):
+                    words = kept.keep_answer(self.campaign, change, error.message)
+                    if words:
+                        self.event(words)
                 continue
             queued = True
         return queued

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ar.campaign import rebase
+from ar.campaign import kept, rebase
 from ar.campaign.engine import Engine
 from ar.errors import BadParams, BadProposal
-from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.history.records import Attempt, Experiment, History, Label, Outcome, Status
 from ar.project.program import EMBEDDED
-from ar.runs import outcomes, queue
+from ar.runs import queue
 
 
 def follow(engine: Engine, history: History, everything: bool = False) -> None:
@@ -60,21 +58,9 @@ def _carry(engine: Engine, history: History, attempt: Attempt, run: Experiment) 
         is_there = there is not None and there.is_under_way and not there.is_baseline
         name = there.name if there and is_there else campaign.submit(change)[1]
     except (BadProposal, BadParams) as error:
-        _keep(engine, run, error.message)
+        if words := kept.keep(campaign, run.name, error.message):
+            engine.event(words)
         return
     engine.queued(name)
     if queue.withdraw(campaign.pipeline, run.name, run.rev):
         engine.event(f"{run.name} waited while the branch moved on; it is {name} there")
-
-
-def _keep(engine: Engine, run: Experiment, why: str) -> None:
-    """Record an idea that was never run as cancelled, with its tree and its words."""
-    campaign = engine.campaign
-    claimed = queue.claim(campaign.pipeline, only=run.name)
-    if claimed is None:
-        return  # somebody runs it
-    words = f"The branch moved on before it ran, and it does not go there: {why}."
-    verdict = Verdict(Decision.DISCARD, words, label=Label.CONFLICTS)
-    rev, note = outcomes.of_cancelled(campaign.project, claimed)
-    queue.finish(campaign.repo, claimed, rev, replace(note, reason=words, verdict=verdict))
-    engine.event(f"{run.name} cannot be tried on the branch as it is: {why}; see: ar diff {run.name}")
