@@ -1,35 +1,60 @@
-"""The harness's child processes: `python -m data.child train|evaluate FD PARENT CONFIG`.
+"""The harness's other side: `python -m data.child FD PARENT` forks the processes that run code under test.
 
-Everything here is trusted and runs first: torch is imported, threads, seed and determinism are set,
-the guard is armed. Only then is `model` imported, which is what the harness measures and judges.
+This server imports torch and nothing of the model, reads no data, and outlives what it forks. In a forked
+process threads, seed and determinism are set and the walls raised before `model` is imported, which is what
+the harness measures and judges. From then on nothing that the process says or writes is trusted.
 """
 
 from __future__ import annotations
 
+import gc
+import glob
 import json
+import math
 import mmap
 import os
+import resource
 import socket
 import sys
+import tempfile
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.errors import LabError
-from data.guard import Guard, RefusedError
-from data.process import die_with_parent
-from data.settings import TrainSettings, train_settings
+import torch
+from torch import Tensor
 
-CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time",
-          "process_time_ns", "thread_time", "thread_time_ns")  # fmt: skip
+from data import weights
+from data.errors import LabError
+from data.modules import keep_modules
+from data.process import PR_SET_CHILD_SUBREAPER, die_with_parent, kill_orphans, prctl
+from data.settings import TrainSettings, train_settings
+from data.task import Task, send
+from data.walls import Walls, other_pythons, system
+
 TRACE_FRAMES = 4  # of a traceback, from the code under test: its end is what helps
+MOST_DESCRIPTORS = 8
+GPUS = ("/dev/nvidia*", "/dev/kfd", "/dev/dri")
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one process was handed."""
+
+    config: dict[str, Any]
+    settings: TrainSettings
+    line: socket.socket
+    descriptors: list[int]
+
+    def array(self, index: int, dtype: torch.dtype) -> Tensor:
+        """Shared memory as a flat tensor."""
+        return torch.frombuffer(mmap.mmap(self.descriptors[index], 0), dtype=dtype)
 
 
 def set_up_torch(settings: TrainSettings, seed: int) -> None:
     """Threads, seed and determinism. Raises LabError when the device is not there."""
-    import torch
-
     torch.set_num_threads(settings.threads)
     torch.manual_seed(seed)
     if settings.device == "cpu":
@@ -45,59 +70,64 @@ def set_up_torch(settings: TrainSettings, seed: int) -> None:
         raise LabError(f"params.yaml: train.device is {settings.device}, which this machine does not have")
 
 
-def train(config: dict[str, Any], settings: TrainSettings, line: socket.socket, guard: Guard) -> None:
+def raise_walls(config: dict[str, Any], settings: TrainSettings) -> None:
+    """From now on: the system and the model's code to read, an empty folder to write, no other process."""
+    folder = config["folder"]
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    root = os.getcwd()
+    ours = [path for path in glob.glob("data/*.py") if os.path.isfile(path)]
+    hidden: tuple[str, ...] = (root, os.path.join(root, "data"), *other_pythons())
+    if (
+        not settings.compile
+    ):  # compilers are run by interpreters of their own, which need all of their library
+        keep_modules(config["hidden"])
+        hidden += tuple(config["hidden"])
+    read = (
+        *system(settings.compile),
+        os.path.join(root, "model"),
+        *(os.path.join(root, path) for path in ours),
+    )
+    devices = () if settings.device == "cpu" else tuple(path for name in GPUS for path in glob.glob(name))
+    Walls(read, (folder,), devices, hidden, settings.compile).up()
+
+
+def train(role: Role) -> None:
     """Runs `model.train.train` and leaves its weights for the harness."""
-    import torch
-
-    from data import weights
-    from data.task import Task, send
-
-    task = Task(config["params"], settings, config["vocab_size"], line, Path(config["buffer"]))
+    config, settings, line = role.config, role.settings, role.line
+    out, _ = role.descriptors
+    task = Task(config["params"], settings, config["vocab_size"], line, role.array(1, torch.int64))
     if settings.device == "cuda":
         torch.cuda.init()
-    guard.arm()
-    clocks = {name: getattr(time, name) for name in CLOCKS}
     send(line, "ready", time.process_time())
 
     from model.train import train as run
 
     model = run(task)
-    for name, clock in clocks.items():  # nothing here relies on them, but nobody honest replaces one
-        if getattr(time, name) is not clock:
-            guard.refuse(f"code under test replaced time.{name}")
     task.flush()
-    weights.save(Path(config["weights"]), model.state_dict())
+    weights.save(out, model.state_dict())
     send(line, "done", float(model.flops_per_token()))
 
 
-def evaluate(config: dict[str, Any], settings: TrainSettings, line: socket.socket, guard: Guard) -> None:
+def evaluate(role: Role) -> None:
     """Answers each byte from the harness by filling the logits of the windows in the buffer."""
-    import torch
-
-    from data import weights
-    from data.logits import open_logits
-    from data.task import send
-
-    rows, length = config["rows"], settings.sequence_len
-    with Path(config["buffer"]).open("r+b") as file:
-        windows = torch.frombuffer(mmap.mmap(file.fileno(), 0), dtype=torch.int64, count=rows * length)
-    output = open_logits(config["logits"])
-    state = weights.load(Path(config["weights"]))
-    guard.arm()
+    config, settings, line = role.config, role.settings, role.line
+    shape = (config["rows"], settings.sequence_len)
+    windows = role.array(1, torch.int64)[: math.prod(shape)].view(shape)
+    output = role.array(2, torch.float32).view(*shape, config["vocab_size"])
+    state = weights.load(role.descriptors[0])
 
     from model.train import build
 
-    model = build(config["params"], config["vocab_size"], length)
+    model = build(config["params"], config["vocab_size"], settings.sequence_len)
     model.load_state_dict(state)
     model.to(settings.device).eval()
-    send(line, "ready", time.process_time())
+    send(line, "ready")
     with torch.inference_mode():
         while line.recv(1):
-            logits = model(windows.view(rows, length).to(settings.device))
+            logits = model(windows.to(settings.device))
             if logits.shape != output.shape:
                 raise LabError(
-                    f"probe failed: shape: logits are {tuple(logits.shape)}, not {tuple(output.shape)} "
-                    "(rows, tokens, vocabulary)"
+                    f"logits are {tuple(logits.shape)}, not {tuple(output.shape)} (rows, tokens, vocabulary)"
                 )
             output.copy_(logits)
             if settings.device == "cuda":
@@ -114,34 +144,74 @@ def explain(error: BaseException) -> str:
     return "".join(trace.format_exception_only()).strip()
 
 
-def main() -> None:
-    """Does not return: the process ends without running anybody's exit handlers."""
-    role, descriptor, parent, path = sys.argv[1:]
-    die_with_parent(int(parent))
-    line = socket.socket(fileno=int(descriptor))
-    from data.task import send
-
-    config = json.loads(Path(path).read_text())
-    settings = train_settings(config["params"])
-
-    def tell(reason: str) -> None:
-        send(line, "refused", reason)
-
-    guard = Guard(Path(config["shards"]), Path(config["folder"]), settings.compile, tell)
-    status = 1
+def play(config: dict[str, Any], line: socket.socket, descriptors: list[int]) -> int:
+    """One role, in the forked process. Returns the exit status."""
     try:
+        settings = train_settings(config["params"])
+        if config["cpu_limit"] is not None:
+            limit = math.ceil(config["cpu_limit"])  # the kernel ends it
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+        raise_walls(config, settings)
         set_up_torch(settings, config["params"]["seed"])
-        {"train": train, "evaluate": evaluate}[role](config, settings, line, guard)
-        status = 0
+        {"train": train, "evaluate": evaluate}[config["role"]](Role(config, settings, line, descriptors))
+        return 0
     except LabError as error:
         send(line, "fail", error)
-    except RefusedError:
-        pass  # the harness knows already
     except BaseException as error:  # the code under test may raise anything
         send(line, "crash", explain(error))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    return 1
+
+
+def fork(config: dict[str, Any], server: socket.socket, descriptors: list[int]) -> int:
+    """The process id of a forked process that plays its role and ends without running anybody's handlers."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        server.close()
+        die_with_parent(parent)
+        prctl(PR_SET_CHILD_SUBREAPER, 0)
+        status = play(config, socket.socket(fileno=descriptors[0]), descriptors[1:])
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def children_seconds() -> float:
+    """CPU time of all processes that were waited for, and of those that they waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    """Serves the harness until it closes its end."""
+    server = socket.socket(fileno=int(sys.argv[1]))
+    die_with_parent(int(sys.argv[2]))
+    prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a process leaves behind is ended here, and counted
+    gc.freeze()
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(server, 1 << 16, MOST_DESCRIPTORS)
+        while request and not request.endswith(b"\n"):
+            more = server.recv(1 << 16)
+            request = request + more if more else b""
+        if not request:
+            return
+        before = children_seconds()
+        pid = fork(json.loads(request), server, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _, status, used = os.wait4(pid, 0)
+        kill_orphans()
+        usage = {
+            "status": os.waitstatus_to_exitcode(status),
+            "cpu_seconds": children_seconds() - before,
+            "peak_bytes": used.ru_maxrss * unit,
+        }
+        server.sendall(json.dumps(usage).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,29 @@
 """Bits per byte of held-out text, and the probes that a model must pass for them to count.
 
-The model runs in a process of its own and only fills a buffer with logits; targets never leave this
-process. Scoring calls and probe calls use the same windows and come in an order drawn afresh each
-time, so that code under test cannot tell them apart:
+The model only fills a buffer with logits; targets never leave the harness, which normalises and scores
+itself. What is asked is planned here and answered elsewhere, in two rounds of two processes that cannot
+tell each other anything:
 
-- shape        logits are (rows, tokens, vocabulary)
-- finite       every logit that is scored is finite
-- consistency  the same window gives the same logits later and among other rows: nothing is carried
-               from call to call or from row to row
-- causality    other tokens from a random position on leave all earlier logits as they were
-- constant     logits depend on the input
+- the first sees *decoys*: windows in which every token after a position drawn at random is another, taken
+  from windows that this round does not show. Nobody in it has seen what really follows.
+- the second, the real pass, sees every window as it is, and a few more decoys among them.
+
+Whatever a model makes of a decoy, it cannot know the true next token there. So the log-probability of the
+true next token, at that position and all before, agrees between the rounds if and only if it does not
+depend on what follows. A window keeps its row, so that an honest model's rounding is the same in both.
+
+- finite       every log-probability that is scored is finite
+- consistency  a window that was left as it is gives the same in both rounds: nothing is carried from call to
+               call, from row to row, or from one process to the next
+- causality    other tokens from a position on leave the log-probabilities up to it as they were
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from data.errors import RunError, TamperError
@@ -25,13 +31,23 @@ from data.errors import RunError, TamperError
 if TYPE_CHECKING:
     import numpy as np
 
-    from data.logits import Logits
-
 HOST_LOGITS = 1 << 21  # logits of one call, 8 MiB
-CUDA_LOGITS = 1 << 28
-# Rounding may differ with the row's place in a batch; a leak that pays is far larger. In logits,
-# relative to their largest; bf16 keeps 8 bits.
-TOLERANCE = {"cpu": 1e-3, "mps": 1e-3, "cuda": 3e-2}
+CUDA_LOGITS = 1 << 26
+CONTROL = 8  # one in so many windows of the first round is left as it is
+MIXED = 16  # one in so many calls of the real pass is of decoys
+MOST_DECOYS = 16  # calls of the first round, at most; else half as many as the real pass has
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a log-probability may move, in nats."""
+
+    each: float
+    mean: float
+
+
+# With equal shapes and rows, a CPU's answers are equal to the last digit; a GPU's bf16 keeps 8 bits.
+TOLERANCE = {"cpu": Tolerance(1e-3, 1e-4), "mps": Tolerance(1e-2, 1e-3), "cuda": Tolerance(0.1, 5e-3)}
 
 
 def rows_per_call(device: str, length: int, vocab_size: int) -> int:
@@ -55,23 +71,26 @@ def choose_windows(tokens: np.ndarray, length: int, count: int) -> np.ndarray:
     return np.asarray(tokens)[blocks[:, None] * length + np.arange(length + 1)].astype(np.int64)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Call:
-    """One call of the model: its rows are windows of `split`, or altered copies of them."""
+    """One call of the model: what each of its rows shows.
 
-    kind: str  # score, consistency or causality
+    A row is a window up to and including position `cuts`, and other tokens after it.
+    """
+
     inputs: np.ndarray  # int64 (rows, length)
-    windows: np.ndarray  # which window each row is, or is altered from, (rows,)
-    cuts: np.ndarray  # positions before which the row equals its window, (rows,)
+    windows: np.ndarray  # number of the window, (rows,)
+    cuts: np.ndarray  # (rows,)
+    is_probe: bool
 
 
-@dataclass
+@dataclass(frozen=True)
 class Score:
     """Sums over the scored tokens of one split."""
 
-    nats: float = 0.0
-    bytes: int = 0
-    tokens: int = 0
+    nats: float
+    bytes: int
+    tokens: int
 
     @property
     def bits_per_byte(self) -> float:
@@ -79,102 +98,112 @@ class Score:
         return self.nats / (math.log(2) * self.bytes)
 
 
-@dataclass
-class Evaluation:
-    """Scores splits of held-out windows with a model that is called through `ask`.
+class Exam:
+    """What a model is asked about held-out windows, int64 (n, length + 1), and what its answers are worth.
 
-    `ask(inputs)` fills `logits` for int64 inputs (rows, length). `token_bytes` (vocabulary,) weighs
-    targets; those with 0 bytes are not text and not scored.
+    `rounds` are the calls, each round for a process of its own, in this order.
     """
 
-    ask: Callable[[np.ndarray], None]
-    logits: Logits
-    token_bytes: np.ndarray
-    rows: int
-    tolerance: float
-    rng: random.Random = field(default_factory=random.SystemRandom)
+    def __init__(self, windows: np.ndarray, rows: int, vocab_size: int, seed: int | None = None) -> None:
+        """`seed` is for tests: what is asked must not be foreseen."""
+        import numpy as np
 
-    def score(self, windows: np.ndarray, progress: Callable[[float], None] | None = None) -> Score:
-        """Scores `windows`, int64 (n, length + 1). Raises TamperError naming a failed probe.
+        self.windows = windows
+        self.length = windows.shape[1] - 1
+        self.vocab_size = vocab_size
+        self.rng = np.random.default_rng(random.SystemRandom().getrandbits(128) if seed is None else seed)
+        order = self.rng.permutation(len(windows))
+        # The last call is filled up with windows from the start, which have another row there.
+        table = order[np.arange(-(-len(windows) // rows) * rows) % len(windows)].reshape(-1, rows)
+        whole = table[: max(1, len(windows) // rows)]
+        half = min(MOST_DECOYS, -(-len(whole) // 2))
+        first, rest = whole[:half], whole[half:]
+        unseen = np.setdiff1d(order, first)
+        shown = np.setdiff1d(order, unseen)
+        self.controls = set(self.rng.choice(shown, -(-len(shown) // CONTROL), replace=False).tolist())
+        mixed = rest[: -(-len(rest) // MIXED)]
+        real = [self._call(row, np.full(rows, self.length - 1), is_probe=False) for row in table]
+        self.rounds = [self._decoys(first, unseen), [*real, *self._decoys(mixed, unseen)]]
+        for calls in self.rounds:
+            self.rng.shuffle(calls)  # type: ignore[arg-type]
 
-        `progress` is told the share that is done.
+    def _call(self, numbers: np.ndarray, cuts: np.ndarray, is_probe: bool) -> Call:
+        return Call(self.windows[numbers, :-1].copy(), numbers, cuts, is_probe)
+
+    def _decoys(self, table: np.ndarray, sources: np.ndarray) -> list[Call]:
+        """Calls of the windows in `table` (calls, rows), each in its row, among new neighbours."""
+        import numpy as np
+
+        cuts = self.rng.integers(0, self.length, len(self.windows))  # by window, should one come twice
+        cuts[list(self.controls)] = self.length - 1
+        others = self.rng.choice(sources if len(sources) else np.arange(len(self.windows)), len(self.windows))
+        calls = []
+        for numbers in self.rng.permuted(table, axis=0):
+            call = self._call(numbers, cuts[numbers], is_probe=True)
+            other = self.windows[others[numbers], :-1]
+            # a token that happens to be the true one gives way to any other
+            chance = (self._seeded(numbers) + call.inputs) % self.vocab_size
+            other = np.where(other == call.inputs, chance, other)
+            after = np.arange(self.length) > call.cuts[:, None]
+            call.inputs[after] = other[after]
+            calls.append(call)
+        return calls
+
+    def _seeded(self, numbers: np.ndarray) -> np.ndarray:
+        """Steps from 1 to the vocabulary's size, the same for a window that comes twice, (rows, length)."""
+        import numpy as np
+
+        unique, inverse = np.unique(numbers, return_inverse=True)
+        return self.rng.integers(1, self.vocab_size, (len(unique), self.length))[inverse]
+
+    def judge(self, answers: Sequence[Sequence[np.ndarray]], tolerance: Tolerance) -> np.ndarray:
+        """-log p of each window's tokens in the real pass, float64 (n, length).
+
+        `answers` are of the same form as `rounds`: for each call -log p of the tokens that truly come next,
+        (rows, length). Raises TamperError naming a failed probe.
         """
         import numpy as np
 
-        length = windows.shape[1] - 1
-        nats = np.zeros((len(windows), length))
-        calls = self._scoring_calls(windows)
-        probed = self.rng.sample(range(len(windows)), min(self.rows, len(windows)))
-        calls += self._probe_calls(windows, probed)
-        self.rng.shuffle(calls)
-        originals: dict[int, np.ndarray] = {}
-        answers: list[tuple[Call, list[np.ndarray]]] = []
-        for done, call in enumerate(calls):
-            self.ask(call.inputs)
-            if call.kind == "score":
-                result = self.logits.nats(windows[call.windows, 1:])
-                if not np.isfinite(result).all():
-                    raise TamperError("probe failed: finite: some logits are NaN or infinite")
-                nats[call.windows] = result
-                wanted = set(probed)
-                for row, window in enumerate(call.windows.tolist()):
-                    if window in wanted:
-                        originals[window] = self.logits.row(row)
-            else:
-                answers.append((call, [self.logits.row(row) for row in range(self.rows)]))
-            if progress is not None:
-                progress((done + 1) / len(calls))
-        self._judge(originals, answers)
-        weights = self.token_bytes[windows[:, 1:]]
-        text = weights > 0
-        return Score(float(nats[text].sum()), int(weights.sum()), int(text.sum()))
+        nats = np.full((len(self.windows), self.length), np.nan)
+        pairs = [pair for calls, got in zip(self.rounds, answers, strict=True)
+                 for pair in zip(calls, got, strict=True)]  # fmt: skip
+        for call, got in pairs:
+            if not call.is_probe:
+                nats[call.windows[::-1]] = got[::-1]  # of a window that comes twice, the first counts
+        if not np.isfinite(nats).all():
+            raise TamperError("probe failed: finite: some log-probabilities are NaN or infinite")
+        moved: dict[str, list[np.ndarray]] = {"consistency": [], "causality": []}
+        at_cut: list[float] = []
+        for call, got in pairs:
+            if call.is_probe:
+                change = np.abs(got - nats[call.windows])
+                for row, cut in enumerate(call.cuts.tolist()):
+                    kind = "consistency" if call.windows[row] in self.controls else "causality"
+                    moved[kind].append(change[row, : cut + 1])
+                    at_cut.append(float(change[row, cut]))
+        for kind, changes in moved.items():
+            if changes:
+                _refuse_moved(kind, np.concatenate(changes), tolerance)
+        _refuse_moved("causality", np.array(at_cut), tolerance)
+        return nats
 
-    def _scoring_calls(self, windows: np.ndarray) -> list[Call]:
-        """Every window once; the last call is filled up with windows from the start."""
-        import numpy as np
 
-        count = -(-len(windows) // self.rows) * self.rows
-        order = np.arange(count) % len(windows)
-        cuts = np.full(self.rows, windows.shape[1] - 1)
-        return [Call("score", windows[part, :-1], part, cuts) for part in order.reshape(-1, self.rows)]
+MEANINGS = {
+    "consistency": "the same window gave other log-probabilities in another process",
+    "causality": "changing later tokens changed earlier log-probabilities",
+}
 
-    def _probe_calls(self, windows: np.ndarray, probed: list[int]) -> list[Call]:
-        """Two calls over the probed windows: unaltered among new neighbours, and with other endings."""
-        import numpy as np
 
-        length = windows.shape[1] - 1
-        calls = []
-        for kind in ("consistency", "causality"):
-            chosen = np.array([probed[i % len(probed)] for i in range(self.rows)])
-            chosen = chosen[self.rng.sample(range(self.rows), self.rows)]
-            inputs = windows[chosen, :-1].copy()
-            cuts = np.full(self.rows, length)
-            if kind == "causality":
-                for row in range(self.rows):
-                    cuts[row] = self.rng.randint(1, length - 1) if length > 1 else 1
-                    other = windows[self.rng.randrange(len(windows)), :-1]
-                    inputs[row, cuts[row] :] = other[cuts[row] :]
-                    if length > 1:  # the first altered token certainly differs
-                        step = self.rng.randrange(1, len(self.token_bytes))
-                        token = (windows[chosen[row], cuts[row]] + step) % len(self.token_bytes)
-                        inputs[row, cuts[row]] = token
-            calls.append(Call(kind, inputs, chosen, cuts))
-        return calls
+def _refuse_moved(kind: str, changes: np.ndarray, tolerance: Tolerance) -> None:
+    """Raises TamperError unless `changes`, in nats, are within tolerance; NaN is not."""
+    most, mean = float(changes.max()), float(changes.mean())
+    if not (most <= tolerance.each and mean <= tolerance.mean):
+        words = f"by up to {most:.3g} nats, {mean:.3g} on average"
+        raise TamperError(f"probe failed: {kind}: {MEANINGS[kind]} {words}")
 
-    def _judge(self, originals: dict[int, np.ndarray], answers: list[tuple[Call, list[np.ndarray]]]) -> None:
-        import numpy as np
 
-        for kind, meaning in (
-            ("consistency", "the same window gave other logits in another call"),
-            ("causality", "changing later tokens changed earlier logits"),
-        ):
-            for call, rows in answers:
-                for row, window, cut in zip(rows, call.windows.tolist(), call.cuts.tolist(), strict=True):
-                    expected = originals[window][:cut]
-                    change = float(np.abs(row[:cut] - expected).max())
-                    allowed = self.tolerance * max(1.0, float(np.abs(expected).max()))
-                    if call.kind == kind and not change <= allowed:
-                        raise TamperError(f"probe failed: {kind}: {meaning} by up to {change:.3g}")
-        seen = list(originals.values())
-        if all(float(np.ptp(row, axis=0).max()) < 1e-6 for row in seen):
-            raise TamperError("probe failed: constant: the logits are the same at every position")
+def score(nats: np.ndarray, targets: np.ndarray, token_bytes: np.ndarray) -> Score:
+    """Sums over one split; `token_bytes` (vocabulary,) weighs targets, 0 marks what is no text."""
+    weights = token_bytes[targets]
+    text = weights > 0
+    return Score(float(nats[text].sum()), int(weights.sum()), int(text.sum()))

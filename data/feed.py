@@ -6,19 +6,18 @@ under test says. The other end of the line is `data.task`.
 
 from __future__ import annotations
 
-import mmap
 import struct
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.buffer import Buffer
 from data.errors import RunError, TamperError
 
 if TYPE_CHECKING:
     import numpy as np
 
 REPLY = struct.Struct("<cd")  # b"+" for a filled buffer or b"." for the end, and the progress
-BUFFER_TOKENS = 1 << 22  # most tokens of one request; a sparse file, so unused pages cost nothing
+BUFFER_TOKENS = 1 << 22  # most tokens of one request
 MOST_ROWS = 1 << 20
 
 
@@ -35,9 +34,7 @@ class Feed:
         seed: int,
         budget: int,
         max_seconds: float | None,
-        path: Path,
     ) -> None:
-        """`path` is made: a buffer of int64 that the child maps, too."""
         self.tokens = tokens
         self.sequence_len = sequence_len
         self.seed = seed
@@ -52,11 +49,7 @@ class Feed:
         self.position = 0  # in the order of this epoch
         self.epoch = -1
         self.order: np.ndarray | None = None
-        size = 2 * BUFFER_TOKENS * 8
-        with path.open("wb") as file:
-            file.truncate(size)
-        with path.open("r+b") as file:
-            self.map = mmap.mmap(file.fileno(), size)
+        self.buffer = Buffer(2 * BUFFER_TOKENS * 8)  # of int64, which the child maps, too
 
     @property
     def progress(self) -> float:
@@ -87,7 +80,7 @@ class Feed:
         progress = self.progress
         starts = self._next_blocks(rows) * self.sequence_len
         windows = self.tokens[starts[:, None] + np.arange(length + 1)]
-        np.frombuffer(self.map, dtype=np.int64, count=windows.size)[:] = windows.ravel()
+        np.frombuffer(self.buffer.map, dtype=np.int64, count=windows.size)[:] = windows.ravel()
         self.served += rows * length
         self.requests += 1
         return REPLY.pack(b"+", progress)

@@ -2,6 +2,7 @@
 
 The judge's eye: this process never imports `model`. It hands out tokens and counts them, takes time,
 CPU and memory from the kernel, scores logits itself, and writes metrics.json last, if nothing failed.
+What the code under test says is never a refusal: only this process refuses, by its exit code.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data import weights
+from data import walls, weights
+from data.buffer import Buffer
 from data.console import Progress, say
 from data.curve import Curve
 from data.errors import DivergedError, LabError, RunError, TamperError
-from data.evaluate import TOLERANCE, Evaluation, Score, choose_windows, rows_per_call
+from data.evaluate import TOLERANCE, Call, Exam, Score, choose_windows, rows_per_call, score
 from data.feed import Feed
-from data.logits import make_logits
+from data.logits import Logits
 from data.pace import Pace
-from data.process import Child, Terminated, supervision
-from data.settings import TrainSettings, load, train_settings
+from data.process import Child, Server, Terminated, Usage, supervision
+from data.settings import TrainSettings, data_settings, load, train_settings
 from data.shards import FOLDER, Manifest, read_split, read_token_bytes
+from data.sources import out_of_reach
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
 METRICS = Path("metrics.json")
 CURVE = Path("loss.csv")
 CHECKPOINT = Path("data/checkpoint")
+HELD_OUT = ("val", "test")
+
+# What an evaluating process may take: seconds to start, and training steps' worth of time for each token.
+# A step is three forward passes or more, so this is six of them.
+START_SECONDS = {"cpu": 5.0, "cuda": 60.0, "mps": 60.0}
+STEPS_PER_TOKEN = 2.0
 
 # Dense bf16 FLOP/s of devices by a part of their name, from NVIDIA's data sheets.
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
@@ -54,6 +62,11 @@ class Trained:
     steps: int
     flops_per_token: float  # by the model's own count
 
+    def time_limit(self, device: str, tokens: int) -> float:
+        """Seconds that an evaluation of `tokens` may take: of CPU time, or by the clock on other devices."""
+        seconds = self.cpu_seconds if device == "cpu" else self.seconds
+        return START_SECONDS[device] + STEPS_PER_TOKEN * seconds / self.tokens * tokens
+
 
 class Harness:
     """One run: settings and manifest, and a private folder for what its processes exchange."""
@@ -64,35 +77,32 @@ class Harness:
         self.manifest = manifest
         self.folder = folder
         self.weights = folder / "weights.safetensors"
+        self.hidden: list[str] = []  # more than what lies in the repository
 
-    def start(self, role: str, **config: Any) -> Child:
-        """A child of `data.child` with `config` on top of what every one needs."""
-        path = self.folder / f"{role}.json"
+    def start(self, server: Server, role: str, access: str, descriptors: list[int], **config: Any) -> Child:
+        """A process of `data.child` with the weights (`access`: rb or w+b) and other open files."""
         common = {
+            "role": role,
             "params": self.params,
             "vocab_size": self.manifest.vocab_size,
-            "shards": str(FOLDER),
-            "folder": str(self.folder),
-            "weights": str(self.weights),
+            "folder": tempfile.mkdtemp(dir=self.folder),  # its own, so that it finds nothing of others
+            "hidden": self.hidden,
+            "cpu_limit": None,
         }
-        path.write_text(json.dumps({**common, **config}))
-        return Child(role, path, self.folder)
+        with self.weights.open(access) as file:
+            return server.start({**common, **config}, [file.fileno(), *descriptors])
 
-    def train(self) -> Trained:
+    def train(self, server: Server) -> Trained:
         """Runs training to its end. Raises RunError when it fails or breaks a rule."""
-        buffer = self.folder / "windows"
         tokens = read_split(FOLDER, self.manifest, "train")
         settings = self.settings
-        feed = Feed(
-            tokens, settings.sequence_len, self.params["seed"], settings.tokens, settings.max_seconds, buffer
-        )
+        feed = Feed(tokens, settings.sequence_len, self.params["seed"], settings.tokens, settings.max_seconds)
         split = self.manifest.splits["train"]
-        child = self.start("train", buffer=str(buffer))
         with (
             contextlib.closing(Curve(CURVE, split.bytes / split.tokens)) as curve,
-            child,
             Progress("train", 1.0) as progress,
         ):
+            child = self.start(server, "train", "w+b", [feed.buffer.descriptor])
             return self._follow(child, feed, curve, progress)
 
     def _follow(self, child: Child, feed: Feed, curve: Curve, progress: Progress) -> Trained:
@@ -149,59 +159,92 @@ class Harness:
             flops,
         )
 
-    def evaluate(self) -> dict[str, Score]:
-        """Scores the trained weights on val and test. Raises RunError when a probe fails."""
+    def evaluate(self, server: Server, trained: Trained) -> tuple[dict[str, Score], float]:
+        """The scores of the trained weights on val and test, and the CPU time that they took.
+
+        Raises TamperError when a probe fails.
+        """
         import numpy as np
 
         settings = self.settings
         length = settings.sequence_len
+        count = max(1, settings.eval_tokens // length)
+        splits = [choose_windows(read_split(FOLDER, self.manifest, name), length, count) for name in HELD_OUT]
         rows = rows_per_call(settings.device, length, self.manifest.vocab_size)
-        buffer = self.folder / "inputs"
-        inputs = np.memmap(buffer, dtype=np.int64, mode="w+", shape=(rows, length))
-        logits = make_logits(
-            settings.device, self.folder / "logits", (rows, length, self.manifest.vocab_size)
-        )
-        child = self.start("evaluate", rows=rows, buffer=str(buffer), logits=logits.handle())
-
-        def ask(windows: np.ndarray) -> None:
-            inputs[:] = windows
-            child.reply(b"+")
-            expect(child, "scored")
-
-        scores = {}
-        with child, Progress("evaluate", 2.0) as progress:
-            expect(child, "ready")
-            judge = Evaluation(ask, logits, read_token_bytes(FOLDER), rows, TOLERANCE[settings.device])
-
-            def advance(done: int, share: float) -> None:
-                progress.update(done + share)
-
-            for done, split in enumerate(("val", "test")):
-                tokens = read_split(FOLDER, self.manifest, split)
-                windows = choose_windows(tokens, length, max(1, settings.eval_tokens // length))
-                scores[split] = judge.score(windows, partial(advance, done))
+        exam = Exam(np.concatenate(splits), rows, self.manifest.vocab_size)
+        answers, cpu_seconds = [], 0.0
+        with Progress("evaluate", sum(map(len, exam.rounds))) as progress:
+            for calls in exam.rounds:
+                tokens = len(calls) * rows * length
+                limit = trained.time_limit(settings.device, tokens)
+                got, usage = self._ask(server, exam, calls, progress, limit)
+                answers.append(got)
+                cpu_seconds += usage.cpu_seconds
+            nats = exam.judge(answers, TOLERANCE[settings.device])
+            parts = np.split(nats, np.cumsum([len(split) for split in splits])[:-1])
+            scores = {
+                name: score(part, split[:, 1:], read_token_bytes(FOLDER))
+                for name, part, split in zip(HELD_OUT, parts, splits, strict=True)
+            }
             progress.close(f"val {scores['val'].bits_per_byte:.4f} bits/byte")
-        return scores
+        return scores, cpu_seconds
+
+    def _ask(
+        self, server: Server, exam: Exam, calls: list[Call], progress: Progress, limit: float
+    ) -> tuple[list[np.ndarray], Usage]:
+        """The answers of one fresh process. Raises RunError when it fails, or takes too long."""
+        import numpy as np
+
+        shape = calls[0].inputs.shape
+        inputs = Buffer(8 * math.prod(shape))
+        logits = Logits(self.settings.device, (*shape, self.manifest.vocab_size))
+        descriptors = [inputs.descriptor, logits.buffer.descriptor]
+        answers: list[np.ndarray] = []
+        began = time.monotonic()
+        child = self.start(server, "evaluate", "rb", descriptors, rows=shape[0], cpu_limit=limit)
+        words = child.receive()
+        for call in calls:
+            if words != (["scored"] if answers else ["ready"]):
+                break
+            np.frombuffer(inputs.map, dtype=np.int64)[:] = call.inputs.ravel()
+            child.reply(b"+")
+            words = child.receive()
+            answers.append(logits.nats(exam.windows[call.windows, 1:]))
+            progress.update(len(answers))
+        usage = child.wait()
+        spent = usage.cpu_seconds if self.settings.device == "cpu" else time.monotonic() - began
+        if spent >= math.floor(limit):
+            raise TamperError(f"evaluation took {spent:.1f} s: it may take the time of six forward passes")
+        if words is not None and words != ["scored"]:
+            raise failure("evaluation", words)
+        if words is None or usage.status:
+            raise RunError(f"the model's process ended while being evaluated ({ending(usage.status)})")
+        return answers, usage
 
     def run(self) -> dict[str, Any]:
         """The whole run; returns the metrics."""
-        trained = self.train()
-        number = weights.count(self.weights)
-        scores = self.evaluate()
+        with Server() as server:
+            self.hidden = out_of_reach(data_settings(self.params))
+            trained = self.train(server)
+            number = weights.count(self.weights)
+            scores, eval_cpu_seconds = self.evaluate(server, trained)
         metrics: dict[str, Any] = {
             "val_bpb": scores["val"].bits_per_byte,
             "test_bpb": scores["test"].bits_per_byte,
             "train_seconds": round(trained.seconds, 3),
             "cpu_seconds": round(trained.cpu_seconds, 3),
+            "eval_cpu_seconds": round(eval_cpu_seconds, 3),
             "peak_memory_mb": round(trained.peak_bytes / 1e6, 1),
             "tokens": trained.tokens,
             "tokens_per_second": round(trained.tokens / trained.seconds, 1),
             "params": number,
             "steps": trained.steps,
             "corpus": self.manifest.corpus,
+            "curve": "told by training",
+            "walls": "kernel" if walls.holds() else "unprotected",
         }
         if math.isfinite(trained.work):
-            metrics["work"] = round(trained.work, 1)
+            metrics["work"] = round(trained.work * (1 + eval_cpu_seconds / trained.cpu_seconds), 1)
         peak = peak_flops(self.settings.device)
         if peak is not None and math.isfinite(trained.flops_per_token):
             metrics["mfu"] = trained.flops_per_token * trained.tokens / trained.seconds / peak
@@ -224,24 +267,13 @@ def finite(word: str) -> float:
         return math.nan
 
 
-def expect(child: Child, word: str) -> None:
-    """The evaluation process's next message must be `word`. Raises RunError otherwise."""
-    words = child.receive()
-    if words is None:
-        raise RunError(f"the model's process ended while being evaluated ({ending(child.wait().status)})")
-    if words[0] != word:
-        raise failure("evaluation", words)
-
-
 def failure(name: str, words: list[str]) -> RunError:
     """What a child's last message says."""
     text = " ".join(words[1:]).replace("\\n", "\n")
     if words[0] == "crash":
         return RunError(f"{name} crashed: {text}")
-    if words[0] == "refused":
-        return TamperError(f"{name} refused: {text}")
     if words[0] == "fail":
-        return TamperError(text) if text.startswith("probe failed") else RunError(text)
+        return RunError(text)
     return RunError(f"{name} sent a message that makes no sense: {' '.join(words)[:80]!r}")
 
 

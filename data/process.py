@@ -1,23 +1,25 @@
-"""Child processes of the harness: started with a socket and a shared buffer, measured, never left.
+"""Processes of the code under test, from the harness's side: started inside walls, measured, never left.
 
-The child runs `python -m data.child ROLE`. It is in a session of its own, dies with the harness
-(PR_SET_PDEATHSIG), and whatever it started dies with it.
+One server imports torch, once, and nothing of the model; it forks a process for each role, which is alone
+with what it was handed: a line to the harness, and memory or files that are open already. The server dies
+with the harness (PR_SET_PDEATHSIG), its processes with it, and what they started with them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from data.errors import RunError
 
@@ -40,47 +42,79 @@ def die_with_parent(parent: int) -> None:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the kernel says a finished child used."""
+    """What the kernel says that a finished process used, and all that it had started."""
 
     status: int  # exit status, negative for a signal
     cpu_seconds: float
     peak_bytes: int
 
 
-class Child:
-    """A running child. Messages are lines of ASCII; replies are up to the caller."""
+class Server:
+    """Starts processes of `data.child`, one at a time."""
 
-    def __init__(self, role: str, config: Path, folder: Path) -> None:
-        """Starts `python -m data.child ROLE CONFIG` with `folder` as its only place to write."""
+    def __init__(self) -> None:
         self.socket, theirs = socket.socketpair()
         environment = {
             **os.environ,
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
-            "TMPDIR": str(folder),
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         }
         with theirs:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "data.child",
-                    role,
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                    str(config),
-                ],
+                [sys.executable, "-m", "data.child", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,
                 start_new_session=True,
             )
+
+    def start(self, config: dict[str, Any], descriptors: Sequence[int]) -> Child:
+        """A process with `config` that holds copies of `descriptors` and nothing else that is open."""
+        ours, theirs = socket.socketpair()
+        with theirs, contextlib.suppress(ConnectionError):
+            request = json.dumps(config).encode() + b"\n"
+            sent = socket.send_fds(self.socket, [request], [theirs.fileno(), *descriptors])
+            self.socket.sendall(request[sent:])
+        return Child(ours, self)
+
+    def finished(self) -> Usage:
+        """Waits for the end of the process that was started last, and of what it started."""
+        answer = b""
+        while not answer.endswith(b"\n"):
+            try:
+                data = self.socket.recv(MOST_LINE)
+            except ConnectionError:
+                data = b""
+            if not data:
+                return Usage(self.process.wait() or 1, 0.0, 0)
+            answer += data
+        return Usage(**json.loads(answer))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Ends it and all that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        self.socket.close()
+        kill_orphans()
+
+
+class Child:
+    """The harness's end of the line to one process. Messages are lines of ASCII; replies up to the caller."""
+
+    def __init__(self, line: socket.socket, server: Server) -> None:
+        self.socket = line
+        self.server = server
         self.usage: Usage | None = None
         self.buffer = b""
 
     def receive(self) -> list[str] | None:
-        """The next message's words, or None when the child has closed its end."""
+        """The next message's words, or None when the process has closed its end."""
         while b"\n" not in self.buffer:
             try:
                 data = self.socket.recv(MOST_LINE)
@@ -95,35 +129,16 @@ class Child:
         return line.decode("utf-8", "replace").split(" ")
 
     def reply(self, data: bytes) -> None:
-        """Sends bytes to the child. A child that is gone shows at the next `receive`."""
+        """Sends bytes to the process. One that is gone shows at the next `receive`."""
         with contextlib.suppress(ConnectionError):
             self.socket.sendall(data)
 
     def wait(self) -> Usage:
-        """Waits for the end of the child."""
+        """Closes the line and waits for the end of the process."""
         if self.usage is None:
-            _, status, used = os.wait4(self.process.pid, 0)
-            code = os.waitstatus_to_exitcode(status)
-            self.process.returncode = code
-            unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
-            self.usage = Usage(code, used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
+            self.socket.close()
+            self.usage = self.server.finished()
         return self.usage
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.kill()
-
-    def kill(self) -> None:
-        """Ends the child and all that it started."""
-        if self.usage is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.kill()
-            self.wait()
-        self.socket.close()
-        kill_orphans()
 
 
 def kill_orphans() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import glob
+import os
 import platform
 import sysconfig
 from collections.abc import Iterator
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, Protocol
 
 from data.download import Remote, fetch
 from data.errors import LabError
 from data.settings import DataSettings
+from data.shards import split_of
 
 # Not prose of the library: tests, tables of character sets, third-party code, generated text.
 STDLIB_WITHOUT = {
@@ -81,12 +84,14 @@ class ParquetFiles:
 def stdlib() -> TextFiles:
     """The Python files of the running interpreter's standard library, about 9 MB."""
     root = Path(sysconfig.get_path("stdlib"))
-    paths = [
-        path
-        for path in root.rglob("*.py")
-        if not STDLIB_WITHOUT.intersection(path.relative_to(root).parts)
-        and not path.name.startswith("_sysconfigdata")  # holds paths of the machine
-    ]
+    paths = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in STDLIB_WITHOUT]
+        paths += [
+            Path(folder, name)
+            for name in names
+            if name.endswith(".py") and not name.startswith("_sysconfigdata")  # holds paths of the machine
+        ]
     if not paths:
         raise LabError(f"{root}: this Python comes without its source; use data.source: files")
     return TextFiles(paths, {"kind": "stdlib", "python": platform.python_version()})
@@ -120,6 +125,24 @@ def parquet_files(entries: list[Any], column: str, downloads: Path) -> ParquetFi
         paths.append(path)
         recorded.append({"url": remote.url, "sha256": sha256})
     return ParquetFiles(paths, column, {"kind": "parquet", "files": recorded})
+
+
+def out_of_reach(settings: DataSettings) -> list[str]:
+    """Files of the corpus that the code under test must not read although they lie among what it may read.
+
+    Of the standard library these are the held-out documents, and what Python compiled them to.
+    """
+    if settings.source == "files":
+        return [str(path) for path in text_files(settings.files).paths]
+    if settings.source != "stdlib":
+        return []
+    found: list[str] = []
+    for path in stdlib().paths:
+        text = path.read_bytes().decode("utf-8")
+        if split_of(text, settings.val_fraction, settings.test_fraction) != "train":
+            compiled = [cache_from_source(str(path), optimization=level) for level in ("", 1, 2)]
+            found += [str(path), *compiled]
+    return found
 
 
 def open_source(settings: DataSettings, downloads: Path) -> Source:

@@ -6,11 +6,9 @@ harness at the other end of the line counts tokens and keeps the time.
 
 from __future__ import annotations
 
-import mmap
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,7 +42,7 @@ class Task:
         settings: TrainSettings,
         vocab_size: int,
         line: socket.socket,
-        buffer: Path,
+        windows: Tensor,
     ) -> None:
         self.params = params  # the whole of params.yaml
         self.tokens = settings.tokens  # the budget
@@ -55,8 +53,7 @@ class Task:
         self.vocab_size = vocab_size
         self._timed = settings.max_seconds is not None
         self._line = line
-        with buffer.open("r+b") as file:
-            self._windows = torch.frombuffer(mmap.mmap(file.fileno(), 0), dtype=torch.int64)
+        self._windows = windows  # int64, shared with the harness, which fills it
         self._progress = 0.0
         self._ended = False
         self._loss = torch.zeros(())

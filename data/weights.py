@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_HEADER = 1 << 24  # bytes
+MOST_BYTES = 1 << 37
+
+Source = Path | int  # a path, or the descriptor of an open file
 
 
-def save(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save(target: Source, tensors: Mapping[str, Tensor]) -> None:
     """Writes `tensors` as fp32, in order of their names."""
     header: dict[str, Any] = {}
     offset = 0
@@ -31,41 +35,48 @@ def save(path: Path, tensors: Mapping[str, Tensor]) -> None:
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
+    with open(target, "wb", closefd=not isinstance(target, int)) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for array in arrays.values():
             file.write(array.tobytes())
 
 
-def read_header(path: Path) -> dict[str, list[int]]:
+def read_header(source: Source) -> dict[str, list[int]]:
     """Shapes by name. Raises RunError when the file is not what `save` writes."""
     try:
-        with path.open("rb") as file:
+        with open(source, "rb", closefd=not isinstance(source, int)) as file:
+            file.seek(0)
             size = int.from_bytes(file.read(8), "little")
             if size > MOST_HEADER:
                 raise ValueError("header too long")
             header = json.loads(file.read(size))
         shapes = {str(name): [int(n) for n in entry["shape"]] for name, entry in header.items()}
         expected = 8 + size + 4 * sum(math.prod(shape) for shape in shapes.values())
-        if any(n < 0 for shape in shapes.values() for n in shape) or path.stat().st_size != expected:
+        if any(n < 0 for shape in shapes.values() for n in shape) or os.stat(source).st_size != expected:  # noqa: PTH116 (of a descriptor, too)
             raise ValueError("wrong size")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if expected > MOST_BYTES:
+            raise ValueError("too many")
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
         raise RunError(f"training left no readable weights: {error}") from error
     return shapes
 
 
-def count(path: Path) -> int:
+def count(source: Source) -> int:
     """Number of weights in the file."""
-    return sum(math.prod(shape) for shape in read_header(path).values())
+    return sum(math.prod(shape) for shape in read_header(source).values())
 
 
-def load(path: Path) -> dict[str, Tensor]:
+def load(source: Source) -> dict[str, Tensor]:
     """Reads what `save` wrote."""
     import torch
 
     tensors: dict[str, Tensor] = {}
-    shapes = read_header(path)
-    raw = bytearray(path.read_bytes())
+    shapes = read_header(source)
+    with open(source, "rb", closefd=not isinstance(source, int)) as file:
+        file.seek(0)
+        raw = bytearray(file.read())
     offset = 8 + int.from_bytes(raw[:8], "little")
     for name, shape in shapes.items():
         number = math.prod(shape)

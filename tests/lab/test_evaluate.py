@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.errors import RunError
-from data.evaluate import Evaluation, choose_windows
-from data.logits import HostLogits, make_logits
+from data.errors import RunError, TamperError
+from data.evaluate import TOLERANCE, Exam, Score, choose_windows, score
+from data.logits import Logits
 
-ROWS, LENGTH, VOCAB = 4, 16, 11
+ROWS, LENGTH, VOCAB = 8, 16, 11
 BYTES = np.array([1, 2, 3, 1, 2, 3, 1, 2, 3, 4, 0], dtype=np.int32)  # the last is no text
 
-Model = Callable[[np.ndarray], np.ndarray]
+Model = Callable[[np.ndarray], np.ndarray]  # tokens (rows, length) to logits (rows, length, vocabulary)
 
 
 def table() -> np.ndarray:
@@ -26,48 +24,75 @@ def table() -> np.ndarray:
     return np.random.default_rng(3).normal(size=(VOCAB, VOCAB)).astype(np.float32)
 
 
-def windows(count: int = 10) -> np.ndarray:
+def windows(count: int = 100) -> np.ndarray:
     """Random windows, int64 (count, LENGTH + 1)."""
     return np.random.default_rng(5).integers(0, VOCAB, (count, LENGTH + 1))
 
 
-def evaluation(path: Path, model: Model, seed: int = 0) -> Evaluation:
-    """An evaluation of a numpy model."""
-    logits = HostLogits(path / "logits", (ROWS, LENGTH, VOCAB))
+def examine(start: Callable[[], Model], count: int = 100, seed: int = 0) -> Score:
+    """The score of a numpy model; each round has one that `start` makes, as if in a process of its own."""
+    data = windows(count)
+    exam = Exam(data, ROWS, VOCAB, seed)
+    logits = Logits("cpu", (ROWS, LENGTH, VOCAB))
+    answers = []
+    for calls in exam.rounds:
+        model = start()
+        got = []
+        for call in calls:
+            assert call.inputs.shape == (ROWS, LENGTH)
+            logits.array[:] = model(call.inputs)
+            got.append(logits.nats(data[call.windows, 1:]))
+        answers.append(got)
+    return score(exam.judge(answers, TOLERANCE["cpu"]), data[:, 1:], BYTES)
 
-    def ask(inputs: np.ndarray) -> None:
-        assert inputs.shape == (ROWS, LENGTH)
-        logits.array[:] = model(inputs)
 
-    return Evaluation(ask, logits, BYTES, ROWS, 1e-3, random.Random(seed))
+def honest() -> Model:
+    return lambda inputs: table()[inputs]
 
 
-def test_bits_per_byte_equals_the_sum_by_hand(tmp_path: Path) -> None:
-    weights = table()
-    data = windows()
-    score = evaluation(tmp_path, lambda inputs: weights[inputs]).score(data)
+def test_bits_per_byte_equals_the_sum_by_hand() -> None:
+    weights, got = table(), examine(honest)
     nats = total = 0.0
-    for row in data.tolist():
+    for row in windows().tolist():
         for current, target in pairwise(row):
             if BYTES[target]:
                 z = [float(value) for value in weights[current]]
                 nats -= z[target] - math.log(sum(math.exp(value) for value in z))
                 total += int(BYTES[target])
-    assert score.bits_per_byte == pytest.approx(nats / math.log(2) / total, rel=1e-6)
-    assert score.bytes == total
+    assert got.bits_per_byte == pytest.approx(nats / math.log(2) / total, rel=1e-6)
+    assert got.bytes == total
 
 
-def test_a_constant_added_to_the_logits_changes_nothing(tmp_path: Path) -> None:
-    weights = table()
-    plain = evaluation(tmp_path, lambda inputs: weights[inputs]).score(windows())
-    shifted = evaluation(tmp_path, lambda inputs: weights[inputs] + 50).score(windows())
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("offset", [0.0, -50.0, 1e5])
+def test_an_honest_model_passes_at_any_scale(scale: float, offset: float) -> None:
+    examine(lambda: lambda inputs: table()[inputs] * np.float32(scale) + np.float32(offset))
+
+
+@pytest.mark.parametrize("mask", [-1e9, -np.inf])
+def test_an_honest_model_that_masks_a_token_passes_and_a_cheat_that_does_is_refused(mask: float) -> None:
+    masked = np.where(np.arange(VOCAB) == VOCAB - 1, np.float32(mask), 0)  # not text, but here a target, too
+    data = windows()
+    data[data == VOCAB - 1] = 0
+    for model, refused in ((honest(), False), (peeks(), True)):
+        exam = Exam(data, ROWS, VOCAB, 1)
+        logits = Logits("cpu", (ROWS, LENGTH, VOCAB))
+        answers: list[list[np.ndarray]] = [[], []]
+        for got, calls in zip(answers, exam.rounds, strict=True):
+            for call in calls:
+                logits.array[:] = model(call.inputs) + masked
+                got.append(logits.nats(data[call.windows, 1:]))
+        if refused:
+            with pytest.raises(TamperError, match="causality"):
+                exam.judge(answers, TOLERANCE["cpu"])
+        else:
+            exam.judge(answers, TOLERANCE["cpu"])
+
+
+def test_a_constant_added_to_the_logits_changes_nothing() -> None:
+    plain = examine(honest)
+    shifted = examine(lambda: lambda inputs: table()[inputs] + 50)
     assert shifted.bits_per_byte == pytest.approx(plain.bits_per_byte, rel=1e-5)
-
-
-def test_an_almost_uniform_model_scores_the_entropy(tmp_path: Path) -> None:
-    weights = table() * 1e-4
-    score = evaluation(tmp_path, lambda inputs: weights[inputs]).score(windows())
-    assert score.bits_per_byte == pytest.approx(score.tokens * math.log2(VOCAB) / score.bytes, rel=1e-4)
 
 
 class Carries:
@@ -81,53 +106,126 @@ class Carries:
         return table()[inputs] + np.linspace(0, self.calls, VOCAB, dtype=np.float32)
 
 
-def peeks(inputs: np.ndarray) -> np.ndarray:
-    return table()[np.roll(inputs, -1, axis=1)]
+class Remembers:
+    """Looks at later tokens, but gives the answer that it gave first to the same beginning."""
+
+    def __init__(self) -> None:
+        self.seen: dict[bytes, np.ndarray] = {}
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        out = peeks()(inputs)
+        for row, tokens in enumerate(inputs):
+            for end in range(1, LENGTH + 1):
+                out[row, end - 1] = self.seen.setdefault(tokens[:end].tobytes(), out[row, end - 1].copy())
+        return out
 
 
-def peeks_far(inputs: np.ndarray) -> np.ndarray:
-    return table()[inputs] + inputs[:, -1, None, None] * np.arange(VOCAB)
+def peeks() -> Model:
+    def model(inputs: np.ndarray) -> np.ndarray:
+        out = table()[inputs]
+        rows, places = np.indices(inputs[:, 1:].shape)
+        out[rows, places, inputs[:, 1:]] += 8
+        return out
+
+    return model
 
 
-def mixes_rows(inputs: np.ndarray) -> np.ndarray:
-    return table()[inputs] + inputs[::-1, :, None] * np.arange(VOCAB)
+def peeks_behind_an_offset() -> Model:
+    """A tolerance that grew with the logits would not see it."""
+    return lambda inputs: peeks()(inputs) + np.float32(1e6)
 
 
-def not_a_number(inputs: np.ndarray) -> np.ndarray:
-    return np.where(inputs[..., None] == 7, np.nan, table()[inputs])
+def peeks_behind_one_logit() -> Model:
+    unused = np.where(np.arange(VOCAB) == VOCAB - 1, np.float32(-1e9), 0)
+    return lambda inputs: peeks()(inputs) + unused
 
 
-def overflows(inputs: np.ndarray) -> np.ndarray:
-    return np.where(inputs[..., None] == 7, np.inf, table()[inputs])
+def peeks_a_little() -> Model:
+    return lambda inputs: table()[inputs] + (peeks()(inputs) - table()[inputs]) * np.float32(1e-3)
 
 
-def constant(inputs: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(table()[0], (*inputs.shape, VOCAB))
+def peeks_at_one_position() -> Model:
+    def model(inputs: np.ndarray) -> np.ndarray:
+        out = table()[inputs]
+        out[:, 5] = peeks()(inputs)[:, 5]
+        return out
+
+    return model
+
+
+def peeks_where_text_goes_on() -> Model:
+    """Only where the window looks like one that it knows: honest on whatever seems a decoy."""
+    known = {row[:-1].tobytes() for row in windows()}
+
+    def model(inputs: np.ndarray) -> np.ndarray:
+        cheat, fair = peeks()(inputs), table()[inputs]
+        return np.stack([c if row.tobytes() in known else f
+                         for row, c, f in zip(inputs, cheat, fair, strict=True)])  # fmt: skip
+
+    return model
+
+
+def peeks_far() -> Model:
+    return lambda inputs: table()[inputs] + inputs[:, -1, None, None] * np.arange(VOCAB)
+
+
+def mixes_rows() -> Model:
+    return lambda inputs: table()[inputs] + inputs[::-1, :, None] * np.arange(VOCAB)
+
+
+def not_a_number() -> Model:
+    return lambda inputs: np.where(inputs[..., None] == 7, np.nan, table()[inputs])
+
+
+def overflows() -> Model:
+    return lambda inputs: np.where(inputs[..., None] == 7, np.inf, table()[inputs])
 
 
 @pytest.mark.parametrize(
-    ("model", "probe"),
+    ("start", "probe"),
     [
         (peeks, "causality"),
+        (Remembers, "consistency"),
+        (peeks_behind_an_offset, "causality"),
+        (peeks_behind_one_logit, "causality"),
+        (peeks_a_little, "causality"),
+        (peeks_at_one_position, "causality"),
+        (peeks_where_text_goes_on, "causality"),
         (peeks_far, "causality"),
         (mixes_rows, "consistency"),
         (Carries, "consistency"),
         (not_a_number, "finite"),
         (overflows, "finite"),
-        (constant, "constant"),
     ],
 )
 @pytest.mark.parametrize("seed", range(5))
-def test_each_cheat_fails_its_probe(tmp_path: Path, model: Model, probe: str, seed: int) -> None:
-    cheat = model() if isinstance(model, type) else model
-    with pytest.raises(RunError, match=f"probe failed: {probe}"):
-        evaluation(tmp_path, cheat, seed).score(windows())
+def test_each_cheat_fails_its_probe(start: Callable[[], Model], probe: str, seed: int) -> None:
+    with pytest.raises(TamperError, match=f"probe failed: {probe}"):
+        examine(start, seed=seed)
 
 
-@pytest.mark.parametrize("count", [1, 3, 4, 9])
-def test_any_number_of_windows_can_be_scored(tmp_path: Path, count: int) -> None:
-    weights = table()
-    assert evaluation(tmp_path, lambda inputs: weights[inputs]).score(windows(count)).tokens > 0
+@pytest.mark.parametrize("count", [1, 3, 8, 9, 17])
+def test_any_number_of_windows_can_be_scored(count: int) -> None:
+    assert examine(honest, count).tokens > 0
+
+
+@pytest.mark.parametrize("count", [5, 50, 100])
+def test_a_decoy_shows_no_token_that_truly_follows_and_its_round_none_elsewhere(count: int) -> None:
+    data = windows(count)
+    exam = Exam(data, ROWS, VOCAB, 2)
+    slots: dict[int, int] = {}
+    for call in exam.rounds[1]:
+        if not call.is_probe:
+            assert (call.inputs == data[call.windows, :-1]).all()
+            for row, window in enumerate(call.windows.tolist()):
+                slots.setdefault(window, row)
+    shown: dict[int, bytes] = {}
+    for call in exam.rounds[0]:
+        for row, (window, cut) in enumerate(zip(call.windows.tolist(), call.cuts.tolist(), strict=True)):
+            true, seen = data[window, :-1], call.inputs[row]
+            assert (seen[: cut + 1] == true[: cut + 1]).all() and (seen[cut + 1 :] != true[cut + 1 :]).all()
+            assert shown.setdefault(window, seen.tobytes()) == seen.tobytes()
+            assert count < ROWS or slots[window] == row
 
 
 def test_windows_cover_a_split_evenly() -> None:
@@ -139,8 +237,3 @@ def test_windows_cover_a_split_evenly() -> None:
     assert len(choose_windows(tokens, 10, 10**6)) == 100
     with pytest.raises(RunError, match="shorter than"):
         choose_windows(tokens[:10], 10, 5)
-
-
-def test_make_logits_on_a_cpu_is_a_file(tmp_path: Path) -> None:
-    logits = make_logits("cpu", tmp_path / "x", (2, 3, 4))
-    assert logits.handle() == {"kind": "host", "path": str(tmp_path / "x"), "shape": (2, 3, 4)}

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import math
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +27,7 @@ from tests.lab.conftest import ROOT, Lab
 
 FIELDS = {
     "val_bpb", "test_bpb", "train_seconds", "cpu_seconds", "work", "peak_memory_mb", "tokens",
-    "tokens_per_second", "params", "steps", "corpus",
+    "tokens_per_second", "params", "steps", "corpus", "eval_cpu_seconds", "walls", "curve",
 }  # fmt: skip
 
 
@@ -89,22 +87,10 @@ def test_a_clock_that_was_patched_for_a_while_changes_nothing(lab: Lab) -> None:
     assert metrics["cpu_seconds"] < metrics["train_seconds"]
 
 
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        ("open('data/shards/val.bin', 'rb')", "opened data/shards/val.bin"),
-        (
-            "try:\n    import numpy; numpy.memmap('data/shards/test.bin', mode='r')\nexcept Exception: pass",
-            "opened data/shards/test.bin",
-        ),
-        ("open('metrics.json', 'w').write('{}')", "tried to change metrics.json"),
-        ("task.batch(1)", "budget exceeded: training asked for 4,160 tokens, train.tokens is 4,096"),
-        ("import time; time.monotonic = lambda: 0.0", "code under test replaced time.monotonic"),
-    ],
-)
-def test_training_that_oversteps_is_refused(lab: Lab, code: str, reason: str) -> None:
+def test_training_that_takes_more_tokens_is_refused(lab: Lab) -> None:
     (lab.root / "metrics.json").write_text("{}")  # of an older run
-    lab.tiny(code)
+    lab.tiny("task.batch(1)")
+    reason = "budget exceeded: training asked for 4,160 tokens, train.tokens is 4,096"
     lab.refused(reason, TamperError.exit_code)
 
 
@@ -145,7 +131,7 @@ def follow(child: Scripted, folder: Path, max_seconds: float | None = None) -> T
     split = Split(1, 100, 50)
     manifest = Manifest({"kind": "none"}, "0" * 64, 9, 8, "uint16", dict.fromkeys(SPLITS, split), {})
     harness = Harness(params, manifest, folder)
-    feed = Feed(np.arange(200), 32, 1, 128, max_seconds, folder / "windows")
+    feed = Feed(np.arange(200), 32, 1, 128, max_seconds)
     with contextlib.closing(Curve(folder / "loss.csv", 2.0)) as curve, Progress("train", 1.0) as progress:
         return harness._follow(child, feed, curve, progress)  # type: ignore[arg-type]
 
@@ -185,7 +171,7 @@ def test_the_harness_counts_what_it_hands_out(tmp_path: Path) -> None:
         (["loss 5 3.0"], "training reported step 5 after step -1"),
         (["ready 0.0"], "makes no sense: 'ready 0.0'"),
         (["crash ValueError: no such\\nthing"], "training crashed: ValueError: no such\nthing"),
-        (["refused code under test called os.fork"], "training refused: code under test called os.fork"),
+        (["refused by nobody"], "makes no sense: 'refused by nobody'"),
         (["done 1.0"], "training asked for no token"),
         (["next 1 32"], "training ended without a result (exit status 0)"),
     ],
@@ -201,13 +187,13 @@ def test_a_child_that_fails_after_it_is_done_has_failed(tmp_path: Path) -> None:
         follow(Scripted("next 1 32", "done 1.0", status=-9), tmp_path)
 
 
-def test_blocks_are_shuffled_anew_each_epoch_and_by_seed(tmp_path: Path) -> None:
+def test_blocks_are_shuffled_anew_each_epoch_and_by_seed() -> None:
     def epochs(seed: int) -> list[list[int]]:
-        feed = Feed(np.arange(321), 32, seed, 10**6, None, tmp_path / "windows")
+        feed = Feed(np.arange(321), 32, seed, 10**6, None)
         served = []
         for _ in range(2):
             feed.serve(10, 32)
-            windows = np.frombuffer(feed.map, dtype=np.int64, count=330).reshape(10, 33)
+            windows = np.frombuffer(feed.buffer.map, dtype=np.int64, count=330).reshape(10, 33)
             assert (np.diff(windows, axis=1) == 1).all()
             served.append(windows[:, 0].tolist())
         return served
@@ -219,36 +205,11 @@ def test_blocks_are_shuffled_anew_each_epoch_and_by_seed(tmp_path: Path) -> None
     assert epochs(2)[0] != first
 
 
-def test_metrics_written_by_the_model_are_no_metrics(lab: Lab) -> None:
-    lab.tiny("import atexit, ctypes\nctypes.CDLL(None).system(b'echo {} > metrics.json')")
-    metrics = lab.metrics()  # native code gets past the guard here, and is still overwritten
-    assert set(metrics) == FIELDS
-
-
 def test_a_crash_in_the_model_shows_where(lab: Lab) -> None:
     lab.tiny("model.head.weight")
     error = lab.refused("training crashed: AttributeError: 'Net' object has no attribute 'head'")
     assert "model/train.py" in error
     assert "data/child.py" in error
-
-
-@pytest.mark.parametrize(
-    ("forward", "reason"),
-    [
-        ("self.table(torch.roll(tokens, -1, 1))", "probe failed: causality"),
-        ("self.table(tokens)[:, :-1]", "probe failed: shape"),
-    ],
-)
-def test_a_cheating_model_fails_its_probe(lab: Lab, forward: str, reason: str) -> None:
-    lab.tiny()
-    edit(lab.root / "model/train.py", "return self.table(tokens)", f"return {forward}")
-    lab.refused(reason, TamperError.exit_code)
-
-
-def test_a_model_that_reads_shards_when_evaluated_is_refused(lab: Lab) -> None:
-    lab.tiny()
-    edit(lab.root / "model/train.py", "return self.table(tokens)", "return open('data/shards/val.bin')")
-    lab.refused("evaluation refused: code under test opened data/shards/val.bin", TamperError.exit_code)
 
 
 def test_changed_shards_are_refused(lab: Lab) -> None:
@@ -296,19 +257,3 @@ def test_a_killed_harness_leaves_no_process(lab: Lab, number: signal.Signals) ->
     assert "Traceback" not in err
     wait_for(lambda: not any(map(alive, pids)))
     assert not (lab.root / "metrics.json").exists()
-
-
-def test_a_detached_grandchild_does_not_outlive_the_run(lab: Lab) -> None:
-    # native code can fork past the guard; the harness is its subreaper and ends it
-    lab.tiny(
-        "import ctypes, os, time\n"
-        "libc = ctypes.CDLL(None)\n"
-        "if libc.fork() == 0:\n"
-        "    libc.setsid()\n"
-        "    time.sleep(4)\n"
-        "    ctypes.CDLL(None).system(b'echo {} > metrics.json')\n"
-        "    os._exit(0)\n"
-    )
-    metrics = lab.metrics()
-    time.sleep(4)
-    assert json.loads((lab.root / "metrics.json").read_text()) == metrics

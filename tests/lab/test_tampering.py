@@ -76,53 +76,18 @@ def test_a_proposal_outside_the_scope_is_refused(campaign: Campaign, proposal: P
 
 
 SLOW = pytest.mark.slow
-CHEATS = [
-    pytest.param(
-        TRAINED,
-        "    with open('data/shards/val.bin', 'rb') as text:\n        text.read()\n    return model\n",
-        "training refused: code under test opened data/shards/val.bin",
-        id="reads validation shards",
-        marks=SLOW,
-    ),
-    pytest.param(
-        FORWARD,
-        "        return self.table(torch.zeros_like(tokens))\n",
-        "probe failed: constant: the logits are the same at every position",
-        id="constant logits",
-    ),
+CHEATS = [  # what the harness refuses; what its walls contain is in test_walls.py
     pytest.param(
         FORWARD,
         "        return self.table(torch.roll(tokens, -1, 1))\n",
-        "probe failed: causality: changing later tokens changed earlier logits",
+        "probe failed: causality: changing later tokens changed earlier log-probabilities",
         id="peeks at later tokens",
-        marks=SLOW,
     ),
     pytest.param(
         FORWARD,
         "        return self.table(tokens) + torch.full((384,), torch.inf)\n",
-        "probe failed: finite: some logits are NaN or infinite",
+        "probe failed: finite: some log-probabilities are NaN or infinite",
         id="logits that no softmax can normalise",
-        marks=SLOW,
-    ),
-    pytest.param(
-        FORWARD,
-        "        out = self.table(tokens)\n        return torch.cat([out, out], -1)\n",
-        "probe failed: shape: logits are",
-        id="more logits than tokens",
-        marks=SLOW,
-    ),
-    pytest.param(
-        TRAINED,
-        "    with open('metrics.json', 'w') as out:\n        out.write('{}')\n    return model\n",
-        "training refused: code under test tried to change metrics.json",
-        id="writes its own metrics",
-        marks=SLOW,
-    ),
-    pytest.param(
-        TRAINED,
-        "    with open('data/harness.py', 'w') as out:\n        out.write('')\n    return model\n",
-        "training refused: code under test tried to change data/harness.py",
-        id="rewrites the harness while it runs",
         marks=SLOW,
     ),
     pytest.param(
@@ -130,13 +95,6 @@ CHEATS = [
         "    task.batch(1)\n    return model\n",
         "budget exceeded: training asked for 4,160 tokens, train.tokens is 4,096",
         id="takes more tokens",
-        marks=SLOW,
-    ),
-    pytest.param(
-        TRAINED,
-        "    import time\n    time.monotonic = time.process_time = lambda: 0.0\n    return model\n",
-        "training refused: code under test replaced time.monotonic",
-        id="patches time",
         marks=SLOW,
     ),
 ]
