@@ -25,7 +25,7 @@ CLEARLY = 3.0  # standard deviations worse than the branch, and a change is out
 SIMILAR = 0.5  # standard errors from the best
 LAST = 0.25  # of all runs: before the last of them, what is hard to confirm yet may still become better
 SLACK = 4  # runs kept beside those of the last confirmation, at least; or half as many as it takes
-AT_ONCE = 4  # seeds that the last confirmation queues together: each would else wait for the one before
+AT_ONCE = 2  # seeds that the last confirmation queues together: other slots would else spend its runs
 
 
 @dataclass(frozen=True)
