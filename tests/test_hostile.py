@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, attempts_of, commit, git, run
+from helpers import Ar, allow, attempts_of, commit, git, run
 
 from ar.project.program import Sandbox
 from ar.runs import sandbox
@@ -102,8 +102,10 @@ class Scene:
             before = {path: path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
             environ = os.environ | {"PLANTED_API_KEY": KEY, "HOME": str(place / "home")}
             with subprocess.Popen(["sleep", "600"], env=environ) as victim:
-                run(self.root, sys.executable, "-c", WORK, str(self.root), *attempts, env=environ)
-                victim.kill()
+                try:
+                    run(self.root, sys.executable, "-c", WORK, str(self.root), *attempts, env=environ)
+                finally:
+                    victim.kill()
             try:
                 server.accept()
                 self.connected = True
@@ -149,6 +151,7 @@ class Scene:
         (self.root / "program.md").write_text(PROGRAM.format(kind=kind))
         run(self.root, "dvc", "repro", "-q")
         commit(self.root, "Start")
+        allow(self.root)
 
     def contained(self, attempt: str, reason: str, status: str = "crashed") -> None:
         """Recorded so, with such a reason, and nothing got through."""
