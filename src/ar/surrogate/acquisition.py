@@ -19,6 +19,8 @@ REFINED = 4  # of the candidates, improved by small steps
 STEPS = (0.3, 0.1, 0.03)
 REFINING = (0.05, 0.02, 0.008)
 CENTRES = 4  # settings that candidates lie around
+REACH = 0.25  # from these, of the even sample, while little is known: the model doubts the corners most
+REACHING = 2  # runs a parameter that it takes to reach as far again
 CAUTION = 0.5  # standard deviations of the values that e times the risk counts for
 DRAWN, DRAWS = 160, 48  # settings that are drawn jointly, and how many times
 LIKELY = -0.7  # logarithm of the chance of being allowed, at least, of what counts as potential
@@ -48,13 +50,17 @@ class Candidates:
     space: Space
     rng: np.random.Generator
 
-    def draw(self, centres: Array, spread: int = GLOBAL, local: int = LOCAL) -> Array:
-        """All over the space, and around the centres."""
+    def draw(self, centres: Array, spread: int = GLOBAL, local: int = LOCAL, reach: float = 1.0) -> Array:
+        """Evenly as far as `reach` from the centres (1: all over the space), and in steps from them."""
         size = len(self.space)
         points = qmc.Sobol(size, seed=self.rng).random(spread)
+        middle = centres[self.rng.integers(len(centres), size=spread)]
         for k, axis in enumerate(self.space.axes):
             if axis.categorical:
                 points[:, k] = np.floor(points[:, k] * axis.levels)
+            else:
+                low, high = np.maximum(0, middle[:, k] - reach), np.minimum(1, middle[:, k] + reach)
+                points[:, k] = low + points[:, k] * (high - low)
         around = [self.near(centre, local // len(centres), step=None) for centre in centres]
         return np.concatenate([self.space.snapped(points), *around])
 
@@ -124,7 +130,8 @@ class Search:
     def best(self) -> Array:
         """The point to measure next: none that was tried on the branch's code, if there is another."""
         pool = Candidates(self.surface.space, self.surface.rng(self.salt))
-        points = pool.draw(self.centres)
+        runs = len(self.surface.points) / max(1, len(self.surface.space))
+        points = pool.draw(self.centres, reach=min(1.0, REACH * (1 + runs / REACHING)))
         scores = self.score(points)
         for step in REFINING:
             order = np.argsort(-scores)
