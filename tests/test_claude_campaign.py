@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, attempts_of, commit, edit, git, run
+from helpers import Ar, allow, attempts_of, commit, edit, git, run
 from messages_api import KEY, Request, Server, calls, fails, proposes, says
 
 from ar.agents import account
@@ -174,6 +174,7 @@ def test_from_question_to_verdict_without_a_leak(bowl: Path, ar: Ar) -> None:
 def use_claude(root: Path, **settings: object) -> None:
     agent = json.dumps({"kind": "claude", **settings})
     edit(root / "program.md", "budget:", f"agent: {agent}\nbudget:")
+    allow(root)
 
 
 @pytest.mark.slow

@@ -176,7 +176,7 @@ def test_the_pipeline_depends_on_every_file_of_the_task() -> None:
     files = {f"data/{path.name}" for path in (ROOT / "data").glob("*.py")} - {"data/__init__.py"}
     listed = {dep for stage in stages.values() for dep in stage["deps"]}
     assert files <= listed
-    assert files - set(stages["train"]["deps"]) == {"data/prepare.py", "data/sources.py", "data/tokenizer.py"}
+    assert files - set(stages["train"]["deps"]) == {"data/prepare.py", "data/tokenizer.py"}
 
 
 def test_prepare_makes_the_folder_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
