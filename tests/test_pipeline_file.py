@@ -14,6 +14,7 @@ from helpers import PROGRAM, Ar, commit, edit, run, run_next, runs_of
 from ar.changes import integrity
 from ar.git.repo import Repo
 from ar.history import reader, time_to_target
+from ar.history.records import History
 from ar.project.cache import Cache
 from ar.project.pipeline_file import Declared
 from ar.project.project import Project
@@ -172,6 +173,16 @@ def test_templates_resolve_as_dvc_resolves_them(tmp_path: Path, isolated_home: P
     assert Declared.read(repo, repo.write_tree("HEAD", {"ml/dvc.lock": None})).outputs == found.outputs
 
 
+def assert_one_succeeded(root: Path) -> History:
+    """The only run of a project did, and no flaw is found in it."""
+    (run_,) = runs_of(root).values()
+    assert run_["status"] == "succeeded", run_["reason"]
+    project = Project.open(root)
+    history = reader.read(project)
+    assert [integrity.flaw(project, history, attempt) for attempt in history.attempts] == [""]
+    return history
+
+
 def test_a_frozen_stage_and_what_lies_outside_the_project(bare: Path, tmp_path: Path, ar: Ar) -> None:
     """DVC does not run the frozen stage, so that what it has of it must stay, whatever the change."""
     (tmp_path / "far.txt").write_text("from afar\n")
@@ -193,11 +204,7 @@ stages:
     commit(bare, "Freeze what takes long")
     ar(bare, "next", "--set", "x=3", "--diff", "-", input=FROZEN_DIFF)
     run_next(bare)
-    (run_,) = runs_of(bare).values()
-    assert run_["status"] == "succeeded", run_["reason"]
-    project = Project.open(bare)
-    history = reader.read(project)
-    assert [integrity.flaw(project, history, attempt) for attempt in history.attempts] == [""]
+    assert_one_succeeded(bare)
 
 
 def test_a_dependency_may_lie_beside_the_repository_or_be_hidden_from_dvc(
@@ -218,11 +225,7 @@ def test_a_dependency_may_lie_beside_the_repository_or_be_hidden_from_dvc(
     commit(root, "Read what lies outside")
     ar(root, "next", "--set", "x=3")
     run_next(root)
-    (run_,) = runs_of(root).values()
-    assert run_["status"] == "succeeded", run_["reason"]
-    project = Project.open(root)
-    history = reader.read(project)
-    assert [integrity.flaw(project, history, attempt) for attempt in history.attempts] == [""]
+    history = assert_one_succeeded(root)
     assert not list((root / ".dvc" / "tmp" / "ar" / "exps").glob("*"))
     rev = history.attempts[0].first.rev
     run(root, "git", "checkout", "-q", rev)

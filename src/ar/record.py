@@ -75,8 +75,6 @@ def _typed(hint: Any, value: Any) -> Any:
 
 def _of_type(kinds: tuple[Any, ...], value: Any) -> Any:
     """The value, if it is of one of the types; a truth value is no number."""
-    if not isinstance(value, kinds) or (
-        isinstance(value, bool) and isinstance(kinds, tuple) and bool not in kinds
-    ):
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise TypeError(f"{type(value).__name__} where {kinds} belongs")
     return value

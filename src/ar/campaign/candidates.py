@@ -35,10 +35,10 @@ def judge(engine: Engine, history: History, attempt: Attempt, room: int, screeni
         campaign.record(attempt, action.verdict)
         engine.queued(campaign.replicate(attempt, action.seed))
         return True
-    return action.kind is Kind.RUN_INCUMBENT and room > 0 and _measure_incumbent(engine, history, action.seed)
+    return action.kind is Kind.RUN_INCUMBENT and room > 0 and measure_incumbent(engine, history, action.seed)
 
 
-def _measure_incumbent(engine: Engine, history: History, seed: int | None) -> bool:
+def measure_incumbent(engine: Engine, history: History, seed: int | None) -> bool:
     """Queue an incumbent's run unless the same one is under way."""
     if any(run.seed == seed for run in engine.pending(history) if measures_incumbent(run, history)):
         return False

@@ -82,11 +82,9 @@ def _confirm(engine: Engine, history: History, attempt: Attempt, count: int) -> 
     seeds = next_seeds(ledger, count)
     for seed in seeds:
         engine.queued(campaign.replicate(attempt, seed))
-    pending = [run.seed for run in engine.pending(history) if candidates.measures_incumbent(run, history)]
-    known = {*ledger.incumbent.seeds, *pending}
     for seed in seeds if count > 1 else ():
-        if seed is not None and seed not in known:
-            engine.queued(campaign.measure_incumbent(history, seed))
+        if seed is not None and seed not in ledger.incumbent.seeds:
+            candidates.measure_incumbent(engine, history, seed)
 
 
 def _discard_clear(

@@ -164,8 +164,9 @@ def _advance(repo: Repo, ref: str, theirs: str) -> None:
         ours = repo.resolve(ref)
         if ours is not None and repo.is_ancestor(theirs, ours):
             return
-        own = frozenset(_own(repo).values())
-        tree = repo.join_notes(ours, theirs, _joined, own) if ref == refs.NOTES else repo.empty_tree()
+        tree = repo.empty_tree()
+        if ref == refs.NOTES:
+            tree = repo.join_notes(ours, theirs, _joined, kept=_own(repo))
         new, is_behind = theirs, ours is None or repo.is_ancestor(ours, theirs)
         if not is_behind or tree != repo.tree(theirs):
             parents = [each for each in (ours, theirs) if each is not None]
@@ -176,11 +177,11 @@ def _advance(repo: Repo, ref: str, theirs: str) -> None:
     raise Conflict(f"{ref} moved {_RACES} times in a row", "run the command again")
 
 
-def _own(repo: Repo) -> dict[str, str]:
-    """Ref to commit of every experiment that no remote brought."""
+def _own(repo: Repo) -> frozenset[str]:
+    """The commit of every experiment that no remote brought."""
     others = pulled.read(repo)
     found = repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
-    return {ref: rev for ref, rev in found.items() if ref not in others}
+    return frozenset(rev for ref, rev in found.items() if ref not in others)
 
 
 def _joined(base: bytes | None, ours: bytes, theirs: bytes) -> bytes:

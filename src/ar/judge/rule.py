@@ -290,7 +290,7 @@ def next_base_seed(ledger: Ledger) -> int | None:
 
 def next_seed(ledger: Ledger) -> int | None:
     """The seed of the open change's next run (of the next change's first, where none is open)."""
-    return next(_unused(ledger, ledger.candidate or Candidate()))
+    return next_seeds(ledger, 1)[0]
 
 
 def next_seeds(ledger: Ledger, count: int) -> list[int | None]:

@@ -89,6 +89,11 @@ class Declared:
     pipelines: Mapping[str, frozenset[str]] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
 
+    @property
+    def absolute(self) -> tuple[str, ...]:
+        """Inputs by a path of the machine's, so that they lie outside of an experiment's folder."""
+        return tuple(path for path in self.inputs if path.startswith("/"))
+
     @staticmethod
     def read(repo: Repo, rev: str) -> Declared:
         """What a commit or tree declares."""

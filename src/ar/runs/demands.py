@@ -58,9 +58,8 @@ def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
     yield from _shown(settings, "stages")
     for name, own in settings.stages.items():
         yield from _shown(own, f"the stage {_quoted(name)}")
-    for path in Declared.read(repo, rev).inputs:
-        if path.startswith("/"):
-            yield f"let stages read {_quoted(path)}, on which one depends"
+    for path in Declared.read(repo, rev).absolute:
+        yield f"let stages read {_quoted(path)}, on which one depends"
     limits = ((settings.memory, "of memory"), (settings.disk, "of disk"))
     yield from (f"let a run use {size(most)} {what}" for most, what in limits if most)
     if settings.processes:
@@ -103,8 +102,7 @@ def _quoted(*words: str) -> str:
 
 def not_allowed(project: Project) -> list[str]:
     """What a project demands and nobody has allowed."""
-    known = allowed.read(project.repo)
-    return [line for line in of_project(project) if line not in known]
+    return _new(project.repo, of_project(project))
 
 
 def allow(project: Project) -> tuple[str, ...]:
@@ -120,7 +118,11 @@ def refuse(repo: Repo, wanted: Iterable[str]) -> None:
     Raises:
         NotAllowed: there is some of that.
     """
-    known = allowed.read(repo)
-    if new := [line for line in wanted if line not in known]:
+    if new := _new(repo, wanted):
         lines = "\n".join(f"  - {line}" for line in new)
         raise NotAllowed(f"this repository would, and nobody has allowed it here:\n{lines}", _MEND)
+
+
+def _new(repo: Repo, wanted: Iterable[str]) -> list[str]:
+    known = allowed.read(repo)
+    return [line for line in wanted if line not in known]

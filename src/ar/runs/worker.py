@@ -196,9 +196,7 @@ class Worker:
         if interpreter.named(declared.commands):
             sandbox.refuse_hidden(bubblewrap, program.sandbox, self.repo.root, python)
         sandbox.refuse_missing(program.sandbox, self.repo.root)
-        external = [
-            path for path in Declared.read(self.repo, claimed.baseline).inputs if path.startswith("/")
-        ]
+        external = Declared.read(self.repo, claimed.baseline).absolute
         shown = replace(program.sandbox, read=(*program.sandbox.read, *external, *workspace.links))
 
         def inside(settings: Sandbox) -> Inside:

@@ -109,9 +109,10 @@ def _guard(kernel: Kernel, rows: Rows, values: Array, limit: float, base: Rows) 
     few = np.unique(np.linspace(0, len(values) - 1, min(len(values), FITTED_ROWS)).astype(int))
     weights = fit(kernel, rows.of(few), standard[few], rounds=ROUNDS)
     posterior = Posterior(kernel, weights, rows, standard)
-    first, own = _equal(rows, rows.of(np.array([0]))), _equal(rows, base)
+    start = rows.of(np.array([0]))
+    first, own = _equal(rows, start), _equal(rows, base)
     measured = float(values[first].mean())
-    luck = centre + scale * float(posterior.mean(rows.of(np.array([0])))[0]) - measured
+    luck = centre + scale * float(posterior.mean(start)[0]) - measured
     # A lucky first baseline must not move the limit: the model's view of it counts where it is stricter, and
     # while the branch is there still, where the judge will run it again.
     if not (first & own).any():
