@@ -110,11 +110,12 @@ def test_whatever_widens_a_wall_or_starts_something_is_asked_for(project: Path, 
     assert not demands.not_allowed(found)
 
 
-def test_a_stage_that_depends_on_a_file_outside_is_asked_for(project: Path) -> None:
-    edit(project / "dvc.yaml", "deps: [fit.awk]", "deps: [fit.awk, /etc/shadow]")
+@pytest.mark.parametrize("path", ["/etc/shadow", "../secret", "data/../../secret"])
+def test_a_stage_that_depends_on_a_file_outside_is_asked_for(project: Path, path: str) -> None:
+    edit(project / "dvc.yaml", "deps: [fit.awk]", f"deps: [fit.awk, {path}]")
     commit(project, "Read more")
     [line] = demands.not_allowed(Project.open(project))
-    assert "/etc/shadow" in line
+    assert ("/etc/shadow" if path.startswith("/") else str(project.parent / "secret")) in line
 
 
 @pytest.mark.parametrize("file", [".dvc/config", ".dvc/config.local"])

@@ -94,6 +94,15 @@ class Declared:
         """Inputs by a path of the machine's, so that they lie outside of an experiment's folder."""
         return tuple(path for path in self.inputs if path.startswith("/"))
 
+    def beside(self, prefix: str) -> tuple[str, ...]:
+        """Inputs beside the git working tree or further up, from its top: `../data`.
+
+        Args:
+            prefix: the project's folder, from that top.
+        """
+        paths = {posixpath.normpath(posixpath.join(prefix, path)) for path in self.inputs}
+        return tuple(sorted(path for path in paths if path.startswith("../")))
+
     @staticmethod
     def read(repo: Repo, rev: str) -> Declared:
         """What a commit or tree declares."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -58,7 +59,9 @@ def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
     yield from _shown(settings, "stages")
     for name, own in settings.stages.items():
         yield from _shown(own, f"the stage {_quoted(name)}")
-    for path in Declared.read(repo, rev).absolute:
+    declared = Declared.read(repo, rev)
+    beside = (os.path.normpath(repo.top / path) for path in declared.beside(repo.prefix))
+    for path in (*declared.absolute, *beside):
         yield f"let stages read {_quoted(path)}, on which one depends"
     limits = ((settings.memory, "of memory"), (settings.disk, "of disk"))
     yield from (f"let a run use {size(most)} {what}" for most, what in limits if most)

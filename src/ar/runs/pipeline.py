@@ -233,7 +233,8 @@ class Pipeline:
     def _folder(self, name: str, baseline: str) -> Path:
         """The top of an experiment's working tree: below folders named as those above the project, as many as
         its dependencies go up by."""
-        up = max((path.split("/").count("..") for path in _outer(self.repo, baseline)), default=0)
+        beside = Declared.read(self.repo, baseline).beside(self.repo.prefix)
+        up = max((path.split("/").count("..") for path in beside), default=0)
         parts = self.repo.top.parts[1:]
         return self._workspaces.joinpath(name, *parts[len(parts) - up :])
 
@@ -358,16 +359,9 @@ class Workspace:
         return self.top / self.prefix
 
 
-def _outer(repo: Repo, baseline: str) -> list[str]:
-    """Dependencies that lie beside the git working tree or further up, from its top: `../data`."""
-    inputs = Declared.read(repo, baseline).inputs
-    paths = {posixpath.normpath(posixpath.join(repo.prefix, path)) for path in inputs}
-    return sorted(path for path in paths if path.startswith("../"))
-
-
 def _linked(repo: Repo, folder: Path, baseline: str) -> Iterator[str]:
     """Have what lies outside where DVC and the stages look for it, from an experiment's folder."""
-    for path in _outer(repo, baseline):
+    for path in Declared.read(repo, baseline).beside(repo.prefix):
         link, there = Path(os.path.normpath(folder / path)), repo.top / path
         if there.exists() and not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)
