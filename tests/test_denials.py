@@ -34,6 +34,7 @@ def said(tmp_path: Path, log: str, network: bool = False, sandboxed: bool = True
         "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='x'): Max retries exceeded with url",
         "wget: unable to resolve host address 'x'",
         "OSError: [Errno 101] Network is unreachable",
+        "urllib.error.URLError: <urlopen error [Errno 111] Connection refused>",
         "huggingface_hub.errors.LocalEntryNotFoundError: outgoing traffic has been disabled.",
     ],
 )

@@ -23,7 +23,7 @@ from ar.history.records import Attempt, History, Label, Outcome, Status
 from ar.project.program import Program, Range
 from ar.project.values import number
 from ar.redaction import redact
-from ar.text import one_line, plain, quantity, shorten_middle, signed
+from ar.text import counted, one_line, plain, quantity, shorten_middle, signed
 
 if TYPE_CHECKING:
     from ar.surrogate.outlook import Gap
@@ -268,7 +268,7 @@ def _level(program: Program, history: History) -> list[str]:
     level = "is not measured yet"
     if now and now.value is not None:
         runs = sum(run.status.ended for run in now.experiments)
-        level = f"has {key} {quantity(now.value, now.standard_error)} over {runs} runs"
+        level = f"has {key} {quantity(now.value, now.standard_error)} over {counted(runs, 'run')}"
     lines = [f"The branch ({history.head[:9]}) {level}."]
     first = history.first
     if first and now and first is not now and first.value is not None:

@@ -162,7 +162,7 @@ def _agent(program: Program, spec: AgentSpec, params: Mapping[str, Scalar]) -> C
     if not searched:
         mend = "add ranges of parameters that the branch has under search: in program.md"
         return Check("agent", False, f"{spec.name} has no ranges to search", mend)
-    return Check("agent", True, f"{spec.name} over {len(searched)} parameters; needs no key")
+    return Check("agent", True, f"{spec.name} over {counted(len(searched), 'parameter')}; needs no key")
 
 
 def _claude(spec: AgentSpec) -> Check:

@@ -13,6 +13,7 @@ from ar.formats import load_json
 from ar.judge.evidence import HUGE, OPENING, Candidate, Ledger, Run
 from ar.judge.noise import Noise
 from ar.judge.rule import Kind, next_action
+from ar.text import counted
 
 WORDS = {Kind.RUN_INCUMBENT: "base", Kind.RUN_CANDIDATE: "run", Kind.PROMOTE: "promote"}  # else: discard
 
@@ -126,7 +127,7 @@ def _runs(message: Mapping[str, Any], name: str, seeds: Mapping[str, Any] | None
     if not isinstance(order, list) or not all(seed is None or isinstance(seed, int) for seed in order):
         raise ValueError(f"seeds.{name}: expected a list of whole numbers, got {order!r}")
     if len(order) != len(values):
-        raise ValueError(f"seeds.{name}: {len(order)} seeds for {len(values)} values")
+        raise ValueError(f"seeds.{name}: {counted(len(order), 'seed')} for {counted(len(values), 'value')}")
     # Whole numbers of JSON may exceed any float.
     finite = (float(value) if abs(value) <= HUGE else math.inf for value in values)
     return tuple(map(Run, order, finite))

@@ -16,6 +16,7 @@ from ar.judge.arithmetic import unscore
 from ar.judge.contrast import compare, own_residual
 from ar.judge.evidence import MOST_RUNS, OPENING, Candidate, Ledger, Run, guard_means
 from ar.judge.noise import Noise, Pool, noise_of
+from ar.text import counted
 
 CHOSEN_RUNS = 16  # that a change gets at most, where somebody else chooses which gets another
 OUT_BAR = -2.0  # the score below which a change is not left to them, either
@@ -87,7 +88,7 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     if ledger.auditing and not runs:
         if ledger.left <= 0:
             return Action(Kind.FINISH, Verdict(Decision.OPEN, "The budget is spent."))
-        words = f"Closing audit: the last {ledger.left} runs re-measure the incumbent."
+        words = f"Closing audit: the incumbent is re-measured with the last {counted(int(ledger.left), 'run')}."
         return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), _audit_seed(ledger))
     lacks = _lacks(ledger, len(runs))
     if lacks and not ledger.auditing:

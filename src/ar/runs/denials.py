@@ -26,6 +26,7 @@ _NETWORK = re.compile(
     r"Temporary failure in name resolution|Name or service not known|Could not resolve (host|proxy)"
     r"|nodename nor servname|getaddrinfo (failed|ENOTFOUND|EAI_AGAIN)|Network is unreachable"
     r"|Failed to establish a new connection|Max retries exceeded with url"
+    r"|Connection refused|ECONNREFUSED"  # of a server on this machine: the sandbox has a loopback of its own
     r"|[Oo]utgoing traffic has been disabled"
     r"|offline mode is enabled|OfflineModeIsEnabled|unable to resolve host address",
 )
