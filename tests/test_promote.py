@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import Ar, attempts_of, edit, git, run, start, wait_for
+from helpers import Ar, attempts_of, commit, edit, git, run, start, wait_for
 from judged import LOSS, WIN, tried
 
 from ar.campaign.campaign import Campaign
@@ -250,6 +250,29 @@ def test_a_night_goes_on_from_a_detached_head_that_cannot_follow(measured: Path,
     run(measured, "sh", "-c", f"{told} && git stash pop")
     assert git(measured, "rev-parse", "HEAD") == shown["head"]
     assert "# mine" in (measured / "params.yaml").read_text()
+
+
+def test_a_night_goes_on_where_the_name_of_its_branch_is_taken(measured: Path, ar: Ar, head: str) -> None:
+    own = git(measured, "commit-tree", "-m", "somebody's own", f"{head}^{{tree}}")
+    git(measured, "update-ref", "refs/heads/ar-main", own)
+    (measured / "params.yaml").write_text((measured / "params.yaml").read_text() + "# mine\n")
+    for change in ({}, {"y": 0.08}):
+        won = tried(measured, WIN, **change)
+        ar(measured, "run", "-n", "0", "--plain")
+        assert git(measured, "rev-parse", "HEAD", "ar-main").split() == [head, own]
+        assert git(measured, "rev-parse", "ar-main-2^2") == won.experiments[0].rev
+
+
+def test_a_night_goes_on_where_its_branch_was_brought_in(measured: Path, ar: Ar) -> None:
+    git(measured, "branch", "ar-main")
+    (measured / "README.md").write_text("mine")
+    commit(measured, "Say what it is")
+    head = git(measured, "rev-parse", "HEAD")
+    won = tried(measured, WIN)
+    (measured / "params.yaml").write_text((measured / "params.yaml").read_text() + "# mine\n")
+    ar(measured, "run", "-n", "0", "--plain")
+    merged = git(measured, "rev-parse", "HEAD", "ar-main^1", "ar-main^2").split()
+    assert merged == [head, head, won.experiments[0].rev]
 
 
 def test_a_night_goes_on_without_a_checkout_that_cannot_follow(measured: Path, ar: Ar, head: str) -> None:

@@ -174,13 +174,12 @@ def merge(
 
 def merge_aside(campaign: Campaign, history: History, ready: Promotion) -> tuple[str, str]:
     """Merge into the branch that the campaign goes on to where the checkout cannot follow. Returns the merge
-    commit and how to bring it in.
-
-    Raises:
-        CannotPromote: the name is taken.
-    """
-    name = campaign.repo.ahead().removeprefix("refs/heads/")
-    return merge(campaign, history, ready, branch=name), _bring_in(campaign.repo, name)
+    commit and how to bring it in."""
+    repo, ref = campaign.repo, campaign.repo.ahead()
+    if (there := repo.resolve(ref)) and repo.is_ancestor(there, history.head):
+        repo.update_refs((ref, history.head, there), reason="ar: promote")  # it was brought in earlier
+    name = ref.removeprefix("refs/heads/")
+    return merge(campaign, history, ready, branch=name), _bring_in(repo, name)
 
 
 def warnings(project: Project) -> list[str]:

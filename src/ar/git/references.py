@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -40,8 +41,14 @@ class References(Objects):
         return ahead if ahead and self.is_ancestor(here, ahead) else here
 
     def ahead(self) -> str:
-        """The branch, as a full ref name, on which the campaign goes on that the checkout cannot follow."""
-        return refs.ahead(self.branch() or self.checked_out())
+        """The branch, as a full ref name, on which the campaign goes on that the checkout cannot follow: the
+        first whose name is free, or that is on one line with the checkout."""
+        here, first = self.checked_out(), refs.ahead(self.branch() or self.checked_out())
+        names = itertools.chain([first], (f"{first}-{count}" for count in itertools.count(2)))
+        return next(name for name in names if self._on_one_line(here, self.resolve(name)))
+
+    def _on_one_line(self, here: str, there: str | None) -> bool:
+        return there is None or self.is_ancestor(here, there) or self.is_ancestor(there, here)
 
     def refs(self, *patterns: str) -> dict[str, str]:
         """Full ref name to object id, for every ref below the patterns, in alphabetical order; symbolic refs

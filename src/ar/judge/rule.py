@@ -88,7 +88,9 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     if ledger.auditing and not runs:
         if ledger.left <= 0:
             return Action(Kind.FINISH, Verdict(Decision.OPEN, "The budget is spent."))
-        words = f"Closing audit: the incumbent is re-measured with the last {counted(int(ledger.left), 'run')}."
+        words = (
+            f"Closing audit: the incumbent is re-measured with the last {counted(int(ledger.left), 'run')}."
+        )
         return Action(Kind.RUN_INCUMBENT, Verdict(Decision.OPEN, words), _audit_seed(ledger))
     lacks = _lacks(ledger, len(runs))
     if lacks and not ledger.auditing:
