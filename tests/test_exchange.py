@@ -110,11 +110,13 @@ def test_experiments_appear_with_their_notes_and_nothing_is_overwritten(remote: 
         two.note(two.refs(refs.EXPS)[str(refs.ExperimentRef(two.head(), "fresh"))])["status"] == "succeeded"
     )
     assert not two.refs(refs.QUEUE)
-    assert account.total(two) == Spend(105, 0, 11)
+    assert account.total(two) == Spend(5, 0, 1)
+    assert account.told(two) == Spend(100, 0, 10)
     assert exchange.pull(two, "origin") == exchange.Exchanged("origin", 0, 0, pulled.clashes)
     exchange.push(two, "origin")
     exchange.pull(one, "origin")
-    assert account.total(one) == Spend(105, 0, 11)
+    assert account.total(one) == Spend(100, 0, 10)
+    assert account.told(one) == Spend(5, 0, 1)
     assert one.notes() == two.notes()
 
 

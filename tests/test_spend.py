@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import git
+from helpers import git, run
 
 from ar.agents import account
 from ar.errors import OutOfBudget
 from ar.git import refs
 from ar.git.repo import Repo
+from ar.history import exchange
 from ar.history.spend import Spend
 
 
@@ -57,6 +58,27 @@ def test_two_accounts_join_by_a_merge(repo: Repo) -> None:
     merge = repo.commit_tree(repo.tree(theirs), [ours, theirs], "Join\n")
     repo.update_refs((refs.SPEND, merge, theirs))
     assert account.total(repo) == Spend(111)
+
+
+def test_what_a_remote_tells_neither_uses_up_the_budget_nor_frees_it(repo: Repo, tmp_path: Path) -> None:
+    run(tmp_path, "git", "init", "-q", "--bare", "remote.git")
+    git(repo.root, "push", "-q", str(tmp_path / "remote.git"), "main")
+    run(tmp_path, "git", "clone", "-q", "remote.git", "evil")
+    git(repo.root, "remote", "add", "origin", str(tmp_path / "remote.git"))
+    evil = Repo.open(tmp_path / "evil")
+    call = account.open_call(repo, "claude", Spend(1000, 0, 500, 0.5))
+    exchange.push(repo, "origin")
+    exchange.pull(evil, "origin")
+    account.record(evil, "claude", Spend(0, 0, 0, 0.0), call)
+    account.record(evil, "claude", Spend(10**12, 0, 10**12, 1e9))
+    account.open_call(evil, "claude", Spend(10**12))
+    exchange.push(evil, "origin")
+    for _ in range(2):
+        exchange.pull(repo, "origin")
+        assert account.total(repo) == Spend(1000, 0, 500, 0.5)
+        assert account.told(repo) == Spend(2 * 10**12, 0, 10**12, 1e9)
+    account.record(repo, "claude", Spend(900, 0, 5, 0.25), call)
+    assert account.total(repo) == Spend(900, 0, 5, 0.25)
 
 
 def test_nothing_is_lost_when_many_write_at_once(repo: Repo) -> None:

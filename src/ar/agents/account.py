@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ar.errors import OutOfBudget
 from ar.formats import load_json
 from ar.git import refs
+from ar.git.objects import Commit
 from ar.git.repo import Repo
 from ar.history.spend import Spend
+from ar.local import pulled
 from ar.project.program import Prices
 
 # Tokens that go into Anthropic's prompt cache cost more than others, for five minutes and for an hour.
@@ -23,10 +26,31 @@ WRITE_SHORT, WRITE_LONG = 1.25, 2.0
 
 
 def total(repo: Repo) -> Spend:
-    """Everything spent so far; calls under way, or cut off by a kill, count with what they may have cost."""
+    """Everything spent so far; calls under way, or cut off by a kill, count with what they may have cost.
+
+    What a remote told, and no trusted key signed, is none of it: whoever can write there could use up the
+    budget, or say that a call of ours cost nothing.
+    """
+    return _accounts(repo)[0]
+
+
+def told(repo: Repo) -> Spend:
+    """What remotes say was spent elsewhere, and no trusted key signed."""
+    return _accounts(repo)[1]
+
+
+def _accounts(repo: Repo) -> tuple[Spend, Spend]:
+    """What counts, and what remotes only tell."""
+    commits = repo.log(refs.SPEND)
+    others = pulled.foreign(repo, {commit.rev: commit.rev for commit in commits})
+    own = [commit for commit in commits if commit.rev not in others]
+    return _sum(own), _sum(commit for commit in commits if commit.rev in others)
+
+
+def _sum(commits: Iterable[Commit]) -> Spend:
     spent = Spend()
     under_way: dict[str, Spend] = {}
-    for commit in repo.log(refs.SPEND):
+    for commit in commits:
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             data = load_json(commit.message.partition("\n\n")[2])
             amount = Spend() + Spend.from_json(data["spend"])  # a TypeError for what is no number

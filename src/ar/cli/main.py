@@ -43,7 +43,7 @@ for _command in (
     *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
     *(decide.promote, decide.stack, decide.revert),
     *(share.push, share.pull),
-    trust.allow,
+    *(trust.allow, trust.trust),
 ):
     cli.add_command(_command)
 

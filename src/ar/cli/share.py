@@ -13,6 +13,7 @@ from ar.text import counted
 def push(remote: str | None) -> None:
     """Share experiments, verdicts and accounts on a git remote (default: the branch's, or origin).
 
+    What was measured here is signed with your ssh key where git is set to sign with one: see ar trust.
     The branch itself goes with git push, what DVC caches with dvc push.
     """
     _exchange(remote, pushing=True)
@@ -24,7 +25,7 @@ def pull(remote: str | None) -> None:
     """Bring in what others pushed there; nothing of yours is overwritten.
 
     What comes is foreign: it is shown, and counts for nothing. What is good of it can be measured on your
-    branch: ar stack NAME.
+    branch: ar stack NAME. Only what the owner of a key that you trust signed counts as it is: ar trust KEY.
     """
     _exchange(remote, pushing=False)
 
@@ -47,8 +48,18 @@ def _exchange(remote: str | None, pushing: bool) -> None:
         click.echo(f"Left alone: {clash} is another experiment there.", err=True)
     if moved.odd:
         click.echo(f"Left there: {counted(moved.odd, 'ref')} that no experiment can be.", err=True)
-    if moved.experiments and not pushing:
-        click.echo("They are foreign: none of them counts before it was measured here, by: ar stack NAME")
+    if moved.vouched:
+        words = f"Of what was pulled, {counted(moved.vouched, 'experiment')} more count here"
+        click.echo(f"{words}: a key that you trust signed them.")
+    if moved.experiments > moved.vouched and not pushing:
+        others = "They" if not moved.vouched else "The others"
+        click.echo(
+            f"{others} are foreign: none of them counts before it was measured here, by: ar stack NAME"
+        )
+    if moved.signed:
+        click.echo(f"Signed {counted(moved.signed, 'experiment')} with your ssh key.")
+    if moved.unsigned:
+        click.echo(f"Not signed: {moved.unsigned}", err=True)
     if pushing:
         click.echo("The branch goes with: git push")
     if cached := sorted(Declared.read(campaign.repo, "HEAD").cached):

@@ -144,13 +144,17 @@ class Objects:
     def commit(self, rev: str) -> Commit:
         return _commit(self.peel(rev, pygit2.Commit))
 
-    def log(self, ref: str) -> list[Commit]:
-        """Every commit that a ref reaches, oldest first; none where there is no such ref."""
+    def log(self, ref: str, without: str | None = None) -> list[Commit]:
+        """Every commit that a ref reaches, and `without` does not, oldest first; none where there is no such
+        ref.
+        """
         start = self.resolve(ref)
         if start is None:
             return []
-        order = SortMode.TOPOLOGICAL | SortMode.REVERSE
-        return [_commit(found) for found in self.libgit2.walk(Oid(hex=start), order)]
+        walk = self.libgit2.walk(Oid(hex=start), SortMode.TOPOLOGICAL | SortMode.REVERSE)
+        if without is not None:
+            walk.hide(Oid(hex=without))
+        return [_commit(found) for found in walk]
 
     def tree(self, rev: str) -> str:
         """The tree object of a commit, of the whole git repository."""

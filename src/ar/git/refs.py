@@ -13,6 +13,7 @@ QUEUE = "refs/ar/queue"
 RUNNING = "refs/ar/running"
 NOTES = "refs/notes/ar"
 SPEND = "refs/ar/spend"
+SIGNED = "refs/ar/signed"
 REMOTES = "refs/ar/remotes"  # <remote>/…: what a remote had when it was last looked at
 PROMOTING = "refs/worktree/ar/promoting"  # the merge that this working tree is being brought to
 

@@ -4,7 +4,8 @@ Nothing is overwritten on either side. An experiment is a commit on a ref of its
 and accounts of both sides are joined here and only ever moved forward there. What waits or runs stays home.
 
 Whoever can write to the remote may have written anything: what comes is marked as a remote's, and counts for
-nothing here (see `local.pulled`); what is no experiment stays there; notes on our own experiments stay ours.
+nothing here (see `local.pulled`) unless a trusted key signed it (`statements`); what is no experiment stays
+there; notes on what counts here stay ours, and no verdict of ours is overturned.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from ar.formats import BadData, load_json
 from ar.git import refs, transfer
 from ar.git.references import ZERO
 from ar.git.repo import Repo
+from ar.git.signatures import CannotSign
+from ar.history import statements
 from ar.history.records import Decision, Label
 from ar.local import pulled
 
 _RACES = 20  # how often others may push between our joining and pushing
 _BATCH = 500  # refs in one git push
-_JOINED = (refs.NOTES, refs.SPEND)  # refs that both sides move
+_JOINED = (
+    refs.SIGNED,
+    refs.NOTES,
+    refs.SPEND,
+)  # refs that both sides move; who signed tells whose notes count
 _PATTERNS = (f"{refs.EXPS}/*", *_JOINED)
 
 
@@ -38,6 +45,9 @@ class Exchanged:
         notes: that it did not have, or had otherwise.
         clashes: names that stand for different experiments on the two sides, left as they are.
         odd: how many refs there are that no experiment can be, left there.
+        vouched: how many pulled experiments count here since, as a trusted key signed them.
+        signed: how many experiments of ours were signed, for those who trust our key.
+        unsigned: why they could not be; empty where they were, or git has no ssh key to sign with.
     """
 
     remote: str
@@ -45,6 +55,9 @@ class Exchanged:
     notes: int
     clashes: tuple[str, ...] = ()
     odd: int = 0
+    vouched: int = 0
+    signed: int = 0
+    unsigned: str = ""
 
 
 def pull(repo: Repo, remote: str) -> Exchanged:
@@ -56,7 +69,7 @@ def pull(repo: Repo, remote: str) -> Exchanged:
         ArError: git cannot reach the remote.
     """
     theirs = transfer.listed(repo, remote, *_PATTERNS)
-    ours = _experiments(repo.refs(refs.EXPS))
+    ours = statements.experiments(repo)
     found = _experiments(theirs)
     new = {ref: rev for ref, rev in found.items() if ref not in ours}
     waiting = {ref: refs.at_remote(remote, ref) for ref in new}
@@ -72,7 +85,8 @@ def pull(repo: Repo, remote: str) -> Exchanged:
     if changes:
         repo.update_refs(*changes, reason=f"ar: pull from {remote}")
     clashes = (*_clashes(ours, found), *(refs.name_of(ref) for ref in new if ref not in free))
-    return Exchanged(remote, len(sound), _new_notes(repo, before), clashes, len(free) - len(sound))
+    odd, vouched = len(free) - len(sound), statements.vouch(repo)
+    return Exchanged(remote, len(sound), _new_notes(repo, before), clashes, odd, vouched)
 
 
 def push(repo: Repo, remote: str) -> Exchanged:
@@ -82,6 +96,11 @@ def push(repo: Repo, remote: str) -> Exchanged:
         ArError: git cannot reach the remote, or may not write there.
         Conflict: others push all the time.
     """
+    signed, unsigned = 0, ""
+    try:
+        signed = statements.sign(repo)
+    except CannotSign as error:
+        unsigned = error.message
     for _ in range(_RACES):
         theirs = transfer.listed(repo, remote, *_PATTERNS)
         transfer.fetch(repo, remote, _joined_refs(remote, theirs))
@@ -92,12 +111,13 @@ def push(repo: Repo, remote: str) -> Exchanged:
             break
     else:
         raise Conflict(f"others pushed to {remote} {_RACES} times in a row", f"again: ar push {remote}")
-    ours, found = _experiments(repo.refs(refs.EXPS)), _experiments(theirs)
+    ours, found = statements.experiments(repo), _experiments(theirs)
     new = [ref for ref in ours if ref not in found]
     for start in range(0, len(new), _BATCH):
         if not transfer.push(repo, remote, new[start : start + _BATCH]):
             raise Conflict(f"{remote} has experiments of the same name", f"look at them: ar pull {remote}")
-    return Exchanged(remote, len(new), _new_notes(repo, before), _clashes(ours, found))
+    notes, clashes = _new_notes(repo, before), _clashes(ours, found)
+    return Exchanged(remote, len(new), notes, clashes, signed=signed, unsigned=unsigned)
 
 
 def join(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,10 +141,13 @@ def join(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, 
 def _weight(verdict: Any) -> tuple[int, int, str]:
     if not isinstance(verdict, dict):
         return -1, 0, _text(verdict)
-    decided = verdict.get("decision") in (Decision.PROMOTE, Decision.DISCARD)
-    rank = 0 if verdict.get("label") == Label.SUPERSEDED else 2 if decided else 1
+    rank = 0 if verdict.get("label") == Label.SUPERSEDED else 2 if _is_decided(verdict) else 1
     runs = verdict.get("runs", 0)
     return rank, runs if isinstance(runs, int) else 0, _text(verdict)
+
+
+def _is_decided(verdict: Any) -> bool:
+    return isinstance(verdict, dict) and verdict.get("decision") in (Decision.PROMOTE, Decision.DISCARD)
 
 
 def _text(value: Any) -> str:
@@ -164,9 +187,11 @@ def _advance(repo: Repo, ref: str, theirs: str) -> None:
         ours = repo.resolve(ref)
         if ours is not None and repo.is_ancestor(theirs, ours):
             return
-        tree = repo.empty_tree()
         if ref == refs.NOTES:
-            tree = repo.join_notes(ours, theirs, _joined, kept=_own(repo))
+            tree = repo.join_notes(ours, theirs, _joined, kept=_kept(repo, ours, theirs))
+        else:
+            tree = repo.empty_tree()
+            pulled.add(repo, [commit.rev for commit in repo.log(theirs, without=ours)])
         new, is_behind = theirs, ours is None or repo.is_ancestor(ours, theirs)
         if not is_behind or tree != repo.tree(theirs):
             parents = [each for each in (ours, theirs) if each is not None]
@@ -177,11 +202,33 @@ def _advance(repo: Repo, ref: str, theirs: str) -> None:
     raise Conflict(f"{ref} moved {_RACES} times in a row", "run the command again")
 
 
-def _own(repo: Repo) -> frozenset[str]:
-    """The commit of every experiment that no remote brought."""
-    others = pulled.read(repo)
+def _kept(repo: Repo, ours: str | None, theirs: str) -> frozenset[str]:
+    """The commit of every experiment that counts here: its note stays as it is, but where a trusted key has
+    signed a verdict and there is none here.
+    """
     found = repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
-    return frozenset(rev for ref, rev in found.items() if ref not in others)
+    others = pulled.foreign(repo, found)
+    own = {ref: rev for ref, rev in found.items() if ref not in others}
+    mine, other = repo.note_files(ours), repo.note_files(theirs)
+    differ = {ref: rev for ref, rev in own.items() if rev in other and mine.get(rev) != other[rev]}
+    news = [
+        (ref, rev, other[rev][1])
+        for ref, rev in differ.items()
+        if _is_news(
+            *(repo.read_many([(notes[rev][1], "")])[0] if rev in notes else None for notes in (mine, other))
+        )
+    ]
+    return frozenset(own.values()) - {rev for _, rev, _ in statements.signed(repo, news)}
+
+
+def _is_news(mine: bytes | None, other: bytes | None) -> bool:
+    """Whether of two notes the other one alone has a verdict that is decided."""
+    verdicts = []
+    for content in (mine, other):
+        with contextlib.suppress(BadData):
+            note = load_json(content or b"{}")
+            verdicts.append(note.get("verdict") if isinstance(note, dict) else None)
+    return len(verdicts) == 2 and not _is_decided(verdicts[0]) and _is_decided(verdicts[1])
 
 
 def _joined(base: bytes | None, ours: bytes, theirs: bytes) -> bytes:

@@ -30,7 +30,7 @@ from ar.project.project import Project
 from ar.project.values import Scalar, flat
 
 _Values = dict[str, Scalar]  # by `file:dotted.key`
-# Commit, status of one that waits, note, and whether a remote brought it.
+# Commit, status of one that waits, note, and whether it is foreign.
 _Mark = tuple[str, Status | None, Mapping[str, object] | None, bool]
 _Place = tuple[Status | None, str, str, bool]  # status of one that waits, commit, baseline, as above
 
@@ -242,7 +242,7 @@ def _places(repo: Repo) -> dict[str, _Place]:
     places: dict[str, _Place] = {}
     # Refs come in the order in which experiments move on: one that does so meanwhile is seen at least once.
     found = repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
-    others = pulled.read(repo)  # after the refs: a ref is marked before it appears
+    others = pulled.foreign(repo, found)  # after the refs: a ref is marked before it appears
     for ref, rev in found.items():
         name = refs.name_of(ref)
         if ref.startswith(f"{refs.QUEUE}/"):

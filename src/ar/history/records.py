@@ -172,7 +172,7 @@ class Experiment(Message):
         baseline: commit it was measured against (its parent).
         created: unix time of the commit.
         metrics, params: flat, keyed `file:dotted.key`.
-        pulled: a remote brought it.
+        pulled: a remote brought it, and no trusted key signed it.
     """
 
     name: str
@@ -293,7 +293,8 @@ class History(Record):
         at_rungs: what was measured at larger scales. An attempt has the `candidate` it has at the base.
         rung: the larger scale that this is a view of; empty for the base scale.
         identities: identity of the tree of each commit that anything was measured against.
-        pulled: what remotes brought, at every scale. Nothing of it counts, before it was measured here, too.
+        pulled: what remotes brought and no trusted key signed, at every scale. Nothing of it counts before it
+            was measured here, too.
     """
 
     head: str

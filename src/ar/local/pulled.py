@@ -1,36 +1,72 @@
-"""Which experiments a remote brought: told apart from this machine's own where no pull writes."""
+"""Which results a remote brought, and whose word there is for them: kept where no pull writes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ar.errors import BadState
 from ar.git.repo import Repo
+from ar.local import trusted
 
-_FILE = "pulled"
+_FILE, _VOUCHED = "pulled", "vouched"
 
 
 def read(repo: Repo) -> frozenset[str]:
-    """Full names of the refs of experiments that a remote brought."""
-    with contextlib.suppress(FileNotFoundError):
-        text = (repo.git_dir / "ar" / _FILE).read_text(encoding="utf-8", errors="replace")
-        return frozenset(text.split("\n"))
-    return frozenset()
+    """All that a remote brought: full names of experiments' refs, ids of the commits of accounts."""
+    return frozenset(_lines(repo, _FILE))
+
+
+def foreign(repo: Repo, found: Mapping[str, str]) -> frozenset[str]:
+    """Those of some refs that a remote brought and no trusted key vouches for.
+
+    Args:
+        found: each ref's commit; for a commit itself, that.
+    """
+    marked = read(repo) & found.keys()
+    if not marked:
+        return marked
+    known = vouched(repo)
+    return frozenset(name for name in marked if (name, found[name]) not in known)
+
+
+def vouched(repo: Repo) -> frozenset[tuple[str, str]]:
+    """Refs and commits for which there was the word of somebody whose key is still trusted."""
+    keys = trusted.read(repo)
+    rows = (line.split(" ") for line in _lines(repo, _VOUCHED))
+    return frozenset((row[1], row[2]) for row in rows if len(row) == 3 and row[0] in keys)
 
 
 def add(repo: Repo, names: Iterable[str]) -> None:
-    """Mark refs, before they appear: whoever sees one of them sees whose it is.
+    """Mark what a remote brings, before it appears: whoever sees one of them sees whose it is.
 
     Raises:
         BadState: the git directory cannot be written.
     """
-    lines = "".join(f"{name}\n" for name in names)
-    path = repo.own_folder() / _FILE
+    _append(repo, _FILE, names)
+
+
+def vouch(repo: Repo, words: Iterable[tuple[str, str, str]]) -> None:
+    """Let pulled results count as long as a key is trusted: its fingerprint, the ref and its commit.
+
+    Raises:
+        BadState: the git directory cannot be written.
+    """
+    _append(repo, _VOUCHED, map(" ".join, words))
+
+
+def _lines(repo: Repo, file: str) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return (repo.git_dir / "ar" / file).read_text(encoding="utf-8", errors="replace").split("\n")
+    return []
+
+
+def _append(repo: Repo, name: str, lines: Iterable[str]) -> None:
+    path = repo.own_folder() / name
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(lines)
+            file.write("".join(f"{line}\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

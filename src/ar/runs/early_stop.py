@@ -83,8 +83,9 @@ def incumbents_curve(project: Project, baseline: str, text: str) -> list[Point]:
     incumbent, head = identity(project, baseline), project.repo.head()
     if head != baseline and identity(project, head) != incumbent:
         return []
-    others = pulled.read(project.repo)
-    for ref, commit in project.repo.commits(refs.EXPS).items():
+    found = project.repo.commits(refs.EXPS)
+    others = pulled.foreign(project.repo, {ref: commit.rev for ref, commit in found.items()})
+    for ref, commit in found.items():
         if incumbent in commit.message and ref not in others:
             ran = Message.parse(commit.message)
             same = (ran.candidate, ran.seed, ran.rung) == (incumbent, message.seed, "")

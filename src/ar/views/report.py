@@ -16,6 +16,7 @@ from ar.campaign.campaign import Campaign
 from ar.errors import ArError
 from ar.history import time_to_target as timing
 from ar.history.records import Attempt, History, Status
+from ar.history.spend import Spend
 from ar.judge.arithmetic import half_width
 from ar.judge.findings import total
 from ar.judge.noise import noise_of
@@ -181,10 +182,13 @@ def _spent(campaign: Campaign, history: History) -> Section:
         name = rung or (campaign.program.ladder[0].name if campaign.program.ladder else "all")
         rows.append((name, str(len(runs)), str(base), str(failed), span(seconds), span(cpu)))
     header = ("scale", "runs", "of baselines", "failed", "run time", "processor time")
-    paid = account.total(campaign.repo)
-    words = "The agent cost nothing."
-    if paid.tokens:
-        usd = f", {paid.usd:.2f} USD" if paid.usd is not None else ""
-        cached = f"({paid.cached:,} cached)"
-        words = f"The agents read {paid.input:,} tokens {cached} and wrote {paid.output:,}{usd}."
-    return Section("What was spent", (Table(header, tuple(rows)), words))
+    paid, told = account.total(campaign.repo), account.told(campaign.repo)
+    words = [_paid(paid, "The agents") if paid.tokens else "The agent cost nothing."]
+    if told.tokens:
+        words.append(f"Not counted: {_paid(told, 'remotes say that agents elsewhere')}")
+    return Section("What was spent", (Table(header, tuple(rows)), *words))
+
+
+def _paid(paid: Spend, who: str) -> str:
+    usd = f", {paid.usd:.2f} USD" if paid.usd is not None else ""
+    return f"{who} read {paid.input:,} tokens ({paid.cached:,} cached) and wrote {paid.output:,}{usd}."
