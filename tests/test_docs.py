@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import run
+from helpers import git, run
 
 from ar.cli.main import cli
 from ar.git import refs
 from ar.history.messages import Message
 from ar.history.records import Note, Verdict
 from ar.history.spend import Spend
+from ar.project.program_file import load
 
 ROOT = Path(__file__).parents[1]
 CONCEPTS = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
@@ -68,6 +70,31 @@ def test_every_key_of_a_note_is_explained() -> None:
         *(set(Verdict.__dataclass_fields__) - {"sigma", "df", "paired", "needed"}),
     ]
     assert [key for key in keys if f"`{key}`" not in CONCEPTS] == []
+
+
+def test_the_rungs_that_are_named_are_the_lab_s() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))]
+    named = {rung for page in pages for rung in re.findall(r"ar climb .*--to (\w+)", page)}
+    assert {"d4", "d6"} <= named <= {rung.name for rung in load(ROOT).ladder}
+
+
+def test_a_second_clone_is_set_up_as_told(
+    measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever git calls a first branch."""
+    for key, value in (("COUNT", "1"), ("KEY_0", "init.defaultBranch"), ("VALUE_0", "trunk")):
+        monkeypatch.setenv(f"GIT_CONFIG_{key}", value)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    section = CONCEPTS.split("## Several clones")[1]
+    block = section.split("```console")[1].split("```")[0].replace("/somewhere", str(tmp_path))
+    here, there = tmp_path / "here", tmp_path / "there"
+    there.mkdir()
+    measured.rename(here)
+    for folder, line in zip((here, here, there), block.strip().splitlines(), strict=True):
+        run(folder, "sh", "-c", line.removeprefix("$ "))
+    assert (
+        git(there / "campaign", "for-each-ref", "refs/exps") == git(here, "for-each-ref", "refs/exps") != ""
+    )
 
 
 def test_nobody_is_told_to_install_what_no_index_has() -> None:
