@@ -177,3 +177,43 @@ def test_no_part_of_a_value_is_left_where_the_end_of_a_log_begins(
     told = outcomes.tail(tmp_path / "log")
     assert told.endswith("last words")
     assert not any(part in told for part in ("Zq8", "Lm9", "Pv4", "Rt7"))
+
+
+LONG = ("-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEowIB\n" * 9 + "-----END RSA PRIVATE KEY-----", "x " * 60)
+STREAMED = (
+    *_spelled().values(), *LONG, KEY,
+    "password : Ab1Ab1Ab1Ab1Ab1Ab1", "Authorization: Bearer zq8Xk2Lm9Pv4Rt7Yw1",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P",
+    "Zq8/x+\\nk2 Lm9~Pv4\\\n?Rt7", "Zq8" + " " * 99 + "/x+k2 Lm9~Pv4?Rt7",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 50])
+def test_a_text_that_comes_in_parts_is_redacted_as_a_whole_one(size: int) -> None:
+    environ = {"MY_TOKEN": HANDED, "LATER_KEY": "Rt7 ends"}
+    for secret in STREAMED:
+        text = f"step 1\n so: {secret} ends, loss 3.2\n"
+        stream, told = redaction.Redactor(environ), ""
+        for at in range(0, len(text), size):
+            told += stream.feed(text[at : at + size])
+            assert redact(text, environ).startswith(told)
+        assert told + redact(stream.kept, environ) == redact(text, environ)
+
+
+def test_a_line_without_secrets_is_told_when_it_ends() -> None:
+    stream = redaction.Redactor({"MY_TOKEN": HANDED})
+    for line in ("step 1 loss 3.2\n", "C:\\new\n", "100 %|#####| 3/3 [00:02<00:00, 1.5 it/s]\n"):
+        assert stream.feed(line) == line
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "Zq8/x+k2 Lm9~Pv4?Rt", "Zq8/ ", " ", "\\n", "-----BEGIN PRIVATE KEY-----\n"]
+)
+def test_what_waits_for_the_rest_of_a_secret_has_a_bound(unit: str) -> None:
+    stream = redaction.Redactor({"MY_TOKEN": HANDED})
+    part = unit * (97 // len(unit) + 1)
+    for _ in range(3_000):
+        stream.feed(part)
+        assert len(stream.kept) < 100_000
+    stream.feed(" Zq8" + " " * 200_000)
+    assert "Rt7" not in stream.feed("/x+k2 Lm9~Pv4?Rt7 ends ") + redact(stream.kept, {"MY_TOKEN": HANDED})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Ar, attempts_of, commit, edit, git, run
+from helpers import Ar, attempts_of, commit, edit, git, run, wait_for
 
 from ar.project.program import Sandbox
 from ar.runs import sandbox
@@ -255,7 +256,9 @@ def test_of_long_output_beginning_and_end_are_kept(tmp_path: Path, lines: int) -
             funnel = Funnel(process.stdout.fileno(), target.fileno(), head=1000, tail=2000)
             while funnel.pump():
                 time.sleep(0.001)
+                funnel.show()
                 assert log.stat().st_size < 1000 + 3 * 2000 + 100
+            funnel.drain()
     text = log.read_text()
     assert text.startswith("before\nline 0\n")
     assert text.endswith(f"line {lines - 1}\n")
@@ -267,10 +270,11 @@ def test_the_beginning_is_kept_however_much_comes_at_once(tmp_path: Path) -> Non
     log = tmp_path / "log"
     with log.open("ab") as target:
         funnel = Funnel(reading, target.fileno(), head=10, tail=10)
-        os.write(writing, b"0123456789" * 10)
+        os.write(writing, b"012 45 78\n" * 10)
         os.close(writing)
         funnel.drain()
-    assert log.read_text() == "0123456789\n… ar: 80 bytes are left out here …\n0123456789"
+    os.close(reading)
+    assert log.read_text() == "012 45 78\n\n… ar: 80 bytes are left out here …\n012 45 78\n"
 
 
 def test_bytes_left_out_are_counted(tmp_path: Path) -> None:
@@ -279,12 +283,38 @@ def test_bytes_left_out_are_counted(tmp_path: Path) -> None:
     with log.open("ab") as target:
         funnel = Funnel(reading, target.fileno(), head=10, tail=10)
         for _ in range(5):
-            os.write(writing, b"0123456789")
+            os.write(writing, b"012 45 78\n")
             funnel.pump()
         os.close(writing)
         funnel.drain()
     os.close(reading)
-    assert log.read_text().startswith("0123456789\n… ar: 30 bytes are left out here …\n0123456789")
+    assert log.read_text().startswith("012 45 78\n\n… ar: 30 bytes are left out here …\n012 45 78\n")
+
+
+@pytest.mark.parametrize("before", [0, 3, 985, 991, 999, 1_000, 5_000, 20_000])
+@pytest.mark.parametrize("after", [0, 985, 1_001, 9_000, 30_000])
+def test_no_part_of_a_secret_is_in_the_file_at_any_time(tmp_path: Path, before: int, after: int) -> None:
+    """However it comes, and wherever in the log its beginning, its end and what is left out are."""
+    secret = "correcthorse batterystaple"
+    text = "12 ü\n" * (before // 6) + "." * (before % 6) + secret + "\n" + "ü 34\n" * (after // 6)
+    printed = text.encode()
+    log, (reading, writing) = tmp_path / "log", os.pipe()
+    with log.open("ab") as target:
+        funnel = Funnel(reading, target.fileno(), [secret], head=1000, tail=1000)
+        for at in range(0, len(printed), 13):
+            os.write(writing, printed[at : at + 13])
+            funnel.pump()
+            if at % 3 == 0:
+                funnel.show()
+                found = re.search(".*(corr|batt|aple).*", log.read_text(errors="replace"))
+                assert not found, (at, found)
+        os.close(writing)
+        funnel.drain()
+    os.close(reading)
+    text = log.read_text()
+    assert not re.search("corr|horse|batt|staple", text)
+    assert text.startswith(printed[:before].decode()[:800]) and text.endswith("\n")
+    assert ("left out" in text) == (len(printed) > 2000)
 
 
 # -- what a stage uses ---------------------------------------------------------------------------------------
@@ -345,3 +375,19 @@ def test_what_a_stage_was_handed_leaves_it_under_no_name_and_in_no_spelling(
     assert "zq8Xk2" not in log
     assert "enE4WGsy" not in log  # its beginning in base64
     assert not run(project, "grep", "-rlE", "zq8Xk2|enE4WGsy", ".git", check=False).stdout
+
+
+def test_what_a_stage_was_handed_is_in_no_log_while_it_runs(
+    project: Path, ar: Ar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the log on disk does not know the value."""
+    monkeypatch.setenv("ENDPOINT", "zq8Xk2Lm9-Pv4Rt7Yw1")
+    edit(project / "dvc.yaml", "awk -f", "echo begun $ENDPOINT && sleep 3 && awk -f")
+    edit(project / "program.md", "budget:", "sandbox: {env: [ENDPOINT]}\nbudget:")
+    commit(project, "Print what was handed on")
+    ar(project, "next")
+    with subprocess.Popen([sys.executable, "-c", ONE, str(project)]) as worker:
+        wait_for(lambda: any("begun" in path.read_text() for path in project.glob(".git/ar/**/log")))
+        logs = [path.read_text() for path in project.glob(".git/ar/**/log")]
+        worker.terminate()
+    assert logs and "zq8Xk2Lm9" not in "".join(logs)

@@ -274,6 +274,13 @@ class Program:
         return [metric for metric in self.metrics if not metric.is_ours]
 
     @property
+    def handed(self) -> list[str]:
+        """Names of the environment variables that stages and agents may see besides the usual few."""
+        sandboxes = (self.sandbox, *self.sandbox.stages.values())
+        given = [*(one.env for one in self.agents), *(one.env for one in sandboxes)]
+        return sorted({name for names in given for name in names})
+
+    @property
     def param_files(self) -> set[str]:
         keys = [*self.scope.params, *self.search, *([self.seed] if self.seed else [])]
         keys += [key for rung in self.ladder for key in rung.params]

@@ -78,9 +78,7 @@ def load(root: Path) -> Program:
     except (OSError, UnicodeDecodeError) as error:
         raise BadProgram(f"{FILE} cannot be read: {error}", "save it as UTF-8 text") from None
     program = parse(text)
-    sandboxes = (program.sandbox, *program.sandbox.stages.values())
-    given = [one.env for one in program.agents] + [one.env for one in sandboxes]
-    hand(os.environ.get(name, "") for names in given for name in names)
+    hand(os.environ.get(name, "") for name in program.handed)
     return program
 
 

@@ -221,6 +221,7 @@ class Worker:
             outputs=[str(workspace.root / path) for path in sorted(declared.outputs)],
             cache=cache,
             limits=limits,
+            handed=program.handed,
         )
 
 

@@ -96,6 +96,7 @@ class Plan(NamedTuple):
         own: how those are run that are an exception, by their names.
         inputs, outputs: absolute paths that must be as they were, and those in them that stages write.
         cache: the folder that DVC keeps outputs in.
+        handed: names of environment variables whose values must not get into the log.
     """
 
     worker: int
@@ -108,6 +109,7 @@ class Plan(NamedTuple):
     outputs: list[str]
     cache: str
     limits: Limits
+    handed: list[str] = []  # noqa: RUF012  (never changed)
 
 
 class Stage(NamedTuple):

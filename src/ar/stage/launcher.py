@@ -112,7 +112,7 @@ class _Stage:
         stage = Stage(process.pid, born(process.pid), time.time(), slot.name, earlier.seconds, self.name)
         self._write(files.STAGE, stage)
         monitor = limits.Monitor(plan.limits, plan.workspace, held, process.pid if self.sandbox else None)
-        funnel = Funnel(reading, sys.stdout.fileno())
+        funnel = Funnel(reading, sys.stdout.fileno(), [os.environ.get(name, "") for name in plan.handed])
         deadline = began + plan.timeout - earlier.seconds if plan.timeout else float("inf")
         breach = self._attend(monitor, funnel, deadline)
         code = process.returncode  # of its own: None where it runs still
@@ -229,6 +229,7 @@ class _Stage:
             ready, _, _ = select.select(sources, [], [], max(0.0, until))
             if funnel.source in ready and not funnel.pump():
                 sources.remove(funnel.source)
+            funnel.show()
         return None
 
     def _stop(self, *_: object) -> None:
