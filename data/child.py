@@ -32,7 +32,7 @@ from data.modules import keep_modules
 from data.process import PR_SET_CHILD_SUBREAPER, die_with_parent, kill_orphans, prctl
 from data.settings import TrainSettings, train_settings
 from data.task import Task, send
-from data.walls import Walls, other_pythons, system
+from data.walls import Walls, system, unused_packages
 
 TRACE_FRAMES = 4  # of a traceback, from the code under test: its end is what helps
 MOST_DESCRIPTORS = 8
@@ -57,9 +57,9 @@ def set_up_torch(settings: TrainSettings, seed: int) -> None:
     """Threads, seed and determinism. Raises LabError when the device is not there."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(settings.device == "cpu", warn_only=True)
     if settings.device == "cpu":
         torch.set_flush_denormal(True)
-        torch.use_deterministic_algorithms(True, warn_only=True)
     elif settings.device == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what is not bf16
     if settings.device == "mps":
@@ -76,10 +76,8 @@ def raise_walls(config: dict[str, Any], settings: TrainSettings) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     root = os.getcwd()
     ours = [path for path in glob.glob("data/*.py") if os.path.isfile(path)]
-    hidden: tuple[str, ...] = (root, os.path.join(root, "data"), *other_pythons())
-    if (
-        not settings.compile
-    ):  # compilers are run by interpreters of their own, which need all of their library
+    hidden: tuple[str, ...] = (root, os.path.join(root, "data"), *unused_packages())
+    if not settings.compile:  # compilers run in interpreters of their own, which need all of their library
         keep_modules(config["hidden"])
         hidden += tuple(config["hidden"])
     read = (
@@ -191,6 +189,7 @@ def main() -> None:
     server = socket.socket(fileno=int(sys.argv[1]))
     die_with_parent(int(sys.argv[2]))
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a process leaves behind is ended here, and counted
+    torch.use_deterministic_algorithms(True)  # imports more than torch itself does: once, not in each process
     gc.freeze()
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     while True:

@@ -162,7 +162,7 @@ class Harness:
     def evaluate(self, server: Server, trained: Trained) -> tuple[dict[str, Score], float]:
         """The scores of the trained weights on val and test, and the CPU time that they took.
 
-        Raises TamperError when a probe fails.
+        Raises TamperError when a probe fails, DivergedError when a score is no number.
         """
         import numpy as np
 
@@ -171,7 +171,9 @@ class Harness:
         count = max(1, settings.eval_tokens // length)
         splits = [choose_windows(read_split(FOLDER, self.manifest, name), length, count) for name in HELD_OUT]
         rows = rows_per_call(settings.device, length, self.manifest.vocab_size)
-        exam = Exam(np.concatenate(splits), rows, self.manifest.vocab_size)
+        windows = np.concatenate(splits)
+        fillers = choose_windows(read_split(FOLDER, self.manifest, "train"), length, len(windows))
+        exam = Exam(windows, fillers, rows, self.manifest.vocab_size)
         answers, cpu_seconds = [], 0.0
         with Progress("evaluate", sum(map(len, exam.rounds))) as progress:
             for calls in exam.rounds:

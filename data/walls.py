@@ -223,22 +223,30 @@ def _filter(arch: int, refused: list[int], clone: int | None, prlimit: int) -> b
 
 
 def system(compiles: bool) -> tuple[str, ...]:
-    """What every Python program reads: interpreter, packages, shared libraries, facts about the machine."""
+    """What every Python program reads: its library, packages, shared libraries, facts about the machine."""
     root = os.path.realpath(".")
-    found = [sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.realpath(sys.executable))]
-    found += [path for path in sys.path if path and os.path.realpath(path) != root]
+    found = [path for path in sys.path if path and os.path.realpath(path) != root]
     found += [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if path]
-    found += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store", "/gnu/store"]
+    found += [*shared_libraries(), "/nix/store", "/gnu/store"]
     found += ["/proc", "/sys", "/etc/ld.so.cache", "/etc/localtime", "/etc/nsswitch.conf", "/etc/OpenCL"]
     found += ["/dev/zero", "/dev/urandom", "/dev/random", "/usr/share/zoneinfo"]
     if compiles:
+        found += [sys.prefix, sys.base_prefix, sys.exec_prefix]
         found += ["/usr", "/bin", "/sbin", "/opt", "/etc", *os.environ.get("PATH", "").split(os.pathsep)]
     return tuple(path for path in found if path and os.path.exists(path))
 
 
-def other_pythons() -> tuple[str, ...]:
-    """Standard libraries of other interpreters in the system's folders: copies of the default corpus."""
-    ours = [os.path.realpath(path) + "/" for path in sys.path if path]
-    folders = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
-    found = [os.path.realpath(path) for folder in folders for path in Path(folder).glob("[pP]ython*")]
-    return tuple(path for path in found if not any(own.startswith(path + "/") for own in ours))
+def shared_libraries() -> list[str]:
+    """Those of the system, and no other file that lies beside them, such as another Python's library."""
+    folders = [Path(root, name) for root in ("/", "/usr", "/usr/local", sys.base_prefix, sys.prefix)
+               for name in ("lib", "lib64")]  # fmt: skip
+    patterns = ("*.so", "*.so.*", "*-linux-gnu*", "*-linux-musl*")
+    return [str(path) for folder in folders for pattern in patterns for path in folder.glob(pattern)]
+
+
+def unused_packages() -> tuple[str, ...]:
+    """Packages in the interpreter's library that are not imported from there: some copy parts of it."""
+    ours = {os.path.realpath(path) for path in sys.path if path}
+    library = os.path.realpath(os.path.dirname(os.__file__))
+    found = (os.path.join(library, name) for name in ("site-packages", "dist-packages", "ensurepip/_bundled"))
+    return tuple(path for path in found if path not in ours)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from data import walls
 from data.errors import TamperError
-from tests.lab.conftest import Lab
+from data.settings import data_settings, load
+from data.sources import out_of_reach, stdlib
+from tests.lab.conftest import ROOT, Lab
 
 pytestmark = pytest.mark.skipif(not walls.holds(), reason="this kernel has no Landlock")
 
@@ -227,6 +230,36 @@ def test_computing_in_the_evaluation_is_counted_and_bounded(lab: Lab) -> None:
 def test_nothing_told_before_hides_a_refusal(lab: Lab) -> None:
     lab.tiny("print('train: interrupted', flush=True)\ntask.batch(1)")
     lab.refused("budget exceeded", TamperError.exit_code)
+
+
+def readable(path: Path) -> bool:
+    """Whether its content can be had."""
+    try:
+        path.read_bytes()
+    except OSError:
+        return False
+    return True
+
+
+def test_the_held_out_part_of_the_default_corpus_cannot_be_read() -> None:
+    held = [Path(path) for path in out_of_reach(data_settings(load(ROOT / "params.yaml")))]
+    rest = set(stdlib().paths) - set(held)
+    fd, theirs = os.pipe()
+    if (pid := os.fork()) == 0:
+        walls.Walls(walls.system(False), hidden=(*walls.unused_packages(), *map(str, held))).up()
+        os.write(theirs, b"%d %d" % (sum(map(readable, held)), sum(map(readable, rest))))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert len(rest) > 300 and os.read(fd, 100) == b"0 %d" % len(rest)
+    os.close(fd), os.close(theirs)
+
+
+def test_nothing_but_shared_libraries_is_read_in_the_system_s_folders() -> None:
+    ours = {os.path.realpath(path) for path in sys.path}
+    granted = {os.path.realpath(path) for path in walls.system(False)} - ours
+    library = os.path.realpath(Path(os.__file__).parent)
+    assert not [path for path in granted if (library + "/").startswith(path.rstrip("/") + "/")]
+    assert not granted & {"/", "/usr", "/usr/lib", "/usr/lib64", "/usr/local", "/usr/local/lib"}
 
 
 def test_a_hidden_file_in_a_readable_folder_stays_out_of_reach(tmp_path: Path) -> None:
