@@ -18,8 +18,9 @@ PLAN = Plan(
     usual=Inside(["bwrap", "--unshare-all"], {"PATH": "/bin"}),
     own={"fetch": Inside(["bwrap"], {})},
     workspace="/project/exps/x",
-    inputs=["/project/exps/x/data"],
-    outputs=[],
+    outputs={"fit": ["/project/exps/x/out"]},
+    rewrite=[],
+    fixed=["/project/exps/x/data"],
     cache="/cache",
     limits=Limits(1, 2, 3),
 )

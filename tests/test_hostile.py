@@ -249,7 +249,7 @@ def test_the_kernel_cannot_be_set(scene: Scene) -> None:
 
 
 def test_a_symbolic_link_is_not_collected(scene: Scene) -> None:
-    scene.contained("symbolic_link", "ended: it left a link that leads out of its folder: out/x")
+    scene.contained("symbolic_link", "ended: it left a link that leads out of its outputs: out/x")
     assert KEY not in run(scene.root, "git", "log", "--all", "-p").stdout
 
 
@@ -270,7 +270,7 @@ def test_folders_without_end_are_refused_and_removed(scene: Scene) -> None:
 
 
 def test_the_measure_stays_as_it_was(scene: Scene) -> None:
-    scene.contained("change_the_measure", "ended: it changed attempt.py, which it depends on")
+    scene.contained("change_the_measure", "ended: it changed attempt.py, which is none of its outputs")
 
 
 def test_ten_thousand_processes_are_ended(scene: Scene) -> None:
@@ -323,9 +323,9 @@ def test_the_campaign_goes_on(scene: Scene) -> None:
 
 def test_without_bubblewrap_limits_and_collection_are_the_same(bare: Scene) -> None:
     bare.contained("read_environment", "KeyError: 'PLANTED_API_KEY'")
-    bare.contained("symbolic_link", "ended: it left a link that leads out of its folder: out/x")
+    bare.contained("symbolic_link", "ended: it left a link that leads out of its outputs: out/x")
     bare.contained("pipe", "ended: it left something that is neither file nor folder: out/x")
-    bare.contained("change_the_measure", "ended: it changed attempt.py, which it depends on")
+    bare.contained("change_the_measure", "ended: it changed attempt.py, which is none of its outputs")
     bare.contained("fork", "ended: it started more than 200 processes")
     bare.contained("allocate", "ended: it used more than 400 MB of memory")
     bare.contained("fill_disk", "ended: it wrote more than 100 MB to disk")

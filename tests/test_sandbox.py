@@ -156,7 +156,15 @@ def test_limits_are_shares_of_the_machine(tmp_path: Path) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "folder"
-    for path in (".git/HEAD", ".dvc/config", "sub/.dvc/config", "src/a.py", "src/out/old", "notes.txt"):
+    for path in (
+        ".git/HEAD",
+        ".dvc/config",
+        "sub/.dvc/config",
+        "src/a.py",
+        "src/out/old",
+        "notes.txt",
+        "helper.py",
+    ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text("x")
     (tmp_path / "secret").write_text("secret")
@@ -165,27 +173,38 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _leave(folder: Path, what: str) -> None:
-    secret = folder.parent / "secret"
+    secret, out = folder.parent / "secret", folder / "src" / "out"
     match what:
         case "outputs":
-            (folder / "src" / "out" / "old").write_text("y")
-            (folder / "new").write_text("y")
-            (folder / "inner").symlink_to("new")
-            (folder / "twice").hardlink_to(folder / "new")
+            (out / "old").write_text("y")
+            (out / "new").write_text("y")
+            (out / "inner").symlink_to("new")
+            (out / "twice").hardlink_to(out / "new")
             (folder / "notes.txt").write_text("y")
+            (folder / "more").mkdir()
+            (folder / "more" / "m.json").write_text("{}")
+        case "strays":
+            (folder / "src" / "__pycache__").mkdir()
+            (folder / "src" / "__pycache__" / "a.pyc").write_text("y")
+            (folder / "src" / "new").symlink_to("a.py")
+            (folder / "more").mkdir()
+            (folder / "more" / "n.json").symlink_to(secret)
+            os.mkfifo(folder / "pipe")
         case "link":
-            (folder / "new").symlink_to(secret)
+            (out / "new").symlink_to(secret)
         case "link upwards":
-            (folder / "new").symlink_to("../secret")
+            (out / "new").symlink_to("../../../secret")
+        case "link inside":
+            (out / "new").symlink_to("../a.py")
         case "link to a folder":
-            (folder / "src" / "new").symlink_to(folder.parent)
+            (out / "new").symlink_to(folder.parent)
         case "hard link":
-            (folder / "new").hardlink_to(secret)
+            (out / "new").hardlink_to(secret)
         case "other link":
             (folder / "data").unlink()
             (folder / "data").symlink_to(folder.parent)
         case "pipe":
-            os.mkfifo(folder / "new")
+            os.mkfifo(out / "new")
         case "input":
             file = folder / "src" / "a.py"
             times = file.stat()
@@ -193,6 +212,11 @@ def _leave(folder: Path, what: str) -> None:
             os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
         case "no input":
             (folder / "src" / "a.py").unlink()
+        case "other folder":
+            (folder / "src").rename(folder / "away")
+            shutil.copytree(folder / "away", folder / "src")
+        case "undeclared":
+            (folder / "helper.py").write_text("y")
         case "other configuration":
             (folder / "sub").rename(folder / "away")
             (folder / "sub" / ".dvc").mkdir(parents=True)
@@ -202,26 +226,36 @@ def _leave(folder: Path, what: str) -> None:
     ("what", "says"),
     [
         ("outputs", ""),
-        ("link", "a link that leads out of its folder: new"),
-        ("link upwards", "a link that leads out of its folder: new"),
-        ("link to a folder", "a link that leads out of its folder: src/new"),
-        ("other link", "a link that leads out of its folder: data"),
-        ("hard link", "a hard link to a file outside its folder: new"),
-        ("pipe", "neither file nor folder: new"),
+        ("strays", ""),
+        ("link", "a link that leads out of its outputs: src/out/new"),
+        ("link upwards", "a link that leads out of its outputs: src/out/new"),
+        ("link inside", "a link that leads out of its outputs: src/out/new"),
+        ("link to a folder", "a link that leads out of its outputs: src/out/new"),
+        ("other link", "changed data"),
+        ("hard link", "a hard link to a file outside its folder: src/out/new"),
+        ("pipe", "neither file nor folder: src/out/new"),
         ("input", "changed src/a.py"),
         ("no input", "changed src/a.py"),
-        ("other configuration", "changed sub/.dvc"),
+        ("other folder", "changed src/a.py"),
+        ("undeclared", "changed helper.py"),
+        ("other configuration", "changed sub"),
     ],
 )
 def test_what_may_not_be_left_in_the_folder(folder: Path, what: str, says: str) -> None:
-    before = snapshot.take(folder)
-    inputs, outputs = [str(folder / "src")], [str(folder / "src" / "out")]
-    assert snapshot.complaint(folder, before, inputs, outputs) == ""
+    before = snapshot.take(str(folder))
+    may = snapshot.May(
+        write=[f"{folder}/src/out", f"{folder}/more/m.json"],
+        rewrite=[f"{folder}/notes.txt", f"{folder}/src"],
+        fixed=[f"{folder}/src/a.py"],
+    )
+    assert snapshot.compare(str(folder), before, may) == snapshot.Found()
     time.sleep(0.01)  # the clock of the file system ticks in milliseconds
     _leave(folder, what)
-    found = snapshot.complaint(folder, before, inputs, outputs)
-    assert says in found
-    assert bool(says) == bool(found)
+    found = snapshot.compare(str(folder), before, may)
+    assert says in found.flaw
+    assert bool(says) == bool(found.flaw)
+    names = {"pipe", "more/n.json", "src/__pycache__", "src/new"} if what == "strays" else set()
+    assert {os.path.relpath(path, folder) for path in found.strays} == names
 
 
 def test_what_a_refused_run_made_is_removed_and_nothing_else(folder: Path) -> None:
@@ -237,7 +271,7 @@ def test_what_a_refused_run_made_is_removed_and_nothing_else(folder: Path) -> No
     shutil.rmtree(folder / "src")
     (folder / "src").symlink_to(away)  # src/out was a folder: it must not be taken for the one there
     snapshot.clear(folder, before)
-    assert {path.name for path in folder.iterdir()} == {".git", ".dvc", "sub", "data"}
+    assert {path.name for path in folder.iterdir()} == {".git", ".dvc", "sub", "data", "helper.py"}
     assert (away / "out" / "precious").exists()
     assert (folder.parent / "secret").exists()
 

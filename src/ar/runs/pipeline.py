@@ -17,7 +17,7 @@ import pickle
 import posixpath
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ _REV = re.compile(r"[0-9a-f]{40}")
 _LOCK_WAIT = 30.0
 # Of DVC's local settings what a run goes by. Others may hold keys: of remotes, of databases, of DVC Studio.
 _LOCAL = ("cache", "core", "hydra", "index", "parsing", "state")
+MOST_KEPT = 50_000_000  # bytes of what a run wrote that go into git, for ever
 _HALF_WRITTEN = 2.0  # seconds after which a file that is no JSON will not become any
 
 
@@ -275,13 +276,21 @@ class Pipeline:
         config.filename = str(root / ".dvc" / "config.local")
         config.write()
 
-    def reproduce(self, workspace: Workspace, message: str, targets: Sequence[str]) -> Failure | str:
+    def reproduce(
+        self,
+        workspace: Workspace,
+        message: str,
+        targets: Sequence[str],
+        begin: Callable[[Mapping[str, list[str]]], None],
+    ) -> Failure | str:
         """Run the pipeline in the workspace and commit the result there.
 
         Stage commands go through the shell that `$SHELL` names; their output goes to our own stdout.
 
         Args:
             targets: the `dvc.yaml` files to reproduce, with what they need of others.
+            begin: called before the first stage with the outputs of each, by the name that DVC tells it, as
+                absolute paths; by an empty one, with what any of them may write.
 
         Returns:
             The experiment's commit, which no ref of the project's points to so far; or what failed.
@@ -295,10 +304,13 @@ class Pipeline:
                 top_level = TempDirExecutor._get_top_level_paths(dvc)
                 if cached := [out.fs_path for out in dvc.index.outs if out.use_cache]:
                     dvc.checkout(cached, force=True, allow_missing=True)
+                begin(_outputs(dvc, workspace.root, top_level))
                 env = self._run_env(workspace.name, workspace.baseline)
                 with _kept({Path(stage.path) for stage in dvc.index.stages if not stage.is_data_source}):
                     stages = dvc.reproduce(list(targets), run_env=env, run_cache=False)
             paths = {posixpath.join(workspace.prefix, path) for path in (*top_level, *_files(stages))}
+            if (size := _size(workspace.top / path for path in paths)) > MOST_KEPT:
+                return Failure(f"git would keep {size} bytes of what it wrote, more than {MOST_KEPT}")
             ref = refs.ExperimentRef(workspace.baseline, workspace.name)
             rev = transfer.commit_in(self.repo, workspace.top, ref, message, paths)
         except Exception as error:
@@ -375,6 +387,24 @@ def _files(stages: list[Any]) -> list[str]:
     items = [item for stage in stages for item in (*stage.deps, *stage.outs)]
     found += [str(item.fs_path) for item in items if not item.use_scm_ignore and item.is_in_repo]
     return [os.path.relpath(path, stages[0].repo.root_dir) for path in found]
+
+
+def _outputs(dvc: Any, root: Path, shared: Iterable[str]) -> dict[str, list[str]]:
+    """What each stage writes, by the name that it has for DVC; by an empty one, what any may write."""
+
+    def places(items: Iterable[Any]) -> list[str]:
+        return [str(root / os.path.relpath(item.fs_path, dvc.root_dir)) for item in items if item.is_in_repo]
+
+    stages = list(dvc.index.stages)
+    read = {path for stage in stages for path in places(stage.deps)}
+    found = {stage.addressing: places(stage.outs) for stage in stages}
+    return found | {"": [path for path in (str(root / path) for path in shared) if path not in read]}
+
+
+def _size(paths: Iterable[Path]) -> int:
+    """Bytes of files, and of those in folders."""
+    places = [place for path in paths for place in ([path] if not path.is_dir() else path.rglob("*"))]
+    return sum(place.lstat().st_size for place in places if os.path.lexists(place) and not place.is_dir())
 
 
 @contextlib.contextmanager

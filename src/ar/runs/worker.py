@@ -20,12 +20,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ar.changes import integrity
 from ar.errors import ArError
 from ar.git import refs
 from ar.git.repo import Repo
-from ar.history.messages import Message
+from ar.history import reader
+from ar.history.messages import BASELINE_AGENT, Message
 from ar.local import claims, locks, orphans
 from ar.local.claims import Claim
+from ar.project.identity import identity
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program, Sandbox
 from ar.project.program_file import load as load_program
@@ -73,6 +76,7 @@ class Worker:
         self.report = report or (lambda event: None)
         self.told: Request | None = None
         self._claimed: Claim | None = None
+        self._memory = reader.Memory()
 
     def run_next(self) -> bool:
         """Claim and run one experiment. False if none waits, or the budget has no run left."""
@@ -172,10 +176,15 @@ class Worker:
         demands.refuse(self.repo, demands.of_stages(self.repo, program, claimed.baseline))
         told = {"SHELL": str(_launcher_script(self.repo)), "AR_LAUNCH": str(claimed.plan)}
         with _output_to(claimed.log), changed(os.environ, told):
-            files.write(claimed.plan, self._plan(program, claimed, workspace))
+            plan = self._plan(program, claimed, workspace)
             declared = Declared.read(self.repo, claimed.rev)
             targets = declared.making(metric.file for metric in program.written) or list(declared.pipelines)
-            outcome = self.pipeline.reproduce(workspace, claimed.message, targets)
+            outcome = self.pipeline.reproduce(
+                workspace,
+                claimed.message,
+                targets,
+                begin=lambda outputs: files.write(claimed.plan, plan._replace(outputs=dict(outputs))),
+            )
         if isinstance(outcome, Failure) and claimed.launcher_died:
             orphans.end_all(self.repo.root, claimed)  # as the launcher did not live to do
         return outcome
@@ -217,12 +226,27 @@ class Worker:
             usual=inside(shown),
             own={name: inside(shown.of_stage(name)) for name in program.sandbox.stages},
             workspace=str(workspace.top),
-            inputs=[str(workspace.root / path) for path in sorted(declared.inputs)],
-            outputs=[str(workspace.root / path) for path in sorted(declared.outputs)],
+            outputs={},
+            rewrite=[str(workspace.root / path) for path in self._rewritten(program, claimed)],
+            fixed=[
+                str(workspace.root / path)
+                for path in (*declared.inputs, *declared.params, *sorted(program.param_files))
+            ],
             cache=cache,
             limits=limits,
             handed=program.handed,
         )
+
+    def _rewritten(self, program: Program, claimed: Claim) -> list[str]:
+        """Files that stages may change though none declares them: `dvc.yaml`, to which DVCLive adds, and what
+        runs of the baseline change. They themselves may change any."""
+        project = Project(self.repo, program)
+        own = Message.parse(claimed.message).agent == BASELINE_AGENT
+        if own or identity(project, claimed.rev) == identity(project, claimed.baseline):
+            return [""]
+        usual = integrity.reference(reader.read(project, self._memory), claimed.baseline)
+        pipelines = Declared.read(self.repo, claimed.baseline).pipelines
+        return [*pipelines, *self.repo.changed(claimed.baseline, usual)]
 
 
 def _rest(claimed: Claim, seconds: float) -> Requested | None:

@@ -94,7 +94,9 @@ class Plan(NamedTuple):
         timeout: in seconds, for all stages of the experiment together.
         usual: how stages are run.
         own: how those are run that are an exception, by their names.
-        inputs, outputs: absolute paths that must be as they were, and those in them that stages write.
+        outputs: of each stage, by the name that DVC tells it, absolute; by an empty one, of any stage.
+        rewrite: absolute paths that stages may change besides.
+        fixed: those that none may, though `rewrite` has them.
         cache: the folder that DVC keeps outputs in.
         handed: names of environment variables whose values must not get into the log.
     """
@@ -105,8 +107,9 @@ class Plan(NamedTuple):
     usual: Inside
     own: dict[str, Inside]
     workspace: str
-    inputs: list[str]
-    outputs: list[str]
+    outputs: dict[str, list[str]]
+    rewrite: list[str]
+    fixed: list[str]
     cache: str
     limits: Limits
     handed: list[str] = []  # noqa: RUF012  (never changed)

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from ar.stage import files, limits, snapshot
 from ar.stage.files import Breach, Cause, Place, Plan, Requested, Stage, Usage
@@ -37,6 +38,7 @@ _COUNTED = 500  # processes whose use is summed up when a run is ended
 _LAST = 60.0  # for the kernel to take thousands of processes away
 _NICE = -10
 _TASKS = 8  # for each process that is allowed
+_NAMED = 5  # of the files that are removed
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # What DVC tells its stages; other names of DVC's, a token of its web service among them, stay outside.
@@ -123,8 +125,9 @@ class _Stage:
         funnel.drain()
         self._count(counted)
         if breach is None and not self.stopping:
-            words = snapshot.complaint(plan.workspace, before, plan.inputs, plan.outputs)
-            breach = monitor.disk() or (Breach(Cause.REFUSED, words) if words else None)
+            found = snapshot.compare(plan.workspace, before, self._may())
+            breach = monitor.disk() or (Breach(Cause.REFUSED, found.flaw) if found.flaw else None)
+            _clear_away(plan.workspace, found.strays)
         if breach or self.stopping:
             snapshot.clear(plan.workspace, before)
         usage = usage._replace(
@@ -137,6 +140,13 @@ class _Stage:
         )
         self._write(files.USAGE, usage._replace(cause=breach.cause, why=breach.why) if breach else usage)
         return self._exit_code(breach, process.returncode)
+
+    def _may(self) -> snapshot.May:
+        """What this stage may do to its folder; what other stages write is not its own."""
+        plan, own = self.plan, os.environ.get("DVC_STAGE", "")
+        others = [path for stage, paths in plan.outputs.items() if stage not in ("", own) for path in paths]
+        write = [*plan.outputs.get(own, []), *plan.outputs.get("", [])]
+        return snapshot.May(write, plan.rewrite, [*plan.fixed, *others])
 
     def _exit_code(self, breach: Breach | None, code: int) -> int:
         """What DVC is told; the log says why."""
@@ -280,6 +290,16 @@ class _Stage:
 
     def _file(self, name: str) -> str:
         return os.path.join(self.folder, name)
+
+
+def _clear_away(folder: str, strays: Sequence[str]) -> None:
+    """Remove what no output is, before another stage or DVC reads it; the log says what."""
+    for path in strays:
+        snapshot.remove(path)
+    if strays:
+        names = ", ".join(os.path.relpath(path, folder) for path in strays[:_NAMED])
+        more = f" and {len(strays) - _NAMED} more" if len(strays) > _NAMED else ""
+        print(f"ar: removed what no stage declares as its output: {names}{more}", file=sys.stderr)
 
 
 def left_words(count: int) -> str:

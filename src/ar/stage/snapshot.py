@@ -1,8 +1,9 @@
-"""What a stage did to its folder, compared before and after: DVC is to collect nothing that is not the run's.
+"""What a stage did to its folder, compared before and after: a stage writes its outputs, and nothing else.
 
-DVC saves outputs from outside the sandbox and follows links. So a stage must leave no link that leads out of
-its folder and nothing that is neither file nor folder; and what its stages depend on must be as it was, or a
-later stage would be another than the one that is judged. Standard library only: the launcher uses it.
+DVC saves outputs from outside the sandbox and follows links. So among its outputs a stage must leave no link
+that leads out of them and nothing that is neither file nor folder. Whatever else was there must be as it was,
+and what is new there goes: the next stage would read it, and be another than the one that is judged. Standard
+library only: the launcher uses it.
 """
 
 # Annotations are not postponed: see `files`.
@@ -12,7 +13,7 @@ import os
 import stat
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _KEPT_OUT = {".git", ".dvc"}
@@ -53,26 +54,58 @@ def take(folder: str) -> Marks:
     return marks
 
 
-def complaint(folder: str, before: Marks, inputs: Iterable[str], outputs: Iterable[str]) -> str:
-    """What a stage did that it may not do, in words; empty if nothing.
+class May(NamedTuple):
+    """What a stage may do to its folder, in absolute paths.
 
     Args:
-        inputs: absolute paths that must be as they were.
-        outputs: those in them that stages write.
+        write: its outputs.
+        rewrite: what may change besides, though no stage declares it.
+        fixed: what may not, though `rewrite` has it.
     """
+
+    write: list[str]
+    rewrite: list[str] = []  # noqa: RUF012  (never changed)
+    fixed: list[str] = []  # noqa: RUF012
+
+
+class Found(NamedTuple):
+    """What a stage did that it may not do, in words, empty if nothing; and what it made that is no output."""
+
+    flaw: str = ""
+    strays: tuple[str, ...] = ()
+
+
+def compare(folder: str, before: Marks, may: May) -> Found:
+    """Hold what a stage left against how its folder was before."""
     try:
         after = take(folder)
     except OSError as error:
-        return f"its folder cannot be read: {error.strerror}"
+        return Found(f"its folder cannot be read: {error.strerror}")
     names = Counter(mark.inode for mark in after.values() if mark.kind != stat.S_IFDIR)
-    for path, mark in after.items():
-        if flaw := _flaw(folder, path, mark, before.get(path), names):
-            return f"it left {flaw}: {os.path.relpath(path, folder)}"
+    above = {folder, *(parent for path in may.write for parent in _parents(path, folder))}
+    strays: list[str] = []
     for path, old in before.items():
-        fixed = inside(path, inputs) and not inside(path, outputs)
-        if (fixed or os.path.basename(path) in _KEPT_OUT) and after.get(path) != old:
-            return f"it changed {os.path.relpath(path, folder)}, which it depends on"
-    return ""
+        if inside(path, may.write) or (path in above and _is_folder(old) and _is_folder(after.get(path))):
+            continue
+        free = inside(path, may.rewrite) and not inside(path, may.fixed)
+        if after.get(path) != old and not (free and os.path.basename(path) not in _KEPT_OUT):
+            return Found(f"it changed {os.path.relpath(path, folder)}, which is none of its outputs")
+    for path, mark in after.items():
+        if inside(path, may.write) or path in before:
+            if flaw := _flaw(folder, path, mark, before.get(path), names, may.write):
+                return Found(f"it left {flaw}: {os.path.relpath(path, folder)}")
+        elif not (path in above and _is_folder(mark)) and not (strays and inside(path, strays)):
+            strays.append(path)
+    return Found(strays=tuple(strays))
+
+
+def _parents(path: str, top: str) -> Iterator[str]:
+    while inside(path := os.path.dirname(path), [top]):
+        yield path
+
+
+def _is_folder(mark: Mark | None) -> bool:
+    return mark is not None and mark.kind == stat.S_IFDIR
 
 
 def clear(folder: str, before: Marks) -> None:
@@ -103,11 +136,14 @@ def leads_to(marks: Marks, folder: str) -> bool:
     return any(inside(os.path.realpath(path), (os.path.realpath(folder),)) for path in links)
 
 
-def _flaw(folder: str, path: str, mark: Mark, old: Mark | None, names: Counter[int]) -> str:
+def _flaw(
+    folder: str, path: str, mark: Mark, old: Mark | None, names: Counter[int], outputs: list[str]
+) -> str:
     if mark.kind == stat.S_IFLNK:
         known = old is not None and old.target == mark.target
-        if not known and not inside(os.path.realpath(path), (os.path.realpath(folder),)):
-            return "a link that leads out of its folder"
+        places = (os.path.realpath(folder) + output.removeprefix(folder) for output in outputs)
+        if not known and not inside(os.path.realpath(path), places):
+            return "a link that leads out of its outputs"
     elif mark.kind not in (stat.S_IFREG, stat.S_IFDIR):
         return "something that is neither file nor folder"
     elif mark.kind == stat.S_IFREG and mark.links > names[mark.inode]:  # it has names elsewhere
