@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from ar.history.messages import BASELINE_AGENT, Message
 from ar.local import claims, locks, orphans
 from ar.local.claims import Claim
 from ar.project.identity import identity
-from ar.project.pipeline_file import Declared
+from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
 from ar.project.program import Program, Sandbox
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
@@ -40,7 +40,7 @@ from ar.runs.gpu_meter import Meter, metered
 from ar.runs.pipeline import Failure, Pipeline, Workspace, changed
 from ar.runs.slots import Slot
 from ar.runs.syscalls import Caller
-from ar.stage import files
+from ar.stage import files, snapshot
 from ar.stage.files import Inside, Plan, Request, Requested
 
 _LOOK = 0.1  # seconds between two looks at what is asked
@@ -179,12 +179,16 @@ class Worker:
             plan = self._plan(program, claimed, workspace)
             declared = Declared.read(self.repo, claimed.rev)
             targets = declared.making(metric.file for metric in program.written) or list(declared.pipelines)
-            outcome = self.pipeline.reproduce(
-                workspace,
-                claimed.message,
-                targets,
-                begin=lambda outputs: files.write(claimed.plan, plan._replace(outputs=dict(outputs))),
-            )
+            written = dict[str, list[str]]()
+
+            def begin(outputs: Mapping[str, list[str]]) -> None:
+                written.update(outputs)
+                files.write(claimed.plan, plan._replace(outputs=written))
+
+            outcome = self.pipeline.reproduce(workspace, claimed.message, targets, begin)
+            if not isinstance(outcome, Failure):
+                may = [*plan.rewrite, *(path for paths in written.values() for path in paths)]
+                outcome = self._as_queued(claimed, outcome, workspace, may)
         if isinstance(outcome, Failure) and claimed.launcher_died:
             orphans.end_all(self.repo.root, claimed)  # as the launcher did not live to do
         return outcome
@@ -236,6 +240,14 @@ class Worker:
             limits=limits,
             handed=program.handed,
         )
+
+    def _as_queued(self, claimed: Claim, rev: str, workspace: Workspace, may: Sequence[str]) -> Failure | str:
+        """The result, if only what stages may write, and what DVC does, is other in it than was queued."""
+        for path in self.repo.changed(claimed.rev, rev):
+            dvcs = path == ARGS_FILE or Path(path).name in (LOCK_FILE, ".gitignore")
+            if not dvcs and not snapshot.inside(str(workspace.root / path), may):
+                return Failure(f"{path} is not as it was queued")
+        return rev
 
     def _rewritten(self, program: Program, claimed: Claim) -> list[str]:
         """Files that stages may change though none declares them: `dvc.yaml`, to which DVCLive adds, and what
