@@ -38,6 +38,10 @@ MOST_KEPT = 50_000_000  # bytes of what a run wrote that go into git, for ever
 _HALF_WRITTEN = 2.0  # seconds after which a file that is no JSON will not become any
 
 
+# Absolute paths that each stage writes, by the name that DVC tells it; by an empty one, that any may write.
+Outputs = Mapping[str, list[str]]
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a run did not succeed, in one line."""
@@ -277,11 +281,7 @@ class Pipeline:
         config.write()
 
     def reproduce(
-        self,
-        workspace: Workspace,
-        message: str,
-        targets: Sequence[str],
-        begin: Callable[[Mapping[str, list[str]]], None],
+        self, workspace: Workspace, message: str, targets: Sequence[str], begin: Callable[[Outputs], None]
     ) -> Failure | str:
         """Run the pipeline in the workspace and commit the result there.
 
@@ -289,8 +289,7 @@ class Pipeline:
 
         Args:
             targets: the `dvc.yaml` files to reproduce, with what they need of others.
-            begin: called before the first stage with the outputs of each, by the name that DVC tells it, as
-                absolute paths; by an empty one, with what any of them may write.
+            begin: called with their outputs before the first stage.
 
         Returns:
             The experiment's commit, which no ref of the project's points to so far; or what failed.
@@ -389,8 +388,8 @@ def _files(stages: list[Any]) -> list[str]:
     return [os.path.relpath(path, stages[0].repo.root_dir) for path in found]
 
 
-def _outputs(dvc: Any, root: Path, shared: Iterable[str]) -> dict[str, list[str]]:
-    """What each stage writes, by the name that it has for DVC; by an empty one, what any may write."""
+def _outputs(dvc: Any, root: Path, shared: Iterable[str]) -> Outputs:
+    """What the stages write, and what any of them may, relative to `root`."""
 
     def places(items: Iterable[Any]) -> list[str]:
         return [str(root / os.path.relpath(item.fs_path, dvc.root_dir)) for item in items if item.is_in_repo]

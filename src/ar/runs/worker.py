@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from ar.runs import budget, demands, faults, interpreter, outcomes, queue, sandb
 from ar.runs.early_stop import curve_watch, incumbents_curve
 from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.gpu_meter import Meter, metered
-from ar.runs.pipeline import Failure, Pipeline, Workspace, changed
+from ar.runs.pipeline import Failure, Outputs, Pipeline, Workspace, changed
 from ar.runs.slots import Slot
 from ar.runs.syscalls import Caller
 from ar.stage import files, snapshot
@@ -181,7 +181,7 @@ class Worker:
             targets = declared.making(metric.file for metric in program.written) or list(declared.pipelines)
             written = dict[str, list[str]]()
 
-            def begin(outputs: Mapping[str, list[str]]) -> None:
+            def begin(outputs: Outputs) -> None:
                 written.update(outputs)
                 files.write(claimed.plan, plan._replace(outputs=written))
 
