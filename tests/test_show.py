@@ -13,6 +13,7 @@ from histories import NOW, OBJECTIVE, PROGRAM, attempt, campaign, every_outcome,
 from rich.console import Console, RenderableType
 
 from ar.campaign.check import Check
+from ar.campaign.doctor import walls
 from ar.history.ideas import Edit, Proposal
 from ar.history.records import Attempt, History, Note, Outcome, Status
 from ar.judge.findings import Total
@@ -302,6 +303,18 @@ def test_log_of_a_crash_and_of_a_run_under_way() -> None:
     assert "CUDA out of memory" in text and "printed nothing" in text
     running = attempt(2, None, "running")
     assert "so far" in draw(log_view(running, running.experiments[0], running_log="loss 3.1\n"))
+
+
+def test_a_run_without_walls_is_shown_as_one() -> None:
+    item = attempt(1, 2.18734, "promoted")
+    [run] = item.experiments
+    for value, shown in (("unprotected", True), ("kernel", False)):
+        told = replace(run, metrics={**run.metrics, "metrics.json:walls": value})
+        history = replace(HISTORY, attempts=(replace(item, experiments=(told,)),))
+        assert told.is_unprotected is shown
+        assert ("walls around the code under test: 1 run" in draw(render(history, PROGRAM, now=NOW))) is shown
+        assert ("no walls kept" in draw(log_view(item, told))) is shown
+        assert [check.ok for check in walls(history)] == [False] * shown
 
 
 def test_proposal_says_whether_it_was_queued() -> None:

@@ -214,6 +214,7 @@ def _campaign(project: Project, history: History) -> list[Check]:
         Check("history", True, f"{counted(ended, 'run')} ended, {waiting} queued"),
         _budget(project, history),
         baseline(history),
+        *walls(history),
         *(Check("recovered", True, line) for line in recovery.recover(project, Pipeline(project.repo))),
     ]
 
@@ -224,6 +225,16 @@ def baseline(history: History) -> Check:
     measured = sum(run.status is Status.SUCCEEDED for run in runs)
     words = f"measured {counted(measured, 'time')}" if measured else "not measured yet; ar run begins with it"
     return Check("baseline", True, words)
+
+
+def walls(history: History) -> list[Check]:
+    """How many runs had no walls around the code under test, by their stage; nothing where none says so."""
+    runs = sum(run.is_unprotected for run in history.experiments)
+    if not runs:
+        return []
+    detail = f"{counted(runs, 'run')} without any: the code under test could reach what it is judged by"
+    mend = "run on Linux with Landlock in its kernel (docs/harness.md), or trust the code"
+    return [Check("walls", False, detail, mend, required=False)]
 
 
 def _budget(project: Project, history: History) -> Check:

@@ -200,6 +200,14 @@ class Experiment(Message):
         """Whether somebody ran it by `dvc exp run`: it is shown, and never judged or counted."""
         return self.agent == FOREIGN_AGENT
 
+    @property
+    def is_unprotected(self) -> bool:
+        """Whether its stage says, by a metric `walls`, that nothing kept the code under test in."""
+        return any(
+            key.rpartition(":")[2] == "walls" and value == "unprotected"
+            for key, value in self.metrics.items()
+        )
+
 
 @dataclass(frozen=True)
 class Attempt(Record):

@@ -46,6 +46,7 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         ("python", note.python or None),
         ("proposal", _price(note.spend)),
         ("outcome", f"{mark.sign} {attempt.outcome}"),
+        ("unprotected", "no walls kept the code under test in" if experiment.is_unprotected else None),
         ("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}" if verdict else None),
         *((short_key(metric), value_text(value)) for metric, value in experiment.metrics.items()),
     ]

@@ -33,7 +33,13 @@ def summary(
     parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
     text = Text(f"{counted(len(tried), 'attempt')}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
     text.append(_total(total, program) if total else _gain(history, program), style="bold")
-    return text.append("".join(f"\n{line}" for line in (*levels(history, program), *_matters(matters))))
+    lines = (*levels(history, program), *_unprotected(history), *_matters(matters))
+    return text.append("".join(f"\n{line}" for line in lines))
+
+
+def _unprotected(history: History) -> list[str]:
+    runs = sum(run.is_unprotected for run in history.experiments)
+    return [f"Measured without walls around the code under test: {counted(runs, 'run')}."] if runs else []
 
 
 def _matters(found: Sequence[Importance]) -> list[str]:
