@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+import forks
 import pytest
 from helpers import PROGRAM, Ar, allow, commit, run
 
@@ -38,6 +39,7 @@ stages:
     - m.json: {cache: false}
     - c.yaml: {cache: false}
 """
+SET_BY_USERS = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "DVC_SITE_CACHE_DIR")
 PARAMS = "# where we start\nx: 1.5\ny: 0.03\nseed: 1\n"
 
 
@@ -53,9 +55,18 @@ def isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     patch.setenv("DVC_NO_ANALYTICS", "1")
     patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "DVC_SITE_CACHE_DIR"):
+    # Python compiles `ar` once, and not for each process.
+    for name in (
+        "GIT_DIR",
+        "GIT_INDEX_FILE",
+        "GIT_WORK_TREE",
+        "DVC_SITE_CACHE_DIR",
+        "PYTHONDONTWRITEBYTECODE",
+    ):
         patch.delenv(name, raising=False)
+    forks.server = forks.Server(os.environ)
     yield home
+    forks.server.close()
     patch.undo()
 
 

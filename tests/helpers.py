@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forks
+
 from ar.agents import Agent, Channel, make
 from ar.errors import ArError
 from ar.git.repo import Repo
@@ -40,11 +42,15 @@ Ar = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run(folder: Path, *args: str, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    """A command in a folder; what it printed is in the failure."""
-    done = subprocess.run(args, cwd=folder, capture_output=True, text=True, timeout=240, **kwargs)  # type: ignore[call-overload]
+    """A command in a folder; what it printed is in the failure. Those of `ar` and DVC are forked, where they
+    may be."""
+    if forks.server and forks.server.may_run(args, kwargs):
+        done = forks.server.run(folder, args, str(kwargs.get("input", "")))
+    else:
+        done = subprocess.run(args, cwd=folder, capture_output=True, text=True, timeout=240, **kwargs)  # type: ignore[call-overload]
     if check and done.returncode:
         raise AssertionError(f"{args} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done  # type: ignore[no-any-return]
+    return done
 
 
 def snapshot(root: Path) -> dict[str, tuple[bytes, int]]:
