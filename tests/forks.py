@@ -1,7 +1,8 @@
 """Forks of one Python that has loaded `ar` and DVC: a command costs what it does, not what it imports.
 
-A fork is a process of its own, as is one that was started anew: what it leaves in memory is gone with it.
-Only commands in the environment that the tests began with are forked, so that nothing of the server shows.
+A fork is a process of its own, as is one that was started anew: what it leaves in memory is gone with it, and
+a worker that it starts is a fork of the same Python, not of it. Only commands in the environment that the
+tests began with are forked, so that nothing of the server shows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import json
 import os
 import pkgutil
 import runpy
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +25,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType, SimpleNamespace
+from typing import IO, NoReturn
 
 LOADED = (
     "celery.app.events",
@@ -43,15 +47,41 @@ LOADED = (
     "networkx",
     "scipy.stats",
 )
-AR = (sys.executable, "-m", "ar")
 SECONDS = 240
+
+
+class Fork:
+    """A command in a fork, as far as its caller sees it."""
+
+    def __init__(
+        self, control: socket.socket, args: Sequence[str], streams: Sequence[int], folder: str, leads: bool
+    ) -> None:
+        asked = {"args": args, "folder": folder, "environment": dict(os.environ), "leads": leads}
+        self._answers, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(control, [b"-"], [*streams, theirs.fileno()])
+        self._answers.sendall(json.dumps(asked).encode())
+        self._answers.shutdown(socket.SHUT_WR)
+        self._lines = self._answers.makefile("r")
+        self.pid = int(self._lines.readline())
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, as of `subprocess.Popen`."""
+        self._answers.settimeout(timeout)
+        try:
+            return int(self._lines.readline())
+        except TimeoutError:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0) from None
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
 
 
 class Server:
     """Starts when the first command asks for it, and ends with this process.
 
     Args:
-        environment: what it starts in, and the only one in which its forks run.
+        environment: what it starts in, and the only one in which commands are forked.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -61,8 +91,9 @@ class Server:
         self._lock = threading.Lock()
 
     def may_run(self, args: Sequence[str], kwargs: Mapping[str, object]) -> bool:
-        """Whether a command does the same in a fork: of `ar`, or of DVC."""
-        known = tuple(args[:3]) == AR or args[0] == "dvc"
+        """Whether a command does the same in a fork: DVC, `ar`, or Python code."""
+        known = args[0] == "dvc" or tuple(args[:3]) == (sys.executable, "-m", "ar")
+        known = known or (tuple(args[:2]) == (sys.executable, "-c") and len(args) == 3)
         return known and not kwargs.keys() - {"input"} and _lasting(os.environ) == self.environment
 
     def run(self, folder: Path, args: Sequence[str], given: str = "") -> subprocess.CompletedProcess[str]:
@@ -71,14 +102,11 @@ class Server:
             streams = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
             streams[0].write(given)
             streams[0].seek(0)
-            ours, theirs = map(stack.enter_context, socket.socketpair())
-            ours.settimeout(SECONDS)
-            with self._lock, theirs:
+            with self._lock:
                 self._start()
-                socket.send_fds(self._control, [b"-"], [*(one.fileno() for one in streams), theirs.fileno()])
-            ours.sendall(json.dumps([str(folder), *args]).encode())
-            ours.shutdown(socket.SHUT_WR)
-            code = int(ours.recv(16))
+            code = Fork(self._control, args, [one.fileno() for one in streams], str(folder), False).wait(
+                SECONDS
+            )
             for stream in streams:
                 stream.seek(0)
             return subprocess.CompletedProcess(list(args), code, streams[1].read(), streams[2].read())
@@ -110,15 +138,18 @@ def _lasting(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _serve(control: socket.socket) -> None:
-    """Fork for each command, until whoever sends them is gone."""
+    """Fork for each command, until the tests are over."""
     _load()
+    of_forks, to_server = socket.socketpair()
     while True:
-        word, descriptors, _, _ = socket.recv_fds(control, 1, 4)
+        asking = select.select([control, of_forks], [], [])[0][0]
+        word, descriptors, _, _ = socket.recv_fds(asking, 1, 4)
         if not word:
             return
         if os.fork() == 0:
             control.close()
-            _answer(*descriptors)
+            of_forks.close()
+            _answer(to_server, *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         with contextlib.suppress(ChildProcessError):  # the forks that are done
@@ -138,43 +169,84 @@ def _load() -> None:
     gc.freeze()
 
 
-def _answer(stdin: int, stdout: int, stderr: int, connection: int) -> NoReturn:
-    """Run the command in a child, and send its exit status."""
-    with socket.socket(fileno=connection) as asked, asked.makefile("r") as command:
-        folder, *args = json.load(command)
+def _answer(to_server: socket.socket, stdin: int, stdout: int, stderr: int, caller: int) -> NoReturn:
+    """Run the command in a child; send its process id, and its exit status."""
+    with socket.socket(fileno=caller) as answers, answers.makefile("r") as question:
+        asked = json.load(question)
         child = os.fork()
         if child == 0:
-            asked.close()
             for place, stream in enumerate((stdin, stdout, stderr)):
                 os.dup2(stream, place)
-                os.close(stream)
-            _become(folder, *args)
+            for descriptor in (stdin, stdout, stderr, caller):
+                os.close(descriptor)
+            if asked["leads"]:
+                os.setsid()
+            os.environ.clear()
+            os.environ.update(asked["environment"])
+            os.chdir(asked["folder"])
+            _become(to_server, *asked["args"])
+        for descriptor in (stdin, stdout, stderr):
+            os.close(descriptor)
+        answers.sendall(f"{child}\n".encode())
         _, status = os.waitpid(child, 0)
-        asked.send(str(os.waitstatus_to_exitcode(status)).encode())
+        with contextlib.suppress(BrokenPipeError):  # the caller may be gone
+            answers.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
-def _become(folder: str, program: str, *args: str) -> NoReturn:
+def _become(to_server: socket.socket, program: str, *args: str) -> NoReturn:
     """Be what a process with these arguments would be, and end as it would."""
-    os.chdir(folder)
-    code = 1
+    _let_pool_fork(to_server)
+    code: object = 1
     try:
-        if program == "dvc":
-            sys.argv = [str(Path(sys.executable).with_name("dvc")), *args]
-            code = import_module("dvc.cli").main()
-        else:
-            sys.path.insert(0, folder)
-            sys.argv = ["ar", *args[2:]]
-            runpy.run_module("ar", run_name="__main__", alter_sys=True)
+        code = _dvc(*args) if program == "dvc" else _python(*args)
     except SystemExit as done:
-        code = done.code if isinstance(done.code, int) else int(done.code is not None)
-    except BaseException:  # as the interpreter does
+        code = done.code
+    except BaseException:
         traceback.print_exc()
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(code)
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _dvc(*args: str) -> object:
+    sys.argv = [str(Path(sys.executable).with_name("dvc")), *args]
+    return import_module("dvc.cli").main()
+
+
+def _python(option: str, what: str, *args: str) -> None:
+    sys.argv = [option, *args]
+    if option == "-c":
+        sys.path.insert(0, "")
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        exec(what, main.__dict__)
+    else:
+        sys.path.insert(0, str(Path.cwd()))
+        if what != "ar":
+            del sys.modules[what]
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+
+
+def _let_pool_fork(to_server: socket.socket) -> None:
+    """Let the workers of an `ar run` be forked from here as well."""
+
+    class Worker(Fork):
+        def __init__(
+            self, args: Sequence[str], stdin: int, stdout: int, stderr: IO[bytes], start_new_session: bool
+        ) -> None:
+            assert stdin == stdout == subprocess.PIPE
+            (given, told), (heard, said) = os.pipe(), os.pipe()
+            super().__init__(
+                to_server, args, [given, said, stderr.fileno()], str(Path.cwd()), start_new_session
+            )
+            os.close(given)
+            os.close(said)
+            self.stdin, self.stdout = os.fdopen(told, "wb"), os.fdopen(heard, "rb")
+
+    names = {name: getattr(subprocess, name) for name in ("PIPE", "TimeoutExpired")}
+    import_module("ar.runs.pool").subprocess = SimpleNamespace(**names, Popen=Worker)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
