@@ -38,11 +38,6 @@ def test_same_seed_same_digits(lab: Lab) -> None:
     assert first["steps"] == 8
     second = lab.metrics()
     assert (first["val_bpb"], first["test_bpb"]) == (second["val_bpb"], second["test_bpb"])
-    lab.set(seed=2)
-    third = lab.metrics()
-    assert third["val_bpb"] != first["val_bpb"]
-    assert abs(third["val_bpb"] - first["val_bpb"]) < 0.5
-
     rows = list(csv.DictReader((lab.root / "loss.csv").read_text().splitlines()))
     assert [int(row["tokens"]) for row in rows] == list(range(512, 4097, 512))
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
@@ -50,28 +45,15 @@ def test_same_seed_same_digits(lab: Lab) -> None:
     assert seconds == sorted(seconds)
     assert [p.name for p in (lab.root / "data/checkpoint").iterdir()] == ["none.txt"]
 
-
-def test_checkpoint_is_kept_on_request(lab: Lab) -> None:
-    lab.tiny()
-    lab.set(train={"save_checkpoint": True})
-    metrics = lab.metrics()
-    weights = lab.root / "data/checkpoint/weights.safetensors"
-    assert metrics["params"] == 384 * 384
-    assert weights.stat().st_size > 4 * metrics["params"]
-
-
-def test_a_run_bounded_by_seconds(lab: Lab) -> None:
-    lab.tiny()
-    edit(
-        lab.root / "model/train.py", "        inputs", "        import time; time.sleep(0.01)\n        inputs"
-    )
-    lab.set(train={"tokens": 10**9, "max_seconds": 1.0})
-    metrics = lab.metrics()
-    assert metrics["train_seconds"] >= 1.0
-    assert 0 < metrics["steps"] < 101
+    lab.set(seed=2, train={"save_checkpoint": True})
+    third = lab.metrics()
+    assert third["val_bpb"] != first["val_bpb"]
+    assert abs(third["val_bpb"] - first["val_bpb"]) < 0.5
+    assert (lab.root / "data/checkpoint/weights.safetensors").stat().st_size > 4 * third["params"]
 
 
 def test_a_clock_that_was_patched_for_a_while_changes_nothing(lab: Lab) -> None:
+    """Neither where a run is bounded by seconds, nor what they were."""
     lab.tiny(
         "import time, os\n"
         "names = ('time', 'monotonic', 'perf_counter', 'process_time')\n"
@@ -82,9 +64,15 @@ def test_a_clock_that_was_patched_for_a_while_changes_nothing(lab: Lab) -> None:
         "for name, clock in kept.items():\n"
         "    setattr(time, name, clock)\n"
     )
+    edit(
+        lab.root / "model/train.py", "        inputs", "        import time; time.sleep(0.01)\n        inputs"
+    )
+    lab.set(train={"tokens": 10**9, "max_seconds": 1.0})
     metrics = lab.metrics()
-    assert 0.6 <= metrics["train_seconds"] < 10
+    assert 1.6 <= metrics["train_seconds"] < 10
     assert metrics["cpu_seconds"] < metrics["train_seconds"]
+    assert 0 < metrics["steps"] < 101
+    assert metrics["params"] == 384 * 384
 
 
 def test_training_that_takes_more_tokens_is_refused(lab: Lab) -> None:
@@ -243,7 +231,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM, signal.SIGKILL]
+)
 def test_a_killed_harness_leaves_no_process(lab: Lab, number: signal.Signals) -> None:
     lab.tiny("import time; time.sleep(60)")
     process = lab.start("data.harness")

@@ -39,9 +39,6 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
         ledger: of that history, with no change open.
         is_last: no other change will be proposed.
     """
-    from ar.surrogate import screening
-    from ar.surrogate.points import residual_of, settings_of
-
     campaign = engine.campaign
     opened = [item for item in history.attempts if history.is_open(item) and is_screened(campaign, item)]
     waiting = [item for item in opened if waits(item) and not item.is_under_way]
@@ -51,6 +48,9 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
         or any(len(item.own) > 1 and item not in waiting for item in opened)
     ):
         return False
+    from ar.surrogate import screening  # it takes its time to load
+    from ar.surrogate.points import residual_of, settings_of
+
     surface, residual = campaign.surface(history), residual_of(ledger)
     if surface is None or residual is None:
         return False
