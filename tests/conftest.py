@@ -136,3 +136,17 @@ def ar() -> Ar:
         return run(folder, sys.executable, "-m", "ar", *args, check=check, **kwargs)
 
     return call
+
+
+NEEDED = ("awk", "cat", "chmod", "cp", "dvc", "env", "git", "ls", "mkdir", "python", "rm", "sh", "uname")
+
+
+@pytest.fixture
+def without_bwrap(tmp_path: Path) -> dict[str, str]:
+    """An environment whose PATH has all that a run needs, but no bubblewrap."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in NEEDED:
+        if place := shutil.which(name):
+            (folder / name).symlink_to(place)
+    return {**os.environ, "PATH": str(folder)}

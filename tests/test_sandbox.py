@@ -20,20 +20,6 @@ from ar.stage import limits, snapshot
 from ar.stage.files import Cause, Limits
 from ar.stage.log import Funnel
 
-NEEDED = ("awk", "cat", "chmod", "cp", "dvc", "env", "git", "ls", "mkdir", "python", "rm", "sh", "uname")
-
-
-@pytest.fixture
-def without_bwrap(tmp_path: Path) -> dict[str, str]:
-    """An environment whose PATH has all that a run needs, but no bubblewrap."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in NEEDED:
-        if place := shutil.which(name):
-            (folder / name).symlink_to(place)
-    return {**os.environ, "PATH": str(folder)}
-
-
 ONE = """
 import sys
 from pathlib import Path

@@ -25,8 +25,9 @@ from ar.project.program import AgentSpec, Program, agent_plugins
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
 from ar.project.values import Scalar, number
-from ar.runs import budget, recovery, sandbox
+from ar.runs import budget, recovery, sandbox, self_test
 from ar.runs.pipeline import Pipeline
+from ar.stage.attack import Outcome
 from ar.stage.limits import size
 from ar.text import counted
 
@@ -74,6 +75,20 @@ def examine(folder: Path) -> list[Check]:
     ]
     ready = all(check.ok for check in checks if check.required)
     return [*checks, *first_run.examine(project, declared, history, ready)]
+
+
+def attacks(folder: Path) -> list[Check]:
+    """What became of harmless attacks on the walls of this machine; a wall that does not hold is required."""
+    project = Project.open(Repo.open(folder).root)
+    return [
+        Check(
+            attempt.wall,
+            attempt.outcome in (Outcome.REFUSED, Outcome.CONTAINED),
+            f"{attempt.outcome}: {attempt.detail}",
+            required=attempt.outcome is Outcome.THROUGH,
+        )
+        for attempt in self_test.attempts(project)
+    ]
 
 
 def _git_version() -> Check:
@@ -201,7 +216,8 @@ def _sandbox(project: Project) -> list[Check]:
     limits = sandbox.limits(wanted, project.repo.root, share=1.0)
     detail = (
         f"a run may use {size(limits.memory)} of memory, {limits.processes} processes and {size(limits.disk)}"
-        " of disk; what program.md leaves open is shared between slots"
+        " of disk; what program.md leaves open is shared between slots. They are measured ten times a second,"
+        " not reserved by a control group"
     )
     return [found, Check("limits", True, detail)]
 

@@ -60,11 +60,18 @@ def _ask(goal: Objective) -> Objective:
 
 
 @click.command()
-def doctor() -> None:
+@click.option("--attack", is_flag=True, help="Try the sandbox's walls on this machine; harmless.")
+def doctor(attack: bool) -> None:
     """Say what is ready, what is missing, and the command for each."""
     from ar.campaign import doctor as checking
     from ar.views.checks import checks_view
 
+    if attack:
+        attempts = checking.attacks(Path.cwd())
+        echo(checks_view(attempts))
+        if not all(attempt.ok for attempt in attempts if attempt.required):
+            sys.exit(2)
+        return
     checks = checking.examine(Path.cwd())
     echo(checks_view(checks))
     if not all(check.ok for check in checks if check.required):

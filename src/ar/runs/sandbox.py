@@ -199,7 +199,7 @@ def command(
     if not bwrap.program:
         return []
     found = _base(bwrap, limits.memory, settings.network)
-    found += [*_same("--ro-bind-try", _readable(root, python.folders)), *_also(settings, root)]
+    found += [*_same("--ro-bind-try", readable(root, python.folders)), *_also(settings, root)]
     found += _same("--dev-bind-try", sorted(path for pattern in _DEVICES for path in glob.glob(pattern)))
     for folder in dict.fromkeys([str(workspace), os.path.realpath(workspace)]):
         inner = os.path.join(folder, os.path.relpath(dvc, workspace))
@@ -216,7 +216,7 @@ def refuse_hidden(bwrap: Bubblewrap, settings: Sandbox, root: Path, python: Inte
     """
     if not bwrap.program or not python.program:
         return
-    shown = [*_same("--ro-bind-try", _readable(root, python.folders)), *_also(settings, root)]
+    shown = [*_same("--ro-bind-try", readable(root, python.folders)), *_also(settings, root)]
     if not _finds(bwrap, tuple(shown), python):
         what = f"the sandbox cannot show {python.program}, which the stages run"
         mend = "put its environment into a folder of its own, or set sandbox: off in program.md"
@@ -275,7 +275,7 @@ def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) 
     found += ["--die-with-parent"]
     for folder in hide:
         found += ["--tmpfs", folder]
-    found += _same("--ro-bind", [path for path in _readable(root) if inside(os.path.realpath(path), hide)])
+    found += _same("--ro-bind", [path for path in readable(root) if inside(os.path.realpath(path), hide)])
     return [*found, *_same("--bind", [str(shown)])]
 
 
@@ -311,7 +311,7 @@ def _same(option: str, paths: Iterable[str]) -> list[str]:
     return [word for path in paths for word in (option, path, path)]
 
 
-def _readable(root: Path, more: Iterable[str] = ()) -> Iterator[str]:
+def readable(root: Path, more: Iterable[str] = ()) -> Iterator[str]:
     """Folders outside the system that a stage's programs live in: the Python environments, PATH, and more.
 
     A folder that holds the home or the project is never among them: only what lies in it would be meant.

@@ -174,9 +174,9 @@ class Worker:
             NotAllowed: this machine's owner has not allowed what that takes.
         """
         demands.refuse(self.repo, demands.of_stages(self.repo, program, claimed.baseline))
-        told = {"SHELL": str(_launcher_script(self.repo)), "AR_LAUNCH": str(claimed.plan)}
+        told = {"SHELL": str(launcher_script(self.repo)), "AR_LAUNCH": str(claimed.plan)}
         with _output_to(claimed.log), changed(os.environ, told):
-            plan = self._plan(program, claimed, workspace)
+            plan = self.plan(program, claimed, workspace)
             declared = Declared.read(self.repo, claimed.rev)
             targets = declared.making(metric.file for metric in program.written) or list(declared.pipelines)
             written = dict[str, list[str]]()
@@ -199,7 +199,8 @@ class Worker:
             return contextlib.nullcontext(Meter())
         return metered(lambda: gpus.get(stage.slot, "") if (stage := claimed.stage) else "")
 
-    def _plan(self, program: Program, claimed: Claim, workspace: Workspace) -> Plan:
+    def plan(self, program: Program, claimed: Claim, workspace: Workspace) -> Plan:
+        """What the launcher is to do for each of its stages."""
         bubblewrap = sandbox.find(program.sandbox)
         share = min((slot.share for slot in self.slots), default=1.0)
         limits = sandbox.limits(program.sandbox, self.repo.root, share)
@@ -325,7 +326,7 @@ def _output_to(path: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _launcher_script(repo: Repo) -> Path:
+def launcher_script(repo: Repo) -> Path:
     """An executable that DVC can use as a shell: our launcher, in an interpreter that loads nothing else."""
     script = repo.git_dir / "ar" / "launcher"
     program = (

@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from ar.stage import files, limits, snapshot
+from ar.stage import files, limits, snapshot, sockets
 from ar.stage.files import Breach, Cause, Place, Plan, Requested, Stage, Usage
 from ar.stage.log import Funnel
 from ar.stage.processes import born, contents
@@ -45,14 +45,15 @@ _PR_SET_CHILD_SUBREAPER = 36
 _DVC_NAMES = ("DVC_EXP_NAME", "DVC_ROOT", "DVC_STAGE")
 # By this one, DVCLive adds what it wrote to git's index, which the sandbox does not let it.
 _DVC_NAMES_OUTSIDE = (*_DVC_NAMES, "DVC_EXP_BASELINE_REV")
-# In the sandbox only the command's own processes are left when it has ended: count them, then all end. The
-# limit is for what multiplies faster than we look; threads count, and for root it does not hold.
-_COUNTING = """trap : TERM
+# With its first process a sandbox ends, and all in it: so that one waits until what the command left running
+# was counted from outside. Whoever tells in its name that the command has ended is counted himself. The limit
+# is for what multiplies faster than we look; threads count, and for root it does not hold.
+_WAITING = """trap : TERM
 ulimit -u {tasks} 2>/dev/null || ulimit -p {tasks}
-/bin/sh -c "$1" {fd}>&-
+/bin/sh -c "$1" {ended}>&- {counted}<&-
 code=$?
-set -- /proc/[0-9]*
-echo $(($# - 2)) >&{fd}
+echo >&{ended}
+read -r _ <&{counted}
 exit $code"""
 
 
@@ -79,6 +80,9 @@ class _Stage:
     """One command, of the claim that has the folder: started, watched, ended."""
 
     def __init__(self, command: str, plan: Plan, folder: str) -> None:
+        # Pipes, opened first: a shell knows descriptors of one digit only.
+        self.ended, self.counted = os.pipe(), os.pipe()
+        os.set_blocking(self.counted[1], False)
         self.command = command
         self.plan = plan
         self.name = os.environ.get("DVC_STAGE", "").rpartition(":")[2].partition("@")[0]
@@ -95,9 +99,7 @@ class _Stage:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)
-        counted, counter = os.pipe()  # opened first: a shell knows descriptors of one digit only
         plan, before = self.plan, snapshot.take(self.plan.workspace)
-        command = self._whole_command(before, counter)
         held = limits.usage(plan.workspace)
         earlier = files.read(Usage, self._file(files.USAGE)) or Usage()
         if (slot := self._take_slot()) is None:
@@ -105,11 +107,12 @@ class _Stage:
         with contextlib.suppress(OSError):  # only root may: to act in time on a machine that is swamped
             os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         oom_kills = _oom_kills()
+        command = self._whole_command(before)
         began = time.monotonic()
         reading, writing = os.pipe()
-        self.process = process = self._start(command, slot.env, writing, counter)
+        self.process = process = self._start(command, slot.env, writing)
         os.close(writing)
-        for descriptor in self._handed_on(counter):
+        for descriptor in self._handed_on():
             os.close(descriptor)
         stage = Stage(process.pid, born(process.pid), time.time(), slot.name, earlier.seconds, self.name)
         self._write(files.STAGE, stage)
@@ -123,7 +126,6 @@ class _Stage:
         for token in self.tokens:
             os.close(token)
         funnel.drain()
-        self._count(counted)
         if breach is None and not self.stopping:
             found = snapshot.compare(plan.workspace, before, self._may())
             breach = monitor.disk() or (Breach(Cause.REFUSED, found.flaw) if found.flaw else None)
@@ -180,28 +182,29 @@ class _Stage:
             self.stopping = left.request.ends_training or not begun
         return self.stopping
 
-    def _whole_command(self, before: snapshot.Marks, counter: int) -> list[str]:
+    def _whole_command(self, before: snapshot.Marks) -> list[str]:
         if not self.sandbox:
             return ["/bin/sh", "-c", self.command]
         cache = self.plan.cache
         shown = ["--ro-bind", cache, cache] if snapshot.leads_to(before, cache) else []
         filtered = [] if self.filter is None else ["--seccomp", str(self.filter)]
-        counting = _COUNTING.format(fd=counter, tasks=_TASKS * self.plan.limits.processes)
-        return [*self.sandbox, *shown, *filtered, "--", "/bin/sh", "-c", counting, "sh", self.command]
+        tasks = _TASKS * self.plan.limits.processes
+        waiting = _WAITING.format(ended=self.ended[1], counted=self.counted[0], tasks=tasks)
+        hidden = sockets.masks(self.sandbox)
+        return [*self.sandbox, *shown, *hidden, *filtered, "--", "/bin/sh", "-c", waiting, "sh", self.command]
 
-    def _handed_on(self, counter: int) -> list[int]:
-        return [counter] if self.filter is None else [counter, self.filter]
+    def _handed_on(self) -> list[int]:
+        """What the sandbox is given of ours; nothing is left of it here once it is started."""
+        return [self.ended[1], self.counted[0], *([] if self.filter is None else [self.filter])]
 
-    def _start(
-        self, command: list[str], env: dict[str, str], writing: int, counter: int
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, command: list[str], env: dict[str, str], writing: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
             env=self.env | env,
             stdin=subprocess.DEVNULL,
             stdout=writing,
             stderr=writing,
-            pass_fds=self._handed_on(counter) if self.sandbox else [],
+            pass_fds=self._handed_on() if self.sandbox else [],
             start_new_session=True,
             preexec_fn=self._before_exec,
         )
@@ -221,7 +224,7 @@ class _Stage:
 
     def _attend(self, monitor: limits.Monitor, funnel: Funnel, deadline: float) -> Breach | None:
         """Until the command ends or has to end; then for what of its own."""
-        sources = [funnel.source]
+        sources = [funnel.source, self.ended[0]]
         with contextlib.suppress(OSError, AttributeError):
             sources.append(os.pidfd_open(self.process.pid))  # readable as soon as the process has ended
         due = time.monotonic() + limits.INTERVAL
@@ -239,6 +242,8 @@ class _Stage:
             ready, _, _ = select.select(sources, [], [], max(0.0, until))
             if funnel.source in ready and not funnel.pump():
                 sources.remove(funnel.source)
+            if self.ended[0] in ready and not self._count():
+                sources.remove(self.ended[0])
             funnel.show()
         return None
 
@@ -248,8 +253,10 @@ class _Stage:
     def _end_all(self, at_once: bool) -> Usage:
         """End what is left of the run: politely if there is time, then for good. Nothing outlives its run."""
         process, spent, peak = self.process, 0.0, 0
+        os.close(self.counted[1])  # the sandbox's first process need not wait any more
         if process.poll() is not None:
-            self.left = len(limits.descendants(os.getpid())) if not self.sandbox else 0
+            if not self.sandbox:
+                self.left = len(limits.descendants(os.getpid()))
         else:
             # Whoever ends with the sandbox is waited for by nobody: what it used would be lost.
             pids = limits.descendants(os.getpid(), _COUNTED)
@@ -278,11 +285,18 @@ class _Stage:
             peak_memory_mb=max(used.ru_maxrss * unit, peak) / 1e6,
         )
 
-    def _count(self, counted: int) -> None:
-        """Take over what the sandbox says of processes that the command left running."""
-        os.set_blocking(counted, False)
-        with contextlib.suppress(OSError, ValueError):
-            self.left = int(os.read(counted, 16))
+    def _count(self) -> bool:
+        """Count what a command in the sandbox left running, once it has ended; False where nobody says so any
+        more. Of several counts the largest holds."""
+        if not os.read(self.ended[0], 4096):
+            return False
+        for first in limits.children_of(self.process.pid)[:1]:
+            waiting = limits.children_of(first)[:1]
+            others = set(limits.descendants(first)) - set(waiting)
+            self.left = max(self.left, sum(bool(born(pid)) for pid in others))
+        with contextlib.suppress(OSError):
+            os.write(self.counted[1], b"\n")
+        return True
 
     def _write(self, name: str, record: Stage | Usage) -> None:
         with contextlib.suppress(OSError):

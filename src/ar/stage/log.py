@@ -118,7 +118,7 @@ class Funnel:
         if self._end is None:
             self._end = os.fstat(self.target).st_size
         waiting = self._redactor.kept.encode(errors="surrogateescape") + self._decoder.getstate()[0]
-        recent = b"".join(self._recent)
+        recent = b"".join(self._recent)[-most - _SPARE :]
         whole = self._copied + len(recent) == self.printed
         text = waiting + recent if whole else recent
         cut = max(0, len(text) - most) if len(recent) > most else 0
