@@ -73,6 +73,15 @@ def committed_folder(repo: Repo, rev: str) -> str:
     return found
 
 
+def remote_url(repo: Repo, rev: str, url: str) -> tuple[str, ...]:
+    """Where `remote://NAME/path` leads by the settings in a commit; nothing for any other URL."""
+    scheme, _, rest = url.partition("://")
+    if scheme != "remote":
+        return ()
+    name, text = rest.partition("/")[0], (repo.read(rev, ".dvc/config") or b"")[:_MOST_SETTINGS]
+    return (str(_section(text.decode(errors="replace"), f'remote "{name.lower()}"').get("url")),)
+
+
 def config(root: Path, section: str) -> dict[str, Any]:
     """A section of DVC's settings for the project at `root`, as `dvc config` resolves it."""
     return {name: value for _, settings in _sections(root, section) for name, value in settings.items()}

@@ -94,6 +94,11 @@ class Declared:
         """Inputs by a path of the machine's, so that they lie outside of an experiment's folder."""
         return tuple(path for path in self.inputs if path.startswith("/"))
 
+    @property
+    def fetched(self) -> tuple[str, ...]:
+        """Inputs by a URL: DVC itself looks after them, before and after a run."""
+        return tuple(path for path in self.inputs if "://" in path)
+
     def beside(self, prefix: str) -> tuple[str, ...]:
         """Inputs beside the git working tree or further up, from its top: `../data`.
 

@@ -17,7 +17,8 @@ from ar.errors import NotAllowed
 from ar.formats import BadData, load_yaml
 from ar.git.repo import Repo
 from ar.local import allowed
-from ar.project.cache import committed_folder
+from ar.project import imports
+from ar.project.cache import committed_folder, remote_url
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Allowance, Program
 from ar.project.project import Project
@@ -63,6 +64,11 @@ def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
     beside = (os.path.normpath(repo.top / path) for path in declared.beside(repo.prefix))
     for path in (*declared.absolute, *beside):
         yield f"let stages read {_quoted(path)}, on which one depends"
+    for url in declared.fetched:
+        yield f"let DVC fetch {_quoted(url, *remote_url(repo, rev, url))}, on which a stage depends"
+    brought = imports.read(repo, rev)
+    for each in brought:
+        yield from (f"let DVC bring in what {_quoted(each.file)} names: {it}" for it in each.sources)
     limits = ((settings.memory, "of memory"), (settings.disk, "of disk"))
     yield from (f"let a run use {size(most)} {what}" for most, what in limits if most)
     if settings.processes:
@@ -71,7 +77,8 @@ def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
         yield f"keep what stages make in {_quoted(folder)}"
     if not sandbox.find(settings).program:
         yield "run stages without a sandbox: as you, with your files and your network"
-        for place, line in _commands(repo, rev):
+        old = ((each.file, line) for each in brought for line in each.commands)
+        for place, line in (*_commands(repo, rev), *old):
             yield f"run this of {_quoted(place)} without a sandbox: {_quoted(line)}"
 
 

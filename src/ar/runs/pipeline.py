@@ -25,8 +25,10 @@ from typing import Any
 from ar.errors import ArError, BadState
 from ar.git import command, refs, transfer
 from ar.git.repo import Repo
+from ar.project import imports
 from ar.project.cache import Cache
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
+from ar.runs import reach
 from ar.runs.interpreter import environments
 from ar.stage import snapshot
 
@@ -300,6 +302,8 @@ class Pipeline:
         (workspace.root / ARGS_FILE).unlink(missing_ok=True)  # for DVC's own workers
         try:
             with self._opened(workspace) as dvc:
+                if words := self._out_of_reach(dvc, workspace):
+                    return Failure(_shorten(words))
                 top_level = TempDirExecutor._get_top_level_paths(dvc)
                 if cached := [out.fs_path for out in dvc.index.outs if out.use_cache]:
                     dvc.checkout(cached, force=True, allow_missing=True)
@@ -320,6 +324,13 @@ class Pipeline:
             return Failure(_shorten(str(cause) if isinstance(cause, DvcException) else f"{error}: {cause!r}"))
         transfer.take_over(self.repo, workspace.top, rev)
         return rev
+
+    def _out_of_reach(self, dvc: Any, workspace: Workspace) -> str:
+        """Why DVC must not work on what it has read in a workspace; empty if nothing speaks against it."""
+        declared = Declared.read(self.repo, workspace.baseline)
+        beside = (os.path.normpath(workspace.top / path) for path in declared.beside(self.repo.prefix))
+        known = imports.read(self.repo, workspace.baseline)
+        return reach.flaw(dvc.index.stages, str(workspace.root), declared, beside, known)
 
     @contextlib.contextmanager
     def _opened(self, workspace: Workspace) -> Iterator[Any]:
