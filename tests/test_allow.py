@@ -322,7 +322,9 @@ def test_no_output_lies_outside_whatever_is_allowed(
             pipeline, head = Pipeline(repo), repo.head()
             with pipeline.workspace("run", head, head) as workspace:
                 config = (workspace.top / ".git/config").read_bytes()
-                assert isinstance(pipeline.reproduce(workspace, "Run", ["dvc.yaml"]), Failure), files
+                assert isinstance(
+                    pipeline.reproduce(workspace, "Run", ["dvc.yaml"], lambda _: None), Failure
+                ), files
                 assert (workspace.top / ".git/config").read_bytes() == config
             assert victim.read_text() == "precious"
     assert not asked
@@ -345,5 +347,7 @@ def test_a_run_brings_in_nothing_that_its_baseline_does_not(
     ):
         rev = repo.commit_tree(repo.write_tree(repo.tree(head), files), [head], "Odd")
         with pipeline.workspace("run", rev, head) as workspace:
-            assert isinstance(pipeline.reproduce(workspace, "Run", ["dvc.yaml"]), Failure), files
+            assert isinstance(pipeline.reproduce(workspace, "Run", ["dvc.yaml"], lambda _: None), Failure), (
+                files
+            )
     assert not asked
