@@ -302,7 +302,7 @@ class Pipeline:
         (workspace.root / ARGS_FILE).unlink(missing_ok=True)  # for DVC's own workers
         try:
             with self._opened(workspace) as dvc:
-                if words := self._out_of_reach(dvc, workspace):
+                if words := _out_of_reach(self.repo, dvc, workspace):
                     return Failure(_shorten(words))
                 top_level = TempDirExecutor._get_top_level_paths(dvc)
                 if cached := [out.fs_path for out in dvc.index.outs if out.use_cache]:
@@ -324,13 +324,6 @@ class Pipeline:
             return Failure(_shorten(str(cause) if isinstance(cause, DvcException) else f"{error}: {cause!r}"))
         transfer.take_over(self.repo, workspace.top, rev)
         return rev
-
-    def _out_of_reach(self, dvc: Any, workspace: Workspace) -> str:
-        """Why DVC must not work on what it has read in a workspace; empty if nothing speaks against it."""
-        declared = Declared.read(self.repo, workspace.baseline)
-        beside = (os.path.normpath(workspace.top / path) for path in declared.beside(self.repo.prefix))
-        known = imports.read(self.repo, workspace.baseline)
-        return reach.flaw(dvc.index.stages, str(workspace.root), declared, beside, known)
 
     @contextlib.contextmanager
     def _opened(self, workspace: Workspace) -> Iterator[Any]:
@@ -379,6 +372,13 @@ class Workspace:
     @property
     def root(self) -> Path:
         return self.top / self.prefix
+
+
+def _out_of_reach(repo: Repo, dvc: Any, workspace: Workspace) -> str:
+    """Why DVC must not work on what it has read in a workspace; empty if nothing speaks against it."""
+    declared, known = Declared.read(repo, workspace.baseline), imports.read(repo, workspace.baseline)
+    beside = (os.path.normpath(workspace.top / path) for path in declared.beside(repo.prefix))
+    return reach.flaw(dvc.index.stages, str(workspace.root), declared, beside, known)
 
 
 def _linked(repo: Repo, folder: Path, baseline: str) -> Iterator[str]:
