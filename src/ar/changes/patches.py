@@ -16,6 +16,7 @@ from ar.text import one_line
 
 MAX_BYTES = 10_000_000
 _MAIL = re.compile(rb"\A(?:From |(?:From|Date|Subject|Message-Id): )", re.IGNORECASE)
+_LITERAL = re.compile(rb"^literal (\d{1,300})$", re.MULTILINE)  # bytes of a binary file, unpacked
 _GLOB = re.compile(r"([*?[\\])")
 _COMMIT = re.compile(r"\Acommit [0-9a-f]{7,64}\n(?:[^\n]+\n)*\n(?P<message>(?:    [^\n]*\n|\n)*)")
 _NO_PREFIX = re.compile(rb"^diff --git (\S+) \1$", re.MULTILINE)
@@ -142,6 +143,8 @@ def apply(repo: Repo, base: str, diff: bytes, leave_out: Callable[[str], bool]) 
     Raises:
         BadProposal: it does not apply; which hunk of which file.
     """
+    if any(int(match[1]) > MAX_BYTES for match in _LITERAL.finditer(diff)):
+        raise BadProposal(f"the patch unpacks to more than {MAX_BYTES} bytes", "make a smaller change")
     options = ["--whitespace=nowarn", "-p0" if _NO_PREFIX.search(diff) else "-p1"]
     with repo.own_index(base) as env:
         try:

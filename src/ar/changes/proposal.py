@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,7 +14,7 @@ from typing import Any
 
 from ar.changes import composition, size
 from ar.errors import BadParams, BadProposal, nearest
-from ar.formats import load_json
+from ar.formats import BadData, check, load_json
 from ar.git.repo import Repo
 from ar.history.ideas import Edit, Proposal
 from ar.history.messages import TITLE_LIMIT
@@ -29,6 +31,8 @@ from ar.redaction import MARK, redact
 
 MAX_FILE_BYTES = 1_000_000
 MAX_EDITS = 200
+MAX_NAME_BYTES = 200  # of a file or folder: file systems take 255, tools add to them
+MAX_PATH_BYTES = 1000  # from the project's top
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     repo, program = project.repo, project.program
     if not proposal.title.strip() or "\n" in proposal.title:
         raise BadProposal("the title must be one line", f"at most {TITLE_LIMIT} characters")
+    _refuse_odd(proposal)
     base = proposal.tree or history.head
     if proposal.tree:
         _check_tree(project, history.head, proposal.tree)
@@ -67,6 +72,7 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     if not contents and base in (history.head, repo.tree(history.head)):
         raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
     tree = _settled(project, history.head, repo.write_tree(base, contents))
+    _refuse_names(repo, history.head, tree)
     _refuse_bulk(repo, history.head, tree)
     _refuse_secrets(repo, history.head, tree)
     candidate = candidate_of(project, proposal, tree, history)
@@ -115,6 +121,38 @@ def _settled(project: Project, head: str, tree: str) -> str:
     if settled != tree:
         _check_values(program, PARAMS_FILE, repo.read(head, PARAMS_FILE), repo.read(settled, PARAMS_FILE))
     return settled
+
+
+def _refuse_odd(proposal: Proposal) -> None:
+    """What no file, message or program could hold: half characters, numbers beyond any, groups in groups."""
+    try:
+        check(proposal.to_json())
+    except BadData as error:
+        raise BadProposal(
+            f"the proposal cannot be written down: {error}", "use plain text and numbers"
+        ) from None
+    if any(
+        "\0" in text for text in (proposal.title, proposal.hypothesis, proposal.expected, proposal.parent)
+    ):
+        raise BadProposal("the proposal cannot be written down: a null character", "use plain text")
+
+
+def _refuse_names(repo: Repo, head: str, tree: str) -> None:
+    """Names that some file system has no room for, or takes for one that is there already."""
+    before, after = repo.files(head), repo.files(tree)
+    new = [path for path in after if path not in before]
+    spelled: dict[str, set[str]] = {}
+    for path in after if new else ():
+        for name in (path, *map(str, PurePosixPath(path).parents)):
+            spelled.setdefault(unicodedata.normalize("NFKC", name).casefold(), set()).add(name)
+    alike = {name for names in spelled.values() if len(names) > 1 for name in names}
+    for path in new:
+        sizes = [len(name.encode(errors="surrogateescape")) for name in (path, *PurePosixPath(path).parts)]
+        if sizes[0] > MAX_PATH_BYTES or max(sizes[1:]) > MAX_NAME_BYTES:
+            raise BadProposal(f"{path[:80]}… is too long a name", f"at most {MAX_NAME_BYTES} bytes")
+        if alike & {path, *map(str, PurePosixPath(path).parents)}:
+            what = f"{path} differs from a name that is there by case or form of its letters only"
+            raise BadProposal(what, "choose another name")
 
 
 def _refuse_bulk(repo: Repo, head: str, tree: str) -> None:
@@ -169,6 +207,8 @@ def _edited(project: Project, proposal: Proposal, baseline: str) -> dict[str, by
         entry = files.get(path)
         if entry is not None and not entry.is_file:
             raise BadProposal(f"{path} is a link or a submodule", "edit regular files only")
+        if above := next((str(folder) for folder in PurePosixPath(path).parents if str(folder) in files), ""):
+            raise BadProposal(f"{above} is a file, no folder", "choose another path")
         if path not in texts:
             texts[path] = _text(path, (project.repo.read(baseline, path) if entry else None) or b"")
         texts[path] = _replaced(edit, texts[path], exists=entry is not None or bool(texts[path]))
@@ -213,6 +253,8 @@ def _check_text(path: str, text: str) -> None:
     if path.endswith(".py"):
         try:
             ast.parse(text)
+        except (RecursionError, MemoryError):
+            raise BadProposal(f"{path} does not compile: nested too deep", "mend the edit") from None
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             raise BadProposal(f"{path} does not compile: line {line}: {error}", "mend the edit") from None
@@ -239,6 +281,8 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
             old = element(data, key)
         except KeyError:
             raise BadProposal(f"{file} has no key '{key}'", nearest(key, flatten(data))) from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadProposal(f"{key} cannot be {value}", f"now it is {old!r}")
         if isinstance(get(data, key), list) and not _is_list(value):
             raise BadProposal(f"{key} is a list in {file}, not {value!r}", f"now it is {old}")
         numbers = isinstance(old, float) and isinstance(value, int | float) and not isinstance(value, bool)

@@ -12,16 +12,17 @@ from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE
 
 # Git reads `.git`, `.gitattributes` and the like in any folder, DVC `.dvc`, `.dvcignore`, every `*.dvc` and
-# `dvc.yaml`; git-lfs reads `.lfsconfig`. `git~1` is how Windows shortens `.git`.
+# `dvc.yaml`; git-lfs reads `.lfsconfig`. `git~1` is how Windows shortens `.git`. Python runs bytecode
+# in place of the source that people read.
 _OBEYED = re.compile(
-    rf"\.git.*|\.dvc.*|.*\.dvc|git~\d+|\.lfsconfig|\.mailmap"
+    rf"\.git.*|\.dvc.*|.*\.dvc|git~\d+|\.lfsconfig|\.mailmap|__pycache__|.*\.py[co]"
     rf"|program\.md|{re.escape(PIPELINE_FILE)}|{re.escape(LOCK_FILE)}",
     re.DOTALL,
 )
 
 
 def is_obeyed(path: str) -> bool:
-    """Whether git, DVC or `ar` take orders from a file, or from what lies in a folder of its path.
+    """Whether git, DVC, Python or `ar` take orders from a file, or from what lies in a folder of its path.
 
     Spellings that some file system takes for the same name count too: another case, full-width letters,
     characters that do not show, and on Windows dots and spaces at the end and streams after a colon

@@ -400,7 +400,7 @@ def _files(stages: list[Any]) -> list[str]:
 
 
 def _outputs(dvc: Any, root: Path, shared: Iterable[str]) -> Outputs:
-    """What the stages write, and what any of them may, relative to `root`."""
+    """What the stages of the pipeline in `root` write, and what any of them may."""
 
     def places(items: Iterable[Any]) -> list[str]:
         return [str(root / os.path.relpath(item.fs_path, dvc.root_dir)) for item in items if item.is_in_repo]
