@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from ar.stage import limits
 from ar.stage.attack import Outcome
 from ar.stage.files import Limits
 
+ROOT = Path(__file__).parents[1]
 CODE = """
 import dataclasses, json
 from pathlib import Path
@@ -93,3 +95,14 @@ def test_shared_memory_counts_once_whoever_has_it_mapped(tmp_path: Path) -> None
                 assert bool(monitor.memory(family)) == ends
         finally:
             os.killpg(it.pid, 9)
+
+
+def test_every_wall_of_the_page_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    walls = [
+        line
+        for line in page.splitlines()
+        if line.startswith("| ") and line.count("|") == 4 and "`tests" in line
+    ]
+    assert len(walls) >= 10
+    assert [name for name in re.findall(r"`(tests/[^`]*)`", page) if not (ROOT / name).exists()] == []
