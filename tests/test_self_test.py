@@ -18,6 +18,7 @@ from ar.runs.self_test import Attempt
 from ar.stage import limits
 from ar.stage.attack import Outcome
 from ar.stage.files import Limits
+from ar.stage.unnamed import unnamed
 
 ROOT = Path(__file__).parents[1]
 CODE = """
@@ -44,7 +45,13 @@ def test_every_wall_holds_in_the_sandbox(project: Path) -> None:
     found = tried(project)
     assert not [one for one in found.values() if one.outcome is Outcome.THROUGH]
     contained = {name for name, one in found.items() if one.outcome is Outcome.CONTAINED}
-    assert {"memory", "memory in memfds", "memory, shared and unmapped", "processes"} <= contained
+    assert {
+        "memory",
+        "memory in memfds",
+        "memory, shared and unmapped",
+        "memory in sockets",
+        "processes",
+    } <= contained
     assert {"disk in unlinked files", "disk in files with holes", "a forged count of processes"} <= contained
     assert (git(project, "for-each-ref"), git(project, "status", "--porcelain")) == before
     assert not list((project / ".dvc" / "tmp" / "ar" / "exps").iterdir())
@@ -87,7 +94,7 @@ def test_shared_memory_counts_once_whoever_has_it_mapped(tmp_path: Path) -> None
             it.stdout.readline()
             family = [it.pid, *limits.descendants(it.pid)]
             assert len(family) == 4
-            found = limits.unnamed(family, tmp_path.stat().st_dev, str(tmp_path))
+            found = unnamed(family, tmp_path.stat().st_dev, str(tmp_path))
             assert 120_000_000 <= found.memory < 121_000_000 and not found.disk
             for size, ends in ((200_000_000, False), (110_000_000, True)):
                 monitor = limits.Monitor(Limits(size, 1000, 10**9), str(tmp_path), 0)

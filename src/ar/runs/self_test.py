@@ -49,6 +49,7 @@ _ONE_BY_ONE = {
     "link_out": "a link out of its folder", "hold_memory": "memory",
     "hold_memory_in_files_without_names": "memory in memfds",
     "hold_memory_that_is_mapped_nowhere": "memory, shared and unmapped",
+    "hold_memory_in_sockets": "memory in sockets",
     "hold_memory_in_temporary_files": "memory in temporary files",
     "hold_disk_in_unlinked_files": "disk in unlinked files",
     "leave_files_with_holes": "disk in files with holes", "start_processes": "processes",

@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import platform
+import resource
 import socket
 import sys
 import time
@@ -180,6 +181,21 @@ def hold_memory_that_is_mapped_nowhere(at: dict[str, Any]) -> str:
         block.madvise(mmap.MADV_DONTNEED)
         held.append(block)
     return _held(f"{len(held)} shared blocks of memory")
+
+
+def hold_memory_in_sockets(at: dict[str, Any]) -> str:
+    """Sent, and never received."""
+    held, sent = [], 0
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    while sent < 1.6 * at["memory"]:
+        held.append(socket.socketpair())
+        held[-1][0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIECE)
+        held[-1][0].setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += held[-1][0].send(b"x" * 50_000)
+    return _held(f"{sent} bytes in sockets")
 
 
 def hold_memory_in_temporary_files(at: dict[str, Any]) -> str:

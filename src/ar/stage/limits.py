@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ar.stage.files import Breach, Cause, Limits
 from ar.stage.processes import contents
+from ar.stage.unnamed import Unnamed, unnamed
 
 INTERVAL = 0.1  # s, between two looks
 _DISK_INTERVAL = 0.5
 _SHARE = 0.02  # of the launcher's time that looking may take
 _FLOOR = 300_000_000  # bytes that a run must leave free on the disk
 _ENTRY = 1024  # bytes that any file or folder counts for, so that empty ones count too
-_SHARED = ("/memfd:", "/dev/zero", "/SYSV")  # by what /proc calls shared memory that no file system has
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-class Unnamed(NamedTuple):
-    """Bytes of memory and of disk that are held without a name."""
-
-    memory: int = 0
-    disk: int = 0
 
 
 class Monitor:
@@ -96,52 +87,6 @@ class Monitor:
                         found = os.statvfs(inner)
                         held += (found.f_blocks - found.f_bfree) * found.f_frsize
         return held
-
-
-def unnamed(pids: Iterable[int], device: int, folder: str) -> Unnamed:
-    """What processes hold that has no name: memfds, shared memory, files that were unlinked.
-
-    Pages of shared memory stay when nobody has them in his own memory. Where only a mapping tells of them, it
-    counts in its whole length, touched or not.
-
-    Args:
-        device: of the disk that files count for, as `st_dev` has it.
-        folder: that they were in.
-    """
-    files: dict[tuple[int, int], tuple[bool, int]] = {}  # by device and inode: whether on disk, and bytes
-    mapped: dict[str, tuple[bool, int]] = {}  # by inode, as the kernel prints it
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError):
-                    path = f"/proc/{pid}/fd/{name}"
-                    found = os.stat(path)
-                    if stat.S_ISREG(found.st_mode) and not found.st_nlink:
-                        on_disk = found.st_dev == device
-                        if on_disk or os.readlink(path).startswith(_SHARED):
-                            files[found.st_dev, found.st_ino] = on_disk, found.st_blocks * 512
-        with contextlib.suppress(OSError, ValueError):
-            for inode, held in _mapped(pid, folder).items():
-                mapped[inode] = max(held, mapped.get(inode, held))
-    counted = {str(inode) for _, inode in files}
-    total = [*files.values(), *(held for inode, held in mapped.items() if inode not in counted)]
-    return Unnamed(
-        memory=sum(size for on_disk, size in total if not on_disk),
-        disk=sum(size for on_disk, size in total if on_disk),
-    )
-
-
-def _mapped(pid: int, folder: str) -> dict[str, tuple[bool, int]]:
-    """Files without a name that a process has mapped: whether on disk, and bytes; by inode."""
-    found: dict[str, tuple[bool, int]] = {}
-    for line in contents(f"/proc/{pid}/maps").splitlines():
-        if line.endswith("(deleted)"):
-            place, rights, _, _, inode, path = line.split(maxsplit=5)
-            on_disk = path.startswith(folder)
-            if on_disk or (rights.endswith("s") and path.startswith(_SHARED)):
-                first, _, last = place.partition("-")
-                found[inode] = on_disk, found.get(inode, (on_disk, 0))[1] + int(last, 16) - int(first, 16)
-    return found
 
 
 def descendants(pid: int, most: int = 10**9) -> list[int]:
