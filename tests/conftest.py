@@ -70,6 +70,13 @@ def isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.undo()
 
 
+@pytest.fixture(autouse=True)
+def own_site_cache() -> Iterator[None]:
+    """What `ar` names as DVC's site cache for one project is none of the next one's."""
+    yield
+    os.environ.pop("DVC_SITE_CACHE_DIR", None)
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Path) -> Path:
     """A DVC project in awk, run once and committed, without `program.md`."""

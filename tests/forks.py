@@ -130,8 +130,9 @@ server: Server | None = None  # of this session
 
 
 def _lasting(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what pytest changes from test to test."""
-    return {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
+    """Without what pytest changes from test to test, and `ar` on its first use of DVC."""
+    passing = ("PYTEST_", "DVC_SITE_CACHE_DIR")
+    return {name: value for name, value in environment.items() if not name.startswith(passing)}
 
 
 # -- the server's own process -----------------------------------------------------------------------------
