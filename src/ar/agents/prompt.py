@@ -337,7 +337,7 @@ def _pending(history: History) -> str:
 def _pulled(briefing: Briefing) -> str:
     """What remotes brought. Whoever wrote that may say anything: it is hearsay, and counts for nothing."""
     key = briefing.program.objective.key
-    told = [item for item in briefing.history.pulled if item.own and not item.rung]
+    told = briefing.history.foreign
     lines = [f"{one_line(item.name)} | {one_line(item.title)} | {level(item)}" for item in told]
     if not lines:
         return ""

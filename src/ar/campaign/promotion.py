@@ -25,7 +25,7 @@ from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.runs.pipeline import Pipeline
-from ar.text import interval, listed, quantity, signed
+from ar.text import interval, listed, plain, quantity, signed
 
 
 @dataclass(frozen=True)
@@ -301,4 +301,4 @@ def message(program: Program, history: History, ready: Promotion, case: Case) ->
         ("Reverts", experiment.reverts),
     ]
     text = "\n".join([*lines, "", *(f"Ar-{name}: {value}" for name, value in trailers if value), ""])
-    return re.sub(r"\n{3,}", "\n\n", text)
+    return re.sub(r"\n{3,}", "\n\n", plain(text))

@@ -1,4 +1,4 @@
-"""What several commands share: the campaign of this folder, an attempt by its name, Ctrl-C, two options."""
+"""What several commands share: the folder's campaign, an attempt by its name, Ctrl-C, text, two options."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from ar.errors import BadState, NotFound
 from ar.redaction import redact
+from ar.text import plain
 from ar.views.console import echo
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def open_campaign(runs: bool = False) -> Campaign:
     if campaign.repo.has_ref(PROMOTING):
         with contextlib.suppress(BadState), locks.hold(campaign.repo, "run", busy="ar is at work here"):
             if words := promotion.mend(campaign.pipeline):
-                click.echo(f"Recovered: {words}.", err=True)
+                say(f"Recovered: {words}.", err=True)
     return campaign
 
 
@@ -64,6 +65,11 @@ def _ask_leave(campaign: Campaign) -> None:
         click.confirm("Allow it?", abort=True, err=True)
         demands.allow(campaign.project)
     demands.refuse(campaign.repo, new)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print text that may hold others' words, without what a terminal would obey."""
+    click.echo(plain(redact(text)), err=err)
 
 
 def echo_demands(lines: Iterable[str], err: bool = False) -> None:
@@ -81,7 +87,7 @@ def run_policy(campaign: Campaign, policy: Policy, jobs: int, plain: bool, hours
     with open_view(plain or None) as view:
         done = Engine(campaign, policy, view, level, jobs=jobs, hours=hours).run()
     if done.stopped:
-        click.echo(done.stopped)
+        say(done.stopped)
     return 130 if level() else 0
 
 

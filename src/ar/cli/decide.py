@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ar.cli.common import count_interrupts, echo_change, find_attempt, open_campaign, run_options
+from ar.cli.common import count_interrupts, echo_change, find_attempt, open_campaign, run_options, say
 from ar.errors import ArError, Conflict, NotFound
 from ar.views.console import echo
 
@@ -53,7 +53,7 @@ def promote(
     history = campaign.history()
     if name is None and history.promoted and not history.winners:
         latest = history.promoted[-1]
-        click.echo(f"Nothing waits: {latest.name} ({latest.title}) is in the branch already.")
+        say(f"Nothing waits: {latest.name} ({latest.title}) is in the branch already.")
         return
     attempt = base_of(history, find_attempt(history, name)[0]) if name else promotion.best(history)
     promoter = _promoter(campaign, jobs, plain)
@@ -64,7 +64,7 @@ def promote(
             _hand_over(campaign, attempt, made)
             return
         if dry_run and made.change:
-            click.echo(f"{attempt.name} would be run over seeds and judged on the branch as it is first.")
+            say(f"{attempt.name} would be run over seeds and judged on the branch as it is first.")
             echo(diff_view(campaign.diff(made.change)))
             return
         where = "came from a remote" if attempt.outcome is Outcome.PULLED else "won on an earlier baseline"
@@ -73,14 +73,14 @@ def promote(
     if dry_run:
         history, ready = promoter.plan(attempt.name, force)
         if ready.experiment is None:
-            click.echo(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
+            say(f"{attempt.name} would first run at the branch's own seed, {ready.seed}.")
         else:
-            click.echo(promotion.message(campaign.program, history, ready, campaign.case(history, attempt)))
-        click.echo(changed(campaign.project, attempt.baseline, attempt.experiments[0].rev))
+            say(promotion.message(campaign.program, history, ready, campaign.case(history, attempt)))
+        say(changed(campaign.project, attempt.baseline, attempt.experiments[0].rev))
         return
     attempt, merge = promoter.promote(attempt.name, force, branch, tag)
     where = f" on {branch}; see: git log -p {branch}" if branch else ""
-    click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]}){where}")
+    say(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]}){where}")
 
 
 @click.command()
@@ -119,9 +119,9 @@ def stack(
     if dry_run:
         made = rebase.compose(campaign, history, members)
         for place, member in enumerate(made.members, 1):
-            click.echo(f"{place}. {member.name}: {member.title}")
+            say(f"{place}. {member.name}: {member.title}")
         if made.clashes:
-            click.echo(stacking.clash_words(made))
+            say(stacking.clash_words(made))
         return
     promoter = _promoter(campaign, jobs, plain)
     result = promoter.stack(members, trim=not no_trim)
@@ -136,7 +136,7 @@ def stack(
         echo(stack_view(result, attempt, found, campaign.program))
     if attempt.outcome is Outcome.WINNER and not no_merge:
         _, merge = promoter.promote(attempt.name)
-        click.echo(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})", err=as_json)
+        say(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})", err=as_json)
 
 
 @click.command()

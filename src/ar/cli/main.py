@@ -17,6 +17,7 @@ import click
 from ar.cli import decide, propose, run, share, start, trust, watch
 from ar.errors import ArError
 from ar.redaction import redact
+from ar.text import plain
 from ar.views import console
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
@@ -81,6 +82,6 @@ def main() -> None:
 
 def _fail(text: str, code: int, debug: bool) -> None:
     if debug:
-        click.echo(redact(traceback.format_exc()), err=True)
-    click.echo(click.style("error: ", fg="red", bold=True) + redact(text), err=True)
+        click.echo(plain(redact(traceback.format_exc())), err=True)
+    click.echo(click.style("error: ", fg="red", bold=True) + plain(redact(text)), err=True)
     sys.exit(code)

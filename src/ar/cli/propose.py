@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from ar.cli.common import echo_change, open_campaign
+from ar.cli.common import echo_change, open_campaign, say
 from ar.errors import ArError
 from ar.redaction import redact
 from ar.text import one_line
@@ -89,7 +89,7 @@ def _own(
         return own.from_values(campaign.project, settings, message)
     proposal, left_out = own.from_checkout(campaign.project, settings, message)
     if left_out:
-        click.echo(f"Left out, since it lies outside the scope: {', '.join(left_out)}", err=True)
+        say(f"Left out, since it lies outside the scope: {', '.join(left_out)}", err=True)
     return proposal
 
 

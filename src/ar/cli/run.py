@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from ar.cli.common import count_interrupts, find_attempt, open_campaign, run_options, run_policy
+from ar.cli.common import count_interrupts, find_attempt, open_campaign, run_options, run_policy, say
 from ar.views.console import echo
 
 
@@ -109,7 +109,7 @@ def stop(name: str | None) -> None:
     stopping.stop_one(campaign.project, campaign.pipeline, run)
     _, run = find_attempt(campaign.history(), run.name)
     reason = f": {run.note.reason}" if run.note and run.note.reason else ""
-    click.echo(f"{run.name} {run.status}{reason}")
+    say(f"{run.name} {run.status}{reason}")
 
 
 @click.command()

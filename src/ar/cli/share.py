@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ar.cli.common import open_campaign
+from ar.cli.common import open_campaign, say
 from ar.text import counted
 
 
@@ -39,29 +39,27 @@ def _exchange(remote: str | None, pushing: bool) -> None:
     verb, where, move = ("Push", "to", exchange.push) if pushing else ("Pull", "from", exchange.pull)
     campaign = open_campaign()
     name = transfer.remote_of(campaign.repo, remote)
-    click.echo(f"{verb}ing {where} {name} …", err=True)
+    say(f"{verb}ing {where} {name} …", err=True)
     moved = move(campaign.repo, name)
     parts = ((moved.experiments, "experiment"), (moved.notes, "note"))
     words = " and ".join(counted(number, word) for number, word in parts)
-    click.echo(f"{verb}ed {words} {where} {name}.")
+    say(f"{verb}ed {words} {where} {name}.")
     for clash in moved.clashes:
-        click.echo(f"Left alone: {clash} is another experiment there.", err=True)
+        say(f"Left alone: {clash} is another experiment there.", err=True)
     if moved.odd:
-        click.echo(f"Left there: {counted(moved.odd, 'ref')} that no experiment can be.", err=True)
+        say(f"Left there: {counted(moved.odd, 'ref')} that no experiment can be.", err=True)
     if moved.vouched:
         words = f"Of what was pulled, {counted(moved.vouched, 'experiment')} more count here"
-        click.echo(f"{words}: a key that you trust signed them.")
+        say(f"{words}: a key that you trust signed them.")
     if moved.experiments > moved.vouched and not pushing:
         others = "They" if not moved.vouched else "The others"
-        click.echo(
-            f"{others} are foreign: none of them counts before it was measured here, by: ar stack NAME"
-        )
+        say(f"{others} are foreign: none of them counts before it was measured here, by: ar stack NAME")
     if moved.signed:
-        click.echo(f"Signed {counted(moved.signed, 'experiment')} with your ssh key.")
+        say(f"Signed {counted(moved.signed, 'experiment')} with your ssh key.")
     if moved.unsigned:
-        click.echo(f"Not signed: {moved.unsigned}", err=True)
+        say(f"Not signed: {moved.unsigned}", err=True)
     if pushing:
-        click.echo("The branch goes with: git push")
+        say("The branch goes with: git push")
     if cached := sorted(Declared.read(campaign.repo, "HEAD").cached):
         names = ", ".join(cached[:3]) + (" and more" if len(cached) > 3 else "")
-        click.echo(f"What DVC caches ({names}) goes with: dvc {verb.lower()}")
+        say(f"What DVC caches ({names}) goes with: dvc {verb.lower()}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ar.cli.common import say
 from ar.views.console import echo
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def init(yes: bool, only_print: bool, force: bool) -> None:
     text = starting.draft(repo, goal)
     if not goal.direction:
         words = f"The name of {goal.metric} does not say which way is better: minimize is a guess."
-        click.echo(f"{words}\n  if more of it is better, correct direction: in program.md", err=True)
+        say(f"{words}\n  if more of it is better, correct direction: in program.md", err=True)
     if only_print:
-        click.echo(text, nl=False)
+        say(text.removesuffix("\n"))
         return
     starting.refuse_overwrite(repo, force)
     if not yes:
-        click.echo(text)
+        say(text)
         click.confirm("Write this to program.md?", default=True, abort=True)
     starting.write(repo, text)
     click.echo("Wrote program.md. Read it, adjust it, then run: ar doctor && ar run")
@@ -50,7 +51,7 @@ def _ask(goal: Objective) -> Objective:
     if goal.rivals:
         names = [goal.metric, *goal.rivals]
         for number, name in enumerate(names, 1):
-            click.echo(f"{number}  {name}")
+            say(f"{number}  {name}")
         number = click.prompt("Which is to improve", 1, type=click.IntRange(1, len(names)))
         goal = chosen(goal, names[number - 1])
     if not goal.direction:

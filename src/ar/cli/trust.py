@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ar.cli.common import echo_demands
+from ar.cli.common import echo_demands, say
 from ar.errors import NotFound
 from ar.text import counted
 
@@ -53,18 +53,18 @@ def trust(key: tuple[str, ...]) -> None:
     if not key:
         known = trusted.read(repo)
         for each in known.values():
-            click.echo(f"{each.fingerprint} {each.name}".rstrip())
+            say(f"{each.fingerprint} {each.name}".rstrip())
         click.echo(
             f"To take one back, delete its line in {trusted.path(repo)}" if known else "No key is trusted."
         )
         if own := Signer.configured(repo):
-            click.echo(f"Yours, for your other machines: ar trust '{own.key.line}'")
+            say(f"Yours, for your other machines: ar trust '{own.key.line}'")
         return
     found = PublicKey.parse(_line(*key))
     if found is None:
         raise NotFound("that is no ssh public key", "give a .pub file, or the line that is in it")
     trusted.add(repo, found)
-    click.echo(f"Trusted on this machine: {found.fingerprint} {found.name}".rstrip())
+    say(f"Trusted on this machine: {found.fingerprint} {found.name}".rstrip())
     if count := statements.vouch(repo):
         click.echo(f"Of what was pulled, {counted(count, 'experiment')} with its signature count here now.")
 

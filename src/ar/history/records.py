@@ -347,6 +347,11 @@ class History(Record):
         return [experiment for attempt in self.attempts for experiment in attempt.experiments]
 
     @property
+    def foreign(self) -> list[Attempt]:
+        """What remotes brought that somebody proposed, at the base scale."""
+        return [attempt for attempt in self.pulled if attempt.own and not attempt.rung]
+
+    @property
     def shown(self) -> list[Attempt]:
         """What a table lists: what remotes brought, too, at the base scale."""
         pulled = (attempt for attempt in self.pulled if not attempt.rung)

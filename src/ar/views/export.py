@@ -125,4 +125,4 @@ def _cell(value: Scalar) -> Scalar:
     if not isinstance(value, str):
         return value
     line = one_line(value)
-    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
+    return f"'{line}" if line.startswith(tuple("=+-@＝＋－＠")) else line

@@ -8,12 +8,13 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.ladder import cases
 from ar.errors import ArError
 from ar.history import attempts
+from ar.history.attempts import level
 from ar.history.reader import changed
 from ar.history.records import Attempt, History, Label, Outcome
 from ar.judge.findings import Additivity, Case, additivity
 from ar.project.program import Program
 from ar.redaction import redact
-from ar.text import interval, one_line, plain, quantity, signed
+from ar.text import counted, interval, one_line, plain, quantity, signed
 from ar.views.document import Block, Code, Items, Prose, Section, Table
 from ar.views.facts import short_key
 from ar.views.marks import MARKS
@@ -96,6 +97,25 @@ def not_held(program: Program, history: History) -> list[Section]:
     opened = _grouped(program, [item for item in others if item.outcome in _OPEN])
     sections = [Section("What did not", tuple(failed) or ("Nothing else was decided.",))]
     return [*sections, Section("What is open", tuple(opened))] if opened else sections
+
+
+def foreign(program: Program, history: History) -> list[Section]:
+    """What remotes brought, apart from all that was measured here."""
+    items = history.foreign
+    if not items:
+        return []
+    key = short_key(str(program.objective))
+    told = [
+        f"{one_line(item.name)}: {one_line(item.title)}"
+        + (f" ({key} {value})" if (value := level(item)) else "")
+        for item in items[-MOST_LISTED:]
+    ]
+    more = (f"… and {len(items) - MOST_LISTED} more: ar show",) if len(items) > MOST_LISTED else ()
+    words = (
+        f"{counted(len(items), 'attempt')} came from remotes. The figures are what others say: nothing of it "
+        "was measured here or signed with a trusted key, and nothing of it counts."
+    )
+    return [Section("What is foreign", (words, Items((*told, *more), folded=f"Foreign: {len(items)}")))]
 
 
 def _grouped(program: Program, items: Sequence[Attempt]) -> list[Items]:

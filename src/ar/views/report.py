@@ -25,7 +25,7 @@ from ar.text import counted, interval, one_line, span
 from ar.views.charts import files, kinds
 from ar.views.document import Block, Code, Document, Items, Picture, Prose, Section, Table
 from ar.views.facts import short_key
-from ar.views.held import held, not_held
+from ar.views.held import foreign, held, not_held
 from ar.views.markdown import to_markdown
 from ar.views.page import to_html
 from ar.views.summary import summary
@@ -78,6 +78,7 @@ def gather(campaign: Campaign) -> Document:
             _result(campaign, history),
             *held(campaign, history),
             *not_held(program, history),
+            *foreign(program, history),
             *_pictures(campaign, history),
             _reproduce(history),
             _spent(campaign, history),

@@ -26,20 +26,25 @@ def summary(
 ) -> Text:
     """What was tried, what became of it, how far the branch has come, and which parameters matter."""
     if not history.attempts:
-        return Text(EMPTY)
+        return Text("\n".join((EMPTY, *_foreign(history))))
     tried = [MARKS[item.outcome].counted for item in history.tried]
     counts = {word: tried.count(word) for mark in MARKS.values() if (word := mark.counted)}
     always = ("promoted", "discarded", "crashed", "open")
     parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
     text = Text(f"{counted(len(tried), 'attempt')}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
     text.append(_total(total, program) if total else _gain(history, program), style="bold")
-    lines = (*levels(history, program), *_unprotected(history), *_matters(matters))
+    lines = (*levels(history, program), *_unprotected(history), *_foreign(history), *_matters(matters))
     return text.append("".join(f"\n{line}" for line in lines))
 
 
 def _unprotected(history: History) -> list[str]:
     runs = sum(run.is_unprotected for run in history.experiments)
     return [f"Measured without walls around the code under test: {counted(runs, 'run')}."] if runs else []
+
+
+def _foreign(history: History) -> list[str]:
+    number = len(history.foreign)
+    return [f"Foreign, and not counted: {counted(number, 'attempt')} that remotes brought."] if number else []
 
 
 def _matters(found: Sequence[Importance]) -> list[str]:
