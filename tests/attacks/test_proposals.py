@@ -185,7 +185,7 @@ def a_patch_that_makes_a_link(project: Project) -> Proposal:
 @_attack
 def a_patch_that_swells(project: Project) -> Proposal:
     """Two kilobytes for each megabyte of zeros."""
-    size, lines = 1_500_000_000, []
+    size, lines = 150_000_000, []
     packer = zlib.compressobj(9)
     packed = b"".join(
         [*(packer.compress(bytes(1_000_000)) for _ in range(size // 1_000_000)), packer.flush()]

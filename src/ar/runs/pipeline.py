@@ -272,7 +272,8 @@ class Pipeline:
         from configobj import ConfigObj
 
         local = self._dvc.config.read("local")
-        settings = {key: value for key, value in local.items() if key in _LOCAL and value}
+        settings = {key: dict(value) for key, value in local.items() if key in _LOCAL and value}
+        settings.get("core", {}).pop("remote", None)  # which stays behind with its keys
         cache = settings["cache"] = settings.get("cache", {}) | {"dir": self.cache}
         # A hard link into the cache could be written through; in the sandbox a symbolic one cannot.
         types = self._dvc.config["cache"].get("type") or []
