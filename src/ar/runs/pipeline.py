@@ -271,14 +271,8 @@ class Pipeline:
         """Point the workspace at the project's cache; only such local settings come along as hold no keys."""
         from configobj import ConfigObj
 
-        local = self._dvc.config.read("local")
-        settings = {key: dict(value) for key, value in local.items() if key in _LOCAL and value}
-        settings.get("core", {}).pop("remote", None)  # which stays behind with its keys
-        cache = settings["cache"] = settings.get("cache", {}) | {"dir": self.cache}
-        # A hard link into the cache could be written through; in the sandbox a symbolic one cannot.
         types = self._dvc.config["cache"].get("type") or []
-        if "hardlink" in types:
-            cache["type"] = ",".join("symlink" if kind == "hardlink" else kind for kind in types)
+        settings = _keyless(self._dvc.config.read("local"), self.cache, types)
         config = ConfigObj(settings, encoding="utf-8")
         config.filename = str(root / ".dvc" / "config.local")
         config.write()
@@ -398,6 +392,18 @@ def _files(stages: list[Any]) -> list[str]:
     items = [item for stage in stages for item in (*stage.deps, *stage.outs)]
     found += [str(item.fs_path) for item in items if not item.use_scm_ignore and item.is_in_repo]
     return [os.path.relpath(path, stages[0].repo.root_dir) for path in found]
+
+
+def _keyless(local: Mapping[str, Any], cache: str, types: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Local settings of DVC's for a workspace: with the project's cache, and nothing that may hold a key."""
+    settings = {key: dict(value) for key, value in local.items() if key in _LOCAL and value}
+    settings.get("core", {}).pop("remote", None)  # which stays behind with its keys
+    settings["cache"] = settings.get("cache", {}) | {"dir": cache}
+    # A hard link into the cache could be written through; in the sandbox a symbolic one cannot.
+    if "hardlink" in types:
+        kinds = ("symlink" if kind == "hardlink" else kind for kind in types)
+        settings["cache"]["type"] = ",".join(kinds)
+    return settings
 
 
 def _outputs(dvc: Any, root: Path, shared: Iterable[str]) -> Outputs:
