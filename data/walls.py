@@ -25,7 +25,8 @@ EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 RIGHTS = {1: 1 << 13, 2: 1 << 14, 3: 1 << 15, 5: 1 << 16}  # the ABI's rights are all bits below
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
-PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+PR_SET_NO_NEW_PRIVS = 38
+LOAD, EQUAL, ABOVE, BITS, END = 0x20, 0x15, 0x35, 0x45, 0x06  # instructions of classic BPF
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # System calls by name: their numbers on x86_64 and aarch64; None where there is none.
@@ -54,7 +55,26 @@ NEVER: dict[str, tuple[int | None, int | None]] = {
     "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "move_mount": (429, 429),
     "open_tree": (428, 428), "fsopen": (430, 430), "open_by_handle_at": (304, 265),
     "init_module": (175, 105), "finit_module": (313, 273), "kexec_load": (246, 104),
+    "mincore": (27, 232), "cachestat": (451, 451), "preadv2": (327, 286),  # which pages others have read
 }  # fmt: skip
+# What a process needs that only computes and answers on its line: memory, threads, time, its own end. No
+# file: reading one leaves an access time, which another process can see.
+COMPUTES: dict[str, tuple[int | None, int | None]] = {
+    "sendto": (44, 206), "recvfrom": (45, 207), "write": (1, 64), "writev": (20, 66), "close": (3, 57),
+    "fstat": (5, 80), "lseek": (8, 62), "poll": (7, None), "ppoll": (271, 73), "select": (23, None),
+    "pselect6": (270, 72), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214), "mremap": (25, 216),
+    "madvise": (28, 233), "membarrier": (324, 283), "clone": (56, 220), "clone3": (435, 435),
+    "set_robust_list": (273, 99), "rseq": (334, 293), "set_tid_address": (218, 96), "futex": (202, 98),
+    "exit": (60, 93), "exit_group": (231, 94), "tgkill": (234, 131), "getpid": (39, 172),
+    "gettid": (186, 178), "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139),
+    "sigaltstack": (131, 132), "restart_syscall": (219, 128), "sched_yield": (24, 124),
+    "sched_getaffinity": (204, 123), "getcpu": (309, 168), "nanosleep": (35, 101),
+    "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
+    "gettimeofday": (96, 169), "time": (201, None),
+    "getrandom": (318, 278), "getrusage": (98, 165), "uname": (63, 160), "sysinfo": (99, 179),
+}  # fmt: skip
+MMAP, SECCOMP = (9, 222), (317, 277)
+MAP_ANONYMOUS, SET_MODE_FILTER, ALL_THREADS = 0x20, 1, 1
 SOCKETS: dict[str, tuple[int | None, int | None]] = {"socket": (41, 198), "socketpair": (53, 199)}
 CLONE, CLONE3, PRLIMIT = (56, 220), 435, (302, 261)
 CLONE_THREAD = 0x00010000
@@ -123,10 +143,30 @@ class Walls:
             None if self.compiles else CLONE[column],
             PRLIMIT[column],
         )
-        code = ctypes.create_string_buffer(instructions)
-        program = struct.pack("=H6xQ", len(instructions) // 8, ctypes.addressof(code))
-        kept = ctypes.create_string_buffer(program)
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(kept))
+        _install(instructions)
+
+
+def only_compute() -> None:
+    """From now on, all threads of this process can do nothing but compute and answer, for good.
+
+    Inside `Walls` that are up. Raises OSError where the kernel refuses; does nothing where `holds()` is
+    false.
+    """
+    if holds():
+        column = tuple(AUDIT_ARCH).index(platform.machine())
+        allowed = [numbers[column] for numbers in COMPUTES.values()]
+        arch, mmap = AUDIT_ARCH[platform.machine()], MMAP[column]
+        _install(_compute_filter(arch, [number for number in allowed if number is not None], mmap))
+
+
+def _install(instructions: bytes) -> None:
+    """Adds a seccomp filter, in all threads: a call passes if every filter lets it."""
+    code = ctypes.create_string_buffer(instructions)
+    program = struct.pack("=H6xQ", len(instructions) // 8, ctypes.addressof(code))
+    kept = ctypes.create_string_buffer(program)
+    number = SECCOMP[tuple(AUDIT_ARCH).index(platform.machine())]
+    if _syscall(number, SET_MODE_FILTER, ALL_THREADS, kept):
+        raise OSError(errno.EBUSY, "a thread has a filter of its own")
 
 
 def holds() -> bool:
@@ -191,35 +231,49 @@ def _allow(ruleset: int, path: str, wanted: int, rights: int) -> None:
         os.close(descriptor)
 
 
+def _line(code: int, value: int, true: int = 0, false: int = 0) -> bytes:
+    """One instruction of classic BPF, with how many to skip if its test is true or false."""
+    return struct.pack("=HBBI", code, true, false, value)
+
+
+def _low(argument: int) -> int:
+    """Where the low half of an argument lies: both architectures are little-endian."""
+    return 16 + 8 * argument
+
+
+def _native(arch: int) -> list[bytes]:
+    """Refuses other architectures' calls and x86_64's second set of numbers, x32; loads the call's number."""
+    deny = _line(END, DENY)
+    return [_line(LOAD, 4), _line(EQUAL, arch, 1), deny, _line(LOAD, 0), _line(ABOVE, 0x40000000, 0, 1), deny]
+
+
+def _compute_filter(arch: int, allowed: list[int], mmap: int) -> bytes:
+    """Lets pass what is listed, and `mmap` of memory that is no file's."""
+    program = _native(arch)
+    for number in allowed:
+        program += [_line(EQUAL, number, 0, 1), _line(END, ALLOW)]
+    program += [_line(EQUAL, mmap, 0, 3), _line(LOAD, _low(3)), _line(BITS, MAP_ANONYMOUS, 0, 1)]
+    return b"".join([*program, _line(END, ALLOW), _line(END, DENY)])
+
+
 def _filter(arch: int, refused: list[int], clone: int | None, prlimit: int) -> bytes:
     """The filter as classic BPF (linux/filter.h), over struct seccomp_data: nr, arch, ip, six arguments.
 
     Refuses what is listed, other architectures' calls, with `clone` new processes (not threads), and
     limits set for another process.
     """
-    load, equal, above, bits, end = 0x20, 0x15, 0x35, 0x45, 0x06
-
-    def line(code: int, value: int, true: int = 0, false: int = 0) -> bytes:
-        return struct.pack("=HBBI", code, true, false, value)
-
-    def low(argument: int) -> int:
-        return 16 + 8 * argument  # both architectures are little-endian
-
-    deny = line(end, DENY)
-    program = [
-        line(load, 4), line(equal, arch, 1), deny,
-        line(load, 0), line(above, 0x40000000, 0, 1), deny,  # x86_64's second set of numbers, x32
-    ]  # fmt: skip
+    deny = _line(END, DENY)
+    program = _native(arch)
     for number in refused:
-        program += [line(equal, number, 0, 1), deny]
+        program += [_line(EQUAL, number, 0, 1), deny]
     # prlimit64(pid, resource, new, old) only reads where `new` is null
-    program += [line(equal, prlimit, 0, 5), line(load, low(2)), line(equal, 0, 0, 2), line(load, low(2) + 4),
-                line(equal, 0, 1), deny]  # fmt: skip
-    program += [line(load, 0)]
+    program += [_line(EQUAL, prlimit, 0, 5), _line(LOAD, _low(2)), _line(EQUAL, 0, 0, 2),
+                _line(LOAD, _low(2) + 4), _line(EQUAL, 0, 1), deny]  # fmt: skip
+    program += [_line(LOAD, 0)]
     if clone is not None:
-        program += [line(equal, CLONE3, 0, 1), line(end, NOT_THERE)]  # libc then takes clone
-        program += [line(equal, clone, 0, 3), line(load, low(0)), line(bits, CLONE_THREAD, 1), deny]
-    return b"".join([*program, line(end, ALLOW)])
+        program += [_line(EQUAL, CLONE3, 0, 1), _line(END, NOT_THERE)]  # libc then takes clone
+        program += [_line(EQUAL, clone, 0, 3), _line(LOAD, _low(0)), _line(BITS, CLONE_THREAD, 1), deny]
+    return b"".join([*program, _line(END, ALLOW)])
 
 
 def system(compiles: bool) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ One run makes them all and prints what came of it. It must succeed, as nothing t
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import edit
 
 from data import walls
 from data.errors import TamperError
@@ -201,6 +203,64 @@ def test_an_attack_is_contained(outcomes: list[dict[str, bool]], name: str) -> N
 @pytest.mark.parametrize("name", HONEST)
 def test_what_honest_code_does_works(outcomes: list[dict[str, bool]], name: str) -> None:
     assert [found[name] for found in outcomes] == [False, False, False]
+
+
+ONCE_SHOWN = r"""
+import mmap, os, threading
+import torch
+
+FILE = torch.__file__
+HELD = os.open(FILE, os.O_RDONLY)
+FOLDER = os.open(os.path.dirname(FILE), os.O_RDONLY)
+
+def thread():
+    done = []
+    one = threading.Thread(target=lambda: done.append(torch.ones(2) @ torch.ones(2)))
+    one.start(), one.join()
+    return done
+
+LATE = {  # each leaves a trace in the file system, for the process that comes next
+    "reads a file": lambda: open(FILE).read(1),
+    "reads what it had opened": lambda: os.read(HELD, 1),
+    "reads a part of it": lambda: os.pread(HELD, 1, 5),
+    "maps it": lambda: mmap.mmap(HELD, 1, prot=mmap.PROT_READ)[0],
+    "lists a folder that it had opened": lambda: os.listdir(FOLDER),
+    "asks for a file's times": lambda: os.stat(FILE),
+    "asks for a link's target": lambda: os.readlink("/proc/self/exe"),
+    "has it read ahead": lambda: os.posix_fadvise(HELD, 0, 4096, os.POSIX_FADV_WILLNEED) is None,
+    "copies it": lambda: os.sendfile(1, HELD, 0, 1),
+    "leaves a file": lambda: open(os.environ["TMPDIR"] + "/x", "w"),
+    "starts a thread": thread,
+}
+calls = 0
+
+def outcomes():
+    global calls
+    calls += 1
+    if calls == 2:
+        found = {}
+        for name, act in LATE.items():
+            try:
+                found[name] = not act()
+            except OSError:
+                found[name] = True
+        print("\nOUTCOMES " + str(found), flush=True)
+"""
+
+
+def test_a_process_that_was_shown_windows_leaves_no_trace(lab: Lab) -> None:
+    lab.tiny()
+    (lab.root / "model/attacks.py").write_text(ONCE_SHOWN)
+    path = lab.root / "model/train.py"
+    edit(path, "    def forward(self, tokens):\n", "    def forward(self, tokens):\n        outcomes()\n")
+    path.write_text("from model.attacks import outcomes\n" + path.read_text())
+    result = lab.run()
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stdout.splitlines() if line.startswith("OUTCOMES ")]
+    found = [ast.literal_eval(line.removeprefix("OUTCOMES ")) for line in lines]
+    assert len(found) == 2
+    for outcomes in found:
+        assert [name for name, contained in outcomes.items() if not contained] == ["starts a thread"]
 
 
 def test_without_walls_the_metrics_say_so(lab: Lab) -> None:
