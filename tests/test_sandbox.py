@@ -411,3 +411,24 @@ def test_what_a_stage_was_handed_is_in_no_log_while_it_runs(
         logs = [path.read_text() for path in project.glob(".git/ar/**/log")]
         worker.terminate()
     assert logs and "zq8Xk2Lm9" not in "".join(logs)
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        'touch "$ENDPOINT"',  # is removed, and the log says what
+        'ln -s / "$ENDPOINT"',  # ends the run, and the note says why
+        "printf '{%s: 1}' $ENDPOINT > m.json && touch c.yaml && exit 0",
+    ],
+)
+def test_what_a_stage_was_handed_is_in_no_word_of_how_it_ended(
+    project: Path, ar: Ar, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    monkeypatch.setenv("ENDPOINT", "zq8Xk2Lm9-Pv4Rt7Yw1")
+    edit(project / "dvc.yaml", "cmd: awk -f", f"cmd: |-\n      {does}\n      awk -f")
+    edit(project / "program.md", "budget:", "sandbox: {env: [ENDPOINT]}\nbudget:")
+    commit(project, "Tell what was handed on by other words")
+    _, log = _run_one(project, ar)
+    shown = log + git(project, "log", "-p", "refs/notes/ar") + ar(project, "show").stdout
+    assert "status" in shown
+    assert "zq8Xk2" not in shown

@@ -57,7 +57,7 @@ def _failed(project: Project, claim: Claim, failure: Failure, usage: Usage, note
         return replace(note, status=Status.TIMED_OUT, reason=f"ended after the time limit of {timeout:g} s")
     note = replace(note, status=Status.CRASHED)
     if usage.cause is not Cause.NONE:
-        why = plain(usage.why)
+        why = redact(plain(usage.why))
         return replace(note, reason=f"ended: {why}", refused=why if usage.cause is Cause.REFUSED else "")
     last = _last_words(note.log)
     said = [failure.reason, last]
@@ -126,7 +126,7 @@ def _lacking(project: Project, rev: str) -> str:
         try:
             value: Scalar = flat(content, metric.file).get(metric.key)
         except ArError as error:
-            return error.message
+            return redact(error.message)
         if value is None:
             return f"{metric.file} has no '{metric.key}'"
         if number(value) is None:

@@ -27,6 +27,7 @@ from ar.stage import files, limits, snapshot, sockets
 from ar.stage.files import Breach, Cause, Place, Plan, Requested, Stage, Usage
 from ar.stage.log import Funnel
 from ar.stage.processes import born, contents
+from ar.stage.unnamed import Unnamed
 
 TIMED_OUT = 124
 REFUSED = 125
@@ -128,7 +129,8 @@ class _Stage:
         funnel.drain()
         if breach is None and not self.stopping:
             found = snapshot.compare(plan.workspace, before, self._may())
-            breach = monitor.disk() or (Breach(Cause.REFUSED, found.flaw) if found.flaw else None)
+            monitor.unnamed = Unnamed()  # it went with the processes
+            breach = monitor.disk() or (Breach(Cause.REFUSED, _told(found.flaw)) if found.flaw else None)
             _clear_away(plan.workspace, found.strays)
         if breach or self.stopping:
             snapshot.clear(plan.workspace, before)
@@ -313,7 +315,14 @@ def _clear_away(folder: str, strays: Sequence[str]) -> None:
     if strays:
         names = ", ".join(os.path.relpath(path, folder) for path in strays[:_NAMED])
         more = f" and {len(strays) - _NAMED} more" if len(strays) > _NAMED else ""
-        print(f"ar: removed what no stage declares as its output: {names}{more}", file=sys.stderr)
+        print(f"ar: removed what no stage declares as its output: {_told(names)}{more}", file=sys.stderr)
+
+
+def _told(text: str) -> str:
+    """Words that a stage chose, names of files, without what it was handed."""
+    from ar.redaction import redact
+
+    return redact(text)
 
 
 def left_words(count: int) -> str:
