@@ -54,9 +54,15 @@ class Fork:
     """A command in a fork, as far as its caller sees it."""
 
     def __init__(
-        self, control: socket.socket, args: Sequence[str], streams: Sequence[int], folder: str, leads: bool
+        self,
+        control: socket.socket,
+        args: Sequence[str],
+        streams: Sequence[int],
+        folder: Path,
+        environment: Mapping[str, str],
+        leads: bool = False,
     ) -> None:
-        asked = {"args": args, "folder": folder, "environment": dict(os.environ), "leads": leads}
+        asked = {"args": args, "folder": str(folder), "environment": dict(environment), "leads": leads}
         self._answers, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(control, [b"-"], [*streams, theirs.fileno()])
@@ -90,23 +96,26 @@ class Server:
         self._control, self._far = socket.socketpair()
         self._lock = threading.Lock()
 
-    def may_run(self, args: Sequence[str], kwargs: Mapping[str, object]) -> bool:
-        """Whether a command does the same in a fork: DVC, `ar`, or Python code."""
+    def run(
+        self,
+        folder: Path,
+        args: Sequence[str],
+        given: str = "",
+        environment: Mapping[str, str] = os.environ,
+    ) -> subprocess.CompletedProcess[str] | None:
+        """A command in a folder, with a text as its standard input; None if it is not one to be forked."""
         known = args[0] == "dvc" or tuple(args[:3]) == (sys.executable, "-m", "ar")
         known = known or (tuple(args[:2]) == (sys.executable, "-c") and len(args) == 3)
-        return known and not kwargs.keys() - {"input"} and _lasting(os.environ) == self.environment
-
-    def run(self, folder: Path, args: Sequence[str], given: str = "") -> subprocess.CompletedProcess[str]:
-        """A command in a folder, with a text as its standard input."""
+        if not known or _lasting(environment) != self.environment:
+            return None
         with contextlib.ExitStack() as stack:
             streams = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
             streams[0].write(given)
             streams[0].seek(0)
             with self._lock:
                 self._start()
-            code = Fork(self._control, args, [one.fileno() for one in streams], str(folder), False).wait(
-                SECONDS
-            )
+            numbers = [stream.fileno() for stream in streams]
+            code = Fork(self._control, args, numbers, folder, environment).wait(SECONDS)
             for stream in streams:
                 stream.seek(0)
             return subprocess.CompletedProcess(list(args), code, streams[1].read(), streams[2].read())
@@ -130,8 +139,8 @@ server: Server | None = None  # of this session
 
 
 def _lasting(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what pytest changes from test to test, and `ar` on its first use of DVC."""
-    passing = ("PYTEST_", "DVC_SITE_CACHE_DIR")
+    """Without what pytest changes from test to test, `ar` when it first uses DVC, and where models answer."""
+    passing = ("PYTEST_", "DVC_SITE_CACHE_DIR", "ANTHROPIC_")
     return {name: value for name, value in environment.items() if not name.startswith(passing)}
 
 
@@ -217,7 +226,7 @@ def _dvc(*args: str) -> object:
     return import_module("dvc.cli").main()
 
 
-def _python(option: str, what: str, *args: str) -> None:
+def _python(option: str, what: str, *args: str) -> int:
     sys.argv = [option, *args]
     if option == "-c":
         sys.path.insert(0, "")
@@ -228,6 +237,7 @@ def _python(option: str, what: str, *args: str) -> None:
         if what != "ar":
             del sys.modules[what]
         runpy.run_module(what, run_name="__main__", alter_sys=True)
+    return 0
 
 
 def _let_pool_fork(to_server: socket.socket) -> None:
@@ -239,9 +249,8 @@ def _let_pool_fork(to_server: socket.socket) -> None:
         ) -> None:
             assert stdin == stdout == subprocess.PIPE
             (given, told), (heard, said) = os.pipe(), os.pipe()
-            super().__init__(
-                to_server, args, [given, said, stderr.fileno()], str(Path.cwd()), start_new_session
-            )
+            streams = [given, said, stderr.fileno()]
+            super().__init__(to_server, args, streams, Path.cwd(), os.environ, start_new_session)
             os.close(given)
             os.close(said)
             self.stdin, self.stdout = os.fdopen(told, "wb"), os.fdopen(heard, "rb")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import forks
 
@@ -44,9 +45,11 @@ Ar = Callable[..., subprocess.CompletedProcess[str]]
 def run(folder: Path, *args: str, check: bool = True, **kwargs: object) -> subprocess.CompletedProcess[str]:
     """A command in a folder; what it printed is in the failure. Those of `ar` and DVC are forked, where they
     may be."""
-    if forks.server and forks.server.may_run(args, kwargs):
-        done = forks.server.run(folder, args, str(kwargs.get("input", "")))
-    else:
+    done: subprocess.CompletedProcess[str] | None = None
+    if forks.server and not kwargs.keys() - {"input", "env"}:
+        environment = cast("dict[str, str]", kwargs.get("env") or os.environ)
+        done = forks.server.run(folder, args, str(kwargs.get("input", "")), environment)
+    if done is None:
         done = subprocess.run(args, cwd=folder, capture_output=True, text=True, timeout=240, **kwargs)  # type: ignore[call-overload]
     if check and done.returncode:
         raise AssertionError(f"{args} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")

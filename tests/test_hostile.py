@@ -23,6 +23,8 @@ from helpers import Ar, allow, attempts_of, commit, git, run
 from ar.project.program import Sandbox
 from ar.runs import sandbox
 
+pytestmark = pytest.mark.xdist_group("hostile")  # its two scenes are run once
+
 KEY = "planted-marmalade-4711"
 PIPELINE = """\
 stages:

@@ -21,7 +21,10 @@ from data.settings import data_settings, load
 from data.sources import out_of_reach, stdlib
 from tests.lab.conftest import ROOT, Lab
 
-pytestmark = pytest.mark.skipif(not walls.holds(), reason="this kernel has no Landlock")
+pytestmark = [
+    pytest.mark.skipif(not walls.holds(), reason="this kernel has no Landlock"),
+    pytest.mark.xdist_group("walls"),  # the run that makes all attacks is made once
+]
 
 # Each is a function of the model's code; what it returns has got through, what it raises has not.
 ATTACKS = r"""
