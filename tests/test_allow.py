@@ -291,6 +291,16 @@ def test_what_stages_have_dvc_fetch_is_asked_for(project: Path, server: tuple[st
     assert not asked
 
 
+@pytest.mark.parametrize("path", ["/home/somebody/keys.yaml", "../../keys.yaml", "sub/../../keys.yaml"])
+def test_values_that_commands_take_from_outside_are_asked_for(project: Path, path: str) -> None:
+    """What stands there ends in a command line, and that in dvc.lock, which is pushed."""
+    edit(project / "dvc.yaml", "stages:", f"vars:\n- '{path}:token'\nstages:")
+    edit(project / "dvc.yaml", "cmd: awk", "cmd: echo ${token}; awk")
+    commit(project, "Harmless")
+    [line] = demands.not_allowed(Project.open(project))
+    assert "keys.yaml" in line
+
+
 def test_no_output_lies_outside_whatever_is_allowed(
     project: Path, tmp_path: Path, server: tuple[str, list[str]]
 ) -> None:

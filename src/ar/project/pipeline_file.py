@@ -75,6 +75,7 @@ class Declared:
         locked: the stages of `dvc.lock`, by name.
         pipelines: path of each `dvc.yaml` to what its stages write and the metrics that it names.
         uses: stage by stage.
+        values: files that templates take values from.
     """
 
     stages: tuple[str, ...] = ()
@@ -88,6 +89,7 @@ class Declared:
     locked: Mapping[str, LockedStage] = field(default_factory=dict)
     pipelines: Mapping[str, frozenset[str]] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
+    values: tuple[str, ...] = ()
 
     @property
     def absolute(self) -> tuple[str, ...]:
@@ -166,6 +168,7 @@ class Declared:
             locked=locked,
             pipelines={place: frozenset([*_plain(outputs), *top])} if data else {},
             uses=tuple(body.use(name, locked.get(f"{prefix}{name}")) for name, body in stages.items()),
+            values=_plain(path for path, _ in files),
         )
 
     def is_output(self, path: str) -> bool:
@@ -318,6 +321,7 @@ def _joined(parts: tuple[Declared, ...]) -> Declared:
         locked={name: stage for part in parts for name, stage in part.locked.items()},
         pipelines={place: made for part in parts for place, made in part.pipelines.items()},
         uses=tuple(use for part in parts for use in part.uses),
+        values=_plain(path for part in parts for path in part.values),
     )
 
 

@@ -66,6 +66,9 @@ def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
         yield f"let stages read {_quoted(path)}, on which one depends"
     for url in declared.fetched:
         yield f"let DVC fetch {_quoted(url, *remote_url(repo, rev, url))}, on which a stage depends"
+    for path in declared.values:
+        if path.startswith(("/", "../")):
+            yield f"let DVC take values for commands from {_quoted(path)}"
     brought = imports.read(repo, rev)
     for each in brought:
         yield from (f"let DVC bring in what {_quoted(each.file)} names: {it}" for it in each.sources)
