@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from ar.cli import decide, propose, run, share, start, trust, watch
+from ar.cli import decide, propose, run, share, stage, start, trust, watch
 from ar.errors import ArError
 from ar.redaction import redact
 from ar.text import plain
@@ -40,6 +40,7 @@ def cli(folder: str | None, debug: bool) -> None:  # noqa: ARG001 - `main` looks
 for _command in (
     *(start.init, start.doctor),
     propose.next_,
+    stage.capture,
     *(run.baseline, run.run, run.retry, run.worker, run.stop, run.climb),
     *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
     *(decide.promote, decide.stack, decide.revert),
