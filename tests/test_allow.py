@@ -261,7 +261,7 @@ def test_settings_of_a_clone_make_dvc_send_fetch_and_run_nothing(
         ("{db: {connection: c, query: drop table x, file_format: csv}}", "drop table x"),
         ("path: /home/somebody/secret", "/home/somebody/secret"),
         ("path: ../../../../../secret", "../../../../../secret"),
-        ("path: [&a [*a]]", "blob"),
+        ("path: [&a [*a]]", "sha256"),
     ],
 )
 def test_what_dvc_would_bring_in_is_asked_for(
@@ -274,7 +274,7 @@ def test_what_dvc_would_bring_in_is_asked_for(
     demands.allow(Project.open(project))
     assert not demands.not_allowed(Project.open(project))
     _plant(project, {"data/dl.dvc": f"md5: {'a' * 32}\n{_data_file(dep.replace('URL', url))}"})
-    assert bool(demands.not_allowed(Project.open(project))) == (shown == "blob")
+    assert bool(demands.not_allowed(Project.open(project))) == (shown == "sha256")
     _plant(project, {"data/dl.dvc": _data_file(f"path: {url}/other")})
     assert demands.not_allowed(Project.open(project))
     assert not asked
@@ -289,6 +289,16 @@ def test_what_stages_have_dvc_fetch_is_asked_for(project: Path, server: tuple[st
     done = run(project, *AR, "baseline", "--plain", check=False)
     assert done.returncode == 2
     assert not asked
+
+
+def test_commands_of_hidden_folders_are_asked_for_too(project: Path) -> None:
+    """DVC runs them as it runs others, and so it does what an old `.dvc` file has for a stage."""
+    program = swap((project / "program.md").read_text(), "budget:", "sandbox: off\nbudget:")
+    stages = {".x/dvc.yaml": "stages: {a: {cmd: one}}\n", "y.dvc": "cmd: two\n"}
+    _plant(project, {"program.md": program, **stages})
+    lines = demands.not_allowed(Project.open(project))
+    assert [line for line in lines if '"one"' in line and '".x/dvc.yaml"' in line]
+    assert [line for line in lines if '"two"' in line and '"y.dvc"' in line]
 
 
 @pytest.mark.parametrize("path", ["/home/somebody/keys.yaml", "../../keys.yaml", "sub/../../keys.yaml"])

@@ -76,7 +76,7 @@ class Objects:
         self._opened = _Opened()
         self._identity: dict[str, str] | None = None
         self._merged: tuple[str, set[str]] = "", set()
-        self._names: dict[tuple[Oid, str], tuple[str, ...]] = {}
+        self._names: dict[tuple[Oid, str, bool], tuple[str, ...]] = {}
 
     @property
     def libgit2(self) -> pygit2.Repository:
@@ -167,24 +167,32 @@ class Objects:
             tree = entry(self.peel(rev, pygit2.Tree), self.prefix)
         return dict(files_below(tree)) if isinstance(tree, pygit2.Tree) else {}
 
-    def named(self, rev: str, name: str) -> tuple[str, ...]:
-        """Paths of the project's files of a name, in a commit or tree; hidden folders are left out."""
+    def named(self, rev: str, name: str, hidden: bool = False) -> tuple[str, ...]:
+        """Paths of the project's files of a name, in a commit or tree.
+
+        Args:
+            name: a `*` at its beginning stands for anything.
+            hidden: in hidden folders, too.
+        """
         tree: pygit2.Object | None = self.peel(rev, pygit2.Tree)
         if self.prefix:
             tree = entry(self.peel(rev, pygit2.Tree), self.prefix)
-        return self._named(tree, name) if isinstance(tree, pygit2.Tree) else ()
+        return self._named(tree, name, hidden) if isinstance(tree, pygit2.Tree) else ()
 
-    def _named(self, tree: pygit2.Tree, name: str) -> tuple[str, ...]:
+    def _named(self, tree: pygit2.Tree, name: str, hidden: bool) -> tuple[str, ...]:
         """Remembered by folder: from one commit to the next, few change."""
-        found = self._names.get((tree.id, name))
+        found = self._names.get((tree.id, name, hidden))
         if found is None:
             paths = []
             for item in tree:
-                if isinstance(item, pygit2.Tree) and not (item.name or "").startswith("."):
-                    paths += [f"{item.name}/{path}" for path in self._named(item, name)]
-                elif item.name == name and isinstance(item, pygit2.Blob):
-                    paths.append(name)
-            found = self._names[tree.id, name] = tuple(paths)
+                own = item.name or ""
+                if isinstance(item, pygit2.Tree) and (hidden or not own.startswith(".")):
+                    paths += [f"{own}/{path}" for path in self._named(item, name, hidden)]
+                elif isinstance(item, pygit2.Blob) and (
+                    own == name or (name[:1] == "*" and own.endswith(name[1:]))
+                ):
+                    paths.append(own)
+            found = self._names[tree.id, name, hidden] = tuple(paths)
         return found
 
     def read(self, rev: str, path: str) -> bytes | None:

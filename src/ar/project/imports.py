@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any
 from ar.formats import BadData, load_yaml
 from ar.git.repo import Repo
 
-SUFFIX = ".dvc"
 # Of a dependency, where it is found. The rest tells what was found there last: it changes with every update.
 _PLACE = ("path", "repo", "db", "fs_config")
 _LAST_SEEN = ("rev_lock",)
@@ -22,7 +22,7 @@ class Import:
     """A `.dvc` file that is more than a note of what the cache holds.
 
     Args:
-        sources: what it depends on, as JSON; of a file that cannot be read, the id of its content.
+        sources: what it depends on, as JSON; of a file that cannot be read, the hash of its content.
         commands: it is a stage, as old projects have them.
     """
 
@@ -33,15 +33,14 @@ class Import:
 
 def read(repo: Repo, rev: str) -> tuple[Import, ...]:
     """Those of a commit, in order of their paths."""
-    files = {path: entry for path, entry in repo.files(rev).items() if path.endswith(SUFFIX)}
-    contents = repo.read_many([(rev, path) for path in files])
+    files = repo.named(rev, "*.dvc", hidden=True)
     found = []
-    for (path, entry), content in zip(files.items(), contents, strict=True):
+    for path, content in zip(files, repo.read_many([(rev, path) for path in files]), strict=True):
         data: Any = None
         with contextlib.suppress(BadData):
             data = load_yaml(content or b"")
         if not isinstance(data, Mapping):
-            found.append(Import(path, (json.dumps({"blob": entry.blob}),)))
+            found.append(Import(path, (json.dumps({"sha256": hashlib.sha256(content or b"").hexdigest()}),)))
             continue
         commands = data.get("cmd") or []
         commands = commands if isinstance(commands, list) else [commands]

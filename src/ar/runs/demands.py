@@ -87,7 +87,7 @@ def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
 
 def _commands(repo: Repo, rev: str) -> Iterator[tuple[str, str]]:
     """Every command line with its file, as it is written there: values of templates change all the time."""
-    for place in repo.named(rev, PIPELINE_FILE):
+    for place in repo.named(rev, PIPELINE_FILE, hidden=True):
         data: Any = None
         with contextlib.suppress(BadData):
             data = load_yaml(repo.read(rev, place) or b"")
