@@ -29,6 +29,7 @@ from ar.history.records import Note
 from ar.history.spend import Spend
 from ar.judge.protocol import answers
 from ar.project import params, program_file
+from ar.project.cache import Cache
 from ar.project.pipeline_file import Declared
 from ar.project.program import CurveFile
 from ar.project.values import flat
@@ -186,6 +187,22 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1_000_000_000, 1_000_000_000)),
     )
     assert done.stdout.count("refused") == len(BOMBS), done.stderr[-500:]
+
+
+@pytest.mark.parametrize("text", ["lr: 1\nm:null\t &m {x: 1}\n", "m: &m {lr: 1}\n<<: *m\n"])
+def test_what_another_reader_of_yaml_does_not_take_is_not_set(text: str) -> None:
+    with pytest.raises(ArError):
+        params.update(text.encode(), "p.yaml", {"lr": 2})
+
+
+def test_a_file_of_the_cache_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    for md5, size in (("a" * 32, 5), ("b" * 32, 10**12)):
+        path = tmp_path / "files" / "md5" / md5[:2] / md5[2:]
+        path.parent.mkdir(parents=True)
+        with path.open("wb") as stream:
+            stream.truncate(size)
+    assert Cache(tmp_path).read("a" * 32) == bytes(5)
+    assert Cache(tmp_path).read("b" * 32) is None
 
 
 def test_a_wide_header_does_not_make_each_row_wide() -> None:

@@ -14,7 +14,7 @@ from ar.formats import load_json
 from ar.git.repo import Repo
 from ar.project.pipeline_file import Declared
 
-_MOST_LISTED = 100_000_000  # bytes of the listing of a folder: a million files
+_MOST_READ = 100_000_000  # bytes of a file, and of the listing of a folder: a million files
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _MOST_SETTINGS = 100_000  # bytes of a file of settings
 
@@ -48,19 +48,20 @@ class Cache:
         content = self.read(md5.removesuffix(".dir"), ".dir") if md5.endswith(".dir") else None
         with contextlib.suppress(ValueError, TypeError, KeyError):
             return {
-                str(item["relpath"]): str(item["md5"]) for item in load_json(content or b"[]", _MOST_LISTED)
+                str(item["relpath"]): str(item["md5"]) for item in load_json(content or b"[]", _MOST_READ)
             }
         return {}
 
     def read(self, md5: str, kind: str = "") -> bytes | None:
-        """The file with that hash; None where the cache has none.
+        """The file with that hash; None where the cache has none, or one that nobody reads into memory.
 
         Args:
             kind: what the name ends with where it is a folder's listing.
         """
         if _MD5.fullmatch(md5):
             with contextlib.suppress(OSError):
-                return (self.folder / "files" / "md5" / md5[:2] / f"{md5[2:]}{kind}").read_bytes()
+                path = self.folder / "files" / "md5" / md5[:2] / f"{md5[2:]}{kind}"
+                return path.read_bytes() if path.stat().st_size <= _MOST_READ else None
         return None
 
 

@@ -59,7 +59,7 @@ def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:
     suffix, new = PurePosixPath(path).suffix.lower(), content
     for key, value in values.items():
         steps = _set(wanted, path, key, value)
-        with contextlib.suppress(KeyError, LookupError, ValueError, TypeError):
+        with contextlib.suppress(LookupError, ValueError, TypeError, StopIteration, yaml.YAMLError):
             new = _REPLACED.get(suffix, _yaml)(new, steps, get(wanted, key))
     with contextlib.suppress(BadParams):
         if parse(new, path) == wanted:
