@@ -53,6 +53,7 @@ def test_every_wall_holds_in_the_sandbox(project: Path) -> None:
         "processes",
     } <= contained
     assert {"disk in unlinked files", "disk in files with holes", "a forged count of processes"} <= contained
+    assert "a forged answer to the count" in contained
     assert (git(project, "for-each-ref"), git(project, "status", "--porcelain")) == before
     assert not list((project / ".dvc" / "tmp" / "ar" / "exps").iterdir())
     assert not list(Path(sys.prefix).rglob(".ar-self-test*"))

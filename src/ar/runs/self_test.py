@@ -53,7 +53,8 @@ _ONE_BY_ONE = {
     "hold_memory_in_temporary_files": "memory in temporary files",
     "hold_disk_in_unlinked_files": "disk in unlinked files",
     "leave_files_with_holes": "disk in files with holes", "start_processes": "processes",
-    "forge_count": "a forged count of processes", "plant_bytecode": "bytecode for a later stage",
+    "forge_count": "a forged count of processes",
+    "forge_answer": "a forged answer to the count", "plant_bytecode": "bytecode for a later stage",
 }  # fmt: skip
 _ENDED = (Outcome.CONTAINED, "it was ended")
 
@@ -160,7 +161,7 @@ class _Attacker:
             elif usage.cause is not Cause.NONE:
                 refused = usage.cause is Cause.REFUSED
                 found = Outcome.REFUSED if refused else Outcome.CONTAINED, usage.why
-            elif name == "forge_count" and usage.left:
+            elif name.startswith("forge_") and usage.left:
                 found = Outcome.CONTAINED, f"{usage.left} left running, counted from outside"
             elif name == "link_out" and not os.path.lexists(self.root / attack.PLANTED):
                 found = Outcome.CONTAINED, "it was removed"

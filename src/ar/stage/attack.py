@@ -246,20 +246,29 @@ def start_processes(at: dict[str, Any]) -> str:
 
 def forge_count(at: dict[str, Any]) -> str:
     """Leave a process running, and tell in the name of whoever counts them that there is none."""
+    return _forge(at, writing=True)
+
+
+def forge_answer(at: dict[str, Any]) -> str:
+    """The same, but tell only whoever waits for the count that it was made."""
+    return _forge(at, writing=False)
+
+
+def _forge(at: dict[str, Any], writing: bool) -> str:
+    """Write into pipes that processes of the sandbox have, be it by the end that they write to."""
     if not at["walls"]:
         raise Absent("nobody counts inside")
+    for path in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(path).startswith("pipe:") and (writing or not os.lstat(path).st_mode & 0o200):
+                end = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                os.write(end, b"0\n" * 9)
+                os.close(end)
     if os.fork() == 0:
         os.setsid()
-        for _ in range(20):
-            for path in Path("/proc").glob("[0-9]*/fd/*"):
-                with contextlib.suppress(OSError):
-                    if os.readlink(path).startswith("pipe:"):
-                        end = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-                        os.write(end, b"0\n")
-                        os.close(end)
-            time.sleep(0.2)
+        os.closerange(0, 3)
+        time.sleep(_WAIT)
         os._exit(0)
-    time.sleep(0.5)
     return "left a process running that nobody counted"
 
 

@@ -47,14 +47,15 @@ _DVC_NAMES = ("DVC_EXP_NAME", "DVC_ROOT", "DVC_STAGE")
 # By this one, DVCLive adds what it wrote to git's index, which the sandbox does not let it.
 _DVC_NAMES_OUTSIDE = (*_DVC_NAMES, "DVC_EXP_BASELINE_REV")
 # With its first process a sandbox ends, and all in it: so that one waits until what the command left running
-# was counted from outside. Whoever tells in its name that the command has ended is counted himself. The limit
-# is for what multiplies faster than we look; threads count, and for root it does not hold.
+# was counted from outside. That shows by the end of a pipe, which nobody can forge by writing to it; whoever
+# tells in its name that the command has ended is counted himself. The limit is for what multiplies faster
+# than we look; threads count, and for root it does not hold.
 _WAITING = """trap : TERM
 ulimit -u {tasks} 2>/dev/null || ulimit -p {tasks}
 /bin/sh -c "$1" {ended}>&- {counted}<&-
 code=$?
 echo >&{ended}
-read -r _ <&{counted}
+while read -r _; do :; done <&{counted}
 exit $code"""
 
 
@@ -83,7 +84,7 @@ class _Stage:
     def __init__(self, command: str, plan: Plan, folder: str) -> None:
         # Pipes, opened first: a shell knows descriptors of one digit only.
         self.ended, self.counted = os.pipe(), os.pipe()
-        os.set_blocking(self.counted[1], False)
+        self.over = float("inf")  # when a command that has ended must be gone with its sandbox
         self.command = command
         self.plan = plan
         self.name = os.environ.get("DVC_STAGE", "").rpartition(":")[2].partition("@")[0]
@@ -231,7 +232,8 @@ class _Stage:
             sources.append(os.pidfd_open(self.process.pid))  # readable as soon as the process has ended
         due = time.monotonic() + limits.INTERVAL
         while self.process.poll() is None and not self._told_to_stop():
-            now = time.monotonic()
+            if (now := time.monotonic()) > self.over:
+                return None
             if now > deadline:
                 limit = f"{self.plan.timeout:g} s, the time limit of program.md"
                 return Breach(Cause.TIME, f"ended after {limit}")
@@ -255,7 +257,7 @@ class _Stage:
     def _end_all(self, at_once: bool) -> Usage:
         """End what is left of the run: politely if there is time, then for good. Nothing outlives its run."""
         process, spent, peak = self.process, 0.0, 0
-        os.close(self.counted[1])  # the sandbox's first process need not wait any more
+        self._let_go()
         if process.poll() is not None:
             if not self.sandbox:
                 self.left = len(limits.descendants(os.getpid()))
@@ -296,9 +298,15 @@ class _Stage:
             waiting = limits.children_of(first)[:1]
             others = set(limits.descendants(first)) - set(waiting)
             self.left = max(self.left, sum(bool(born(pid)) for pid in others))
-        with contextlib.suppress(OSError):
-            os.write(self.counted[1], b"\n")
+        self.over = min(self.over, time.monotonic() + _GRACE)
+        self._let_go()
         return True
+
+    def _let_go(self) -> None:
+        """Let the sandbox's first process end, once its command has."""
+        if self.counted[1] >= 0:
+            os.close(self.counted[1])
+            self.counted = self.counted[0], -1
 
     def _write(self, name: str, record: Stage | Usage) -> None:
         with contextlib.suppress(OSError):
