@@ -57,9 +57,9 @@ def set_up_torch(settings: TrainSettings, seed: int) -> None:
     """Threads, seed and determinism. Raises LabError when the device is not there."""
     torch.set_num_threads(settings.threads)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(settings.device == "cpu", warn_only=True)
     if settings.device == "cpu":
         torch.set_flush_denormal(True)
+        torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms also imports a compiler
     elif settings.device == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what is not bf16
     if settings.device == "mps":
@@ -85,7 +85,10 @@ def raise_walls(config: dict[str, Any], settings: TrainSettings) -> None:
         os.path.join(root, "model"),
         *(os.path.join(root, path) for path in ours),
     )
-    devices = () if settings.device == "cpu" else tuple(path for name in GPUS for path in glob.glob(name))
+    devices: tuple[str, ...] = ()
+    if settings.device != "cpu":
+        devices = tuple(path for name in GPUS for path in glob.glob(name))
+        read += ("/proc", "/sys")  # where drivers look
     Walls(read, (folder,), devices, hidden, settings.compile).up()
 
 
@@ -192,7 +195,6 @@ def main() -> None:
     server = socket.socket(fileno=int(sys.argv[1]))
     die_with_parent(int(sys.argv[2]))
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a process leaves behind is ended here, and counted
-    torch.use_deterministic_algorithms(True)  # imports more than torch itself does: once, not in each process
     gc.freeze()
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     while True:

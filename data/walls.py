@@ -169,6 +169,14 @@ def _install(instructions: bytes) -> None:
         raise OSError(errno.EBUSY, "a thread has a filter of its own")
 
 
+# Facts about this process, and about the machine if they stay as they are: counters are a channel between
+# processes.
+MACHINE = (
+    "/proc/self", "/proc/cpuinfo", "/proc/version", "/sys/devices/system/cpu/online",
+    "/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/present",
+)  # fmt: skip
+
+
 def holds() -> bool:
     """Whether there are walls on this machine."""
     return _abi() > 0 and platform.machine() in AUDIT_ARCH
@@ -282,10 +290,10 @@ def system(compiles: bool) -> tuple[str, ...]:
     found = [path for path in sys.path if path and os.path.realpath(path) != root]
     found += [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if path]
     found += [*shared_libraries(), "/nix/store", "/gnu/store"]
-    found += ["/proc", "/sys", "/etc/ld.so.cache", "/etc/localtime", "/etc/nsswitch.conf", "/etc/OpenCL"]
+    found += [*MACHINE, "/etc/ld.so.cache", "/etc/localtime", "/etc/nsswitch.conf", "/etc/OpenCL"]
     found += ["/dev/zero", "/dev/urandom", "/dev/random", "/usr/share/zoneinfo"]
     if compiles:
-        found += [sys.prefix, sys.base_prefix, sys.exec_prefix]
+        found += ["/proc", "/sys", sys.prefix, sys.base_prefix, sys.exec_prefix]
         found += ["/usr", "/bin", "/sbin", "/opt", "/etc", *os.environ.get("PATH", "").split(os.pathsep)]
     return tuple(path for path in found if path and os.path.exists(path))
 

@@ -9,6 +9,7 @@ import ast
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ import numpy, torch
 libc = ctypes.CDLL(None, use_errno=True)
 VAL = os.path.realpath("data/shards/val.bin")
 SERVER = os.getppid()
-HARNESS = int(open(f"/proc/{SERVER}/stat").read().rsplit(")", 1)[1].split()[1])
+HARNESS = int(open("model/harness").read())
 
 def call(name, *args):
     result = getattr(libc, name)(*args)
@@ -148,6 +149,10 @@ CHEATS = {
     "reads through the harness's root": lambda: open(f"/proc/{HARNESS}/root{VAL}", "rb"),
     "reads through its folder": lambda: open(f"/proc/{HARNESS}/cwd/data/shards/val.bin", "rb"),
     "reads through its descriptors": lambda: [open(fd) for fd in glob.glob(f"/proc/{HARNESS}/fd/*")][0],
+    "reads the machine's counters": lambda: open("/proc/vmstat"),
+    "reads what it has done": lambda: open("/proc/stat"),
+    "reads how it is doing": lambda: open("/proc/loadavg"),
+    "reads about the server": lambda: open(f"/proc/{SERVER}/stat"),
     "kills the harness": lambda: os.kill(HARNESS, signal.SIGKILL),
     "stops the server": lambda: os.kill(SERVER, signal.SIGSTOP),
 }
@@ -185,7 +190,14 @@ def outcomes(prepared: Lab, tmp_path_factory: pytest.TempPathFactory) -> list[di
     build = "    from model.attacks import outcomes\n    outcomes()\n    return Net(vocab_size)\n"
     (root / "model/train.py").write_text(code.replace("    return Net(vocab_size)\n", build))
     before = {path: path.read_bytes() for path in root.rglob("*.py")}
-    result = lab.run()
+    tell = (
+        "import os, sys; open('model/harness', 'w').write(str(os.getpid()))\n"
+        "from data.harness import main; sys.exit(main())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", tell], cwd=root, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert {path: path.read_bytes() for path in root.rglob("*.py")} == before
     assert json.loads((root / "metrics.json").read_text())["walls"] == "kernel"
