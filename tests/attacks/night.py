@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,7 +42,7 @@ def make(root: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    run(root, "dvc", "repro", "-q")
+    run(root, "dvc", "repro", "-q", env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
     commit(root, "Start")
     allow(root)
 
