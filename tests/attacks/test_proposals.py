@@ -36,10 +36,13 @@ def wide(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     (root / "model").mkdir()
     (root / "model" / "a.py").write_text("x = 1\n")
     (root / "held.txt").write_text("held\n" * 100_000)
+    pipeline = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(f"vars: [p.json]\n{pipeline}  say:\n    cmd: echo ${{name}}\n")
     (root / "p.json").write_text('{"lr": 0.1, "name": "a", "on": true, "layers": [1, 2]}')
     (root / "program.md").write_text(
         "---\nobjective: m.json:val_loss\nseed: seed\n"
-        'scope: {files: ["**", "**/.*"], params: [x, y, "p.json:lr", "p.json:name", "p.json:on"]}\n---\n'
+        'scope: {files: ["**", "**/.*"], params: [x, y, "p.json:lr", "p.json:name", "p.json:on", "p.json:layers"]}\n'
+        "---\n"
     )
     commit(root, "Open the scope wide")
     return Project.open(root)
@@ -238,6 +241,27 @@ def a_method_for_a_key(project: Project) -> Proposal:
 def a_template_for_a_value(project: Project) -> Proposal:
     """DVC puts values into commands; a name of a file with a command in it."""
     return _params(**{"p.json:name": "x" * 1_000_000})
+
+
+@_attack
+def a_command_for_a_value(project: Project) -> Proposal:
+    """`cmd: echo ${name}` is another stage's."""
+    return _params(**{"p.json:name": "a; echo 0 > m.json"})
+
+
+@_attack
+def an_option_for_a_value(project: Project) -> Proposal:
+    return _params(**{"p.json:name": "--judge=mine.py"})
+
+
+@_attack
+def a_place_for_a_value(project: Project) -> Proposal:
+    return _params(**{"p.json:name": "../../outside"})
+
+
+@_attack
+def a_command_in_a_list(project: Project) -> Proposal:
+    return _params(**{"p.json:layers": '[1, "$(touch owned)"]'})
 
 
 @_attack

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import hashlib
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ar.history.records import History
 from ar.project import params
 from ar.project.identity import identity
 from ar.project.params import PARAMS_FILE, ParamKey
-from ar.project.pipeline_file import Declared
+from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import Program
 from ar.project.project import Project
 from ar.project.scope import is_obeyed
@@ -30,6 +31,7 @@ from ar.project.values import element, flat, flatten, get, parse
 from ar.redaction import MARK, redact
 
 MAX_FILE_BYTES = 1_000_000
+_WORD = re.compile(r"[\w@%/][\w.,:=+@%/-]*", re.ASCII)
 MAX_EDITS = 200
 MAX_NAME_BYTES = 200  # of a file or folder: file systems take 255, tools add to them
 MAX_PATH_BYTES = 1000  # from the project's top
@@ -73,6 +75,7 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
         raise BadProposal("the proposal changes nothing", "set a parameter or edit a file")
     tree = _settled(project, history.head, repo.write_tree(base, contents))
     _refuse_names(repo, history.head, tree)
+    _refuse_commands(project, history.head, tree)
     _refuse_bulk(repo, history.head, tree)
     _refuse_secrets(repo, history.head, tree)
     candidate = candidate_of(project, proposal, tree, history)
@@ -153,6 +156,26 @@ def _refuse_names(repo: Repo, head: str, tree: str) -> None:
         if alike & {path, *map(str, PurePosixPath(path).parents)}:
             what = f"{path} differs from a name that is there by case or form of its letters only"
             raise BadProposal(what, "choose another name")
+
+
+def _refuse_commands(project: Project, head: str, tree: str) -> None:
+    """Text that would end up in command lines and paths of `dvc.yaml`, where it might be a command itself."""
+    repo = project.repo
+    if not any(b"${" in (repo.read(head, place) or b"") for place in Declared.read(repo, head).pipelines):
+        return
+    for path in sorted(project.program.param_files & repo.changed(head, tree).keys()):
+        before, after = (flat(repo.read(rev, path) or b"", path) for rev in (head, tree))
+        for key, value in after.items():
+            old = before.get(key)
+            items = load_json(value) if isinstance(value, str) and _is_list(value) else [value]
+            odd = [item for item in items if not isinstance(item, int | float | None) and not _is_word(item)]
+            if value != old and odd:
+                what = f"{key} may stand in a command of {PIPELINE_FILE}, and {odd[0]!r} is no plain word"
+                raise BadProposal(what, "use letters, digits and . , : = + @ % / _ -")
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None and ".." not in value
 
 
 def _refuse_bulk(repo: Repo, head: str, tree: str) -> None:
