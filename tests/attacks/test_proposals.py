@@ -41,8 +41,7 @@ def wide(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     (root / "p.json").write_text('{"lr": 0.1, "name": "a", "on": true, "layers": [1, 2]}')
     (root / "program.md").write_text(
         "---\nobjective: m.json:val_loss\nseed: seed\n"
-        'scope: {files: ["**", "**/.*"], params: [x, y, "p.json:lr", "p.json:name", "p.json:on", "p.json:layers"]}\n'
-        "---\n"
+        'scope: {files: ["**", "**/.*"], params: [x, y, "p.json:lr", "p.json:name", "p.json:layers"]}\n---\n'
     )
     commit(root, "Open the scope wide")
     return Project.open(root)
