@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import Ar, attempts_of, edit, git, names_of, run, runs_of, start, wait_for
+from helpers import Ar, attempts_of, commit, edit, git, names_of, run, run_next, runs_of, start, wait_for
 
 from ar.campaign.campaign import Campaign
 from ar.git import refs
@@ -105,6 +105,18 @@ def test_what_git_ignores_stays_out_of_an_experiments_commit(project: Path, ar: 
     files = git(project, "ls-tree", "-r", "--name-only", made["rev"]).split()
     assert "seen.txt" in files
     assert not {"hidden.txt", "stray.txt", ".dvc/tmp/repro.dat"} & set(files)
+
+
+def test_a_stage_may_make_the_folder_of_its_outputs_anew(project: Path, ar: Ar) -> None:
+    edit(project / "dvc.yaml", "cmd: awk", "cmd: rm -rf out && mkdir out && echo 1 > out/model && awk")
+    edit(project / "dvc.yaml", "    metrics:", "    outs: [out/model]\n    metrics:")
+    run(project, "dvc", "repro", "-q")
+    commit(project, "Keep the model")
+    assert "model" in git(project, "show", "HEAD:out/.gitignore")
+    ar(project, "next", "--set", "x=2")
+    run_next(project)
+    assert [(one["status"], one["reason"]) for one in runs_of(project).values()] == [("succeeded", "")]
+    assert git(project, "status", "--porcelain") == ""
 
 
 def test_stages_run_through_the_shell_of_the_environment(bare: Path, tmp_path: Path) -> None:

@@ -183,7 +183,10 @@ class Worker:
 
             def begin(outputs: Outputs) -> None:
                 written.update(outputs)
-                files.write(claimed.plan, plan._replace(outputs=written))
+                # Where a stage makes its folder anew, DVC writes the list of what git ignores there again.
+                folders = {Path(path).parent for paths in outputs.values() for path in paths}
+                ignores = sorted(f"{folder}/.gitignore" for folder in folders)
+                files.write(claimed.plan, plan._replace(outputs=written, rewrite=plan.rewrite + ignores))
 
             outcome = self.pipeline.reproduce(workspace, claimed.message, targets, begin)
             if not isinstance(outcome, Failure):
