@@ -98,7 +98,7 @@ worker._launcher_script = lambda repo: script
 
 
 def test_a_full_disk_is_a_fault_of_the_machine_s_and_no_tampering(project: Path) -> None:
-    ended = run_one(project, "true", first=FULL_DISK)
+    ended = run_one(project, "sleep 5", first=FULL_DISK)  # it lasts until somebody has looked
     assert ended.status is Status.CRASHED
     assert ended.note and ended.note.retried
     assert ended.note.refused == ""
