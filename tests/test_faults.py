@@ -93,7 +93,7 @@ limits.free = lambda folder: next(told, 10**6)
 sys.exit(launcher.main(sys.argv))
 ''')
 script.chmod(0o700)
-worker._launcher_script = lambda repo: script
+worker.launcher_script = lambda repo: script
 """
 
 

@@ -57,7 +57,7 @@ KILLED_AT_ONCE = """
 from ar.runs import faults, worker
 faults.pause = lambda message, tries: 0.0
 from pathlib import Path
-made = worker._launcher_script
+made = worker.launcher_script
 def script(repo):
     found = made(repo)
     text = found.read_text()
@@ -67,7 +67,7 @@ def script(repo):
     dying.write_text(chr(10).join([first, mark, dies, rest]))
     dying.chmod(0o700)
     return dying
-worker._launcher_script = script
+worker.launcher_script = script
 """
 
 
