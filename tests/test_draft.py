@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pty
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,8 @@ from helpers import Ar, attempts_of, commit, edit
 from ar.errors import BadProgram
 from ar.git.repo import Repo
 from ar.project import naming
-from ar.project.draft import draft, objective
+from ar.project.draft import Facts, draft, objective
+from ar.project.params import ParamKey
 from ar.project.program import Program, Range
 from ar.project.program_file import load, parse
 from ar.project.ranges import around
@@ -108,63 +108,71 @@ def scripted(bare: Path) -> Path:
         "cmd: awk -f fit.awk params.yaml",
         "cmd:\n    - awk -f fit.awk params.yaml\n    - python src/train.py --fast",
     )
+    edit(bare / "dvc.yaml", "deps: [fit.awk]", "deps: [fit.awk, src/train.py]")
     commit(bare, "Train in Python")
     return bare
 
 
-def _commented(text: str) -> dict[str, str]:
-    """Name to place of the numbers that the draft lists in its comment."""
-    found = re.findall(r"^#  (\w+): .*  # \w+ = \S+ at (\S+)$", text, re.MULTILINE)
-    return dict(found)
+def _search(text: str) -> dict[str, Range]:
+    """What is searched of the scripts."""
+    return {str(key): within for key, within in parse(text).search.items() if key.file.endswith(".py")}
 
 
-def test_numbers_at_the_top_of_a_script_are_listed_and_nothing_is_run(scripted: Path) -> None:
-    text = draft(Repo.open(scripted))
-    assert _commented(text) == {
-        "learning_rate": "src/train.py:5",
-        "dropout": "src/train.py:6",
-        "depth": "src/train.py:7",
-        "offset": "src/train.py:8",
-        "nested": "src/train.py:16",
-        "free": "src/train.py:17",
-    }
+FOUND = ("LEARNING_RATE", "DROPOUT", "DEPTH", "OFFSET", "NESTED", "FREE")
+
+
+def test_numbers_at_the_top_of_a_script_are_searched_and_nothing_is_run(scripted: Path) -> None:
+    text = draft(Facts.read(Repo.open(scripted)))
+    program = parse(text)
+    assert list(_search(text)) == [f"src/train.py:{name}" for name in FOUND]
+    assert set(map(str, program.scope.params)) == {"x", "y", *_search(text)}
+    assert _search(text)["src/train.py:LEARNING_RATE"] == Range(low=3e-5, high=3e-3, log=True)
+    assert str(program.seed) == "seed"
     assert not (scripted / "was-run").exists()
-    assert {str(key) for key in parse(text).search} == {"x", "y"}
 
 
-def test_what_the_comment_holds_is_right_once_it_is_none(scripted: Path) -> None:
-    """The range may stand before the parameter does: it only has to be in scope."""
-    text = draft(Repo.open(scripted)).replace("#  learning_rate", "  learning_rate")
-    program = parse(text.replace("params: [x, y]", "params: [x, y, learning_rate]"))
-    ranges = {str(key): within for key, within in program.search.items()}
-    assert ranges["learning_rate"] == Range(low=3e-5, high=3e-3, log=True)
+def test_numbers_of_a_script_that_no_stage_depends_on_are_a_comment(scripted: Path) -> None:
+    """The comment is right once it is none."""
+    edit(scripted / "dvc.yaml", "deps: [fit.awk, src/train.py]", "deps: [fit.awk]")
+    commit(scripted, "Forget it")
+    text = draft(Facts.read(Repo.open(scripted)))
+    assert not _search(text)
+    text = text.replace("#  src/train.py:DEPTH", "  src/train.py:DEPTH")
+    program = parse(text.replace("params: [x, y]", "params: [x, y, 'src/train.py:DEPTH']"))
+    assert {str(key): within for key, within in program.search.items()}["src/train.py:DEPTH"].high == 12
+
+
+def test_a_constant_is_the_seed_where_no_parameter_is(scripted: Path) -> None:
+    edit(scripted / "params.yaml", "seed: 1\n", "")
+    edit(scripted / "dvc.yaml", ", seed]", "]")
+    commit(scripted, "Leave the seed to the script")
+    assert str(parse(draft(Facts.read(Repo.open(scripted)))).seed) == "src/train.py:SEED"
 
 
 def test_a_module_and_a_folder_of_its_own_are_found(scripted: Path) -> None:
     edit(scripted / "dvc.yaml", "python src/train.py --fast", "python -m src.train")
     commit(scripted, "Run it as a module")
-    assert "learning_rate" in _commented(draft(Repo.open(scripted)))
+    assert "src/train.py:DEPTH" in _search(draft(Facts.read(Repo.open(scripted))))
     edit(scripted / "dvc.yaml", "stages:\n", "stages:\n  other:\n    wdir: src\n    cmd: python train.py\n")
     edit(scripted / "dvc.yaml", "python -m src.train", "awk 1")
     commit(scripted, "Run it in its folder")
-    assert _commented(draft(Repo.open(scripted)))["dropout"] == "src/train.py:6"
+    assert "src/train.py:DROPOUT" in _search(draft(Facts.read(Repo.open(scripted))))
 
 
 @pytest.mark.parametrize("content", ["LR = (", "LR = 0.1\0", "", "x" * 1_100_000])
 def test_a_script_that_does_not_parse_is_passed_over(scripted: Path, content: str) -> None:
     (scripted / "src" / "train.py").write_text(content)
     commit(scripted, "Break it")
-    text = draft(Repo.open(scripted))
-    assert not _commented(text)
+    text = draft(Facts.read(Repo.open(scripted)))
+    assert not _search(text)
     assert parse(text).search
 
 
-def test_without_parameters_the_comment_stands_alone(scripted: Path) -> None:
+def test_numbers_of_scripts_are_enough(scripted: Path) -> None:
     (scripted / "params.yaml").write_text("seed: 1\n")
     commit(scripted, "Leave the seed only")
-    text = draft(Repo.open(scripted))
-    assert _commented(text)
-    assert not parse(text).search
+    text = draft(Facts.read(Repo.open(scripted)))
+    assert parse(text).search.keys() == {ParamKey.parse(key) for key in _search(text)}
 
 
 @pytest.mark.parametrize(
@@ -205,9 +213,9 @@ def test_the_objective_is_a_quality_on_data_that_was_held_back(
     (bare / "m.json").write_text(json.dumps(metrics))
     edit(bare / "dvc.yaml", "    - c.yaml: {cache: false}\n", "")
     commit(bare, "Measure something else")
-    goal = objective(Repo.open(bare))
+    goal = objective(Facts.read(Repo.open(bare)))
     assert (goal.metric, goal.direction) == (f"m.json:{metric}", way)
-    assert ("a guess" in draft(Repo.open(bare))) == (not way)
+    assert ("a guess" in draft(Facts.read(Repo.open(bare)))) == (not way)
 
 
 STAGES = """\
@@ -244,7 +252,7 @@ def test_data_evaluation_and_other_seeds_stay_out_of_scope(bare: Path) -> None:
     (bare / "dvc.yaml").write_text(STAGES)
     (bare / "params.yaml").write_text(VALUES)
     commit(bare, "Work in three stages")
-    program = parse(draft(Repo.open(bare)))
+    program = parse(draft(Facts.read(Repo.open(bare))))
     assert str(program.seed) == "train.random_state"
     assert program.scope.files == ("src/model.py", "src/train.py")
     assert set(map(str, program.scope.params)) == {"train", "shared", "check"}

@@ -14,8 +14,6 @@ from helpers import Ar, attempts_of, commit, edit, git, names_of, processes, run
 
 def test_from_a_fresh_project_to_a_promoted_winner(bare: Path, ar: Ar) -> None:
     ar(bare, "init", "--yes")
-    run(bare, "git", "add", "program.md")
-    run(bare, "git", "commit", "-qm", "Add programme")
     start = git(bare, "rev-parse", "HEAD")
     assert ar(bare, "doctor").returncode == 0
 

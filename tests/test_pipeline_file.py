@@ -303,7 +303,7 @@ def test_a_campaign_of_a_stage_with_a_wdir(in_sub: Path, ar: Ar) -> None:
     assert {attempt.first.params["sub/params.yaml:x"] for attempt in changed}.isdisjoint({1.5})
     assert [integrity.flaw(project, history, attempt) for attempt in changed] == [""] * len(changed)
     assert time_to_target.scales(project, history)[""][0].attempt == history.first
-    assert "sub/m.json:val_loss" in ar(in_sub, "init", "--print").stdout
+    assert "sub/m.json:val_loss" in ar(in_sub, "init", "--dry-run").stdout
 
 
 def test_metrics_are_read_from_the_cache_that_is_configured(bare: Path) -> None:

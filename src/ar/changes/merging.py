@@ -15,7 +15,7 @@ from ar.git.objects import TreeEntry
 from ar.git.repo import Repo
 from ar.project import params
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
-from ar.project.program import FILE as PROGRAM_FILE
+from ar.project.program import FILES as PROGRAM_FILES
 from ar.project.project import Project
 from ar.project.values import flat, get, parse
 
@@ -74,7 +74,7 @@ def merge(project: Project, base: str, ours: str, other: str, name: str, *, yiel
 
 
 def _is_ours(path: str) -> bool:
-    return path in (PROGRAM_FILE, ARGS_FILE) or PurePosixPath(path).name in (LOCK_FILE, ".gitignore")
+    return path in (*PROGRAM_FILES, ARGS_FILE) or PurePosixPath(path).name in (LOCK_FILE, ".gitignore")
 
 
 def _parameters(

@@ -9,55 +9,120 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ar.cli.common import say
+from ar.cli.common import count_interrupts, open_campaign, say
 from ar.views.console import echo
 
 if TYPE_CHECKING:
-    from ar.project.draft import Objective
+    from ar.campaign.beginning import Plan, Wish
 
 
 @click.command()
+@click.option(
+    "--run", "run", metavar="COMMAND", default="", show_default=False, help="How the script is run."
+)
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME[=REGEX]", help="What it prints, the objective first."
+)
+@click.option(
+    "--seed-flag",
+    metavar="FLAG",
+    default="",
+    show_default=False,
+    help="How it takes a seed: '--seed {seed}', 'SEED={seed}'.",
+)
+@click.option("--dry-run", is_flag=True, help="Print every file and command; write nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Take what was inferred; ask nothing.")
-@click.option("--print", "only_print", is_flag=True, help="Print it instead of writing the file.")
 @click.option("--force", is_flag=True, help="Replace an existing program.md.")
-def init(yes: bool, only_print: bool, force: bool) -> None:
-    """Write program.md from what the project declares."""
-    from ar.git.repo import Repo
-    from ar.project import draft as starting
+def init(run: str, metrics: tuple[str, ...], seed_flag: str, dry_run: bool, yes: bool, force: bool) -> None:
+    """Make a campaign of a folder with a script, or of a DVC project.
 
-    repo = Repo.open()
-    goal = starting.objective(repo)
-    if not (yes or only_print) and sys.stdin.isatty():
-        goal = _ask(goal)
-    text = starting.draft(repo, goal)
-    if not goal.direction:
-        words = f"The name of {goal.metric} does not say which way is better: minimize is a guess."
+    What is missing is written and committed, by itself: git and DVC, a stage that runs the script and reads
+    its metrics from what it prints, a seed, program.md. Nothing that is there is overwritten, nor is anything
+    else of yours committed. A stage that was made is run once, in the sandbox.
+    """
+    from ar.campaign import beginning
+    from ar.stage.printed import Wanted
+
+    try:
+        for text in metrics:
+            Wanted.parse(text)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    wish = beginning.Wish(run, metrics, seed_flag)
+    plan = beginning.plan(Path.cwd(), wish, force or dry_run)
+    if not (yes or dry_run) and sys.stdin.isatty():
+        plan = _ask(plan, wish, force)
+    if not plan.goal.direction:
+        words = f"The name of {plan.goal.metric} does not say which way is better: minimize is a guess."
         say(f"{words}\n  if more of it is better, correct direction: in program.md", err=True)
-    if only_print:
-        say(text.removesuffix("\n"))
-        return
-    starting.refuse_overwrite(repo, force)
     if not yes:
-        say(text)
-        click.confirm("Write this to program.md?", default=True, abort=True)
-    starting.write(repo, text)
-    click.echo("Wrote program.md. Read it, adjust it, then run: ar doctor && ar run")
+        _show(plan)
+    if dry_run:
+        return
+    if not yes:
+        click.confirm("Write and commit this?", default=True, abort=True)
+    beginning.begin(plan)
+    say(f"Wrote and committed {', '.join([*plan.files, *(f'{path}.dvc' for path in plan.big)])}.")
+    if plan.kept:
+        say(f"Committed with them: {', '.join(plan.kept)}.")
+    if plan.left:
+        say(f"Left out of git: {', '.join(plan.left)}. If runs need one of them: git add it, and commit.")
+    if plan.stage:
+        _measure()
+    else:
+        say(f"Read {next(iter(plan.files))}, adjust it, then run: ar doctor && ar run")
 
 
-def _ask(goal: Objective) -> Objective:
+def _ask(plan: Plan, wish: Wish, force: bool) -> Plan:
     """What the names of the metrics do not tell."""
-    from ar.project.draft import chosen
+    from ar.campaign import beginning
 
-    if goal.rivals:
-        names = [goal.metric, *goal.rivals]
+    names = beginning.candidates(plan)
+    if len(names) > 1:
         for number, name in enumerate(names, 1):
             say(f"{number}  {name}")
         number = click.prompt("Which is to improve", 1, type=click.IntRange(1, len(names)))
-        goal = chosen(goal, names[number - 1])
-    if not goal.direction:
+        wish = beginning.with_objective(plan, wish, names[number - 1])
+        plan = beginning.plan(Path.cwd(), wish, force)
+    if not plan.goal.direction:
         ways = click.Choice(["minimize", "maximize"])
-        goal = replace(goal, direction=click.prompt(f"Which way is {goal.metric} better", type=ways))
-    return goal
+        way = click.prompt(f"Which way is {plan.goal.metric} better", type=ways)
+        plan = beginning.plan(Path.cwd(), replace(wish, goal=replace(plan.goal, direction=way)), force)
+    return plan
+
+
+def _show(plan: Plan) -> None:
+    """Every file with its text, and every command."""
+    for path, text in plan.files.items():
+        there = " (there is one already: --force replaces it)" if (plan.root / path).exists() else ""
+        say(f"# {path}{there}:\n{text}")
+    if plan.kept:
+        say(f"# into git as they are: {', '.join(plan.kept)}")
+    if plan.left:
+        say(f"# left out of git: {', '.join(plan.left)}")
+    for command in plan.commands:
+        say(f"$ {command}")
+
+
+def _measure() -> None:
+    """One run of the stage that was made, and what to type next."""
+    from ar.campaign import beginning
+    from ar.campaign.progress import result_line
+    from ar.errors import NotAllowed
+    from ar.history.records import Status
+    from ar.views.lines import PlainView
+
+    try:
+        campaign = open_campaign(runs=True)
+    except NotAllowed as error:
+        say(f"Not measured yet: {error.message}\nNext: ar allow && ar doctor && ar run -n 10")
+        return
+    run = beginning.measure(campaign, PlainView(sys.stdout), count_interrupts())
+    if run.status is not Status.SUCCEEDED:
+        say(f"The script did not run to its end: {result_line(run, campaign.program)}", err=True)
+        say(f"See: ar log {run.name}. Mend it, commit, then: ar doctor && ar run -n 10", err=True)
+        sys.exit(2)
+    say("The baseline is measured once. Next: ar run -n 10")
 
 
 @click.command()

@@ -22,7 +22,7 @@ from ar.git.repo import Repo
 
 _NOTHING = TreeEntry("0", ZERO)  # where a commit has no such file
 # Nothing of the user's own set-up runs when we look: no hook, no file watcher.
-_QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
+QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 
 
 def snapshot(repo: Repo, wanted: Callable[[str], bool], limit: int) -> tuple[str, list[str]]:
@@ -38,12 +38,10 @@ def snapshot(repo: Repo, wanted: Callable[[str], bool], limit: int) -> tuple[str
     """
     with repo.own_index() as env:
         with contextlib.suppress(GitFailed):  # its exit status says that files differ
-            repo.run(*_QUIET, "update-index", "-q", "--refresh", env=env)
-        tracked = _names(
-            repo.run(*_QUIET, "diff-index", "-z", "--name-only", "--no-renames", "HEAD", env=env)
-        )
+            repo.run(*QUIET, "update-index", "-q", "--refresh", env=env)
+        tracked = _names(repo.run(*QUIET, "diff-index", "-z", "--name-only", "--no-renames", "HEAD", env=env))
         listing = ["ls-files", "-z", "--others", "--exclude-standard"]
-        untracked = _names(repo.run(*_QUIET, *listing, env=env))
+        untracked = _names(repo.run(*QUIET, *listing, env=env))
     inside = f"{repo.prefix}/" if repo.prefix else ""
 
     def is_wanted(path: str) -> bool:
@@ -58,7 +56,7 @@ def snapshot(repo: Repo, wanted: Callable[[str], bool], limit: int) -> tuple[str
                 raise BadProposal(f"{path} is longer than {limit} bytes", "make a smaller change")
     with repo.own_index("HEAD") as env:
         options = ["-z", "--add", "--remove", "--replace", "--stdin"]
-        repo.run(*_QUIET, "update-index", *options, stdin=_ended_by_zero(taken), env=env)
+        repo.run(*QUIET, "update-index", *options, stdin=_ended_by_zero(taken), env=env)
         tree = repo.run("write-tree", env=env)
     return tree, [path for path in tracked if path not in taken]
 

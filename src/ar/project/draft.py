@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,10 +14,10 @@ from ar.git.repo import Repo
 from ar.project import naming
 from ar.project.cache import Cache
 from ar.project.literals import Literal, of_stages
-from ar.project.naming import Role, Split
+from ar.project.naming import Role
 from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.pipeline_file import PIPELINE_FILE, Declared, Use, within
-from ar.project.program import CPU_SECONDS, FILE
+from ar.project.program import CPU_SECONDS
 from ar.project.ranges import around
 from ar.project.values import Scalar, dump_yaml, flat, number
 from ar.text import one_line
@@ -38,10 +38,9 @@ _COMMENTS = {
 }
 _GUESS = "a guess: its name does not say which way is better"
 _OFFER = f'#guards: [{{metric: "{CPU_SECONDS}"}}]  # the processor time of a run, as ar measures it'
-_HOW_TO_MOVE = (
-    "  Numbers in scripts, out of the search's reach. To search one: give params.yaml its name and value,",
-    "  have the script read it there, add it to the stage's params: in dvc.yaml and to scope.params above,",
-    "  and take the # away.",
+_OUT_OF_REACH = (
+    "  Numbers in scripts that no stage depends on. To search one: add its script to deps: of its stage in",
+    "  dvc.yaml, FILE:NAME to scope.params above, and take the # away.",
 )
 _PROSE = """\
 What we look for, what is known, what not to try: write it here, in plain words. Agents read it whole.
@@ -62,64 +61,94 @@ class Objective:
     rivals: tuple[str, ...] = ()
 
 
-def objective(repo: Repo) -> Objective:
-    """The likeliest objective: a quality on validation data, then on test data, then any, then what comes
-    first.
+@dataclass(frozen=True)
+class Facts:
+    """What a project shows of itself.
+
+    Args:
+        files: paths of all that is in git.
+        metrics: values by `file:key`; of a project that never ran they may be any number.
+        params: values by key, those of the parameters files and numbers at the top of scripts.
+        literals: those numbers at the top of scripts that are out of the search's reach.
+    """
+
+    declared: Declared
+    files: tuple[str, ...]
+    metrics: Mapping[str, float]
+    params: Mapping[str, Scalar]
+    literals: tuple[Literal, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        declared: Declared,
+        files: Iterable[str],
+        read: Callable[[str], bytes | None],
+        metrics: Mapping[str, float],
+    ) -> Facts:
+        """What files tell.
+
+        Args:
+            read: a file by its path; None where there is none.
+        """
+        params = _params(declared, read)
+        reached: list[Literal] = []
+        beyond: list[Literal] = []
+        for item in of_stages(declared, read):
+            if item.is_setting and not {item.name.lower(), f"{item.file}:{item.name}"} & params.keys():
+                is_reached = any(within(item.file, use.deps) for use in declared.uses)
+                (reached if is_reached else beyond).append(item)
+        params |= {f"{item.file}:{item.name}": item.value for item in reached}
+        return cls(declared, tuple(files), metrics, params, tuple(beyond))
+
+    @classmethod
+    def read(cls, repo: Repo) -> Facts:
+        """What the head of a repository tells."""
+        head = repo.head()
+        declared, files = Declared.read(repo, head), repo.files(head)
+
+        def read(path: str) -> bytes | None:
+            return repo.read(head, path) if path in files and files[path].is_file else None
+
+        return cls.of(declared, files, read, _metrics(repo, declared))
+
+
+def objective(facts: Facts) -> Objective:
+    """The likeliest objective.
 
     Raises:
         ArError: the project declares no stage, or no metric with a value that could be an objective.
     """
-    declared = Declared.read(repo, repo.head())
+    declared = facts.declared
     if not declared.stages:
         raise ArError(f"{PIPELINE_FILE} at HEAD declares no stage", "run: dvc stage add …, then git commit")
     if not declared.metrics:
         mend = "add one to a stage: dvc stage add -M metrics.json …"
         raise ArError(f"{PIPELINE_FILE} declares no metrics file", mend)
-    metrics = _metrics(repo, declared)
-    if not metrics:
+    if not facts.metrics:
         mend = "run: dvc repro && git add -A && git commit, then: ar init"
         raise ArError(f"{', '.join(declared.metrics)} holds no number yet", mend)
-    best = min(metrics, key=_rank)
-    rivals = [name for name in metrics if name != best and _rank(name) == _rank(best)]
+    best, *rivals = naming.likeliest(facts.metrics)
     return Objective(best, naming.direction(best) or "", tuple(rivals))
 
 
-def chosen(found: Objective, metric: str) -> Objective:
-    """The same question, with one of its metrics as the answer."""
-    return replace(found, metric=metric, direction=naming.direction(metric) or "", rivals=())
+def chosen(metric: str) -> Objective:
+    """A metric that somebody chose as what to improve."""
+    return Objective(metric, naming.direction(metric) or "")
 
 
-def draft(repo: Repo, goal: Objective | None = None) -> str:
-    """A programme for this project.
+def draft(facts: Facts, goal: Objective | None = None, prose: str = _PROSE) -> str:
+    """A programme for a project.
 
     Args:
         goal: what to improve; None for the likeliest.
+        prose: what it says to agents.
 
     Raises:
         ArError: as `objective`.
     """
-    goal = goal or objective(repo)
-    head = repo.head()
-    declared = Declared.read(repo, head)
-    params = _params(repo, head, declared)
-    literals = [item for item in of_stages(repo, head, declared) if item.name.lower() not in params]
-    parts = _Parts(declared, goal.metric)
-    return _text(
-        goal, _metrics(repo, declared), params, parts, parts.code(repo.files(head)), _to_move(literals)
-    )
-
-
-def refuse_overwrite(repo: Repo, force: bool) -> None:
-    """Raises: ArError where `program.md` exists and may not be replaced."""
-    if (repo.root / FILE).exists() and not force:
-        raise ArError(f"{FILE} exists already", "edit it; or replace it: ar init --force")
-
-
-def write(repo: Repo, text: str) -> None:
-    path = repo.root / FILE
-    fresh = path.with_name(f".{FILE}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    goal = goal or objective(facts)
+    return _text(facts, goal, _Parts(facts.declared, goal.metric)) + prose
 
 
 def _metrics(repo: Repo, declared: Declared) -> dict[str, float]:
@@ -137,20 +166,22 @@ def _metrics(repo: Repo, declared: Declared) -> dict[str, float]:
     return metrics
 
 
-def _params(repo: Repo, head: str, declared: Declared) -> dict[str, Scalar]:
+def _params(declared: Declared, read: Callable[[str], bytes | None]) -> dict[str, Scalar]:
+    """Values of the parameters files; of a script only those that a stage declares."""
     params: dict[str, Scalar] = {}
     beside = [posixpath.join(posixpath.dirname(place), PARAMS_FILE) for place in declared.pipelines]
     for path in dict.fromkeys([PARAMS_FILE, *declared.params, *beside]):
-        content = repo.read(head, path)
-        if content is not None and not declared.is_output(path):
-            params |= {str(ParamKey(path, key)): value for key, value in flat(content, path).items()}
+        content = read(path)
+        if content is None or declared.is_output(path):
+            continue
+        found = {ParamKey(path, key): value for key, value in flat(content, path).items()}
+        names = [name for use in declared.uses for name in use.params if name[1]]
+        params |= {
+            str(key): value
+            for key, value in found.items()
+            if not path.endswith(".py") or any(_names(*name, key) for name in names)
+        }
     return params
-
-
-def _rank(name: str) -> tuple[bool, bool, bool, int]:
-    aside = naming.is_spend(name) or naming.is_count(name)
-    of = naming.split(name)
-    return aside, of is Split.TRAIN, naming.direction(name) is None, list(Split).index(of)
 
 
 class _Parts:
@@ -185,7 +216,11 @@ class _Parts:
             if free == held and dep not in code and held:
                 free = [f"{dep}/**"]
             globs |= dict.fromkeys(free)
-        return list(globs)
+        return list(globs) or [path for path in code if path in self.declared.inputs and self._is_run(path)]
+
+    def _is_run(self, path: str) -> bool:
+        """Whether a command names it: of a project with a single file that is the work, whatever its name."""
+        return any(PurePosixPath(path).name in line for _, line in self.declared.commands)
 
     def _is_work(self, path: str) -> bool:
         roles = {role for use, role in self.roles if within(path, use.deps)}
@@ -198,6 +233,9 @@ class _Parts:
     def is_free(self, key: str) -> bool:
         """Whether a parameter is neither a seed nor one of the data's or the evaluation's."""
         if naming.is_seed(key) or naming.is_of_data(key):
+            return False
+        file = ParamKey.parse(key).file
+        if file.endswith(".py") and not self._is_work(file) and not self._is_run(file):
             return False
         roles = self._roles_of(key)
         return not roles or Role.WORK in roles
@@ -229,7 +267,7 @@ def _holdout(objective: str, metrics: Mapping[str, float]) -> str | None:
     return next((other for other in others if other != objective and other in metrics), None)
 
 
-def _to_move(literals: list[Literal]) -> list[str]:
+def _out_of_reach(literals: Sequence[Literal]) -> list[str]:
     """A comment on numbers in scripts that could be searched: each with a range, and how to make it so."""
     found = [(item, around(item.name, item.value)) for item in literals]
     searchable = [(item, span) for item, span in found if span is not None]
@@ -237,11 +275,11 @@ def _to_move(literals: list[Literal]) -> list[str]:
         return []
     lines = []
     for item, span in searchable[:_MOST_LITERALS]:
-        now = f"{item.name} = {item.value} at {one_line(item.file)}:{item.line}"
-        lines.append(f"  {item.name.lower()}: {dump_yaml(span, flow=True)}  # {now}")
+        now = f"{item.value} at line {item.line}"
+        lines.append(f"  {one_line(item.file)}:{item.name}: {dump_yaml(span, flow=True)}  # {now}")
     left_out = len(searchable) - len(lines)
     more = [f"  … {left_out} more"] if left_out else []
-    return [f"#{line}" for line in (*_HOW_TO_MOVE, *lines, *more)]
+    return [f"#{line}" for line in (*_OUT_OF_REACH, *lines, *more)]
 
 
 def _guards(goal: str, metrics: Mapping[str, float], search: Iterable[str]) -> list[dict[str, str]]:
@@ -257,24 +295,18 @@ def _guards(goal: str, metrics: Mapping[str, float], search: Iterable[str]) -> l
     return found
 
 
-def _text(
-    goal: Objective,
-    metrics: Mapping[str, float],
-    params: Mapping[str, Scalar],
-    parts: _Parts,
-    files: list[str],
-    to_move: list[str],
-) -> str:
+def _text(facts: Facts, goal: Objective, parts: _Parts) -> str:
+    params, out_of_reach = facts.params, _out_of_reach(facts.literals)
     seed = parts.seed(params)
     free = [key for key in params if parts.is_free(key)]
     search = {key: span for key in free if (span := around(key, params[key])) is not None}
-    guards = _guards(goal.metric, metrics, search)
+    guards = _guards(goal.metric, facts.metrics, search)
     sections: dict[str, Any] = {
         "objective": {"metric": goal.metric, "direction": goal.direction or "minimize"},
         "guards": guards,
-        "holdout": _holdout(goal.metric, metrics),
+        "holdout": _holdout(goal.metric, facts.metrics),
         "seed": seed,
-        "scope": {"files": files, "params": _groups(params, free, seed)},
+        "scope": {"files": parts.code(facts.files), "params": _groups(params, free, seed)},
         "search": search,
         "agent": {"kind": "search"},
         "budget": {"runs": 700, "timeout": "1h"},
@@ -290,12 +322,12 @@ def _text(
             lines += [f"{key}:{comment}", *items]
         elif value:
             lines.append(f"{key}: {dump_yaml(value, flow=True)}{comment}")
-        elif key == "search" and to_move:
+        elif key == "search" and out_of_reach:
             lines.append(f"{key}:{comment}")
         elif key == "guards" and not naming.is_time(goal.metric):
             lines.append(_OFFER)
-        lines += to_move if key == "search" else []
-    return "---\n" + "\n".join(lines) + "\n---\n" + _PROSE
+        lines += out_of_reach if key == "search" else []
+    return "---\n" + "\n".join(lines) + "\n---\n"
 
 
 def _groups(params: Mapping[str, Scalar], free: list[str], seed: str | None) -> list[str]:

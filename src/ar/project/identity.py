@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from ar.errors import BadParams
 from ar.project import values
 from ar.project.pipeline_file import ARGS_FILE, Declared
-from ar.project.program import FILE as PROGRAM_FILE
+from ar.project.program import FILES as PROGRAM_FILES
 from ar.project.project import Project
 from ar.project.scope import Scope
 
@@ -35,7 +35,7 @@ def identity(project: Project, tree: str) -> str:
     kept = {
         path: f"{entry.mode} {entry.blob}"
         for path, entry in repo.files(tree).items()
-        if path not in (PROGRAM_FILE, ARGS_FILE)
+        if path not in (*PROGRAM_FILES, ARGS_FILE)
         and not declared.is_generated(path)
         and not _is_unread(path, declared, program.scope)
     }

@@ -6,12 +6,12 @@ import ast
 import contextlib
 import posixpath
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ar.git.repo import Repo
-from ar.project import python_file
+from ar.project import naming, python_file
 from ar.project.pipeline_file import Declared
+from ar.project.ranges import around
 
 _MOST_BYTES = 1_000_000
 
@@ -25,18 +25,30 @@ class Literal:
     file: str
     line: int
 
+    @property
+    def is_setting(self) -> bool:
+        """Whether its name and value are those of something to be searched, or of a seed of the work."""
+        if naming.is_of_data(self.name):
+            return False
+        is_seed = type(self.value) is int and naming.is_seed(self.name)
+        return is_seed or around(self.name, self.value) is not None
 
-def of_stages(repo: Repo, head: str, declared: Declared) -> list[Literal]:
-    """What the Python files that the stages' commands run assign at their top, in the order of the stages."""
-    files = repo.files(head)
+
+def of_stages(declared: Declared, read: Callable[[str], bytes | None]) -> list[Literal]:
+    """What the Python files that the stages' commands run assign at their top, in the order of the stages.
+
+    Args:
+        read: a file of the project by its path; None where there is none.
+    """
     paths = [path for folder, command in declared.commands for path in _scripts(folder, command)]
-    found = []
-    for path in dict.fromkeys(paths):
-        if path in files and files[path].is_file:
-            content = repo.read(head, path) or b""
-            if len(content) <= _MOST_BYTES:
-                found += [Literal(name, value, path, line) for name, value, line in _assigned(content)]
-    return found
+    return [item for path in dict.fromkeys(paths) for item in of_file(path, read(path) or b"")]
+
+
+def of_file(path: str, content: bytes) -> list[Literal]:
+    """What a Python file assigns at its top."""
+    if len(content) > _MOST_BYTES:
+        return []
+    return [Literal(name, value, path, line) for name, value, line in _assigned(content)]
 
 
 def _scripts(folder: str, command: str) -> Iterator[str]:

@@ -158,6 +158,20 @@ def split(name: str) -> Split:
     return Split.UNSAID
 
 
+def rank(name: str) -> tuple[bool, bool, bool, int]:
+    """How likely a metric is the objective; the least is the likeliest: a quality on validation data, then on
+    test data, then any, then what comes first."""
+    aside = is_spend(name) or is_count(name)
+    of = split(name)
+    return aside, of is Split.TRAIN, direction(name) is None, list(Split).index(of)
+
+
+def likeliest(names: Iterable[str]) -> list[str]:
+    """Of the names of metrics those that are likeliest the objective, all of them as likely."""
+    ranks = {name: rank(name) for name in names}
+    return [name for name, of in ranks.items() if of == min(ranks.values())]
+
+
 def role(names: Iterable[str]) -> Role:
     """What a stage or a file is for, by the names of it: the first that says so."""
     for name in names:

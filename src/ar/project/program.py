@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 FILE = "program.md"
+FILES = (FILE, ".ar/program.md")  # the second where a project has a program.md of its own for something else
 AGENTS = ("search", "optuna", "claude", "command")
 EMBEDDED = ("search", "optuna")  # agents that move parameters by themselves, at once and for nothing
 OURS = "ar"  # stands for the file in the names of metrics that `ar` measures itself

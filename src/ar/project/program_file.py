@@ -6,6 +6,7 @@ switches a guard off.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from ar.project.program import (
     CPU_SECONDS,
     EMBEDDED,
     FILE,
+    FILES,
     OURS,
     PEAK_MEMORY,
     AgentSpec,
@@ -64,35 +66,58 @@ _KINDS = {
 }
 
 
+def place(root: Path) -> str:
+    """Where the programme of the project at `root` is."""
+    return next((file for file in FILES[1:] if (root / file).exists()), FILE)
+
+
+def free_place(root: Path) -> str:
+    """Where a programme can be written: beside a `program.md` that is a text for something else."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if not _FRONT.match((root / FILE).read_text(encoding="utf-8")):
+            return FILES[1]
+    return place(root)
+
+
 def load(root: Path) -> Program:
-    """Read `program.md` of the project at `root`; from here on, what it hands stages and agents is secret.
+    """Read the programme of the project at `root`; from here on, what it hands stages and agents is secret.
 
     Raises:
         BadProgram: it is missing, or says something that cannot be meant.
     """
-    path = root / FILE
+    file = place(root)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = (root / file).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadProgram(f"there is no {FILE} in {root}", "run: ar init") from None
+        raise BadProgram(f"there is no {file} in {root}", "run: ar init") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BadProgram(f"{FILE} cannot be read: {error}", "save it as UTF-8 text") from None
-    program = parse(text)
+        raise BadProgram(f"{file} cannot be read: {error}", "save it as UTF-8 text") from None
+    program = parse(text, file)
     hand(os.environ.get(name, "") for name in program.handed)
     return program
 
 
-def parse(text: str) -> Program:
-    """The programme that a text with YAML front matter describes."""
+def parse(text: str, file: str = FILE) -> Program:
+    """The programme that a text with YAML front matter describes.
+
+    Args:
+        file: its path, for what is said of it.
+    """
+    try:
+        return _parse(text)
+    except BadProgram as error:
+        raise BadProgram(f"{file}: {error.message}", error.mend or f"edit {file}") from None
+
+
+def _parse(text: str) -> Program:
     match = _FRONT.match(text)
     if not match:
-        what = f"{FILE} does not start with YAML between two lines of ---"
-        raise BadProgram(what, "compare: ar init --print")
+        raise BadProgram("does not start with YAML between two lines of ---", "run: ar init --dry-run")
     try:
         data = load_yaml(match["yaml"])
     except BadData as error:
         where = f"line {error.line + 1}: {error}" if error.line else str(error)
-        raise BadProgram(f"{FILE}: the front matter is not YAML: {where}", "mend it there") from None
+        raise BadProgram(f"the front matter is not YAML: {where}", "mend it there") from None
     found = _keys(
         {} if data is None else data,
         "",
@@ -138,8 +163,8 @@ def _refuse_contradictions(program: Program) -> None:
             raise _bad(f"search.{key}", "is the seed", mend)
 
 
-def _bad(place: str, what: str, mend: str = f"edit {FILE}") -> BadProgram:
-    return BadProgram(f"{FILE}: {place} {what}", mend)
+def _bad(place: str, what: str, mend: str | None = None) -> BadProgram:
+    return BadProgram(f"{place} {what}", mend)
 
 
 def _kind(value: Any) -> str:
@@ -164,7 +189,7 @@ def _keys(value: Any, place: str, /, *needed: str, **readers: Reader) -> dict[st
             raise _bad(f"{prefix}{key}", "is missing")
     for key in data:
         if key not in readers:
-            raise BadProgram(f"{FILE}: unknown key '{prefix}{key}'", nearest(str(key), readers))
+            raise BadProgram(f"unknown key '{prefix}{key}'", nearest(str(key), readers))
     return found
 
 

@@ -348,6 +348,20 @@ class Pipeline:
         return None
 
 
+def keep(repo: Repo, path: str) -> None:
+    """Have DVC keep a file or a folder of data, as `dvc add` does: `PATH.dvc` stands for it in git.
+
+    Raises:
+        BadState: DVC cannot.
+    """
+    from dvc.exceptions import DvcException
+
+    try:
+        Pipeline(repo)._dvc.add(str(repo.root / path))
+    except DvcException as error:
+        raise BadState(f"DVC cannot keep {path}: {_shorten(str(error))}", f"run: dvc add {path}") from None
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A folder in which one experiment runs.

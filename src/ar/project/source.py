@@ -1,0 +1,196 @@
+"""What a program's text tells: the modules that it imports, the files that it names, what it prints.
+
+It is read only, never imported nor run; what cannot be read tells nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from ar.project import naming
+
+MOST_BYTES = 1_000_000  # of a file that is read as a program's text
+SEED = "{seed}"  # where the seed goes in a flag
+
+_QUOTED = re.compile(r""""([^"\n\\]{1,200})"|'([^'\n\\]{1,200})'""")
+# A text that begins with a name, then what stands for a value: f"loss: {x}", "loss: %f", "loss:", x
+_PRINTED = re.compile(
+    r"""["'](?:\\n|\s)*(?:METRIC\s+)?([A-Za-z_][\w./%@-]{0,99})\s*[:=]\s*"""
+    r"""(?:\{|%[-+ #0]*[\d.*]*l{0,2}[a-zA-Z]|["']\s*(?:,|<<|\+|%|\.format))"""
+)
+_IN_JSON = re.compile(r"""print\s*\(\s*json\.dumps\s*\(\s*(?:\{|dict\()([^)}]*)""")
+_KEY = re.compile(r"""["']([A-Za-z_][\w./%@-]{0,99})["']\s*:|([A-Za-z_]\w{0,99})\s*=""")
+_WRITES = re.compile(r"save|dump|write|^to_|export|mkdir|makedirs|touch|unlink|remove|rmtree")
+_WRITTEN = re.compile(r"""["']([^"'\n]{1,200})["']\s*,\s*["'][wax]""")
+_SEED_FLAG = re.compile(r"--?[\w-]*")
+_ENVIRONMENT = ("environ", "getenv")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A program's text.
+
+    Args:
+        imports: paths that may be modules of the project: one list for each import, the likeliest first.
+        texts: its strings, those left out that it writes to.
+        prints: names of values that it prints on a line of their own.
+        seed_flag: how its command line or environment takes a seed; empty where it does not.
+    """
+
+    imports: tuple[tuple[str, ...], ...] = ()
+    texts: tuple[str, ...] = ()
+    prints: tuple[str, ...] = ()
+    seed_flag: str = ""
+
+
+def read(path: str, content: bytes) -> Source:
+    """Read a file, as Python or a notebook where its name says so."""
+    if len(content) > MOST_BYTES or b"\0" in content:
+        return Source()
+    text = content.decode(errors="replace")
+    suffix = PurePosixPath(path).suffix.lower()
+    if suffix == ".ipynb":
+        text = _cells(text)
+    if suffix in (".py", ".ipynb"):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            return _python(path, text)
+    written = set(_WRITTEN.findall(text))
+    texts = (match[1] or match[2] for match in _QUOTED.finditer(text))
+    return Source((), tuple(item for item in texts if item not in written), _printed(text))
+
+
+def _python(path: str, text: str) -> Source:
+    tree = ast.parse(text)
+    look = _Look()
+    look.visit(tree)
+    written = {look.names.get(name, "") for name in look.written_names} | look.written
+    texts = tuple(item for item in look.texts if item not in written)
+    imports = tuple(_module_paths(tree, posixpath.dirname(path)))
+    return Source(imports, texts, _printed(text), look.seed_flag)
+
+
+def _cells(text: str) -> str:
+    """The code of a notebook, without what only IPython understands."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
+        cells = json.loads(text)["cells"]
+        codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        lines = (line for code in codes for line in code.splitlines())
+        return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    return ""
+
+
+def _printed(text: str) -> tuple[str, ...]:
+    keys = (key for match in _IN_JSON.finditer(text) for key in _KEY.findall(match[1]))
+    names = [*(match[1] for match in _PRINTED.finditer(text)), *(one or other for one, other in keys)]
+    return tuple(dict.fromkeys(names))
+
+
+@dataclass
+class _Look(ast.NodeVisitor):
+    """Collects the strings of a Python file, and which of them it writes to."""
+
+    texts: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+    written_names: set[str] = field(default_factory=set)
+    seed_flag: str = ""
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str) and 0 < len(node.value) <= 200 and "\n" not in node.value:
+            self.texts.append(node.value)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """Remember which name a string has."""
+        held = [item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)]
+        texts = [value for value in held if isinstance(value, str)]
+        for target in node.targets:
+            if isinstance(target, ast.Name) and len(texts) == 1:
+                self.names[target.id] = texts[0]
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        called = node.func
+        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        modes = [item.value for item in _arguments(node) if isinstance(item, ast.Constant)]
+        opens = name == "open" and any(isinstance(mode, str) and mode[:1] in "wax" for mode in modes[-1:])
+        if _WRITES.search(name) or opens:
+            for item in ast.walk(node):
+                if isinstance(item, ast.Constant) and isinstance(item.value, str):
+                    self.written.add(item.value)
+                elif isinstance(item, ast.Name):
+                    self.written_names.add(item.id)
+        self._look_for_seed(node, name)
+        self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if isinstance(node.value, ast.Attribute) and node.value.attr == "environ":
+            self._seed_of_environment(node.slice)
+        self.generic_visit(node)
+
+    def _look_for_seed(self, node: ast.Call, name: str) -> None:
+        first = node.args[0] if node.args else None
+        called = ast.unparse(node.func)
+        if name == "getenv" or called.endswith("environ.get"):
+            self._seed_of_environment(first)
+        elif isinstance(first, ast.Constant) and isinstance(first.value, str):
+            flag = first.value
+            if flag.startswith("--") and _SEED_FLAG.fullmatch(flag) and naming.is_seed(flag):
+                self.seed_flag = f"{flag} {SEED}"  # rather than a variable of the environment
+
+    def _seed_of_environment(self, node: ast.expr | None) -> None:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and naming.is_seed(node.value):
+            self.seed_flag = self.seed_flag or f"{node.value}={SEED}"
+
+
+def _arguments(node: ast.Call) -> list[ast.expr]:
+    return [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
+
+
+def _module_paths(tree: ast.Module, folder: str) -> Iterator[tuple[str, ...]]:
+    """For each import, where its module would be: beside the file, or at the root."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield tuple(_places(alias.name, [folder, ""]))
+        elif isinstance(node, ast.ImportFrom):
+            bases = [folder, ""]
+            if node.level:
+                bases = [posixpath.normpath(posixpath.join(folder, *[".."] * (node.level - 1)))]
+            for alias in node.names:
+                inner = ".".join(part for part in (node.module, alias.name) if part)
+                yield tuple(_places(inner, bases))
+            if node.module:
+                yield tuple(_places(node.module, bases))
+
+
+def _places(module: str, folders: Iterable[str]) -> Iterator[str]:
+    stem = module.replace(".", "/")
+    for folder in dict.fromkeys(folders):
+        path = posixpath.normpath(posixpath.join(folder, stem))
+        yield from (f"{path}.py", f"{path}/__init__.py")
+
+
+def used(scripts: Iterable[str], content: Callable[[str], bytes | None]) -> dict[str, Source]:
+    """Programs and the modules of the project that they import, in turn; each path with what its text tells.
+
+    Args:
+        content: of a file by its path; None where there is none.
+    """
+    found: dict[str, Source] = {}
+    waiting = list(scripts)
+    while waiting:
+        path = waiting.pop(0)
+        text = content(path) if path not in found else None
+        if text is None:
+            continue
+        found[path] = read(path, text)
+        for places in found[path].imports:
+            waiting += [place for place in places if place not in found and content(place) is not None][:1]
+    return found
