@@ -159,7 +159,9 @@ def test_a_module_and_a_folder_of_its_own_are_found(scripted: Path) -> None:
     assert "src/train.py:DROPOUT" in _search(draft(Facts.read(Repo.open(scripted))))
 
 
-@pytest.mark.parametrize("content", ["LR = (", "LR = 0.1\0", "", "x" * 1_100_000])
+@pytest.mark.parametrize(
+    "content", ["LR = (", "LR = 0.1\0", "", "x" * 1_100_000], ids=lambda text: str(len(text))
+)
 def test_a_script_that_does_not_parse_is_passed_over(scripted: Path, content: str) -> None:
     (scripted / "src" / "train.py").write_text(content)
     commit(scripted, "Break it")

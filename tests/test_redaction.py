@@ -17,6 +17,12 @@ from ar.runs import outcomes
 KEY = "sk-ant-api03-" + "Ab1_" * 12
 
 
+@pytest.fixture(autouse=True)
+def nothing_handed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests' programmes handed to stages and agents is no secret here."""
+    monkeypatch.setattr(redaction, "_handed", set())
+
+
 @pytest.mark.parametrize(
     "secret",
     [

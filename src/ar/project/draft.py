@@ -234,11 +234,10 @@ class _Parts:
         """Whether a parameter is neither a seed nor one of the data's or the evaluation's."""
         if naming.is_seed(key) or naming.is_of_data(key):
             return False
+        if roles := self._roles_of(key):
+            return Role.WORK in roles
         file = ParamKey.parse(key).file
-        if file.endswith(".py") and not self._is_work(file) and not self._is_run(file):
-            return False
-        roles = self._roles_of(key)
-        return not roles or Role.WORK in roles
+        return not file.endswith(".py") or self._is_work(file) or self._is_run(file)
 
     def seed(self, params: Mapping[str, Scalar]) -> str | None:
         """The key that re-seeds the work: no seed of the data, or of how it is split."""

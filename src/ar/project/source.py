@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import json
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from ar.formats import load_json
 from ar.project import naming
 
 MOST_BYTES = 1_000_000  # of a file that is read as a program's text
@@ -79,7 +79,7 @@ def _python(path: str, text: str) -> Source:
 def _cells(text: str) -> str:
     """The code of a notebook, without what only IPython understands."""
     with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
-        cells = json.loads(text)["cells"]
+        cells = load_json(text)["cells"]
         codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         lines = (line for code in codes for line in code.splitlines())
         return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
