@@ -13,7 +13,7 @@ PACKAGE = SOURCE / "ar"
 # A module imports from its own package and from those before it, and never in a circle.
 GROUND = ("errors", "text", "formats", "redaction", "record")
 PACKAGES = (
-    *("stage", "git", "local", "project", "history", "changes", "judge"),
+    *("stage", "git", "local", "project", "history", "changes", "importing", "judge"),
     *("surrogate", "runs", "agents", "campaign", "views", "cli"),
 )
 RANK = {"": 0, **dict.fromkeys(GROUND, 0), **{name: rank for rank, name in enumerate(PACKAGES, 1)}}

@@ -124,7 +124,7 @@ def test_what_the_branch_left_behind_has_a_mark_of_its_own(chart: Any) -> None:
 @pytest.mark.parametrize("chart", [progress, pareto])
 def test_all_count_the_same_attempts(chart: Any) -> None:
     history = every_outcome()
-    passed = (Outcome.BASELINE, Outcome.FOREIGN, Outcome.PULLED)
+    passed = (Outcome.BASELINE, Outcome.FOREIGN, Outcome.PULLED, Outcome.IMPORTED)
     assert f"{len(Outcome) - len(passed)} attempts" in chart(history, PROGRAM)["title"]["text"]
 
 

@@ -51,6 +51,7 @@ def test_every_trailer_of_an_experiment_is_explained() -> None:
         audit=True,
         stack=("a", "b"),
         reverts="c",
+        imported="aide",
     )
     written = re.findall(r"^(Ar-[A-Za-z]+):", str(everything), re.MULTILINE)
     assert len(written) >= 10

@@ -41,7 +41,8 @@ def hidden_in(history: History, program: Program) -> History:
     attempts = tuple(_blind(attempt, program) for attempt in history.attempts)
     at_rungs = tuple(_blind(attempt, program) for attempt in history.at_rungs)
     pulled = tuple(_blind(attempt, program) for attempt in history.pulled)
-    return replace(history, attempts=attempts, at_rungs=at_rungs, pulled=pulled)
+    imported = tuple(_blind(attempt, program) for attempt in history.imported)
+    return replace(history, attempts=attempts, at_rungs=at_rungs, pulled=pulled, imported=imported)
 
 
 def _blind(attempt: Attempt, program: Program) -> Attempt:

@@ -41,6 +41,7 @@ _MOST_SUMMARIES = 40  # units older than that share one paragraph
 _REASON, _SHORT_TITLE = 120, 48
 _BEST, _NEWEST, _MOST_PARAMS, _MOST_PENDING = 8, 5, 120, 40
 _MOST_GAPS = 12
+_MOST_IMPORTED = 100
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,8 @@ def _now(briefing: Briefing) -> str:
         parts.append("The newest: " + ", ".join(one_line(item.name) for item in attempts[-_NEWEST:]))
     if leading := [_brief(program, item) for item in best(attempts, _BEST)]:
         parts.append(fence("\n".join(leading), "the best effects so far"))
-    parts += [_model(briefing), _pending(history), _pulled(briefing), _params(briefing)]
+    parts += [_model(briefing), _pending(history), _pulled(briefing), _imported(briefing)]
+    parts.append(_params(briefing))
     if briefing.lane:
         parts.append(f"Your lane is: {one_line(briefing.lane)}. Others work on the rest; keep to it.")
     if briefing.idea:
@@ -344,6 +346,23 @@ def _pulled(briefing: Briefing) -> str:
     said = "Foreign: others say they measured this; none of it was measured here, and none of it counts."
     text = "\n".join(lines[-_MOST_PENDING:])
     return f"{said}\n{fence(text, f'foreign: name | title | {one_line(key)}')}"
+
+
+def _imported(briefing: Briefing) -> str:
+    """What other tools' records tell of, each from a single run that nobody made here: hearsay, too."""
+    told = briefing.history.imported
+    lines = [
+        " | ".join(
+            holdout.hidden(one_line(cell), briefing.program) for cell in (item.name, item.title, item.claimed)
+        )
+        for item in told[-_MOST_IMPORTED:]
+    ]
+    if not lines:
+        return ""
+    if len(told) > len(lines):
+        lines.insert(0, f"{len(told) - len(lines)} more, and:")
+    said = "Imported from another tool, which says it ran each once: none of it was measured here, or counts."
+    return f"{said}\n{fence(chr(10).join(lines), 'imported: name | title | what that tool says')}"
 
 
 def _params(briefing: Briefing) -> str:

@@ -19,9 +19,10 @@ from ar.changes.proposal import Change, prepare
 from ar.errors import ArError, BadParams, BadProposal, NotFound
 from ar.git import refs
 from ar.history import reader
+from ar.history.attempts import origin
 from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
-from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
+from ar.history.records import Attempt, Decision, History, Label, Verdict
 from ar.judge import findings
 from ar.judge.evidence import Ledger
 from ar.judge.findings import Case
@@ -290,8 +291,8 @@ class Campaign:
         Raises:
             NotFound: it is the baseline, or none of its runs has ended.
         """
-        if attempt.outcome is Outcome.PULLED:
-            what = f"{attempt.name} came from a remote, and nothing of it was measured here"
+        if attempt.is_hearsay:
+            what = f"{attempt.name} {origin(attempt)}, and nothing of it was measured here"
             raise NotFound(what, f"run: ar stack {attempt.name}")
         verdict = attempt.verdict
         if verdict is None or not attempt.is_decided:

@@ -9,7 +9,7 @@ from ar.campaign import rebase
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
 from ar.errors import BadState
-from ar.history.attempts import objective, tried_again
+from ar.history.attempts import objective, origin, tried_again
 from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Status, Verdict
 from ar.judge.evidence import Ledger, Run
 from ar.judge.rule import Kind
@@ -89,6 +89,8 @@ def retry(campaign: Campaign, history: History, attempt: Attempt) -> list[str]:
         BadState: none failed, or what they would be compared with is not the branch's any more.
     """
     name, replaced = attempt.name, tried_again(attempt.experiments)
+    if attempt.is_hearsay:
+        raise BadState(f"{name} {origin(attempt)}: none of its runs is one of yours", f"run: ar stack {name}")
     failed = [run for run in attempt.experiments if run.status.ended and run.name not in replaced]
     failed = [run for run in failed if run.status is not Status.SUCCEEDED]
     if not failed:

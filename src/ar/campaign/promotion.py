@@ -17,6 +17,7 @@ from ar.git import refs, worktree
 from ar.git.references import ZERO
 from ar.git.repo import Repo
 from ar.history import reader
+from ar.history.attempts import origin
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge.findings import Case
 from ar.local import locks
@@ -77,9 +78,9 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
     """
     if attempt.outcome is Outcome.PROMOTED:
         raise CannotPromote(f"{attempt.name} is in the branch already", "see: git log --first-parent")
-    if attempt.outcome is Outcome.PULLED:
+    if attempt.is_hearsay:
         raise CannotPromote(
-            f"{attempt.name} came from a remote, and nothing of it was measured here",
+            f"{attempt.name} {origin(attempt)}, and nothing of it was measured here",
             f"run: ar stack {attempt.name}",
         )
     if attempt.outcome is Outcome.STACKED:

@@ -18,7 +18,7 @@ from ar.campaign.promotion import strongest_first
 from ar.changes.merging import Clash, merge
 from ar.changes.proposal import Change, candidate_of
 from ar.errors import BadProposal, NotFound
-from ar.history.attempts import gain
+from ar.history.attempts import gain, origin
 from ar.history.ideas import Idea, Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
@@ -113,7 +113,7 @@ def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) ->
     tree, taken, clashes = campaign.repo.tree(history.head), [], {}
     for member in members:
         first = member.first
-        undecided = member.is_superseded
+        undecided = member.is_superseded or member.is_hearsay
         merged = merge(campaign.project, member.baseline, tree, first.rev, member.name, yielding=undecided)
         if merged.clashes:
             clashes[member.name] = merged.clashes
@@ -139,8 +139,8 @@ def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
         said = members[0].verdict.reason if members[0].verdict else ""
         before = "looked better" if members[0].is_superseded else "won"
         why = f"It {before} on an earlier baseline. {said}"
-        if members[0].outcome is Outcome.PULLED:
-            why = "A remote brought it; here nobody has measured it yet."
+        if members[0].is_hearsay:
+            why = f"It {origin(members[0])}; here nobody has measured it yet."
         words = f"{first.hypothesis.strip()}\n\n{why}".strip()
         return Proposal(
             title=first.title,

@@ -94,7 +94,7 @@ def run_policy(campaign: Campaign, policy: Policy, jobs: int, plain: bool, hours
 def find_attempt(history: History, name: str) -> tuple[Attempt, Experiment]:
     from ar.history.attempts import find
 
-    if not history.attempts:
+    if not history.shown:
         raise NotFound("there is no experiment yet", "run: ar run")
     return find(history, name)
 

@@ -44,9 +44,8 @@ def promote(
     One that won on an earlier baseline is first merged onto the branch as it is, run and judged there.
     """
     from ar.campaign import promotion, rebase
-    from ar.history.attempts import base_of
+    from ar.history.attempts import base_of, origin
     from ar.history.reader import changed
-    from ar.history.records import Outcome
     from ar.views.experiment import diff_view
 
     campaign = open_campaign(runs=not dry_run)
@@ -58,7 +57,7 @@ def promote(
     attempt = base_of(history, find_attempt(history, name)[0]) if name else promotion.best(history)
     promoter = _promoter(campaign, jobs, plain)
     is_behind = not history.is_head(attempt.baseline) and attempt.outcome in rebase.CARRIED
-    if is_behind or attempt.outcome is Outcome.PULLED:
+    if is_behind or attempt.is_hearsay:
         made = rebase.compose(campaign, history, [attempt])
         if made.clashes and resolve and not dry_run:
             _hand_over(campaign, attempt, made)
@@ -67,7 +66,7 @@ def promote(
             say(f"{attempt.name} would be run over seeds and judged on the branch as it is first.")
             echo(diff_view(campaign.diff(made.change)))
             return
-        where = "came from a remote" if attempt.outcome is Outcome.PULLED else "won on an earlier baseline"
+        where = origin(attempt) if attempt.is_hearsay else "won on an earlier baseline"
         promoter.tell(f"{attempt.name} {where}; measuring it on the branch as it is …")
         attempt = promoter.carry(attempt)
     if dry_run:

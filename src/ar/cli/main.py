@@ -44,7 +44,7 @@ for _command in (
     *(run.baseline, run.run, run.retry, run.worker, run.stop, run.climb),
     *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
     *(decide.promote, decide.stack, decide.revert),
-    *(share.push, share.pull),
+    *(share.push, share.pull, share.import_),
     *(trust.allow, trust.trust),
 ):
     cli.add_command(_command)

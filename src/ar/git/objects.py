@@ -263,9 +263,13 @@ class Objects:
         with writing(self.git_dir):
             return str(self.libgit2.create_blob(content))
 
-    def commit_tree(self, tree: str, parents: Sequence[str], message: str) -> str:
-        """A commit object of `tree`; no ref moves."""
-        author, committer = (self.signature(role) for role in ("AUTHOR", "COMMITTER"))
+    def commit_tree(self, tree: str, parents: Sequence[str], message: str, when: float | None = None) -> str:
+        """A commit object of `tree`; no ref moves.
+
+        Args:
+            when: unix time; None for now.
+        """
+        author, committer = (self.signature(role, when) for role in ("AUTHOR", "COMMITTER"))
         text = message if message.endswith("\n") else f"{message}\n"
         full = [str(self.peel(parent, pygit2.Commit).id) for parent in parents]
         with writing(self.git_dir):
@@ -281,13 +285,14 @@ class Objects:
             self._identity = found
         return self._identity
 
-    def signature(self, role: str) -> pygit2.Signature:
+    def signature(self, role: str, when: float | None = None) -> pygit2.Signature:
         """Who commits, which must work where nobody has told git who they are."""
+        seconds = int(time.time() if when is None else when)
         name, email = (
             os.environ.get(f"GIT_{role}_{key.upper()}") or self.identity().get(key) or fallback
             for key, fallback in _FALLBACK_IDENTITY.items()
         )
-        return pygit2.Signature(name, email, int(time.time()), time.localtime().tm_gmtoff // 60)
+        return pygit2.Signature(name, email, seconds, time.localtime(seconds).tm_gmtoff // 60)
 
     def path(self, path: str) -> str:
         """From the top of the repository, to a path of the project."""

@@ -42,7 +42,7 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
     Raises:
         NotFound: none, or several.
     """
-    known = (*history.at_every_scale, *history.pulled)
+    known = (*history.at_every_scale, *history.pulled, *history.imported)
     pairs = [(attempt, run) for attempt in known for run in attempt.experiments]
     near = [pair for pair in pairs if pair[1].name == name] or [
         (attempt, run)
@@ -122,6 +122,13 @@ def _measured(runs: Sequence[Experiment], metric: Metric) -> list[float]:
     return list(found.values())
 
 
+def origin(attempt: Attempt) -> str:
+    """Whose word there is for an attempt of which nothing was measured here."""
+    if attempt.outcome is Outcome.IMPORTED:
+        return f"was imported from a record of {attempt.first.imported}'s"
+    return "came from a remote"
+
+
 def effect(attempt: Attempt, program: Program) -> str:
     """The verdict's effect with its error, in the metric's own direction; empty without one."""
     verdict = attempt.verdict
@@ -196,6 +203,8 @@ def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
 def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) -> Outcome:
     replaced = tried_again(runs)
     ends = [run.status for run in runs if not run.measures_baseline and run.name not in replaced]
+    if all(run.is_imported for run in runs):
+        return Outcome.IMPORTED
     if any(run.rev in merged for run in runs):
         return Outcome.PROMOTED
     if all(run.pulled for run in runs):

@@ -33,6 +33,7 @@ class Message(Idea):
         rung: scale it runs at; empty for the base scale.
         audit: one of the closing runs that re-measure the incumbent.
         edits: it changes other files than those of parameters.
+        imported: the tool whose record tells of it; empty where it was run here or in another clone.
     """
 
     candidate: str = ""
@@ -40,6 +41,7 @@ class Message(Idea):
     rung: str = field(default="", kw_only=True)
     audit: bool = field(default=False, kw_only=True)
     edits: bool = field(default=False, kw_only=True)
+    imported: str = field(default="", kw_only=True)
 
     def __str__(self) -> str:
         trailers = {
@@ -55,6 +57,7 @@ class Message(Idea):
             "Edits": "yes" if self.edits else "",
             "Stack": " ".join(self.stack),
             "Reverts": self.reverts,
+            "Imported": self.imported,
         }
         title = redact(_one_line(self.title))[:TITLE_LIMIT] or "experiment"
         # A hypothesis must not be able to write trailers of its own.
@@ -98,6 +101,7 @@ class Message(Idea):
             edits=found.get("edits") == "yes",
             stack=tuple(name for name in found.get("stack", "").split() if is_name(name)),
             reverts=found["reverts"] if is_name(found.get("reverts", "")) else "",
+            imported=found.get("imported", ""),
         )
 
 

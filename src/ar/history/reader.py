@@ -71,11 +71,14 @@ def read(project: Project, memory: Memory | None = None) -> History:
     if old and all(a is b for a, b in zip_longest(now.experiments, last.experiments)):
         return old
     known = last.history.identities if last.history else {}
-    own = [run for run in now.experiments if not run.pulled]
+    imported = [run for run in now.experiments if run.is_imported]
+    own = [run for run in now.experiments if not run.pulled and not run.is_imported]
     identities = _identities(project, {head, *(run.baseline for run in own)}, known)
     merged = project.repo.merged_parents(head)
     attempts, sigma = grouped(_by_identity(own, identities), project.program, merged)
-    others, _ = grouped([run for run in now.experiments if run.pulled], project.program, merged)
+    brought = [run for run in now.experiments if run.pulled and not run.is_imported]
+    others, _ = grouped(brought, project.program, merged)
+    told = [each for run in imported for each in grouped([run], project.program, merged)[0]]
     history = History(
         head=head,
         incumbent=identities[head],
@@ -84,6 +87,7 @@ def read(project: Project, memory: Memory | None = None) -> History:
         sigma=sigma,
         identities=identities,
         pulled=tuple(others),
+        imported=tuple(told),
     )
     memory.last = replace(now, history=history)
     return history
@@ -233,7 +237,11 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
                 made = replace(made, metrics=made.metrics | _own_figures(made, ours))
                 marked[name] = marks[name], made
     # A result whose metrics DVC keeps elsewhere may be fetched yet.
-    kept = {name: it for name, it in marked.items() if it[1].metrics.keys() - ours or it[0][1]}
+    kept = {
+        name: it
+        for name, it in marked.items()
+        if it[1].metrics.keys() - ours or it[0][1] or it[1].is_imported
+    }
     return _Snapshot(files, kept, tuple(marked[name][1] for name in places if name in marked))
 
 
@@ -261,6 +269,9 @@ def _experiment(
     _, status, raw, is_pulled = mark
     message, note = Message.parse(commit.message), _note(raw)
     end = note.status if note else Status.CRASHED if _crashed(metrics) else Status.SUCCEEDED
+    if message.imported:
+        end, metrics = Status.IMPORTED, {}  # whatever its files and its note say
+        note = replace(note, status=end, verdict=None) if note else None
     said = {spec.name: getattr(message, spec.name) for spec in dataclasses.fields(Message)}
     return Experiment(
         **said | {"agent": message.agent or FOREIGN_AGENT},
@@ -279,7 +290,8 @@ def _experiment(
 def _own_figures(run: Experiment, names: Sequence[str]) -> _Values:
     """What `ar` measured of a run. A tenth of a second is the least that counts: the start of an interpreter
     is no cost of a change."""
-    figures = {CPU_SECONDS: run.note.cpu_seconds, PEAK_MEMORY: run.note.peak_memory_mb} if run.note else {}
+    note = None if run.is_imported else run.note
+    figures = {CPU_SECONDS: note.cpu_seconds, PEAK_MEMORY: note.peak_memory_mb} if note else {}
     known = {name: figures.get(name) for name in names}
     return {name: round(size, 1) for name, size in known.items() if size is not None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -9,6 +10,7 @@ from ar.history.messages import BASELINE_AGENT, FOREIGN_AGENT, Message
 from ar.history.spend import Spend
 from ar.project.values import Scalar
 from ar.record import Record
+from ar.text import one_line
 
 
 class Status(StrEnum):
@@ -24,6 +26,7 @@ class Status(StrEnum):
     DIVERGED = "diverged"  # it came to its end, with a metric that is no finite number
     TIMED_OUT = "timed out"
     CANCELLED = "cancelled"
+    IMPORTED = "imported"  # another tool's record tells of it: it never ran here
 
     @property
     def ended(self) -> bool:
@@ -58,6 +61,7 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed out"
     CANCELLED = "cancelled"
     PULLED = "foreign"  # a remote brought it, and nothing of it was measured here
+    IMPORTED = "imported"  # another tool's record tells of it, and nothing of it was measured here
     FOREIGN = "not judged"  # somebody ran it by `dvc exp run`: no attempt of the campaign's
 
 
@@ -116,6 +120,44 @@ class Verdict(Record):
     failed_guard: str = ""
 
 
+class Claimed(StrEnum):
+    """What another tool did with an attempt of its own, by its record."""
+
+    KEPT = "keep"
+    DISCARDED = "discard"
+    CRASHED = "crash"
+    ENDED = "ended"  # the tool decides nothing
+
+
+@dataclass(frozen=True)
+class Claim(Record):
+    """What another tool's record says of an attempt, from a single run: nobody measured it here.
+
+    Args:
+        metric: what the tool calls its objective; empty where it does not say.
+        value: of the objective, in the tool's own direction and unit; None where the record has none.
+        before: the value of what the tool had kept last by then; None where it keeps nothing.
+        guards: what it says of the project's guards, by their names here.
+        commit: id of the commit that it names.
+        source: file and place in it.
+    """
+
+    status: Claimed
+    metric: str = ""
+    value: float | None = None
+    before: float | None = None
+    guards: dict[str, float] = field(default_factory=dict)
+    commit: str = ""
+    source: str = ""
+
+    @property
+    def words(self) -> str:
+        """`keep, val_bpb 0.9932`."""
+        known = self.value is not None and math.isfinite(self.value)
+        value = f", {one_line(self.metric) or 'value'} {self.value:.6g}" if known else ""
+        return f"{self.status}{value}"
+
+
 @dataclass(frozen=True)
 class Note(Record):
     """What is known of an experiment besides its commit: the JSON under `refs/notes/ar`.
@@ -138,6 +180,7 @@ class Note(Record):
         python: version and path of the Python that its stages found; empty where there is none.
         finished: unix time.
         spend: what its proposal cost; on a candidate's first run only.
+        claim: what the record says that it was imported from.
     """
 
     status: Status
@@ -160,6 +203,7 @@ class Note(Record):
     python: str = ""
     finished: float | None = None
     spend: Spend | None = None
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +243,11 @@ class Experiment(Message):
     def is_foreign(self) -> bool:
         """Whether somebody ran it by `dvc exp run`: it is shown, and never judged or counted."""
         return self.agent == FOREIGN_AGENT
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether another tool's record tells of it: it is shown, and never judged or counted."""
+        return bool(self.imported)
 
     @property
     def is_unprotected(self) -> bool:
@@ -262,6 +311,21 @@ class Attempt(Record):
         return all(run.is_foreign or run.measures_baseline for run in self.experiments)
 
     @property
+    def is_hearsay(self) -> bool:
+        """Whether only others say what it came to: it counts once it was measured here."""
+        return self.outcome in (Outcome.PULLED, Outcome.IMPORTED)
+
+    @property
+    def claim(self) -> Claim | None:
+        """What the record says that it was imported from."""
+        return self.first.note.claim if self.first.is_imported and self.first.note else None
+
+    @property
+    def claimed(self) -> str:
+        """What the record that it was imported from says of it, in words; empty for all others."""
+        return self.claim.words if self.claim else ""
+
+    @property
     def stack(self) -> tuple[str, ...]:
         """Names of the attempts whose changes it joins; empty for a change of its own."""
         return next((run.stack for run in self.experiments if run.stack), ())
@@ -303,6 +367,7 @@ class History(Record):
         identities: identity of the tree of each commit that anything was measured against.
         pulled: what remotes brought and no trusted key signed, at every scale. Nothing of it counts before it
             was measured here, too.
+        imported: what other tools' records tell of, an attempt each. Nothing of it counts either.
     """
 
     head: str
@@ -313,6 +378,7 @@ class History(Record):
     rung: str = ""
     identities: dict[str, str] = field(default_factory=dict)
     pulled: tuple[Attempt, ...] = ()
+    imported: tuple[Attempt, ...] = ()
 
     @property
     def now(self) -> Attempt | None:
@@ -328,7 +394,7 @@ class History(Record):
     @property
     def tried(self) -> list[Attempt]:
         """What was proposed, whatever became of it: no baselines, and nothing that `dvc exp run` made."""
-        passed = (Outcome.BASELINE, Outcome.FOREIGN, Outcome.PULLED)
+        passed = (Outcome.BASELINE, Outcome.FOREIGN, Outcome.PULLED, Outcome.IMPORTED)
         return [attempt for attempt in self.attempts if attempt.outcome not in passed]
 
     @property
@@ -353,9 +419,9 @@ class History(Record):
 
     @property
     def shown(self) -> list[Attempt]:
-        """What a table lists: what remotes brought, too, at the base scale."""
-        pulled = (attempt for attempt in self.pulled if not attempt.rung)
-        return sorted([*self.attempts, *pulled], key=lambda attempt: (attempt.created, attempt.name))
+        """What a table lists: what remotes brought and what was imported, too, at the base scale."""
+        others = (attempt for attempt in (*self.pulled, *self.imported) if not attempt.rung)
+        return sorted([*self.attempts, *others], key=lambda attempt: (attempt.created, attempt.name))
 
     @property
     def at_every_scale(self) -> tuple[Attempt, ...]:

@@ -18,6 +18,7 @@ from ar.git import refs, signatures
 from ar.git.references import ZERO
 from ar.git.repo import Repo
 from ar.git.signatures import PublicKey, Signer
+from ar.history.messages import Message
 from ar.local import pulled, trusted
 from ar.record import Record
 
@@ -80,6 +81,7 @@ def sign(repo: Repo) -> int:
     fresh = [("measured" if ref not in marked else "judged", line) for ref, line in lines.items()]
     fresh += [("spent", rev) for rev in spent if rev not in marked]
     fresh = [(kind, line) for kind, line in fresh if line not in known]
+    fresh = [(kind, line) for kind, line in fresh if kind == "spent" or not _is_imported(repo, line)]
     for start in range(0, len(fresh), _MOST):
         part = fresh[start : start + _MOST]
         kinds = ("measured", "judged", "spent")
@@ -117,6 +119,11 @@ def signed(repo: Repo, entries: Collection[Entry]) -> set[Entry]:
     """Those of some entries that a trusted key has signed."""
     told = _of_trusted(repo, {rev for _, rev, _ in entries})
     return {entry for _, each in told for entry in each.entries}.intersection(entries)
+
+
+def _is_imported(repo: Repo, line: str) -> bool:
+    """Whether an entry is of an experiment that another tool's record tells of: nobody here measured it."""
+    return any(Message.parse(repo.commit(rev).message).imported for _, rev, _ in _entries([line]))
 
 
 def _note(notes: dict[str, tuple[str, str]], rev: str) -> str:

@@ -46,6 +46,8 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         ("python", note.python or None),
         ("proposal", _price(note.spend)),
         ("outcome", f"{mark.sign} {attempt.outcome}"),
+        ("said to be", attempt.claimed or None),
+        ("its record", note.claim.source if note.claim else None),
         ("unprotected", "no walls kept the code under test in" if experiment.is_unprotected else None),
         ("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}" if verdict else None),
         *((short_key(metric), value_text(value)) for metric, value in experiment.metrics.items()),

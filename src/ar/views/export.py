@@ -42,7 +42,8 @@ def to_json(
       (how much worse its worst value is than its best), `standard_error`, `interval` (95 %), `best`,
       `worst`, `is_clear` (whether it is told apart from nothing)
     - `attempts`, newest first: `name`, `title`, `agent`, `baseline`, `candidate`, `outcome`, `value`,
-      `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `created`,
+      `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `claim`
+      (as in `Claim`: what an imported one is said to be; else null), `created`,
       `rungs`: the same of what was measured at larger scales, by the rung's name
     - each with `experiments`, oldest first: `name`, `rev`, `status`, `seed`, `created`, `metrics` and
       `params` (keyed `file:dotted.key`)
@@ -77,6 +78,7 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     return {
         **{key: getattr(attempt, key) for key in _KEYS},
         "verdict": attempt.verdict.to_json() if attempt.verdict else None,
+        "claim": attempt.claim.to_json() if attempt.claim else None,
         "created": attempt.created,
         "experiments": [{key: getattr(run, key) for key in _RUN_KEYS} for run in attempt.experiments],
     }

@@ -118,6 +118,22 @@ def foreign(program: Program, history: History) -> list[Section]:
     return [Section("What is foreign", (words, Items((*told, *more), folded=f"Foreign: {len(items)}")))]
 
 
+def imported(history: History) -> list[Section]:
+    """What other tools' records tell of, apart from all that was measured here."""
+    items = history.imported
+    if not items:
+        return []
+    told = [
+        f"{one_line(item.name)}: {one_line(item.title)} ({item.claimed})" for item in items[-MOST_LISTED:]
+    ]
+    more = (f"… and {len(items) - MOST_LISTED} more: ar show",) if len(items) > MOST_LISTED else ()
+    words = (
+        f"{counted(len(items), 'attempt')} came from other tools' records. The figures are what those say of "
+        "a single run each: nothing of it was measured here, and nothing of it counts."
+    )
+    return [Section("What was imported", (words, Items((*told, *more), folded=f"Imported: {len(items)}")))]
+
+
 def _grouped(program: Program, items: Sequence[Attempt]) -> list[Items]:
     """Titles with their effects below their headings, the longest list first."""
     groups: dict[str, list[str]] = {}

@@ -55,6 +55,7 @@ CRASHED = Dot("crashed", RED, "cross", counts=False)
 DIVERGED = Dot("diverged", ORANGE, "cross", counts=False)
 TAMPERED = Dot("tampered", RED, "triangle-right", counts=False)
 PULLED = Dot("from a remote", PURPLE, "square")
+IMPORTED = Dot("imported", SKY, "diamond")
 FOREIGN = Dot("run by dvc exp", PURPLE, "circle")
 
 # In the order of the legends and of the summary line.
@@ -73,6 +74,7 @@ MARKS = {
     Outcome.TAMPERED: Mark("✗", "bold red", TAMPERED, "tampered", "Tampered"),
     Outcome.CANCELLED: Mark("-", "dim", DISCARDED, "cancelled", "Cancelled"),
     Outcome.PULLED: Mark("·", "dim", PULLED),
+    Outcome.IMPORTED: Mark("·", "dim", IMPORTED),
     Outcome.FOREIGN: Mark("·", "dim", FOREIGN),
     Outcome.OPEN: Mark("?", "yellow", UNDECIDED, "open", "Still open"),
     Outcome.RUNNING: Mark("▸", "yellow", UNDECIDED, "open", "Still open"),

@@ -25,7 +25,7 @@ from ar.text import counted, interval, one_line, span
 from ar.views.charts import files, kinds
 from ar.views.document import Block, Code, Document, Items, Picture, Prose, Section, Table
 from ar.views.facts import short_key
-from ar.views.held import foreign, held, not_held
+from ar.views.held import foreign, held, imported, not_held
 from ar.views.markdown import to_markdown
 from ar.views.page import to_html
 from ar.views.summary import summary
@@ -79,6 +79,7 @@ def gather(campaign: Campaign) -> Document:
             *held(campaign, history),
             *not_held(program, history),
             *foreign(program, history),
+            *imported(history),
             *_pictures(campaign, history),
             _reproduce(history),
             _spent(campaign, history),

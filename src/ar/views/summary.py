@@ -43,8 +43,15 @@ def _unprotected(history: History) -> list[str]:
 
 
 def _foreign(history: History) -> list[str]:
-    number = len(history.foreign)
-    return [f"Foreign, and not counted: {counted(number, 'attempt')} that remotes brought."] if number else []
+    told = (
+        ("Foreign", len(history.foreign), "that remotes brought"),
+        ("Imported", len(history.imported), "that another tool tells of"),
+    )
+    return [
+        f"{word}, and not counted: {counted(number, 'attempt')} {whose}."
+        for word, number, whose in told
+        if number
+    ]
 
 
 def _matters(found: Sequence[Importance]) -> list[str]:
