@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from helpers import Ar, attempts_of, git, run
 
-from ar.campaign.beginning import BIG
+from ar.campaign.beginning import BIG, Plan, Wish, begin, plan
+from ar.errors import ArError, BadState
+from ar.project.first_stage import Unnamed, likely_command
+from ar.project.folder import Folder
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
-from ar.project.program_file import load
+from ar.project.program_file import load, parse
 
 TRAIN = """\
 import math
@@ -74,6 +77,16 @@ def improved(root: Path, ar: Ar, tries: int, *args: str) -> Program:
     return load(root)
 
 
+def planned(folder: Path, *metrics: str, run: str = "python train.py", seed_flag: str = "") -> Plan:
+    return plan(folder, Wish(run, metrics, seed_flag))
+
+
+def command(made: Plan) -> str:
+    """What the stage runs."""
+    ((_, line),) = Declared.parse(made.files["dvc.yaml"].encode(), None).commands
+    return line
+
+
 def test_a_script_becomes_a_campaign_with_one_measured_run(folder: Path) -> None:
     init(folder, "--yes")
     ours = {".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "program.md"}
@@ -113,7 +126,7 @@ def test_an_answer_of_no_leaves_the_folder_alone(folder: Path) -> None:
     assert state(folder) == before
 
 
-@pytest.mark.parametrize("name", [".dvcignore", "params.yaml", "program.md", "dvc.yaml"])
+@pytest.mark.parametrize("name", ["params.yaml", "program.md", "dvc.yaml"])
 def test_nothing_is_ever_overwritten(folder: Path, name: str) -> None:
     content = "---\nobjective: m.json:x\n---\n" if name == "program.md" else "# mine\n"
     (folder / name).write_text(content)
@@ -173,3 +186,195 @@ def test_what_is_not_committed_would_not_run(folder: Path) -> None:
     done = init(folder, "--yes", check=False)
     assert (done.returncode, "parts.py" in done.stderr) == (2, True)
     assert not (folder / "dvc.yaml").exists()
+
+
+def test_what_cannot_be_finished_leaves_no_file(folder: Path) -> None:
+    made = plan(folder, Wish())
+    (folder / "program.md").write_text("mine")
+    with pytest.raises(BadState):
+        begin(made)
+    names = {path.name for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts}
+    assert names == {"train.py", "parts.py", "notes.txt", "program.md"}
+    assert (folder / "program.md").read_text() == "mine"
+
+
+# -- what the script's text and its command tell ----------------------------------------------------------
+
+
+def script(folder: Path, text: str, name: str = "train.py") -> None:
+    (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'print(f"acc: {x}")',
+        'print("acc:", x)',
+        'print("acc = %.3f" % x)',
+        'print("acc: {}".format(x))',
+        'print("step", 1)\nprint(f"METRIC acc={x}")',
+        'import json\nprint(json.dumps({"acc": x, "seconds": 3}))',
+    ],
+)
+def test_the_text_of_a_script_tells_its_metric(folder: Path, text: str) -> None:
+    script(folder, f"x = 1\n{text}\n")
+    made = planned(folder)
+    assert (made.goal.metric, made.goal.direction) == ("metrics.json:acc", "maximize")
+    assert command(made) == "ar capture -m acc -- python train.py"
+
+
+def test_a_metric_that_nothing_tells_is_asked_for(folder: Path) -> None:
+    script(folder, "print(0.5)\n")
+    with pytest.raises(Unnamed) as refused:
+        planned(folder)
+    assert "--metric NAME" in str(refused.value)
+    done = init(folder, "--yes", check=False)
+    assert done.returncode == 2
+    assert not (folder / ".git").exists()
+
+
+def test_several_metrics_are_objective_guard_and_holdout(folder: Path) -> None:
+    made = planned(folder, "val_acc=acc (.*)", "test_acc", "peak_memory_mb")
+    program = parse(made.files["program.md"])
+    assert str(program.objective) == "metrics.json:val_acc"
+    assert str(program.holdout) == "metrics.json:test_acc"
+    assert [str(guard) for guard in program.guards] == ["metrics.json:peak_memory_mb", "ar:cpu_seconds"]
+    assert command(made).startswith("ar capture -m 'val_acc=acc (.*)' -m test_acc -m peak_memory_mb -- ")
+
+
+@pytest.mark.parametrize(
+    ("text", "flag", "run", "expected", "seed"),
+    [
+        ("SEED = 4", "", "", "python train.py", "train.py:SEED"),
+        ("SEED = 4", "--seed {seed}", "", "python train.py --seed ${seed}", "seed"),
+        ("", "SEED={seed}", "", "env SEED=${seed} python train.py", "seed"),
+        ("", "seed={seed}", "", "python train.py seed=${seed}", "seed"),
+        ('p.add_argument("--random-seed")', "", "", "python train.py --random-seed ${seed}", "seed"),
+        ('os.environ["SEED"]', "", "", "env SEED=${seed} python train.py", "seed"),
+        ('os.environ.get("RNG", "0")', "", "", "env RNG=${seed} python train.py", "seed"),
+        (
+            'p.add_argument("--seed")',
+            "",
+            "python train.py --seed 7",
+            "python train.py --seed ${seed}",
+            "seed",
+        ),
+        ("", "", "", "python train.py", None),
+        (
+            "",
+            "-s {seed}",
+            "cat train.py && cat train.py",
+            "sh -c 'cat train.py && cat train.py -s ${seed}'",
+            "seed",
+        ),
+    ],
+)
+def test_the_seed_is_found_where_it_is(
+    folder: Path, text: str, flag: str, run: str, expected: str, seed: str | None
+) -> None:
+    script(folder, f"{text}\n")
+    made = planned(folder, "loss", run=run or "python train.py", seed_flag=flag)
+    program = parse(made.files["program.md"])
+    assert command(made) == f"ar capture -m loss -- {expected}"
+    assert (program.seed and str(program.seed)) == seed
+    assert ("params.yaml" in made.files) == (seed == "seed")
+
+
+LINE = "python train.py --lr 0.01 --hidden-size=64 --epochs 3 -DSTRIDE=24 '${HOME}'"
+
+
+def test_numbers_of_the_command_line_become_parameters(folder: Path) -> None:
+    made = planned(folder, "loss", run=LINE)
+    line = "python train.py --lr ${lr} --hidden-size=${hidden_size} --epochs 3 -DSTRIDE=${STRIDE} "
+    assert command(made).removeprefix("ar capture -m loss -- sh -c '").startswith(line)
+    assert "\\${HOME}" in command(made)
+    assert made.files["params.yaml"] == "lr: 0.01\nhidden_size: 64\nSTRIDE: 24\n"
+    assert {"lr", "hidden_size", "STRIDE"} <= set(map(str, parse(made.files["program.md"]).search))
+
+
+def test_a_params_file_of_the_users_is_used_as_it_is(folder: Path) -> None:
+    (folder / "params.yaml").write_text("seed: 3\nlr: 0.1\n")
+    script(folder, 'open("params.yaml")\n')
+    made = planned(folder, "loss")
+    program = parse(made.files["program.md"])
+    assert "params.yaml" not in made.files
+    assert "params.yaml" in made.kept
+    assert (str(program.seed), list(map(str, program.search))) == ("seed", ["lr"])
+
+
+def test_what_a_script_reads_is_an_input_and_what_it_writes_is_not(folder: Path) -> None:
+    script(
+        folder,
+        """\
+import pathlib
+import pkg.deep
+from parts import hill
+OUT = "out.csv"
+open("in.csv"), open("log.txt", mode="a"), pathlib.Path("sets/a.txt").read_text()
+table.to_csv(OUT)
+torch.save(model, "model.pt")
+open("results/old.csv"), open("/etc/passwd"), open("../beside.txt"), open("missing.csv")
+""",
+    )
+    inputs = {
+        "in.csv": "",
+        "sets/a.txt": "",
+        "pkg/__init__.py": "",
+        "pkg/deep.py": "import other",
+        "other.py": "",
+    }
+    others = {
+        "out.csv": "",
+        "log.txt": "",
+        "model.pt": "",
+        "results/old.csv": "",
+        "../beside.txt": "",
+        "unused.py": "",
+    }
+    fill(folder, inputs | others)
+    declared = Declared.parse(planned(folder, "loss").files["dvc.yaml"].encode(), None)
+    assert set(declared.inputs) == {"train.py", "parts.py", "in.csv", "sets/a.txt", "pkg", "other.py"}
+
+
+def test_what_lies_below_the_home_is_shown_once_it_is_allowed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / ".cache" / "sets").mkdir(parents=True)
+    script(
+        folder,
+        'import os\nos.path.join(os.path.expanduser("~"), ".cache", "sets")\nPath.home() / ".none" / "x"\n',
+    )
+    made = planned(folder, "loss")
+    assert parse(made.files["program.md"]).sandbox.read == ("~/.cache/sets",)
+    done = init(folder, "--yes", "--metric", "loss")
+    assert "ar allow" in done.stdout
+    assert not attempts_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["train.py", "prepare.py"], "python train.py"),
+        (["only.py"], "python only.py"),
+        (["bench.c"], "cc -O2 -o bench bench.c -lm && ./bench"),
+        (["train.py", "uv.lock"], "uv run train.py"),
+        (["a.py", "b.py"], None),
+        (["notes.txt"], None),
+    ],
+)
+def test_the_likeliest_script(tmp_path: Path, files: list[str], expected: str | None) -> None:
+    fill(tmp_path, dict.fromkeys(files, ""))
+    if expected:
+        assert likely_command(Folder(tmp_path)) == expected
+    else:
+        with pytest.raises(ArError, match=r"ar init --run|script"):
+            likely_command(Folder(tmp_path))
+
+
+def test_a_notebook_for_papermill_takes_its_parameters_from_the_command(tmp_path: Path) -> None:
+    cells = '{"cells": [{"cell_type": "code", "source": ["%time\\n", "print(f\\"acc: {x}\\")"]}]}'
+    fill(tmp_path, {"fit.ipynb": cells, "out.ipynb": cells})
+    made = planned(tmp_path, run="papermill --log-output fit.ipynb out.ipynb -p lr 0.1")
+    assert command(made) == "ar capture -m acc -- papermill --log-output fit.ipynb out.ipynb -p lr ${lr}"
+    assert Declared.parse(made.files["dvc.yaml"].encode(), None).inputs == ("fit.ipynb",)

@@ -18,7 +18,8 @@ from ar.history import reader
 from ar.history.attempts import find
 from ar.history.records import Experiment
 from ar.project.draft import Facts, Objective, chosen, draft, objective
-from ar.project.first_stage import FirstStage, Folder, likely_command, planned
+from ar.project.first_stage import FirstStage, likely_command, planned
+from ar.project.folder import Folder
 from ar.project.params import PARAMS_FILE
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program_file import free_place
@@ -155,7 +156,8 @@ def _of_script(root: Path, wish: Wish) -> Plan:
     folder = Folder(root)
     run = wish.run or likely_command(folder)
     stage = planned(folder, run, wish.metrics, wish.seed_flag, _capture())
-    files = {} if (root / ".dvc").is_dir() else dict(_DVC)
+    is_dvc = (root / ".dvc" / "config").exists()
+    files = {} if is_dvc else {path: text for path, text in _DVC.items() if not (root / path).exists()}
     files |= {} if (root / ".gitignore").exists() else {".gitignore": _IGNORED}
     files |= {PARAMS_FILE: f"{dump_yaml(dict(stage.values))}\n"} if stage.values else {}
     files[PIPELINE_FILE] = stage.text
@@ -168,6 +170,7 @@ def _of_script(root: Path, wish: Wish) -> Plan:
         lambda path: files[path].encode() if path in files else folder.read(path),
         metrics,
     )
+    facts = replace(facts, reads=stage.reads)
     goal = wish.goal or chosen(next(iter(metrics)))
     files |= _programme(root, facts, goal)
     if taken := [path for path in files if (root / path).exists()]:
@@ -179,7 +182,7 @@ def _of_script(root: Path, wish: Wish) -> Plan:
     tracked = addition.held(root)
     big = tuple(path for path in stage.deps if _is_big(folder, path, tracked, stage))
     needed = [file for path in stage.deps if path not in big for file in folder.files(path)]
-    needed += [file for file in (*_BESIDE, PARAMS_FILE) if (root / file).exists()]
+    needed += [file for file in (*_DVC, *_BESIDE, PARAMS_FILE) if (root / file).exists()]
     kept = tuple(dict.fromkeys(file for file in needed if file not in tracked))
     known = {*kept, *big, *files, ".git", ".dvc"}
     left = () if top else tuple(sorted(it.name for it in root.iterdir() if not _holds(known, it.name)))
@@ -188,8 +191,11 @@ def _of_script(root: Path, wish: Wish) -> Plan:
 
 def _refuse(root: Path) -> None:
     """Raises: ArError where this is no folder for a project of its own."""
-    if root in (Path.home().resolve(), Path(root.anchor)):
+    home = Path.home().resolve()
+    if root in (home, Path(root.anchor)):
         raise ArError(f"{root} is no folder for a project", "make one, and put the script there")
+    if addition.repository(root) == home:
+        raise ArError(f"{root} lies in the git repository of your home", "give it its own: git init")
     above = next((folder for folder in root.parents if (folder / ".dvc").is_dir()), None)
     if above and not (root / ".dvc").is_dir() and addition.repository(root) == addition.repository(above):
         raise ArError(f"{root} lies in the project {above}", f"run it there: ar -C {above} init")
@@ -197,7 +203,7 @@ def _refuse(root: Path) -> None:
 
 def _is_big(folder: Folder, path: str, tracked: set[str], stage: FirstStage) -> bool:
     files = folder.files(path)
-    return path not in stage.scripts and not tracked.intersection(files) and folder.size(path) > BIG
+    return path not in stage.scripts[:1] and not tracked.intersection(files) and folder.size(path) > BIG
 
 
 def _holds(known: set[str], name: str) -> bool:
@@ -239,16 +245,22 @@ def begin(plan: Plan) -> Repo:
     """Do what is planned. What is there stays as it is: files, what is staged, what is not committed.
 
     Raises:
-        BadState: a file came up meanwhile, or cannot be written.
+        BadState: a file came up meanwhile, or cannot be written. What was written then goes.
     """
     if plan.is_new:
         addition.start(plan.root)
-    for path, text in plan.files.items():
-        _write(plan.root / path, text, plan.may_replace)
-    repo = addition.opened(plan.root)
-    added, pointers = _to_dvc(repo, plan.big)
-    added = {path: lines for path, lines in added.items() if path not in plan.files}
-    addition.committed(repo, [*plan.files, *plan.kept, *pointers], added, MESSAGE)
+    repo, written = addition.opened(plan.root), list[str]()
+    try:
+        for path, text in plan.files.items():
+            _write(plan.root / path, text, plan.may_replace)
+            written.append(path)
+        added, pointers = _to_dvc(repo, plan.big)
+        added = {path: lines for path, lines in added.items() if path not in plan.files}
+        addition.committed(repo, [*plan.files, *plan.kept, *pointers], added, MESSAGE)
+    except BaseException:
+        for path in () if plan.may_replace else written:
+            (plan.root / path).unlink(missing_ok=True)  # nothing is half begun
+        raise
     return Repo.open(plan.root)
 
 

@@ -41,6 +41,7 @@ def init(run: str, metrics: tuple[str, ...], seed_flag: str, dry_run: bool, yes:
     else of yours committed. A stage that was made is run once, in the sandbox.
     """
     from ar.campaign import beginning
+    from ar.project.first_stage import Unnamed
     from ar.stage.printed import Wanted
 
     try:
@@ -49,8 +50,16 @@ def init(run: str, metrics: tuple[str, ...], seed_flag: str, dry_run: bool, yes:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     wish = beginning.Wish(run, metrics, seed_flag)
-    plan = beginning.plan(Path.cwd(), wish, force or dry_run)
-    if not (yes or dry_run) and sys.stdin.isatty():
+    asks = not (yes or dry_run) and sys.stdin.isatty()
+    try:
+        plan = beginning.plan(Path.cwd(), wish, force or dry_run)
+    except Unnamed as error:
+        if not asks:
+            raise
+        say(f"{error.message}.")
+        wish = replace(wish, metrics=(click.prompt("The name of the metric that is to improve"),))
+        plan = beginning.plan(Path.cwd(), wish, force)
+    if asks:
         plan = _ask(plan, wish, force)
     if not plan.goal.direction:
         words = f"The name of {plan.goal.metric} does not say which way is better: minimize is a guess."
@@ -117,7 +126,13 @@ def _measure() -> None:
     except NotAllowed as error:
         say(f"Not measured yet: {error.message}\nNext: ar allow && ar doctor && ar run -n 10")
         return
+    if campaign.program.seed is None:
+        say("No seed was found: runs are repeated as they are, and it takes more of them to tell effects.")
+    say("Measuring the branch once; to leave it to ar run, press Ctrl-C twice.")
     run = beginning.measure(campaign, PlainView(sys.stdout), count_interrupts())
+    if not run.status.ended:
+        say("Not measured yet. Next: ar run -n 10")
+        sys.exit(130)
     if run.status is not Status.SUCCEEDED:
         say(f"The script did not run to its end: {result_line(run, campaign.program)}", err=True)
         say(f"See: ar log {run.name}. Mend it, commit, then: ar doctor && ar run -n 10", err=True)

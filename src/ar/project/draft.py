@@ -35,6 +35,7 @@ _COMMENTS = {
     "scope": "what a proposal may change; everything else is refused",
     "search": "how far to search each parameter",
     "budget": "runs in all; time limit of one run",
+    "sandbox": "what runs are shown besides the project",
 }
 _GUESS = "a guess: its name does not say which way is better"
 _OFFER = f'#guards: [{{metric: "{CPU_SECONDS}"}}]  # the processor time of a run, as ar measures it'
@@ -70,6 +71,7 @@ class Facts:
         metrics: values by `file:key`; of a project that never ran they may be any number.
         params: values by key, those of the parameters files and numbers at the top of scripts.
         literals: those numbers at the top of scripts that are out of the search's reach.
+        reads: paths of this machine that the stages are to be shown.
     """
 
     declared: Declared
@@ -77,6 +79,7 @@ class Facts:
     metrics: Mapping[str, float]
     params: Mapping[str, Scalar]
     literals: tuple[Literal, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -175,7 +178,7 @@ def _params(declared: Declared, read: Callable[[str], bytes | None]) -> dict[str
         if content is None or declared.is_output(path):
             continue
         found = {ParamKey(path, key): value for key, value in flat(content, path).items()}
-        names = [name for use in declared.uses for name in use.params if name[1]]
+        names = [name for use in declared.uses for name in use.params]
         params |= {
             str(key): value
             for key, value in found.items()
@@ -224,11 +227,7 @@ class _Parts:
 
     def _is_work(self, path: str) -> bool:
         roles = {role for use, role in self.roles if within(path, use.deps)}
-        names = [
-            PurePosixPath(path).stem,
-            *(parent.name for parent in PurePosixPath(path).parents if parent.name),
-        ]
-        return Role.WORK in roles and naming.role(names) is Role.WORK
+        return Role.WORK in roles and _says_work(path)
 
     def is_free(self, key: str) -> bool:
         """Whether a parameter is neither a seed nor one of the data's or the evaluation's."""
@@ -237,7 +236,7 @@ class _Parts:
         if roles := self._roles_of(key):
             return Role.WORK in roles
         file = ParamKey.parse(key).file
-        return not file.endswith(".py") or self._is_work(file) or self._is_run(file)
+        return not file.endswith(".py") or _says_work(file) or self._is_run(file)
 
     def seed(self, params: Mapping[str, Scalar]) -> str | None:
         """The key that re-seeds the work: no seed of the data, or of how it is split."""
@@ -252,6 +251,13 @@ class _Parts:
     def _roles_of(self, key: str) -> set[Role]:
         param = ParamKey.parse(key)
         return {role for use, role in self.roles if any(_names(*name, param) for name in use.params)}
+
+
+def _says_work(path: str) -> bool:
+    """Whether a file's name, or else that of a folder above it, is one of the work."""
+    parents = PurePosixPath(path).parents
+    names = [PurePosixPath(path).stem, *(parent.name for parent in parents if parent.name)]
+    return naming.role(names) is Role.WORK
 
 
 def _names(file: str, name: str, param: ParamKey) -> bool:
@@ -309,6 +315,7 @@ def _text(facts: Facts, goal: Objective, parts: _Parts) -> str:
         "search": search,
         "agent": {"kind": "search"},
         "budget": {"runs": 700, "timeout": "1h"},
+        "sandbox": {"read": list(facts.reads)} if facts.reads else None,
     }
     lines = []
     for key, value in sections.items():

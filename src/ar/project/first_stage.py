@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import posixpath
 import re
 import shlex
+import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,28 +14,23 @@ from typing import Any
 
 from ar.errors import ArError
 from ar.project import naming
+from ar.project.folder import Folder
 from ar.project.literals import Literal, of_file
 from ar.project.params import PARAMS_FILE
-from ar.project.pipeline_file import PIPELINE_FILE
 from ar.project.ranges import around
 from ar.project.source import SEED, Source, used
 from ar.project.values import Scalar, dump_yaml, flat, parse
 
 METRICS_FILE = "metrics.json"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-# A number of a command line that has a name: --lr 0.1, --lr=0.1, lr=0.1, -DBLOCK=8
+# A number of a command line that has a name: --lr 0.1, --lr=0.1, lr=0.1, -DBLOCK=8, papermill's -p lr 0.1
 _NAMED = re.compile(
-    r"(?<!\S)(--[A-Za-z][\w.-]+(?:=|[ \t]+)|-D[A-Za-z_]\w*=|[A-Za-z_][\w.]+=)(" + _NUMBER + r")(?![\w.])"
+    r"(?<!\S)(?P<flag>--(?P<long>[A-Za-z][\w.-]+)(?:=|[ \t]+)|(?:-D)?(?P<set>[A-Za-z_][\w.]*)="
+    r"|-p[ \t]+(?P<of_notebook>[A-Za-z_]\w*)[ \t]+)(?P<number>" + _NUMBER + r")(?![\w.])"
 )
 _SHELL = re.compile(r"[|&;<>()$`\n*?~]|^\s*[A-Za-z_]\w*=")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=\S*")
 _AS_MODULE = re.compile(r"-m\s+([A-Za-z_][\w.]*)")
-_OURS = (PIPELINE_FILE, "dvc.lock", "program.md", ".gitignore", ".dvcignore")
-# Folders of what is made anew, or has no part in the work.
-_NEVER = re.compile(
-    r"(.*/)?(\.[^/]+|__pycache__|venv|env|node_modules|wandb|mlruns|runs|outputs?|logs|lightning_logs"
-    r"|checkpoints?|build|dist)(/.*)?"
-)
 _LIKELY = ("train", "main", "run", "experiment", "fit", "benchmark", "bench", "solve", "model")
 _RUN = {
     ".py": "{python} {script}",
@@ -44,6 +40,10 @@ _RUN = {
     ".r": "Rscript {script}",
     ".jl": "julia {script}",
 }
+
+
+class Unnamed(ArError):
+    """Nothing tells which metric a script prints."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class FirstStage:
         metrics: the names that it reads from what is printed, the objective first.
         metrics_file: where it writes them.
         rivals: other names that are as likely the objective.
+        reads: what is below the user's home and is read by it, as `~/.cache/x`.
     """
 
     name: str
@@ -72,6 +73,7 @@ class FirstStage:
     metrics: tuple[str, ...] = ()
     metrics_file: str = METRICS_FILE
     rivals: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -81,49 +83,6 @@ class FirstStage:
         stage |= {"params": params} if params else {}
         stage["metrics"] = [{self.metrics_file: {"cache": False}}]
         return f"{dump_yaml({'stages': {self.name: stage}})}\n"
-
-
-class Folder:
-    """The files of a project's folder, as they are on disk."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def read(self, path: str) -> bytes | None:
-        try:
-            return (self.root / path).read_bytes()
-        except (OSError, ValueError):
-            return None
-
-    def inside(self, text: str, folder: str = "") -> str | None:
-        """The file or folder of the project that a text names, from a folder or from the root; None where
-        there is none, or none that could be an input.
-        """
-        for base in dict.fromkeys(("", folder)):
-            path = posixpath.normpath(posixpath.join(base, text.partition("*")[0] if "*" in text else text))
-            if path in (".", *_OURS) or path.startswith(("../", "/")) or _NEVER.fullmatch(path):
-                continue
-            try:
-                if (self.root / path).resolve().is_relative_to(self.root) and (self.root / path).exists():
-                    return path
-            except (OSError, ValueError):
-                continue
-        return None
-
-    def files(self, path: str) -> list[str]:
-        """A file, or the files of a folder, from the root."""
-        place = self.root / path
-        if not place.is_dir():
-            return [path]
-        found = []
-        for folder, folders, names in os.walk(place):
-            inner = Path(folder).relative_to(self.root).as_posix()
-            folders[:] = sorted(name for name in folders if not _NEVER.fullmatch(name))
-            found += [f"{inner}/{name}" for name in sorted(names) if not name.endswith((".pyc", ".dvc"))]
-        return found
-
-    def size(self, path: str) -> int:
-        return sum((self.root / file).stat().st_size for file in self.files(path))
 
 
 def likely_command(folder: Folder) -> str:
@@ -138,9 +97,17 @@ def likely_command(folder: Folder) -> str:
         what = f"several could be the script: {', '.join(scripts[:8])}" if scripts else "there is no script"
         raise ArError(f"{what} in {folder.root}", 'say how it runs: ar init --run "python train.py"')
     script = PurePosixPath((named or scripts)[0])
-    python = "uv run" if (folder.root / "uv.lock").exists() else "python"
+    python = "uv run" if (folder.root / "uv.lock").exists() else _python(folder.root)
     form = _RUN[script.suffix.lower()]
     return form.format(python=python, script=shlex.quote(str(script)), stem=shlex.quote(script.stem))
+
+
+def _python(root: Path) -> str:
+    """The Python of the folder's own environment, or else that of PATH, by the name that a command has."""
+    own, found = root / ".venv" / "bin" / "python", shutil.which("python")
+    if own.exists() and not (found and Path(found).is_relative_to(root)):
+        return ".venv/bin/python"
+    return "python" if found else "python3"
 
 
 def planned(folder: Folder, run: str, metrics: Sequence[str], seed_flag: str, capture: str) -> FirstStage:
@@ -166,7 +133,7 @@ def planned(folder: Folder, run: str, metrics: Sequence[str], seed_flag: str, ca
     wanted = tuple(metrics or naming.likeliest(printed)[:1])
     if not wanted:
         what = f"the text of {scripts[0]} does not tell what it prints"
-        raise ArError(what, f"name its metric: ar init --run {shlex.quote(run)} --metric NAME")
+        raise Unnamed(what, f"name its metric: ar init --run {shlex.quote(run)} --metric NAME")
     settings = _settings(folder, run, scripts, sources, seed_flag)
     own = parse(folder.read(PARAMS_FILE) or b"", PARAMS_FILE) if PARAMS_FILE in texts else {}
     by_file = {
@@ -186,6 +153,7 @@ def planned(folder: Folder, run: str, metrics: Sequence[str], seed_flag: str, ca
         values=settings.values,
         metrics=tuple(text.partition("=")[0].strip() for text in wanted),
         metrics_file=file,
+        reads=tuple(dict.fromkeys(path for it in sources.values() for path in it.home if _is_data(path))),
         rivals=() if metrics else tuple(naming.likeliest(printed)[1:]),
     )
 
@@ -220,8 +188,9 @@ def _settings(
     values, line = _named_numbers(run) if present is None else ({}, _escaped(run))
     constants = _constants(folder, scripts)
     flag = seed_flag or next((it.seed_flag for it in sources.values() if it.seed_flag), "")
-    is_seeded = "seed" in values or re.search(rf"(?<!\S){re.escape(flag.partition(SEED)[0].strip())}", run)
-    if flag and (seed_flag or not is_seeded):
+    named = re.escape(flag.partition(SEED)[0].strip())
+    is_there = re.search(rf"(?<!\S){named}(?![\w-])", run)
+    if flag and not is_there and (seed_flag or "seed" not in values):
         if present is not None and "seed" not in known:
             raise ArError(f"{PARAMS_FILE} has no seed", f"add a line to {PARAMS_FILE}: seed: 1")
         values = {"seed": 1} | values if present is None else {}
@@ -235,13 +204,15 @@ def _settings(
 def _scripts(folder: Folder, run: str) -> tuple[str, ...]:
     """Files of the folder that a command line names, but for what it makes."""
     words = re.findall(r"[^\s'\"|&;<>()=]+", run)
-    made = {word for word, before in zip(words, ["", *words], strict=False) if before in ("-o", "--output")}
+    with contextlib.suppress(ValueError):  # an open quote
+        words += shlex.split(run)
+    pairs = zip(words, ["", *words], strict=False)
+    outs = [word for word, before in pairs if before in ("-o", "--output") or before.endswith(".ipynb")]
+    made = {PARAMS_FILE, *map(posixpath.normpath, outs)}
     modules = [name.replace(".", "/") for name in _AS_MODULE.findall(run)]
     names = [*words, *(f"{name}{end}" for name in modules for end in (".py", "/__main__.py"))]
-    found = (folder.inside(word) for word in names if word not in made and not word.startswith("-"))
-    made = {posixpath.normpath(word) for word in made}
-    paths = dict.fromkeys(path for path in found if path is not None and path not in made)
-    return tuple(path for path in paths if (folder.root / path).is_file() and path != PARAMS_FILE)
+    paths = dict.fromkeys(filter(None, map(folder.inside, names)))
+    return tuple(path for path in paths if path not in made and (folder.root / path).is_file())
 
 
 def _deps(folder: Folder, scripts: Sequence[str], sources: Mapping[str, Source]) -> tuple[str, ...]:
@@ -253,7 +224,7 @@ def _deps(folder: Folder, scripts: Sequence[str], sources: Mapping[str, Source])
             package = up
         found[path if path in scripts else package] = None
     for path, source in sources.items():
-        for text in source.texts:
+        for text in dict.fromkeys(source.texts):
             place = folder.inside(text, posixpath.dirname(path))
             if place not in (None, PARAMS_FILE) and folder.files(place or "") and place not in sources:
                 found[str(place)] = None
@@ -273,9 +244,8 @@ def _named_numbers(run: str) -> tuple[dict[str, Scalar], str]:
     values: dict[str, Scalar] = {}
 
     def taken(match: re.Match[str]) -> str:
-        flag, text = match.groups()
-        bare = flag.removeprefix("-D") if flag.startswith("-D") else flag.lstrip("-")
-        name = re.sub(r"\W+", "_", bare.strip(" \t="))
+        flag, text = match["flag"], match["number"]
+        name = re.sub(r"\W+", "_", match["long"] or match["set"] or match["of_notebook"])
         value = int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
         is_seed = naming.is_seed(name) and isinstance(value, int)
         name = "seed" if is_seed else name
@@ -301,6 +271,11 @@ def _with_seed(line: str, flag: str) -> str:
     if line.startswith("sh -c ") and line.endswith("'"):
         return f"{line[:-1]} {flag}'"
     return f"{line} {flag}"
+
+
+def _is_data(path: str) -> bool:
+    """Whether what is below the user's home is there, and may be data."""
+    return path.count("/") > 1 and Path(path).expanduser().exists()
 
 
 def _metrics_file(folder: Folder, texts: Collection[str]) -> str:

@@ -66,6 +66,9 @@ _KINDS = {
 }
 
 
+_NOT_OURS = "compare: ar init --dry-run; is it a text for something else, run: ar init"
+
+
 def place(root: Path) -> str:
     """Where the programme of the project at `root` is."""
     return next((file for file in FILES[1:] if (root / file).exists()), FILE)
@@ -112,7 +115,7 @@ def parse(text: str, file: str = FILE) -> Program:
 def _parse(text: str) -> Program:
     match = _FRONT.match(text)
     if not match:
-        raise BadProgram("does not start with YAML between two lines of ---", "run: ar init --dry-run")
+        raise BadProgram("does not start with YAML between two lines of ---", _NOT_OURS)
     try:
         data = load_yaml(match["yaml"])
     except BadData as error:

@@ -27,7 +27,9 @@ _PRINTED = re.compile(
 )
 _IN_JSON = re.compile(r"""print\s*\(\s*json\.dumps\s*\(\s*(?:\{|dict\()([^)}]*)""")
 _KEY = re.compile(r"""["']([A-Za-z_][\w./%@-]{0,99})["']\s*:|([A-Za-z_]\w{0,99})\s*=""")
-_WRITES = re.compile(r"save|dump|write|^to_|export|mkdir|makedirs|touch|unlink|remove|rmtree")
+_WRITES = re.compile(r"save|dump|write|^to_|export|touch|unlink|remove|rmtree")
+_MAKES = ("mkdir", "makedirs")
+_MODE = re.compile(r"[wax][bt+]*")
 _WRITTEN = re.compile(r"""["']([^"'\n]{1,200})["']\s*,\s*["'][wax]""")
 _SEED_FLAG = re.compile(r"--?[\w-]*")
 _ENVIRONMENT = ("environ", "getenv")
@@ -40,12 +42,14 @@ class Source:
     Args:
         imports: paths that may be modules of the project: one list for each import, the likeliest first.
         texts: its strings, those left out that it writes to.
+        home: folders and files below the user's home that it names: `~/.cache/x`.
         prints: names of values that it prints on a line of their own.
         seed_flag: how its command line or environment takes a seed; empty where it does not.
     """
 
     imports: tuple[tuple[str, ...], ...] = ()
     texts: tuple[str, ...] = ()
+    home: tuple[str, ...] = ()
     prints: tuple[str, ...] = ()
     seed_flag: str = ""
 
@@ -63,17 +67,16 @@ def read(path: str, content: bytes) -> Source:
             return _python(path, text)
     written = set(_WRITTEN.findall(text))
     texts = (match[1] or match[2] for match in _QUOTED.finditer(text))
-    return Source((), tuple(item for item in texts if item not in written), _printed(text))
+    return Source(texts=tuple(item for item in texts if item not in written), prints=_printed(text))
 
 
 def _python(path: str, text: str) -> Source:
     tree = ast.parse(text)
     look = _Look()
     look.visit(tree)
-    written = {look.names.get(name, "") for name in look.written_names} | look.written
-    texts = tuple(item for item in look.texts if item not in written)
+    texts = tuple(item for item in look.texts if item not in look.written)
     imports = tuple(_module_paths(tree, posixpath.dirname(path)))
-    return Source(imports, texts, _printed(text), look.seed_flag)
+    return Source(imports, texts, tuple(dict.fromkeys(look.home)), _printed(text), look.seed_flag)
 
 
 def _cells(text: str) -> str:
@@ -99,7 +102,7 @@ class _Look(ast.NodeVisitor):
     texts: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
-    written_names: set[str] = field(default_factory=set)
+    home: list[str] = field(default_factory=list)
     seed_flag: str = ""
 
     def visit_Constant(self, node: ast.Constant) -> None:
@@ -118,16 +121,23 @@ class _Look(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         called = node.func
         name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-        modes = [item.value for item in _arguments(node) if isinstance(item, ast.Constant)]
-        opens = name == "open" and any(isinstance(mode, str) and mode[:1] in "wax" for mode in modes[-1:])
-        if _WRITES.search(name) or opens:
-            for item in ast.walk(node):
-                if isinstance(item, ast.Constant) and isinstance(item.value, str):
-                    self.written.add(item.value)
-                elif isinstance(item, ast.Name):
-                    self.written_names.add(item.id)
+        if _WRITES.search(name) or name in _MAKES or (name == "open" and _is_for_writing(node)):
+            inner = list(ast.walk(node))
+            names = [self.names.get(item.id) for item in inner if isinstance(item, ast.Name)]
+            texts = [item.value for item in inner if isinstance(item, ast.Constant)]
+            found = {text for text in (*names, *texts) if isinstance(text, str)}
+            # Who makes a folder for data fills it in another run, or by hand.
+            self.written |= {text for text in found if name not in _MAKES or not _is_of_data(text)}
         self._look_for_seed(node, name)
+        if path := _below_home(node):
+            self.home.append(path)
         self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        if path := _below_home(node):
+            self.home.append(path)
+        else:
+            self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
         if isinstance(node.value, ast.Attribute) and node.value.attr == "environ":
@@ -149,8 +159,40 @@ class _Look(ast.NodeVisitor):
             self.seed_flag = self.seed_flag or f"{node.value}={SEED}"
 
 
-def _arguments(node: ast.Call) -> list[ast.expr]:
-    return [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
+def _below_home(node: ast.expr) -> str:
+    """The path below the user's home that an expression makes; empty where it makes none.
+
+    `os.path.join(os.path.expanduser("~"), ".cache", "x")`, `Path.home() / ".cache" / "x"` and the like.
+    """
+    path = _path(node)
+    return path if path.startswith("~/") else ""
+
+
+def _path(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    parts: list[ast.expr] = []
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        parts = [node.left, node.right]
+    elif isinstance(node, ast.Call):
+        called = ast.unparse(node.func)
+        if called in ("Path.home", "pathlib.Path.home"):
+            return "~"
+        if called.endswith((".join", "expanduser", "Path")):
+            parts = [*([node.func.value] if called.endswith(").expanduser") else []), *node.args]
+    found = [_path(part) for part in parts]
+    return posixpath.join(*found) if found and all(found) else ""
+
+
+def _is_for_writing(node: ast.Call) -> bool:
+    """Whether a call of `open` says so."""
+    modes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
+    last = modes[-1] if modes else None
+    return isinstance(last, ast.Constant) and _MODE.fullmatch(str(last.value)) is not None
+
+
+def _is_of_data(path: str) -> bool:
+    return naming.role([path]) is naming.Role.DATA
 
 
 def _module_paths(tree: ast.Module, folder: str) -> Iterator[tuple[str, ...]]:
