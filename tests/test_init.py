@@ -17,6 +17,7 @@ from ar.project.folder import Folder
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.program_file import load, parse
+from ar.project.source import read
 
 TRAIN = """\
 import math
@@ -378,3 +379,22 @@ def test_a_notebook_for_papermill_takes_its_parameters_from_the_command(tmp_path
     made = planned(tmp_path, run="papermill --log-output fit.ipynb out.ipynb -p lr 0.1")
     assert command(made) == "ar capture -m acc -- papermill --log-output fit.ipynb out.ipynb -p lr ${lr}"
     assert Declared.parse(made.files["dvc.yaml"].encode(), None).inputs == ("fit.ipynb",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{}",
+        b"[1",
+        b'{"cells": [{}]}',
+        b'{"cells": 3}',
+        b"\0",
+        b"x = (" * 3000,
+        b'"' * 5000,
+        b"f(" + b"-" * 9000 + b"1)",
+    ],
+)
+@pytest.mark.parametrize("name", ["x.ipynb", "x.py", "x.c"])
+def test_what_cannot_be_read_tells_nothing(name: str, content: bytes) -> None:
+    found = read(name, content)
+    assert (found.prints, found.seed_flag, found.imports) == ((), "", ())

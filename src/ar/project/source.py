@@ -81,7 +81,7 @@ def _python(path: str, text: str) -> Source:
 
 def _cells(text: str) -> str:
     """The code of a notebook, without what only IPython understands."""
-    with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
+    with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
         cells = load_json(text)["cells"]
         codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         lines = (line for code in codes for line in code.splitlines())
