@@ -179,7 +179,8 @@ def _path(node: ast.expr) -> str:
         if called in ("Path.home", "pathlib.Path.home"):
             return "~"
         if called.endswith((".join", "expanduser", "Path")):
-            parts = [*([node.func.value] if called.endswith(").expanduser") else []), *node.args]
+            made = node.func.value if isinstance(node.func, ast.Attribute) else None
+            parts = [*([made] if isinstance(made, ast.Call) else []), *node.args]  # Path("~/x").expanduser()
     found = [_path(part) for part in parts]
     return posixpath.join(*found) if found and all(found) else ""
 
