@@ -125,6 +125,23 @@ def start(folder: Path, *args: str) -> subprocess.Popen[str]:
     )
 
 
+def typed(folder: Path, keys: str, *args: str) -> str:
+    """`ar` on a terminal on which somebody types. Returns what is on it in the end."""
+    ours, theirs = os.openpty()
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "ar", *args], cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        os.write(ours, keys.encode())
+        with contextlib.suppress(OSError):  # the terminal is gone with the process
+            while more := os.read(ours, 1000):
+                shown += more
+        assert process.wait(60) == 0, shown
+    os.close(ours)
+    return shown.decode()
+
+
 def run_next(folder: Path, first: str = "") -> None:
     """Run the oldest waiting experiment, in a process of its own as workers do, after some lines of code."""
     allow(folder)

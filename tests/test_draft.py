@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, attempts_of, commit, edit
+from helpers import Ar, attempts_of, commit, edit, typed
 
 from ar.errors import BadProgram
 from ar.git.repo import Repo
@@ -299,16 +294,6 @@ def test_init_asks_on_a_terminal_what_it_cannot_know(bare: Path) -> None:
     (bare / "m.json").write_text('{"oddity": 1, "rarity": 2}')
     edit(bare / "dvc.yaml", "    - c.yaml: {cache: false}\n", "")
     commit(bare, "Measure something else")
-    master, terminal = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "ar", "init"], cwd=bare, stdin=terminal, stdout=terminal, stderr=terminal
-    ) as process:
-        os.close(terminal)
-        os.write(master, b"2\nmaximize\ny\n")
-        with contextlib.suppress(OSError):  # the terminal is gone with the process
-            while os.read(master, 1000):
-                pass
-        assert process.wait(60) == 0
-    os.close(master)
+    typed(bare, "2\nmaximize\ny\n", "init")
     assert str(load(bare).objective) == "m.json:rarity"
     assert load(bare).objective.direction == "maximize"

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from helpers import Ar, attempts_of, git, run
+from helpers import Ar, attempts_of, git, run, typed
 
 from ar.campaign.beginning import BIG, Plan, Wish, begin, plan
-from ar.errors import ArError, BadState
+from ar.errors import ArError, BadProgram, BadState
 from ar.project.first_stage import Unnamed, likely_command
 from ar.project.folder import Folder
 from ar.project.pipeline_file import Declared
@@ -398,3 +398,70 @@ def test_a_notebook_for_papermill_takes_its_parameters_from_the_command(tmp_path
 def test_what_cannot_be_read_tells_nothing(name: str, content: bytes) -> None:
     found = read(name, content)
     assert (found.prints, found.seed_flag, found.imports) == ((), "", ())
+
+
+def test_a_folder_of_a_larger_repository(folder: Path) -> None:
+    """What the user has staged above it, and in `.gitignore`, stays his; big data are ignored, too."""
+    top = folder.parent
+    run(top, "git", "init", "-q")
+    fill(top, {"other.txt": "1", "work/.gitignore": "*.log\n"})
+    run(top, "git", "add", "other.txt", "work/.gitignore")
+    run(top, "git", "commit", "-qm", "Mine")
+    fill(top, {"other.txt": "2", "work/.gitignore": "*.log\n*.tmp\n", "work/big.txt": "x" * (BIG + 1)})
+    run(top, "git", "add", "other.txt")
+    (folder / "train.py").write_text('len(open("big.txt").read())\n' + TRAIN)
+    init(folder, "--yes")
+    assert git(top, "show", "HEAD:work/.gitignore") == "*.log\n/big.txt"
+    assert (folder / ".gitignore").read_text() == "*.log\n*.tmp\n/big.txt\n"
+    status = [line.strip() for line in git(top, "status", "--porcelain").splitlines()]
+    assert status == ["M  other.txt", "M work/.gitignore", "?? work/notes.txt"]
+    (baseline,) = attempts_of(folder)
+    assert baseline["experiments"][0]["status"] == "succeeded"
+
+
+def test_a_text_for_something_else_is_no_programme(project: Path) -> None:
+    """Until there is another beside it, which then counts wherever it matters."""
+    text = (project / "program.md").read_text()
+    (project / "program.md").write_text("Loop forever.\n")
+    with pytest.raises(BadProgram, match="ar init"):
+        load(project)
+    init(project, "--yes")
+    assert str(load(project).objective) == "m.json:val_loss"
+    assert committed(project) == {".ar/program.md"}
+    assert (project / "program.md").read_text() == "Loop forever.\n"
+    (project / ".ar" / "program.md").write_text(text.replace("objective", "objektive"))
+    with pytest.raises(BadProgram, match=r"\.ar/program\.md"):
+        load(project)
+
+
+def test_on_a_terminal_it_asks_what_nothing_tells(folder: Path) -> None:
+    script(folder, "print('oddity 3')\n")
+    shown = typed(folder, "oddity\nmaximize\ny\n", "init")
+    assert "does not tell what it prints" in shown
+    assert "Traceback" not in shown
+    program = load(folder)
+    assert (str(program.objective), program.objective.direction) == ("metrics.json:oddity", "maximize")
+    assert [attempt["value"] for attempt in attempts_of(folder)] == [3]
+
+
+def test_of_several_metrics_the_user_chooses(folder: Path) -> None:
+    script(folder, 'print("val_acc:", 1)\nprint("val_f1:", 2)\n')
+    typed(folder, "2\ny\n", "init")
+    assert str(load(folder).objective) == "metrics.json:val_f1"
+
+
+def test_without_a_sandbox_nothing_runs_before_it_is_allowed(
+    folder: Path, without_bwrap: dict[str, str]
+) -> None:
+    done = run(folder, sys.executable, "-m", "ar", "init", "--yes", env=without_bwrap)
+    assert "ar allow" in done.stdout
+    assert not attempts_of(folder)
+    assert "autoresearch capture" in (folder / "dvc.yaml").read_text()  # no `ar` on PATH, or not this one
+
+
+def test_a_script_that_fails_is_told_with_the_run_that_shows_it(folder: Path) -> None:
+    script(folder, "print('loss: 1')\nraise SystemExit(3)\n")
+    done = init(folder, "--yes", "--metric", "loss", check=False)
+    assert done.returncode == 2
+    (baseline,) = attempts_of(folder)
+    assert f"ar log {baseline['name']}" in done.stderr
