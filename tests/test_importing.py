@@ -15,7 +15,9 @@ import pytest
 from helpers import Ar, commit, git, run
 
 from ar.agents import Briefing
+from ar.agents.holdout import hidden_in
 from ar.agents.prompt import compose
+from ar.agents.tools import Tools
 from ar.campaign import candidates, promotion
 from ar.campaign.campaign import Campaign
 from ar.errors import ArError, BadState, CannotPromote, NotFound
@@ -386,7 +388,7 @@ def test_agents_are_told_that_it_is_hearsay(greedy: tuple[Path, Made], tmp_path:
     briefing = Briefing(project.program, reader.read(project), reader.baseline_params(project))
     told = compose(briefing).text
     assert re.search(
-        r"^Imported .*\n.*\n(.*\n)*?move-x-.* \| Move x to 2.0.* \| keep, val_loss 1.25", told, re.M
+        r"^Imported .*\n.*\n(.*\n)*?autoresearch-\w+ \| Move x to 2.0.* \| keep, val_loss 1.25", told, re.M
     )
 
 
@@ -411,6 +413,37 @@ def test_a_branch_from_before_there_was_a_pipeline_can_be_imported(
     assert attempt.baseline == git(root, "rev-parse", f"{rev}^")
     done = ar(root, "stack", added.name, "--dry-run")
     assert added.name in done.stdout and "conflict" not in done.stdout
+
+
+def test_agents_see_the_change_and_the_claim_and_nothing_of_the_holdout(
+    greedy: tuple[Path, Made], tmp_path: Path
+) -> None:
+    root, _ = greedy
+    text = (root / "program.md").read_text()
+    (root / "program.md").write_text(text.replace("seed: seed", 'holdout: "m.json:test_loss"\nseed: seed'))
+    (root / "results.csv").write_text("step,val_loss\n1,0.123456\n")
+    pipeline = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(f"{pipeline}    plots:\n    - results.csv: {{cache: false}}\n")
+    commit(root, "Look at a holdout, and draw a curve")
+    rev = _set(root, "Move x to 2.2", x=2.2)
+    run(root, "git", "branch", "-q", "theirs")
+    run(root, "git", "reset", "-q", "--hard", "HEAD~")
+    path = tmp_path / "results.tsv"
+    lines = ["commit\ttest_loss\tval_loss\tstatus\tdescription\thypothesis"]
+    lines += [f"{rev[:7]}\t0.4321\t0.5\tkeep\tMove x: test_loss 0.4321\ttest_loss says 0.4321"]
+    path.write_text("\n".join(lines))
+    _bring(root, path)
+    project = Project.open(root)
+    history = reader.read(project)
+    [item] = history.imported
+    told = Tools(project.repo, Briefing(project.program, history, {})).answer(
+        "show_experiment", {"name": item.name}
+    )
+    assert "keep, val_loss 0.5" in told and "+x: 2.2" in told
+    assert "0.4321" not in told and "0.123456" not in told
+    blind = str(hidden_in(history, project.program).imported)
+    briefed = compose(Briefing(project.program, history, reader.baseline_params(project))).text
+    assert "val_loss" in blind and "0.4321" not in blind and "0.4321" not in briefed
 
 
 # -- records that mean harm -------------------------------------------------------------------------------

@@ -58,8 +58,11 @@ def _blind(attempt: Attempt, program: Program) -> Attempt:
         if note is not None:
             verdict = judged(note.verdict)
             note = replace(note, log=hide(note.log), reason=hide(note.reason), verdict=verdict)
+        if run.is_imported:  # whoever wrote its words may have seen the holdout
+            run = replace(run, title=hide(run.title), hypothesis=hide(run.hypothesis))
         runs.append(replace(run, metrics=metrics, note=note))
-    return replace(attempt, experiments=tuple(runs), verdict=judged(attempt.verdict))
+    title = runs[0].title if runs[0].is_imported else attempt.title
+    return replace(attempt, title=title, experiments=tuple(runs), verdict=judged(attempt.verdict))
 
 
 def _pattern(program: Program) -> re.Pattern[str] | None:

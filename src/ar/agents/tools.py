@@ -267,13 +267,15 @@ class Tools:
     def _show_experiment(self, name: str) -> str:
         attempt, run = find(self.history, name)
         hidden = functools.partial(holdout.hidden, program=self.program, runs=attempt.experiments)
-        facts = [prompt.line(self.program, attempt), *self._values(attempt)]
+        quoted = hidden if attempt.is_hearsay else str  # our own agents were never told
+        facts = [quoted(prompt.line(self.program, attempt)), *self._values(attempt)]
+        facts += [f"another tool says: {hidden(attempt.claimed)}"] if attempt.claimed else []
         facts += [f"judge: {hidden(attempt.verdict.reason)}"] if attempt.verdict else []
         facts += [f"expected: {run.expected}"] if run.expected else []
         change = changed(self.project, run.baseline, run.rev) or "nothing besides outputs"
         parts = [
             prompt.fence("\n".join(facts), run.name),
-            prompt.fence(run.hypothesis or "(none)", "its hypothesis", _WORDS),
+            prompt.fence(quoted(run.hypothesis) or "(none)", "its hypothesis", _WORDS),
             prompt.fence(change, "its change", _DIFF),
             *self._curves(run),
         ]
@@ -296,7 +298,7 @@ class Tools:
 
     def _curves(self, run: Experiment) -> list[str]:
         """Curves that the run left in its commit, thinned out."""
-        if not run.status.ended:
+        if not run.status.ended or run.is_imported:  # its tree holds its baseline's
             return []
         inside = tuple(f"{path.rstrip('/')}/" for path in self.declared.plots)
         paths = [

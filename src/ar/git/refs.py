@@ -79,21 +79,18 @@ def new_name(title: str, seed: int | None = None) -> str:
 
     Replicates carry their seed (`-s2`), so that a name says what it repeats.
     """
-    replicate = "" if seed is None else f"-s{abs(seed)}"
-    return f"{_slug(title)}{replicate}-{secrets.token_hex(3)}"
-
-
-def imported_name(title: str, key: str) -> str:
-    """The name of what is imported: words of the title and ten hex digits, the same whenever it is."""
-    return f"{_slug(title)}-{hashlib.sha256(key.encode(errors='replace')).hexdigest()[:10]}"
-
-
-def _slug(title: str) -> str:
-    """A few words of a title, as a name has them."""
     words = _WORD.findall(title.lower())
     slug = ""
     for word in words:
         if len(slug) + len(word) + 1 > 32:
             break
         slug = f"{slug}-{word.strip('.')}" if slug else word.strip(".")
-    return re.sub(r"\.{2,}", ".", slug).strip("-.") or "experiment"
+    slug = re.sub(r"\.{2,}", ".", slug).strip("-.") or "experiment"
+    replicate = "" if seed is None else f"-s{abs(seed)}"
+    return f"{slug}{replicate}-{secrets.token_hex(3)}"
+
+
+def imported_name(tool: str, key: str) -> str:
+    """The name of what is imported: the tool and ten hex digits, the same whenever it is. It has no words of
+    the record's, which may tell what no agent is to see."""
+    return f"{tool}-{hashlib.sha256(key.encode(errors='replace')).hexdigest()[:10]}"

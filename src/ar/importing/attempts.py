@@ -102,26 +102,21 @@ def bring(project: Project, log: Log, file: str, dry_run: bool = False) -> Broug
     left_out: list[Fault] = []
     known = 0
     with locks.hold(project.repo, "import"):
-        taken = {_key_of(refs.name_of(ref)) for ref in project.repo.refs(refs.EXPS)}
+        taken = {refs.name_of(ref) for ref in project.repo.refs(refs.EXPS)}
         source = _Source(project, log, file, _program_file(project, log.rows))
         for row in log.rows:
-            name = refs.imported_name(row.title, row.key)
-            if _key_of(name) in taken:
+            name = refs.imported_name(str(log.tool), row.key)
+            if name in taken:
                 known += 1
                 continue
             try:
                 made.append(_make(source, row, name))
-                taken.add(_key_of(name))
+                taken.add(name)
             except ArError as error:
                 left_out.append(Fault(row.place, redact(one_line(error.message))))
         if not dry_run:
             _record(project, log, made)
     return Brought(tuple(item.added for item in made), known, tuple(left_out))
-
-
-def _key_of(name: str) -> str:
-    """What of a name tells the attempt, however its title is read."""
-    return name.rpartition("-")[2]
 
 
 def _make(source: _Source, row: Row, name: str) -> _Made:
