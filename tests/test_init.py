@@ -293,6 +293,23 @@ def test_numbers_of_the_command_line_become_parameters(folder: Path) -> None:
     assert {"lr", "hidden_size", "STRIDE"} <= set(map(str, parse(made.files["program.md"]).search))
 
 
+def test_options_with_numbers_for_defaults_become_parameters(folder: Path) -> None:
+    lines = (
+        'p.add_argument("--lr", type=float, default=0.1)',
+        'p.add_argument("-w", "--width", default=8)',
+        'p.add_argument("--n-layer", default=6)',
+        'p.add_argument("--epochs", default=6)',
+        'p.add_argument("--fast", default=False)',
+        'p.add_argument("--depth", default=2)',
+        'p.add_argument("--seed", default=1337)',
+    )
+    script(folder, "\n".join(lines))
+    made = planned(folder, "loss", run="python train.py --depth 3")
+    line = "python train.py --depth ${depth} --lr ${lr} --width ${width} --n-layer ${n_layer} --seed ${seed}"
+    assert command(made) == f"ar capture -m loss -- {line}"
+    assert made.files["params.yaml"] == "seed: 1337\ndepth: 3\nlr: 0.1\nwidth: 8\nn_layer: 6\n"
+
+
 def test_a_params_file_of_the_users_is_used_as_it_is(folder: Path) -> None:
     (folder / "params.yaml").write_text("seed: 3\nlr: 0.1\n")
     script(folder, 'open("params.yaml")\n')

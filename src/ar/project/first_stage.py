@@ -188,12 +188,19 @@ def _settings(
     values, line = _named_numbers(run) if present is None else ({}, _escaped(run))
     constants = _constants(folder, scripts)
     flag = seed_flag or next((it.seed_flag for it in sources.values() if it.seed_flag), "")
-    named = re.escape(flag.partition(SEED)[0].strip())
-    is_there = re.search(rf"(?<!\S){named}(?![\w-])", run)
-    if flag and not is_there and (seed_flag or "seed" not in values):
+    if present is None and not line.startswith("sh -c "):
+        options = {option: None for script in scripts for option in sources[script].options}
+        for option, number in options:
+            name = re.sub(r"\W+", "_", option.lstrip("-"))
+            if name not in values and not _stands(option, run) and _is_searched(name, number):
+                values[name] = number
+                line += f" {option} ${{{name}}}"
+    if flag and not _stands(flag.partition(SEED)[0].strip(), run) and (seed_flag or "seed" not in values):
         if present is not None and "seed" not in known:
             raise ArError(f"{PARAMS_FILE} has no seed", f"add a line to {PARAMS_FILE}: seed: 1")
-        values = {"seed": 1} | values if present is None else {}
+        defaults = {name: number for it in sources.values() for name, number in it.options}
+        seed = defaults.get(flag.partition(SEED)[0].strip(), 1)
+        values = {"seed": int(seed)} | values if present is None else {}
         line = _with_seed(line, flag.replace(SEED, "${seed}"))
     keys = (*values, *(["seed"] if "${seed}" in line else []))
     if "seed" in keys:
@@ -239,6 +246,15 @@ def _constants(folder: Folder, scripts: Iterable[str]) -> list[Literal]:
     return [item for item in found if item.is_setting]
 
 
+def _stands(option: str, run: str) -> bool:
+    """Whether an option is in a command line already."""
+    return re.search(rf"(?<!\S){re.escape(option)}(?![\w-])", run) is not None
+
+
+def _is_searched(name: str, value: Scalar) -> bool:
+    return not naming.is_of_data(name) and around(name, value) is not None
+
+
 def _named_numbers(run: str) -> tuple[dict[str, Scalar], str]:
     """The numbers of a command line that could be searched or are its seed, and the line with their keys."""
     values: dict[str, Scalar] = {}
@@ -249,7 +265,7 @@ def _named_numbers(run: str) -> tuple[dict[str, Scalar], str]:
         value = int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
         is_seed = naming.is_seed(name) and isinstance(value, int)
         name = "seed" if is_seed else name
-        if name in values or naming.is_of_data(name) or not (is_seed or around(name, value) is not None):
+        if name in values or not (is_seed or _is_searched(name, value)):
             return match[0]
         values[name] = value
         return f"{flag}\0{name}\1"

@@ -31,8 +31,7 @@ _WRITES = re.compile(r"save|dump|write|^to_|export|touch|unlink|remove|rmtree")
 _MAKES = ("mkdir", "makedirs")
 _MODE = re.compile(r"[wax][bt+]*")
 _WRITTEN = re.compile(r"""["']([^"'\n]{1,200})["']\s*,\s*["'][wax]""")
-_SEED_FLAG = re.compile(r"--?[\w-]*")
-_ENVIRONMENT = ("environ", "getenv")
+_FLAG = re.compile(r"--\w[\w-]*")
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Source:
         home: folders and files below the user's home that it names: `~/.cache/x`.
         prints: names of values that it prints on a line of their own.
         seed_flag: how its command line or environment takes a seed; empty where it does not.
+        options: of its command line, those whose default is a number: `--lr` and 0.1.
     """
 
     imports: tuple[tuple[str, ...], ...] = ()
@@ -52,6 +52,7 @@ class Source:
     home: tuple[str, ...] = ()
     prints: tuple[str, ...] = ()
     seed_flag: str = ""
+    options: tuple[tuple[str, int | float], ...] = ()
 
 
 def read(path: str, content: bytes) -> Source:
@@ -76,7 +77,9 @@ def _python(path: str, text: str) -> Source:
     look.visit(tree)
     texts = tuple(item for item in look.texts if item not in look.written)
     imports = tuple(_module_paths(tree, posixpath.dirname(path)))
-    return Source(imports, texts, tuple(dict.fromkeys(look.home)), _printed(text), look.seed_flag)
+    return Source(
+        imports, texts, tuple(dict.fromkeys(look.home)), _printed(text), look.seed_flag, tuple(look.options)
+    )
 
 
 def _cells(text: str) -> str:
@@ -104,6 +107,7 @@ class _Look(ast.NodeVisitor):
     written: set[str] = field(default_factory=set)
     home: list[str] = field(default_factory=list)
     seed_flag: str = ""
+    options: list[tuple[str, int | float]] = field(default_factory=list)
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and 0 < len(node.value) <= 200 and "\n" not in node.value:
@@ -128,7 +132,7 @@ class _Look(ast.NodeVisitor):
             found = {text for text in (*names, *texts) if isinstance(text, str)}
             # Who makes a folder for data fills it in another run, or by hand.
             self.written |= {text for text in found if name not in _MAKES or not _is_of_data(text)}
-        self._look_for_seed(node, name)
+        self._look_at_settings(node, name)
         if path := _below_home(node):
             self.home.append(path)
         self.generic_visit(node)
@@ -140,19 +144,24 @@ class _Look(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
-        if isinstance(node.value, ast.Attribute) and node.value.attr == "environ":
+        is_read = isinstance(node.ctx, ast.Load)
+        if is_read and isinstance(node.value, ast.Attribute) and node.value.attr == "environ":
             self._seed_of_environment(node.slice)
         self.generic_visit(node)
 
-    def _look_for_seed(self, node: ast.Call, name: str) -> None:
-        first = node.args[0] if node.args else None
-        called = ast.unparse(node.func)
-        if name == "getenv" or called.endswith("environ.get"):
-            self._seed_of_environment(first)
-        elif isinstance(first, ast.Constant) and isinstance(first.value, str):
-            flag = first.value
-            if flag.startswith("--") and _SEED_FLAG.fullmatch(flag) and naming.is_seed(flag):
-                self.seed_flag = f"{flag} {SEED}"  # rather than a variable of the environment
+    def _look_at_settings(self, node: ast.Call, name: str) -> None:
+        """How the command line and the environment are read."""
+        if name == "getenv" or ast.unparse(node.func).endswith("environ.get"):
+            self._seed_of_environment(node.args[0] if node.args else None)
+            return
+        texts = [item.value for item in node.args if isinstance(item, ast.Constant)]
+        flag = next((text for text in texts if isinstance(text, str) and _FLAG.fullmatch(text)), "")
+        default = next((item.value for item in node.keywords if item.arg == "default"), None)
+        number = default.value if isinstance(default, ast.Constant) else None
+        if flag and naming.is_seed(flag):
+            self.seed_flag = f"{flag} {SEED}"  # rather than a variable of the environment
+        if flag and isinstance(number, int | float) and not isinstance(number, bool):
+            self.options.append((flag, number))
 
     def _seed_of_environment(self, node: ast.expr | None) -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and naming.is_seed(node.value):
