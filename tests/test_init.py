@@ -482,3 +482,21 @@ def test_a_script_that_fails_is_told_with_the_run_that_shows_it(folder: Path) ->
     assert done.returncode == 2
     (baseline,) = attempts_of(folder)
     assert f"ar log {baseline['name']}" in done.stderr
+
+
+def test_what_lies_outside_stays_out_of_the_project(folder: Path) -> None:
+    """Neither a module above the folder nor what a link among the data leads to comes in."""
+    fill(folder.parent, {"key": "secret", "above.py": "x = 1"})
+    fill(folder, {"data/big.txt": "x" * (BIG + 1)})
+    script(folder, 'from ..above import x\nopen("data/big.txt"), open("data/key")\nprint("loss:", 1)\n')
+    assert Declared.parse(planned(folder).files["dvc.yaml"].encode(), None).inputs == (
+        "train.py",
+        "data/big.txt",
+    )
+    script(folder, 'open("data")\nprint("loss:", 1)\n')
+    for outside in (folder.parent / "key", folder.parent):  # a file, a folder
+        (folder / "data" / "key").symlink_to(outside)
+        with pytest.raises(ArError, match="data/key"):
+            planned(folder)
+        (folder / "data" / "key").unlink()
+    assert planned(folder).big == ("data",)

@@ -202,8 +202,18 @@ def _refuse(root: Path) -> None:
 
 
 def _is_big(folder: Folder, path: str, tracked: set[str], stage: FirstStage) -> bool:
-    files = folder.files(path)
-    return path not in stage.scripts[:1] and not tracked.intersection(files) and folder.size(path) > BIG
+    """Whether DVC is to keep an input.
+
+    Raises:
+        ArError: it holds links that lead out, and DVC would keep what they lead to.
+    """
+    if path in stage.scripts[:1] or tracked.intersection(folder.files(path)) or folder.size(path) <= BIG:
+        return False
+    if links := folder.links_out(path):
+        raise ArError(
+            f"{', '.join(links[:5])} leads out of {folder.root}", "put a copy there, or take it away"
+        )
+    return True
 
 
 def _holds(known: set[str], name: str) -> bool:

@@ -25,9 +25,9 @@ class Folder:
         self.root = root
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file; None where there is none."""
+        """The content of a file; None where there is none, or it lies outside."""
         try:
-            return (self.root / path).read_bytes()
+            return (self.root / path).read_bytes() if self._holds(path) else None
         except (OSError, ValueError):
             return None
 
@@ -40,7 +40,7 @@ class Folder:
             if path in (".", *_OURS) or path.startswith(("../", "/")) or _NEVER.fullmatch(path):
                 continue
             try:
-                if (self.root / path).resolve().is_relative_to(self.root) and (self.root / path).exists():
+                if self._holds(path) and (self.root / path).exists():
                     return path
             except (OSError, ValueError):
                 continue
@@ -54,9 +54,18 @@ class Folder:
         found = []
         for folder, folders, names in os.walk(place):
             inner = Path(folder).relative_to(self.root).as_posix()
+            names += [name for name in folders if os.path.islink(os.path.join(folder, name))]
             folders[:] = sorted(name for name in folders if not _NEVER.fullmatch(name))
             found += [f"{inner}/{name}" for name in sorted(names) if not name.endswith((".pyc", ".dvc"))]
         return found
+
+    def links_out(self, path: str) -> list[str]:
+        """Links of a folder that lead out of the project."""
+        return [file for file in self.files(path) if not self._holds(file)]
+
+    def _holds(self, path: str) -> bool:
+        """Whether a path, and what it leads to, lies inside."""
+        return (self.root / path).resolve().is_relative_to(self.root)
 
     def size(self, path: str) -> int:
         """Bytes of a file, or of the files of a folder."""
