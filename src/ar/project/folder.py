@@ -54,7 +54,7 @@ class Folder:
         found = []
         for folder, folders, names in os.walk(place):
             inner = Path(folder).relative_to(self.root).as_posix()
-            names += [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            names += [name for name in folders if (Path(folder) / name).is_symlink()]
             folders[:] = sorted(name for name in folders if not _NEVER.fullmatch(name))
             found += [f"{inner}/{name}" for name in sorted(names) if not name.endswith((".pyc", ".dvc"))]
         return found
