@@ -341,6 +341,8 @@ open("results/old.csv"), open("/etc/passwd"), open("../beside.txt"), open("missi
         "pkg/deep.py": "import other",
         "other.py": "",
     }
+    (folder / "pkg").mkdir()
+    (folder / "pkg" / ".env").write_text("KEY=secret")
     others = {
         "out.csv": "",
         "log.txt": "",
@@ -350,7 +352,10 @@ open("results/old.csv"), open("/etc/passwd"), open("../beside.txt"), open("missi
         "unused.py": "",
     }
     fill(folder, inputs | others)
-    declared = Declared.parse(planned(folder, "loss").files["dvc.yaml"].encode(), None)
+    made = planned(folder, "loss")
+    assert "pkg/deep.py" in made.kept
+    assert "pkg/.env" not in made.kept
+    declared = Declared.parse(made.files["dvc.yaml"].encode(), None)
     assert set(declared.inputs) == {"train.py", "parts.py", "in.csv", "sets/a.txt", "pkg", "other.py"}
 
 

@@ -23,6 +23,7 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._files: dict[str, list[str]] = {}
 
     def read(self, path: str) -> bytes | None:
         """The content of a file; None where there is none, or it lies outside."""
@@ -47,16 +48,19 @@ class Folder:
         return None
 
     def files(self, path: str) -> list[str]:
-        """A file, or the files of a folder, from the root."""
-        place = self.root / path
-        if not place.is_dir():
-            return [path]
-        found = []
+        """A file, or the files of a folder that are not hidden, from the root. They are listed once."""
+        if path not in self._files:
+            self._files[path] = self._listed(path) if (self.root / path).is_dir() else [path]
+        return self._files[path]
+
+    def _listed(self, path: str) -> list[str]:
+        place, found = self.root / path, list[str]()
         for folder, folders, names in os.walk(place):
             inner = Path(folder).relative_to(self.root).as_posix()
             names += [name for name in folders if (Path(folder) / name).is_symlink()]
             folders[:] = sorted(name for name in folders if not _NEVER.fullmatch(name))
-            found += [f"{inner}/{name}" for name in sorted(names) if not name.endswith((".pyc", ".dvc"))]
+            shown = (name for name in sorted(names) if not name.startswith("."))  # a hidden one may hold keys
+            found += [f"{inner}/{name}" for name in shown if not name.endswith((".pyc", ".dvc"))]
         return found
 
     def links_out(self, path: str) -> list[str]:
