@@ -29,6 +29,7 @@ from ar.judge.findings import Case
 from ar.judge.ledger import first_seed, ledger, step
 from ar.judge.rule import Action, Kind, next_action
 from ar.local import claims, locks
+from ar.project.identity import is_edited
 from ar.project.program import AgentSpec
 from ar.project.project import Project
 from ar.runs import queue
@@ -194,8 +195,7 @@ class Campaign:
             known = self.ledger(history)
             action = next_action(known)
             first = action.seed if action.kind is Kind.PROPOSE else known.first_seed
-            paths = self.repo.changed(change.baseline, change.tree)
-            edits = any(path not in self.program.param_files for path in paths)
+            edits = is_edited(self.project, change.baseline, change.tree)
             seed = first if seed is None else seed
             message = Message.of(change.proposal, change.candidate, seed, edits=edits)
             name = refs.new_name(change.proposal.title)

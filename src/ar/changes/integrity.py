@@ -14,7 +14,7 @@ from ar.changes import composition, size
 from ar.changes.seeding import influenced_stages
 from ar.errors import BadParams
 from ar.history.records import Attempt, Experiment, History, Status
-from ar.project.params import PARAMS_FILE, ParamKey
+from ar.project.params import PARAMS_FILE, ParamKey, same_code
 from ar.project.pipeline_file import Declared, within
 from ar.project.project import Project
 from ar.project.scope import is_obeyed
@@ -133,7 +133,9 @@ def _foreign_params(project: Project, run: Experiment, file: str) -> list[str]:
     except BadParams:
         return [f"{file} cannot be read"]
     scale = next((rung.params for rung in project.program.ladder if rung.name == run.rung), {})
-    flaws = []
+    if project.program.scope.may_edit(file):
+        return []
+    flaws = [] if same_code(file, before, after) else [f"the code of {file} is not as in the baseline"]
     for key in (ParamKey(file, name) for name in sorted(old.keys() | new.keys())):
         was, now = (repr(values.get(key.key)) for values in (old, new))
         if now == repr(scale.get(key, was)) or key == project.program.seed:

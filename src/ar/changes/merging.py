@@ -89,7 +89,7 @@ def _parameters(
         old, here, new = (flat(content, path) for content in (before, mine, wanted))
     except BadParams as error:
         return Clash(path, error.message)
-    if old.keys() != new.keys():
+    if old.keys() != new.keys() or not params.same_code(path, before, wanted):
         return _text(repo, path, tuple(repo.files(rev).get(path) for rev in revs), name)
     seed = program.seed.key if program.seed and program.seed.file == path else None
     values, lines = {}, []

@@ -22,7 +22,7 @@ from ar.history.messages import TITLE_LIMIT
 from ar.history.records import History
 from ar.project import params
 from ar.project.identity import identity
-from ar.project.params import PARAMS_FILE, ParamKey
+from ar.project.params import PARAMS_FILE, ParamKey, same_code
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import Program
 from ar.project.project import Project
@@ -204,6 +204,10 @@ def _check_values(program: Program, path: str, old: bytes | None, new: bytes | N
     before, after = flat(old, path), flat(new, path)
     changed = {key for key, _ in before.items() ^ after.items()}
     differ = [key for key in (*before, *after) if key in changed]
+    if program.scope.may_edit(path):  # all of it is free, but for the seed
+        differ = [key for key in differ if ParamKey(path, key) == program.seed]
+    elif not same_code(path, old, new):
+        raise BadProposal(f"the code of {path} lies outside the scope", "change its values only")
     _by_file(program, {str(ParamKey(path, key)): after.get(key) for key in differ})
     _checked(old, path, {key: after[key] for key in differ if key in before and key in after})
 

@@ -21,7 +21,7 @@ from ar.history.messages import TITLE_LIMIT, Message
 from ar.history.records import Claim, Claimed, History, Note, Status
 from ar.importing.rows import Fault, Log, Row
 from ar.local import locks
-from ar.project.identity import identity
+from ar.project.identity import identity, is_edited
 from ar.project.project import Project
 from ar.project.values import Scalar
 from ar.redaction import redact
@@ -223,8 +223,7 @@ def _record(project: Project, log: Log, made: Sequence[_Made]) -> None:
             files = {metric.file for metric in program.written} & repo.files(change.tree).keys()
             mark = {program.objective.file: b'{"imported": 1}\n'}
             tree = repo.write_tree(change.tree, {**dict.fromkeys(files), **mark})
-            paths = repo.changed(change.baseline, change.tree)
-            edits = any(path not in program.param_files for path in paths)
+            edits = is_edited(project, change.baseline, change.tree)
             said = Message.of(change.proposal, change.candidate, None, edits=edits)
             message = replace(said, imported=str(log.tool))
             rev = repo.commit_tree(tree, [change.baseline], str(message), item.when)

@@ -9,7 +9,9 @@ import re
 from pathlib import PurePosixPath
 
 from ar.errors import BadParams
-from ar.project import values
+from ar.formats import BadData
+from ar.project import python_file, values
+from ar.project.params import same_code
 from ar.project.pipeline_file import ARGS_FILE, Declared
 from ar.project.program import FILES as PROGRAM_FILES
 from ar.project.project import Project
@@ -41,13 +43,24 @@ def identity(project: Project, tree: str) -> str:
     }
     files = [path for path in sorted(program.param_files) if path in kept]
     for path, content in zip(files, repo.read_many([(tree, path) for path in files]), strict=True):
-        with contextlib.suppress(BadParams):
+        with contextlib.suppress(BadParams, BadData):
             params = dict(values.flat(content or b"", path))
             if program.seed and program.seed.file == path:
                 params.pop(program.seed.key, None)
-            kept[path] = json.dumps(params, sort_keys=True, default=str)
+            code = python_file.code(content or b"") if path.endswith(".py") else ""
+            kept[path] = json.dumps(params, sort_keys=True, default=str) + code
     text = "\n".join(f"{path}\0{what}" for path, what in sorted(kept.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_edited(project: Project, before: str, after: str) -> bool:
+    """Whether two trees differ in more than values of parameters."""
+    repo, files = project.repo, project.program.param_files
+    for path in repo.changed(before, after):
+        old, new = repo.read(before, path), repo.read(after, path)
+        if path not in files or old is None or new is None or not same_code(path, old, new):
+            return True
+    return False
 
 
 def _is_unread(path: str, declared: Declared, scope: Scope) -> bool:

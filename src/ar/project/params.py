@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ar.errors import BadParams, nearest
-from ar.formats import load_json
+from ar.formats import BadData, load_json
 from ar.project import python_file
 from ar.project.values import dump_yaml, flatten, get, parse, place
 
@@ -65,6 +65,14 @@ def update(content: bytes, path: str, values: Mapping[str, Any]) -> bytes:
         if parse(new, path) == wanted:
             return new
     raise BadParams(f"{path}: {', '.join(values)} cannot be set without changing more", "is it an alias?")
+
+
+def same_code(path: str, one: bytes, other: bytes) -> bool:
+    """Whether two versions of a parameters file differ in values alone, as all do that are no Python."""
+    try:
+        return not path.endswith(".py") or python_file.code(one) == python_file.code(other)
+    except BadData:
+        return False
 
 
 def _set(data: Any, path: str, key: str, value: Any) -> list[Any]:

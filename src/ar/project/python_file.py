@@ -52,6 +52,38 @@ def replaced(content: bytes, place: Sequence[Any], value: Any) -> bytes:
     return content[:start] + repr(new).encode() + content[end:]
 
 
+def code(content: bytes) -> str:
+    """All that a file is besides its parameters' values, comments and layout.
+
+    Raises:
+        BadData: it is no Python, or nested too deep.
+    """
+    try:
+        tree = ast.parse(content)
+        values = _Values(set(map(id, _nodes(_held(tree)))))
+        return ast.dump(values.visit(tree))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BadData((str(error) or "nested too deep").splitlines()[0]) from None
+
+
+class _Values(ast.NodeTransformer):
+    """Takes values out of a tree."""
+
+    def __init__(self, values: set[int]) -> None:
+        self.values = values
+
+    def visit(self, node: ast.AST) -> Any:
+        return ast.Constant(None) if id(node) in self.values else super().visit(node)
+
+
+def _nodes(held: Mapping[str, Any]) -> Iterator[ast.expr]:
+    for node in held.values():
+        if isinstance(node, Mapping):
+            yield from _nodes(node)
+        else:
+            yield node
+
+
 def _held(tree: ast.Module | ast.ClassDef | ast.FunctionDef) -> dict[str, Any]:
     """Name to the node of its value, or to a mapping of such for a class."""
     found: dict[str, Any] = {}

@@ -85,10 +85,12 @@ class _Pump(threading.Thread):
 
     def _waits(self) -> bool:
         """Wait for more. False when the command is over and nothing came for a while."""
-        while not select.select([self.source], [], [], _PATIENCE)[0]:
-            if self.is_over.is_set():
+        while True:
+            was_over = self.is_over.is_set()  # looked at first: what is printed last is there before that
+            if select.select([self.source], [], [], _PATIENCE)[0]:
+                return True
+            if was_over:
                 return False
-        return True
 
 
 def _written(target: int, piece: bytes) -> bool:
