@@ -104,6 +104,7 @@ def test_a_title_says_how_many_moves_it_leaves_out() -> None:
     assert proposal.title.endswith(f" +{len(proposal.params) - proposal.title.count('→')} more")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("direction", "sign"), [("minimize", 1.0), ("maximize", -1.0)])
 def test_it_finds_the_best_of_two_parameters_that_help_only_together(direction: str, sign: float) -> None:
     """The best is at 8 and 8, in a valley across both; at random, one try in 25 would lie so near to it."""

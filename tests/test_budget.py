@@ -87,6 +87,7 @@ def _runs(root: Path) -> int:
     return len(names_of(root, "refs/exps"))
 
 
+@pytest.mark.slow
 def test_what_people_queued_waits_when_the_runs_are_spent(measured: Path, ar: Ar) -> None:
     for value in ("2.0", "2.2", "2.4", "2.6"):
         ar(measured, "next", "--set", f"x={value}")

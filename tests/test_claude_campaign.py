@@ -190,6 +190,7 @@ def test_trouble_with_the_key_ends_a_run_in_words(measured: Path, ar: Ar) -> Non
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_the_fallback_keeps_the_slots_busy(measured: Path, ar: Ar) -> None:
     use_claude(measured, fallback="optuna")
     with Server([fails(401, "authentication_error")], endless=True) as server:

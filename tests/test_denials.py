@@ -104,6 +104,7 @@ def measured(project: Path) -> Note:
     return note
 
 
+@pytest.mark.slow
 def test_one_stage_may_use_the_network(project: Path, ar: Ar) -> None:
     if why := sandbox.find(Sandbox()).why:
         pytest.skip(f"no sandbox on this machine: {why}")

@@ -264,6 +264,7 @@ def test_data_evaluation_and_other_seeds_stay_out_of_scope(bare: Path) -> None:
     assert [str(guard) for guard in program.guards] == ["ar:cpu_seconds"]
 
 
+@pytest.mark.slow
 def test_a_guard_on_processor_time_needs_no_metric(project: Path, ar: Ar) -> None:
     edit(project / "program.md", '  - {metric: "c.yaml:cost", direction: minimize}', "  - ar:cpu_seconds")
     slow = "BEGIN {for (i = 0; i < 6000000; i++) j += i}\n"

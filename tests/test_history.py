@@ -55,6 +55,7 @@ def _assert_same(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, An
         assert used == experiment["params"], name
 
 
+@pytest.mark.slow
 def test_our_table_is_dvcs_table(measured: Path, ar: Ar) -> None:
     ar(measured, "run", "-n", "3", "--plain", "--jobs", "2")
     # One that DVC made alone, without any trailer of ours.

@@ -323,6 +323,7 @@ def test_the_campaign_goes_on(scene: Scene) -> None:
     assert not list((scene.root / ".dvc" / "tmp" / "ar" / "exps").iterdir())
 
 
+@pytest.mark.slow
 def test_without_bubblewrap_limits_and_collection_are_the_same(bare: Scene) -> None:
     bare.contained("read_environment", "KeyError: 'PLANTED_API_KEY'")
     bare.contained("symbolic_link", "ended: it left a link that leads out of its outputs: out/x")

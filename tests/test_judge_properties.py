@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -254,6 +255,7 @@ def test_every_line_is_answered_or_named_as_malformed(lines: list[dict[str, obje
             json.dumps(reply, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_million_runs_are_judged() -> None:
     many = tuple(Run(k, float(k % 7)) for k in range(1_000_000))
     start = time.process_time()

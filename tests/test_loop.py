@@ -40,6 +40,7 @@ def test_from_a_fresh_project_to_a_promoted_winner(bare: Path, ar: Ar) -> None:
     assert "seed: 1" in git(bare, "show", "HEAD:params.yaml")
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind(measured: Path, ar: Ar) -> None:
     ar(measured, "run", "-n", "1", "--plain")
     assert git(measured, "for-each-ref", "refs/ar") == ""
@@ -201,6 +202,7 @@ def test_killed_at_any_time_the_next_run_carries_on(project: Path, ar: Ar, victi
     assert run(project, "git", "fsck").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [True, False], ids=["seed that nothing reads", "no seed"])
 def test_a_campaign_whose_runs_are_all_equal_is_warned(project: Path, ar: Ar, named: bool) -> None:
     edit(project / "fit.awk", "((seed * 7919) % 101) / 101", "0.5")

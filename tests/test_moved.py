@@ -179,6 +179,7 @@ def test_ideas_are_compared_and_those_left_behind_are_tried_again(measured: Path
     assert first.startswith("x 1.5 → 2.6")
 
 
+@pytest.mark.slow
 def test_an_idea_left_undecided_comes_back_on_the_new_branch(measured: Path, ar: Ar) -> None:
     project = Project.open(measured)
     better, best, worse = (tried(measured, None, x=x) for x in (2.0, 2.4, 0.9))
@@ -207,7 +208,7 @@ def test_what_the_branch_left_behind_may_be_proposed_again_once(measured: Path, 
     assert (again.returncode, f"{name} tried exactly this" in again.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("kind", ["search", "optuna"])
+@pytest.mark.parametrize("kind", ["search", pytest.param("optuna", marks=pytest.mark.slow)])
 def test_a_small_space_is_tried_on_each_branch_and_ends(measured: Path, ar: Ar, kind: str) -> None:
     """What was left undecided may be tried again on each head; when all is tried the campaign ends."""
     edit(measured / "program.md", "x: {low: 0.5, high: 6.0}", "x: [1.5, 2.0, 2.9]")

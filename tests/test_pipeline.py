@@ -135,6 +135,7 @@ def test_an_experiment_measures_even_what_dvc_remembers(measured: Path, ar: Ar) 
     assert "loss" in ar(measured, "log", same["name"]).stdout
 
 
+@pytest.mark.slow
 def test_four_processes_queue_at_once_and_nothing_is_lost(project: Path) -> None:
     """Nor proposed twice: the search offers as many values as are asked for, beside the present one."""
     edit(project / "program.md", "  x: {low: 0.5, high: 6.0}", f"  x: {[number / 2 for number in range(17)]}")

@@ -290,6 +290,7 @@ def in_sub(bare: Path) -> Path:
     return bare
 
 
+@pytest.mark.slow
 def test_a_campaign_of_a_stage_with_a_wdir(in_sub: Path, ar: Ar) -> None:
     ar(in_sub, "next")
     ar(in_sub, "run", "-n", "1", "--plain")

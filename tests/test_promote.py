@@ -207,6 +207,7 @@ def test_a_promotion_runs_nothing_but_what_it_lacks(measured: Path, ar: Ar) -> N
     assert git(measured, "for-each-ref", "refs/ar/queue") == waiting
 
 
+@pytest.mark.slow
 def test_a_promotion_waits_for_a_worker_that_has_what_it_lacks(measured: Path, ar: Ar) -> None:
     attempt = tried(measured, WIN, seed=5)
     campaign = Campaign(Project.open(measured))
@@ -252,6 +253,7 @@ def test_a_night_goes_on_from_a_detached_head_that_cannot_follow(measured: Path,
     assert "# mine" in (measured / "params.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_night_goes_on_where_the_name_of_its_branch_is_taken(measured: Path, ar: Ar, head: str) -> None:
     own = git(measured, "commit-tree", "-m", "somebody's own", f"{head}^{{tree}}")
     git(measured, "update-ref", "refs/heads/ar-main", own)

@@ -162,6 +162,7 @@ def test_a_campaign_is_told_in_one_file(told: Path, ar: Ar) -> None:
     assert "<script>" not in re.sub(r"```.*?```", "", text, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_seven_hundred_attempts_stay_readable(project: Path, ar: Ar) -> None:
     synthetic.fill(project, 700)
     ar(project, "report")

@@ -53,6 +53,7 @@ def test_asked_for_and_not_installed_is_refused(project: Path, ar: Ar, without_b
     assert "apt-get install bubblewrap" in examined.stdout
 
 
+@pytest.mark.slow
 def test_auto_warns_once_and_goes_on(project: Path, ar: Ar, without_bwrap: dict[str, str]) -> None:
     _set(project, "auto")
     done = ar(project, "run", "-n", "0", "--plain", env=without_bwrap)
@@ -417,8 +418,8 @@ def test_what_a_stage_was_handed_is_in_no_log_while_it_runs(
     "does",
     [
         'touch "$ENDPOINT"',  # is removed, and the log says what
-        'ln -s / "$ENDPOINT"',  # ends the run, and the note says why
-        "printf '{%s: 1}' $ENDPOINT > m.json && touch c.yaml && exit 0",
+        pytest.param('ln -s / "$ENDPOINT"', marks=pytest.mark.slow),  # ends the run, and the note says why
+        pytest.param("printf '{%s: 1}' $ENDPOINT > m.json && touch c.yaml && exit 0", marks=pytest.mark.slow),
     ],
 )
 def test_what_a_stage_was_handed_is_in_no_word_of_how_it_ended(

@@ -250,6 +250,7 @@ def test_without_ranges_the_judge_decides_alone(project: Path, ar: Ar) -> None:
     assert "-0.5 + 0.01" in (project / "fit.awk").read_text()
 
 
+@pytest.mark.slow
 def test_without_seeds_eight_runs_of_the_branch_come_first(project: Path, ar: Ar) -> None:
     noise = 'END { "od -An -N2 -tu2 /dev/urandom" | getline seed'
     edit(project / "fit.awk", "END {", noise)

@@ -59,6 +59,7 @@ def test_every_wall_holds_in_the_sandbox(project: Path) -> None:
     assert not list(Path(sys.prefix).rglob(".ar-self-test*"))
 
 
+@pytest.mark.slow
 def test_without_a_sandbox_it_says_what_gets_through(
     project: Path, ar: Ar, without_bwrap: dict[str, str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_stopping_all_gives_everything_back(project: Path, ar: Ar) -> None:
     assert "Nothing runs" in ar(project, "stop").stdout
 
 
+@pytest.mark.slow
 def test_the_next_experiment_is_set_up_while_one_trains(project: Path, ar: Ar) -> None:
     _slow(project, 6)
     ar(project, "next", "-n", "3")
@@ -159,6 +160,7 @@ def test_what_finished_is_collected_not_run_again(project: Path, ar: Ar) -> None
     assert run(project, "git", "fsck", "--connectivity-only").returncode == 0
 
 
+@pytest.mark.slow
 def test_what_kills_its_worker_twice_does_not_come_back(project: Path, ar: Ar) -> None:
     """It asks for it: without a sandbox a stage can reach whoever runs it."""
     edit(project / "program.md", "budget:", "sandbox: off\nbudget:")

@@ -31,6 +31,7 @@ FIELDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_same_seed_same_digits(lab: Lab) -> None:
     first = lab.metrics()
     assert set(first) == FIELDS
