@@ -187,6 +187,20 @@ def table(text: str, delimiter: str = "") -> Iterator[list[str]]:
         return
 
 
+def numbered(text: str) -> Iterator[tuple[int, list[str] | BadData]]:
+    """The rows of a comma-separated table, each with the number of its first line, from 1; what is wrong in
+    place of one that is none."""
+    rows = csv.reader(io.StringIO(text, newline=""))
+    while True:
+        number = rows.line_num + 1
+        try:
+            yield number, next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield number, BadData(str(error), number)
+
+
 def check(data: Any, most: int = MOST_VALUES) -> None:
     """Hold plain values, of whatever origin, against the bounds.
 

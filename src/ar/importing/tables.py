@@ -6,13 +6,12 @@ its cells. A line that does not fit the header is a fault, with its number, and 
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from ar.formats import BadData, load_yaml
+from ar.formats import BadData, load_yaml, numbered
 from ar.history.records import Claimed
 from ar.importing import rows
 from ar.importing.rows import Fault, Log, Names, Row, Tool
@@ -111,17 +110,10 @@ def _lines(text: str, by_tabs: bool, faults: list[Fault]) -> Iterator[_Line]:
             if line.strip():
                 yield number, [cell.strip() for cell in line.split("\t")]
         return
-    reader = csv.reader(io.StringIO(text, newline=""))
-    while True:
-        number = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            faults.append(Fault(f"line {number}", str(error)))
-            continue
-        if any(cell.strip() for cell in row):
+    for number, row in numbered(text):
+        if isinstance(row, BadData):
+            faults.append(Fault(f"line {number}", str(row)))
+        elif any(cell.strip() for cell in row):
             yield number, [cell.strip() for cell in row]
 
 
