@@ -191,9 +191,7 @@ def warnings(project: Project) -> list[str]:
         return [f"the campaign goes on on {name}, ahead of your checkout; {_bring_in(repo, name)}"]
     declared = Declared.read(repo, head)
     paths = [
-        path
-        for path in worktree.uncommitted(repo)
-        if program.scope.may_edit(path) or path in program.param_files or declared.is_generated(path)
+        path for path in worktree.uncommitted(repo) if program.may_change(path) or declared.is_generated(path)
     ]
     if not paths:
         return []

@@ -94,7 +94,7 @@ def may_differ(project: Project, baseline: str, path: str) -> bool:
     declared = Declared.read(project.repo, baseline)
     if is_obeyed(path) and path not in program.param_files:
         return path in declared.locks or PurePosixPath(path).name == ".gitignore"
-    is_ours = program.scope.may_edit(path) or path in program.param_files
+    is_ours = program.may_change(path)
     return is_ours or declared.is_output(path) or composition.is_source(project.repo, baseline, path)
 
 

@@ -48,7 +48,7 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
     declared, hydra = Declared.read(repo, repo.head()), Hydra.of(repo, repo.head())
 
     def wanted(path: str) -> bool:
-        ours = program.scope.may_edit(path) or path in program.param_files or (hydra and hydra.holds(path))
+        ours = program.may_change(path) or (hydra and hydra.holds(path))
         return bool(ours) and not declared.is_generated(path)
 
     tree, others = worktree.snapshot(repo, wanted, MAX_FILE_BYTES)

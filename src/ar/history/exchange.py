@@ -28,11 +28,8 @@ from ar.local import pulled
 
 _RACES = 20  # how often others may push between our joining and pushing
 _BATCH = 500  # refs in one git push
-_JOINED = (
-    refs.SIGNED,
-    refs.NOTES,
-    refs.SPEND,
-)  # refs that both sides move; who signed tells whose notes count
+# Refs that both sides move. Who signed comes first: it tells whose notes count.
+_JOINED = (refs.SIGNED, refs.NOTES, refs.SPEND)
 _PATTERNS = (f"{refs.EXPS}/*", *_JOINED)
 
 

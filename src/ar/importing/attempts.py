@@ -185,11 +185,7 @@ def _of_commit(project: Project, said: str) -> tuple[str, str, str, int]:
         raise BadProposal(f"commit {said[:12]} has no parent")
     parent = commit.parents[0]
     changed = repo.changed(parent, rev)
-    inside = {
-        path: entry
-        for path, entry in changed.items()
-        if program.scope.may_edit(path) or path in program.param_files
-    }
+    inside = {path: entry for path, entry in changed.items() if program.may_change(path)}
     if not inside:
         raise BadProposal(f"commit {said[:12]} changes nothing inside the scope")
     return rev, parent, repo.write_tree(parent, inside), len(changed) - len(inside)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable, Mapping
 
-from ar.errors import BadState
 from ar.git.repo import Repo
-from ar.local import trusted
+from ar.local import lines, trusted
 
 _FILE, _VOUCHED = "pulled", "vouched"
 
 
 def read(repo: Repo) -> frozenset[str]:
     """All that a remote brought: full names of experiments' refs, ids of the commits of accounts."""
-    return frozenset(_lines(repo, _FILE))
+    return frozenset(lines.read(repo, _FILE))
 
 
 def foreign(repo: Repo, found: Mapping[str, str]) -> frozenset[str]:
@@ -34,7 +31,7 @@ def foreign(repo: Repo, found: Mapping[str, str]) -> frozenset[str]:
 def vouched(repo: Repo) -> frozenset[tuple[str, str]]:
     """Refs and commits for which there was the word of somebody whose key is still trusted."""
     keys = trusted.read(repo)
-    rows = (line.split(" ") for line in _lines(repo, _VOUCHED))
+    rows = (line.split(" ") for line in lines.read(repo, _VOUCHED))
     return frozenset((row[1], row[2]) for row in rows if len(row) == 3 and row[0] in keys)
 
 
@@ -44,7 +41,7 @@ def add(repo: Repo, names: Iterable[str]) -> None:
     Raises:
         BadState: the git directory cannot be written.
     """
-    _append(repo, _FILE, names)
+    lines.append(repo, _FILE, names)
 
 
 def vouch(repo: Repo, words: Iterable[tuple[str, str, str]]) -> None:
@@ -53,21 +50,4 @@ def vouch(repo: Repo, words: Iterable[tuple[str, str, str]]) -> None:
     Raises:
         BadState: the git directory cannot be written.
     """
-    _append(repo, _VOUCHED, map(" ".join, words))
-
-
-def _lines(repo: Repo, file: str) -> list[str]:
-    with contextlib.suppress(FileNotFoundError):
-        return (repo.git_dir / "ar" / file).read_text(encoding="utf-8", errors="replace").split("\n")
-    return []
-
-
-def _append(repo: Repo, name: str, lines: Iterable[str]) -> None:
-    path = repo.own_folder() / name
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise BadState(f"cannot write {path}: {error.strerror}", "check permissions and disk space") from None
+    lines.append(repo, _VOUCHED, map(" ".join, words))

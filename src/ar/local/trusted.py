@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
-from ar.errors import BadState
 from ar.git.repo import Repo
 from ar.git.signatures import PublicKey
+from ar.local import lines
 
 _FILE = "trusted"
 
 
 def path(repo: Repo) -> Path:
     """The file with a line for each key, as in ssh's `.pub` files; whoever owns the machine may edit it."""
-    return repo.git_dir / "ar" / _FILE
+    return lines.path(repo, _FILE)
 
 
 def read(repo: Repo) -> dict[str, PublicKey]:
     """Fingerprint to key."""
-    with contextlib.suppress(FileNotFoundError):
-        lines = path(repo).read_text(encoding="utf-8", errors="replace").split("\n")
-        return {key.fingerprint: key for line in lines if (key := PublicKey.parse(line))}
-    return {}
+    return {key.fingerprint: key for line in lines.read(repo, _FILE) if (key := PublicKey.parse(line))}
 
 
 def add(repo: Repo, key: PublicKey) -> None:
@@ -31,12 +27,5 @@ def add(repo: Repo, key: PublicKey) -> None:
     Raises:
         BadState: the git directory cannot be written.
     """
-    if key.fingerprint in read(repo):
-        return
-    try:
-        with (repo.own_folder() / _FILE).open("a", encoding="utf-8") as file:
-            file.write(f"{key.line}\n")
-    except OSError as error:
-        raise BadState(
-            f"cannot write {path(repo)}: {error.strerror}", "check permissions and disk space"
-        ) from None
+    if key.fingerprint not in read(repo):
+        lines.append(repo, _FILE, [key.line])

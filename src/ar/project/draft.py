@@ -43,7 +43,7 @@ _OUT_OF_REACH = (
     "  Numbers in scripts that no stage depends on. To search one: add its script to deps: of its stage in",
     "  dvc.yaml, FILE:NAME to scope.params above, and take the # away.",
 )
-_PROSE = """\
+PROSE = """\
 What we look for, what is known, what not to try: write it here, in plain words. Agents read it whole.
 """
 
@@ -140,7 +140,7 @@ def chosen(metric: str) -> Objective:
     return Objective(metric, naming.direction(metric) or "")
 
 
-def draft(facts: Facts, goal: Objective | None = None, prose: str = _PROSE) -> str:
+def draft(facts: Facts, goal: Objective | None = None, prose: str = PROSE) -> str:
     """A programme for a project.
 
     Args:

@@ -57,8 +57,10 @@ def is_edited(project: Project, before: str, after: str) -> bool:
     """Whether two trees differ in more than values of parameters."""
     repo, files = project.repo, project.program.param_files
     for path in repo.changed(before, after):
+        if path not in files:
+            return True
         old, new = repo.read(before, path), repo.read(after, path)
-        if path not in files or old is None or new is None or not same_code(path, old, new):
+        if old is None or new is None or not same_code(path, old, new):
             return True
     return False
 

@@ -281,6 +281,10 @@ class Program:
         given = [*(one.env for one in self.agents), *(one.env for one in sandboxes)]
         return sorted({name for names in given for name in names})
 
+    def may_change(self, path: str) -> bool:
+        """Whether a proposal may change anything in a file: its text, or values of parameters."""
+        return self.scope.may_edit(path) or path in self.param_files
+
     @property
     def param_files(self) -> set[str]:
         keys = [*self.scope.params, *self.search, *([self.seed] if self.seed else [])]

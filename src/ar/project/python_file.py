@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ar.formats import MOST_CODE, BadData, check
@@ -19,14 +21,21 @@ def parse(content: bytes) -> dict[str, Any]:
     Raises:
         BadData: it is no Python, or exceeds a bound.
     """
+    with _bounded(content):
+        data = _plain(_held(ast.parse(content)))
+    check(data)
+    return data
+
+
+@contextlib.contextmanager
+def _bounded(content: bytes) -> Iterator[None]:
+    """Raises BadData for what is too long, no Python, or nested too deep for what is done with it."""
     if len(content) > MOST_CODE:
         raise BadData(f"larger than {MOST_CODE // 1_000_000} MB")
     try:
-        data = _plain(_held(ast.parse(content)))
+        yield
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BadData((str(error) or "nested too deep").splitlines()[0]) from None
-    check(data)
-    return data
 
 
 def replaced(content: bytes, place: Sequence[Any], value: Any) -> bytes:
@@ -52,18 +61,18 @@ def replaced(content: bytes, place: Sequence[Any], value: Any) -> bytes:
     return content[:start] + repr(new).encode() + content[end:]
 
 
+@lru_cache(maxsize=4096)
 def code(content: bytes) -> str:
-    """All that a file is besides its parameters' values, comments and layout.
+    """A hash of all that a file is besides its parameters' values, comments and layout. It is asked for with
+    every identity of a tree, of which a history has many.
 
     Raises:
-        BadData: it is no Python, or nested too deep.
+        BadData: it is no Python, or exceeds a bound.
     """
-    try:
+    with _bounded(content):
         tree = ast.parse(content)
         values = _Values(set(map(id, _nodes(_held(tree)))))
-        return ast.dump(values.visit(tree))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise BadData((str(error) or "nested too deep").splitlines()[0]) from None
+        return hashlib.sha256(ast.dump(values.visit(tree)).encode(errors="replace")).hexdigest()
 
 
 class _Values(ast.NodeTransformer):

@@ -39,10 +39,8 @@ class Funnel:
     def __init__(
         self, source: int, target: int, handed: Iterable[str] = (), head: int = HEAD, tail: int = TAIL
     ) -> None:
-        from ar.redaction import (
-            Redactor,
-            hand,
-        )  # not before: when this is made the stage runs, and no slot waits
+        # Not before: when this is made the stage runs, and no slot waits.
+        from ar.redaction import Redactor, hand
 
         hand(handed)
         self.source = source

@@ -41,10 +41,10 @@ _JSON = re.compile(rb"^[ \t]*(\{[^\n]*\})[ \t]*$", re.MULTILINE)
 _HEADING = rb'"?[A-Za-z_][\w./ %@()-]{0,99}"?'
 _HEADER = re.compile(rb"^" + _HEADING + rb"(?:," + _HEADING + rb")+$", re.MULTILINE)
 _ROW = re.compile(rb"^[^,\n]*(?:,[^,\n]*)+$", re.MULTILINE)
-_STEP = re.compile(
-    rb"(?<![\w-])(?:step|iter|iteration|epoch|batch)\b[\"']?[ \t]*[:=#]?[ \t]*(\d{1,15})", re.IGNORECASE
-)
 _STEPS = ("step", "iter", "iteration", "epoch", "batch")
+_STEP = re.compile(
+    rb"(?<![\w-])(?:" + "|".join(_STEPS).encode() + rb")\b[\"']?[ \t]*[:=#]?[ \t]*(\d{1,15})", re.IGNORECASE
+)
 _DIGIT = re.compile(rb"\d")
 _WITHIN_NAME = re.compile(rb"[\w./-]")
 _ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")

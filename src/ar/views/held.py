@@ -105,17 +105,12 @@ def foreign(program: Program, history: History) -> list[Section]:
     if not items:
         return []
     key = short_key(str(program.objective))
-    told = [
-        f"{one_line(item.name)}: {one_line(item.title)}"
-        + (f" ({key} {value})" if (value := level(item)) else "")
-        for item in items[-MOST_LISTED:]
-    ]
-    more = (f"… and {len(items) - MOST_LISTED} more: ar show",) if len(items) > MOST_LISTED else ()
     words = (
         f"{counted(len(items), 'attempt')} came from remotes. The figures are what others say: nothing of it "
         "was measured here or signed with a trusted key, and nothing of it counts."
     )
-    return [Section("What is foreign", (words, Items((*told, *more), folded=f"Foreign: {len(items)}")))]
+    said = [f"{key} {value}" if (value := level(item)) else "" for item in items]
+    return [Section("What is foreign", (words, _told("Foreign", items, said)))]
 
 
 def imported(history: History) -> list[Section]:
@@ -123,15 +118,23 @@ def imported(history: History) -> list[Section]:
     items = history.imported
     if not items:
         return []
-    told = [
-        f"{one_line(item.name)}: {one_line(item.title)} ({item.claimed})" for item in items[-MOST_LISTED:]
-    ]
-    more = (f"… and {len(items) - MOST_LISTED} more: ar show",) if len(items) > MOST_LISTED else ()
     words = (
         f"{counted(len(items), 'attempt')} came from other tools' records. The figures are what those say of "
         "a single run each: nothing of it was measured here, and nothing of it counts."
     )
-    return [Section("What was imported", (words, Items((*told, *more), folded=f"Imported: {len(items)}")))]
+    said = [item.claimed for item in items]
+    return [Section("What was imported", (words, _told("Imported", items, said)))]
+
+
+def _told(word: str, items: Sequence[Attempt], said: Sequence[str]) -> Items:
+    """The newest of what only others tell of, each with what they say it came to."""
+    pairs = list(zip(items, said, strict=True))[-MOST_LISTED:]
+    told = [
+        f"{one_line(item.name)}: {one_line(item.title)}{f' ({value})' if value else ''}"
+        for item, value in pairs
+    ]
+    more = [f"… and {len(items) - MOST_LISTED} more: ar show"] if len(items) > MOST_LISTED else []
+    return Items((*told, *more), folded=f"{word}: {len(items)}")
 
 
 def _grouped(program: Program, items: Sequence[Attempt]) -> list[Items]:
