@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import commit, edit, git
 
+from ar.changes import proposal
 from ar.changes.proposal import Change, prepare
 from ar.changes.seeding import seeded_tree
 from ar.errors import BadParams, BadProposal
@@ -31,8 +32,8 @@ def repo(project: Path) -> Repo:
 
 def _prepare(repo: Repo, **what: object) -> Change:
     program: Program = load(repo.root)
-    proposal = Proposal(title="Try", hypothesis="Why not", agent="human", **what)  # type: ignore[arg-type]
-    return prepare(Project(repo, program), proposal, reader.read(Project(repo, program)))
+    tried = Proposal(title="Try", hypothesis="Why not", agent="human", **what)  # type: ignore[arg-type]
+    return prepare(Project(repo, program), tried, reader.read(Project(repo, program)))
 
 
 def test_parameters_and_edits_together(repo: Repo) -> None:
@@ -125,3 +126,15 @@ def test_stages_that_measure_are_unlocked(repo: Repo) -> None:
     tree = seeded_tree(Project(repo, program), "HEAD", 5)
     assert b"fit" not in (repo.read(tree, "dvc.lock") or b"")
     assert b"seed: 5" in (repo.read(tree, "params.yaml") or b"")
+
+
+@pytest.mark.parametrize("error", [RecursionError("too deep"), MemoryError(), KeyError("x"), OSError("gone")])
+def test_what_nobody_foresaw_is_a_refusal(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def breaks(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(proposal, "_refuse_names", breaks)
+    with pytest.raises(BadProposal, match=type(error).__name__):
+        _prepare(repo, params={"x": 2.5})

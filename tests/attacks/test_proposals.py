@@ -65,6 +65,11 @@ def up_and_out(project: Project) -> Proposal:
 
 
 @_attack
+def a_path_to_nothing(project: Project) -> Proposal:
+    return _edits("./")
+
+
+@_attack
 def an_absolute_path(project: Project) -> Proposal:
     return _edits("/etc/cron.d/x")
 
@@ -261,6 +266,11 @@ def a_place_for_a_value(project: Project) -> Proposal:
 @_attack
 def a_command_in_a_list(project: Project) -> Proposal:
     return _params(**{"p.json:layers": '[1, "$(touch owned)"]'})
+
+
+@_attack
+def infinity_in_a_list(project: Project) -> Proposal:
+    return _params(**{"p.json:layers": "[1, 1e999]"})
 
 
 @_attack

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ar.changes import composition, size
-from ar.errors import BadParams, BadProposal, nearest
+from ar.errors import ArError, BadParams, BadProposal, nearest
 from ar.formats import BadData, check, load_json
 from ar.git.repo import Repo
 from ar.history.ideas import Edit, Proposal
@@ -29,6 +29,7 @@ from ar.project.project import Project
 from ar.project.scope import is_obeyed
 from ar.project.values import element, flat, flatten, get, parse
 from ar.redaction import MARK, redact
+from ar.text import one_line, shorten_middle
 
 MAX_FILE_BYTES = 1_000_000
 _WORD = re.compile(r"[\w@%/][\w.,:=+@%/-]*", re.ASCII)
@@ -56,8 +57,19 @@ def prepare(project: Project, proposal: Proposal, history: History) -> Change:
     """Check a proposal against the scope and apply it to the head.
 
     Raises:
-        BadProposal: with everything that the proposer needs to do better.
+        BadProposal: with everything that the proposer needs to do better. What nobody foresaw is one, too: it
+            is the proposal that brought it about.
     """
+    try:
+        return _checked_change(project, proposal, history)
+    except ArError:
+        raise
+    except Exception as error:
+        what = shorten_middle(one_line(f"{type(error).__name__}: {error}"), 200)
+        raise BadProposal(f"the proposal cannot be checked: {what}", "propose something simpler") from error
+
+
+def _checked_change(project: Project, proposal: Proposal, history: History) -> Change:
     repo, program = project.repo, project.program
     if not proposal.title.strip() or "\n" in proposal.title:
         raise BadProposal("the title must be one line", f"at most {TITLE_LIMIT} characters")
@@ -251,7 +263,8 @@ def checked_path(path: str, program: Program) -> str:
         BadProposal: it may not.
     """
     pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path or any(ord(char) < 32 for char in path):
+    odd = not pure.parts or ".." in pure.parts or "\\" in path or any(ord(char) < 32 for char in path)
+    if odd or pure.is_absolute():
         mend = "use paths relative to the project's root"
         raise BadProposal(f"{path!r} is no path inside the project", mend)
     clean = str(pure)
@@ -308,9 +321,10 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
             old = element(data, key)
         except KeyError:
             raise BadProposal(f"{file} has no key '{key}'", nearest(key, flatten(data))) from None
-        if isinstance(value, float) and not math.isfinite(value):
+        is_list = isinstance(get(data, key), list) and _is_list(value)
+        if not _is_finite(load_json(value) if is_list else value):
             raise BadProposal(f"{key} cannot be {value}", f"now it is {old!r}")
-        if isinstance(get(data, key), list) and not _is_list(value):
+        if isinstance(get(data, key), list) and not is_list:
             raise BadProposal(f"{key} is a list in {file}, not {value!r}", f"now it is {old}")
         numbers = isinstance(old, float) and isinstance(value, int | float) and not isinstance(value, bool)
         whole = type(old) is int and isinstance(value, float) and value.is_integer()
@@ -319,6 +333,13 @@ def _checked(content: bytes, file: str, values: Mapping[str, Any]) -> dict[str, 
             raise BadProposal(f"{key} is {kinds}", f"now it is {old!r}")
         checked[key] = int(value) if type(old) is int else value
     return checked
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number in it is infinite or none at all."""
+    if isinstance(value, list | dict):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _is_list(value: Any) -> bool:
