@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from subprocess import PIPE
+from subprocess import PIPE, TimeoutExpired
 
 from git import Git
 from git.exc import GitCommandNotFound
@@ -13,15 +13,25 @@ from ar.errors import BadState
 
 
 class GitFailed(BadState):
-    """A git command exited with an error. `said` is what it printed."""
+    """A git command exited with an error. `said` is what it printed on standard error, `out` the rest."""
 
-    def __init__(self, command: str, said: str) -> None:
+    def __init__(self, command: str, said: str, out: str = "") -> None:
         super().__init__(f"git {command} failed: {brief(said)}")
         self.said = said
+        self.out = out
 
 
-def run(folder: Path, *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> str:
+def run(
+    folder: Path,
+    *args: str,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> str:
     """What a git command in a folder printed, without the newline at its end.
+
+    Args:
+        seconds: after which it is ended; None for no limit.
 
     Raises:
         GitFailed: it exited with an error.
@@ -31,11 +41,16 @@ def run(folder: Path, *args: str, stdin: bytes = b"", env: Mapping[str, str] | N
         process = Git(str(folder)).execute(["git", *args], istream=PIPE, as_process=True, env=env)
     except GitCommandNotFound:
         raise BadState("git is not on PATH", "install git 2.30 or newer") from None
-    out, said = process.communicate(stdin)
+    try:
+        out, said = process.communicate(stdin, timeout=seconds)
+    except TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise GitFailed(args[0], f"no answer within {seconds:g} s") from None
     if process.returncode:
         words = said.decode(errors="replace")
         raise_if_full(words)
-        raise GitFailed(args[0], words)
+        raise GitFailed(args[0], words, out.decode(errors="replace"))
     return str(out.decode(errors="surrogateescape")).removesuffix("\n")
 
 

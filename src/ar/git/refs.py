@@ -16,6 +16,13 @@ NOTES = "refs/notes/ar"
 SPEND = "refs/ar/spend"
 SIGNED = "refs/ar/signed"
 REMOTES = "refs/ar/remotes"  # <remote>/…: what a remote had when it was last looked at
+# On a remote whose queue several clones share, beside QUEUE and RUNNING:
+LAST = "refs/ar/put/last"  # what was queued there last
+HEADS = "refs/ar/heads"  # <branch>: where the campaign stands
+WORKERS_NOTES = "refs/ar/notes"  # <worker>: the notes on what that one ran, one a commit
+# In a worker's clone, <remote>/<name>:
+LEASES = "refs/ar/leases"  # what it last said there of an experiment that it has
+FINISHED = "refs/ar/finished"  # a result that is not there yet, with its note
 PROMOTING = "refs/worktree/ar/promoting"  # the merge that this working tree is being brought to
 
 _EXPERIMENT = re.compile(rf"^{EXPS}/(?P<two>[0-9a-f]{{2}})/(?P<rest>[0-9a-f]{{38}})/(?P<name>\w[^/\s]*)\Z")
@@ -63,6 +70,11 @@ def running(name: str) -> str:
 def at_remote(remote: str, ref: str) -> str:
     """Where a remote's ref is kept here."""
     return f"{REMOTES}/{remote}/{ref.removeprefix('refs/')}"
+
+
+def of_remote(space: str, remote: str, name: str) -> str:
+    """The ref of `LEASES` or `FINISHED` for an experiment of a remote's queue."""
+    return f"{space}/{remote}/{name}"
 
 
 def name_of(ref: str) -> str:

@@ -1,0 +1,141 @@
+"""Refs of a git remote, read by prefix and moved by compare-and-swap: all of a set or none.
+
+Whether a push that failed lost a race, or was refused, or never arrived, is told by what the remote holds
+afterwards, never by what git says of it. A push whose answer was lost on the way counts by that, too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from ar.errors import ArError
+from ar.git import command, refs
+from ar.git.command import GitFailed, brief
+from ar.git.references import ZERO, pause
+from ar.git.repo import Repo
+from ar.redaction import hand
+
+_SECONDS = 120.0  # for one exchange with a remote, after which it counts as out of reach
+_TRIES = 5  # of a push that is refused, though nobody moved what it moves: others may be at the lock files
+_LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
+# Nobody is there to answer a prompt.
+_ENV = {"GIT_TERMINAL_PROMPT": "0"}
+
+
+class Unreachable(ArError):
+    """A remote cannot be read: no network, no leave, or it is gone. It may come back."""
+
+
+class Refused(ArError):
+    """A remote can be read and not written to: it is read-only, full, or does not take such refs."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A ref of a remote that is to move.
+
+    Args:
+        new: what it is to hold; ZERO deletes it. One that holds it already counts as moved.
+        old: what it must hold now; ZERO for "must not exist".
+    """
+
+    ref: str
+    new: str
+    old: str
+
+
+def move(repo: Repo, remote: str, *moves: Move) -> bool:
+    """Move refs of a remote in one transaction, all or none. False where somebody else was faster.
+
+    Raises:
+        Unreachable: nobody knows whether it was done.
+        Refused: it was not, and that is nobody's race.
+    """
+    leases = [f"--force-with-lease={it.ref}:{'' if it.old == ZERO else it.old}" for it in moves]
+    specs = [f"{'' if it.new == ZERO else it.new}:{it.ref}" for it in moves]
+    said = ""
+    for attempt in range(_TRIES):
+        try:
+            # --no-verify: DVC's own hook would upload its cache with every push.
+            options = ("--porcelain", "--atomic", "--no-verify", "--no-signed", "--recurse-submodules=no")
+            _run(repo, "push", *options, *leases, remote, *specs)
+            return True
+        except GitFailed as error:
+            said = _refusal(error)
+        now = look(repo, remote, *(it.ref for it in moves))
+        held = [now.get(it.ref, ZERO) for it in moves]
+        if held == [it.new for it in moves]:
+            return True
+        if held != [it.old for it in moves]:
+            return False
+        pause(10 * attempt)
+    what = f"{remote} can be read, but not written to: {shown(said)}"
+    raise Refused(what, f"check your rights and the space there; does this work? git push {remote} HEAD")
+
+
+def look(repo: Repo, remote: str, *patterns: str) -> dict[str, str]:
+    """Ref to object id, for every ref of a remote that matches any of the patterns.
+
+    Raises:
+        Unreachable: it cannot be read.
+    """
+    try:
+        lines = _run(repo, "ls-remote", "--quiet", remote, *patterns).split("\n")
+    except GitFailed as error:
+        raise _unreachable(remote, error) from None
+    return {ref: rev for rev, _, ref in (line.partition("\t") for line in lines) if ref}
+
+
+def mirror(repo: Repo, remote: str, *spaces: str) -> None:
+    """Have what a remote has below some spaces below `refs.at_remote`, with all it needs; what went there
+    goes here.
+
+    Raises:
+        Unreachable: it cannot be read.
+    """
+    specs = [f"+{space}/*:{refs.at_remote(remote, space)}/*" for space in spaces]
+    options = ("--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+    try:
+        _run(repo, "fetch", *options, "--no-auto-maintenance", remote, *specs)
+    except GitFailed as error:
+        raise _unreachable(remote, error) from None
+
+
+def shown(text: str) -> str:
+    """A text for people: without the names and passwords that addresses may hold."""
+    return _LOGIN.sub("", text)
+
+
+def guard(repo: Repo, remote: str) -> None:
+    """Count the password in a remote's address as a secret from here on, wherever it may turn up."""
+    urls = repo.run("remote", "get-url", "--all", remote).split("\n")
+    urls += repo.run("remote", "get-url", "--push", "--all", remote).split("\n")
+    found = [part for url in urls for part in (_password(url),) if part]
+    hand([*found, *map(unquote, found)])
+
+
+def _password(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        return parts.password or (parts.username or "" if parts.scheme.startswith("http") else "")
+    except ValueError:
+        return ""
+
+
+def _run(repo: Repo, *args: str) -> str:
+    return command.run(repo.top, *args, env=_ENV, seconds=_SECONDS)
+
+
+def _unreachable(remote: str, error: GitFailed) -> Unreachable:
+    said = shown(brief(error.said))
+    return Unreachable(f"{remote} cannot be reached: {said}", f"does this work? git ls-remote {remote}")
+
+
+def _refusal(error: GitFailed) -> str:
+    """Why a remote refused a push: of the lines `flag <tab> from:to <tab> summary`, what those say that were
+    turned down, if there are any."""
+    rows = (line.split("\t") for line in error.out.split("\n"))
+    summaries = [row[2] for row in rows if len(row) == 3 and row[0] == "!"]
+    return ", ".join(dict.fromkeys(summaries)) or brief(error.said)
