@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ar.history.device import Device
 from ar.history.messages import BASELINE_AGENT, FOREIGN_AGENT, Message
 from ar.history.spend import Spend
 from ar.project.values import Scalar
@@ -178,6 +179,7 @@ class Note(Record):
         slot: what it had to itself: a GPU, or a share of the cores.
         worker: host and process that ran it.
         python: version and path of the Python that its stages found; empty where there is none.
+        device: what it was measured on; None in notes of earlier versions.
         finished: unix time.
         spend: what its proposal cost; on a candidate's first run only.
         claim: what the record says that it was imported from.
@@ -201,6 +203,7 @@ class Note(Record):
     slot: str = ""
     worker: str = ""
     python: str = ""
+    device: Device | None = None
     finished: float | None = None
     spend: Spend | None = None
     claim: Claim | None = None
@@ -233,6 +236,11 @@ class Experiment(Message):
     def reason(self) -> str:
         """Why it ended as it did; empty where that is plain."""
         return self.note.reason if self.note else ""
+
+    @property
+    def device_class(self) -> str:
+        """The device class that it was measured on; empty where nobody noted it."""
+        return self.note.device.device_class if self.note and self.note.device else ""
 
     @property
     def measures_baseline(self) -> bool:

@@ -43,6 +43,21 @@ def _uuids(nvml: Any, handle: Any) -> list[str]:
     return [nvml.nvmlDeviceGetUUID(handle)]
 
 
+def model(gpu: str) -> tuple[str, str]:
+    """Model of a GPU, named as by `gpus`, and version of its driver; empty where the driver does not say."""
+    with _nvml() as nvml:
+        if nvml is not None:
+            with contextlib.suppress(nvml.NVMLError, ValueError):
+                return nvml.nvmlDeviceGetName(_handle(nvml, gpu)), nvml.nvmlSystemGetDriverVersion()
+    return "", ""
+
+
+def _handle(nvml: Any, gpu: str) -> Any:
+    if gpu.isdecimal():
+        return nvml.nvmlDeviceGetHandleByIndex(int(gpu))
+    return nvml.nvmlDeviceGetHandleByUUID(gpu)
+
+
 @dataclass
 class Meter:
     """What a GPU did during a run, look by look: memory in use in MB (10⁶ bytes), percent of time at work."""
@@ -70,8 +85,7 @@ def _look(gpu_in_use: Callable[[], str], meter: Meter, done: threading.Event) ->
             if not (gpu := gpu_in_use()):
                 continue
             with contextlib.suppress(nvml.NVMLError, ValueError):
-                by_index, by_uuid = nvml.nvmlDeviceGetHandleByIndex, nvml.nvmlDeviceGetHandleByUUID
-                handle = by_index(int(gpu)) if gpu.isdecimal() else by_uuid(gpu)
+                handle = _handle(nvml, gpu)
                 meter.memory_mb.append(nvml.nvmlDeviceGetMemoryInfo(handle).used / 1e6)
                 meter.percent.append(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
 

@@ -6,6 +6,7 @@ It need not be ours: `ar` may be installed in an environment of its own.
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import os
 import re
 import shutil
@@ -57,6 +58,12 @@ class Interpreter:
 
     def __str__(self) -> str:
         return f"{self.version} {self.program}".strip()
+
+    def installed(self, package: str) -> str:
+        """The version of a package that it would import, by what was written where it was installed; empty
+        where there is none."""
+        found = importlib.metadata.distributions(name=package, path=list(self.folders))
+        return next((one.version for one in found), "")
 
 
 def named(commands: Iterable[tuple[str, str]]) -> list[str]:

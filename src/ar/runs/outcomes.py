@@ -20,7 +20,7 @@ from ar.project.pipeline_file import ARGS_FILE
 from ar.project.project import Project
 from ar.project.values import Scalar, flat, is_infinite, number
 from ar.redaction import redact
-from ar.runs import denials
+from ar.runs import denials, devices
 from ar.runs.gpu_meter import Meter
 from ar.runs.pipeline import Failure
 from ar.stage import launcher
@@ -88,6 +88,7 @@ def _note(claim: Claim, meter: Meter) -> Note:
         gpu_memory_mb=round(max(meter.memory_mb), 1) if meter.memory_mb else None,
         gpu_percent=round(statistics.fmean(meter.percent), 1) if meter.percent else None,
         slot=stage.slot if stage else "",
+        device=devices.of_slot(stage.slot) if stage else None,
         worker=f"{socket.gethostname()}:{os.getpid()}",
         finished=round(time.time(), 3),
         spend=Message.parse(claim.message).spend,

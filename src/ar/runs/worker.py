@@ -151,7 +151,9 @@ class Worker:
             if not asked and not again:
                 rev, note = outcomes.of_run(project, claimed, outcome, meter)
                 python = interpreter.find(self.repo.root, Declared.read(self.repo, claimed.rev).commands)
-                queue.finish(self.repo, claimed, rev, replace(note, retried=fault, python=str(python)))
+                device = replace(note.device, torch=python.installed("torch")) if note.device else None
+                told = replace(note, retried=fault, python=str(python), device=device)
+                queue.finish(self.repo, claimed, rev, told)
                 return None
         # Whoever takes it next sets up the same folder: it goes back only once ours is gone.
         return claimed.requested or asked or again

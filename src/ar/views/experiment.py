@@ -8,7 +8,7 @@ from rich.text import Text
 from ar.history.ideas import Proposal
 from ar.history.records import Attempt, Experiment, Note
 from ar.history.spend import Spend
-from ar.text import one_line, plain, span
+from ar.text import counted, one_line, plain, span
 from ar.views.facts import fact_lines, prose, short_key, value_text
 from ar.views.marks import MARKS
 
@@ -43,6 +43,7 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         ("took", None if note.seconds is None else span(note.seconds)),
         ("used", _used(note)),
         ("worker", note.worker or None),
+        ("device", _device(note)),
         ("python", note.python or None),
         ("proposal", _price(note.spend)),
         ("outcome", f"{mark.sign} {attempt.outcome}"),
@@ -86,6 +87,21 @@ def _used(note: Note) -> str | None:
         at_work = f"at work {note.gpu_percent or 0:.0f} % of the time"
         parts.append(f"{note.gpu_memory_mb:.0f} MB of its GPU, {at_work}")
     return ", ".join(parts) + (f" on {note.slot}" if note.slot else "")
+
+
+def _device(note: Note) -> str | None:
+    """What it was measured on, and what of that does not tell its class."""
+    if note.device is None:
+        return None
+    device = note.device
+    parts = [
+        device.device_class,
+        counted(device.cores, "core"),
+        f"driver {device.driver}",
+        f"torch {device.torch}",
+    ]
+    known = [True, bool(device.cores), bool(device.driver), bool(device.torch)]
+    return ", ".join(part for part, has in zip(parts, known, strict=True) if has)
 
 
 def _price(spend: Spend | None) -> str | None:

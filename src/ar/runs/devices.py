@@ -1,0 +1,53 @@
+"""Which device a run has on this machine: read from the kernel and from the driver, once a process."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import socket
+from pathlib import Path
+
+from ar.history.device import Device
+from ar.runs import gpu_meter
+
+CPUINFO = Path("/proc/cpuinfo")
+_NAMELESS = "unknown GPU"  # that we were told of, while no driver says what it is
+
+
+def of_slot(slot: str) -> Device:
+    """The device of a run in a slot of this machine, by the slot's name; empty for a run that had none."""
+    return _of_slot(slot, os.environ.get(gpu_meter.VISIBLE))
+
+
+@functools.lru_cache(maxsize=64)
+def _of_slot(slot: str, visible: str | None) -> Device:  # noqa: ARG001 - it decides which GPUs there are
+    host, cores = socket.gethostname(), _cores()
+    with contextlib.suppress(ValueError, IndexError):
+        gpu = gpu_meter.gpus()[int(slot.partition(".")[0].removeprefix("gpu"))]
+        model, driver = gpu_meter.model(gpu)
+        return Device(host, processor(CPUINFO), cores, model or _NAMELESS, 1, driver)
+    return Device(host, processor(CPUINFO), cores)
+
+
+def _cores() -> int:
+    """How many this process may use; all of the machine's where the system has no such limit."""
+    limited = getattr(os, "sched_getaffinity", None)
+    return len(limited(0)) if limited else os.cpu_count() or 0
+
+
+def processor(cpuinfo: Path) -> str:
+    """The first processor's model, by what the kernel says; where it says nothing, the architecture."""
+    said: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            said.setdefault(key.strip(), value.strip())
+    if name := said.get("model name"):
+        # Clouds hide the number, which is the model.
+        hidden = not any(sign.isdigit() for sign in name.partition("@")[0])
+        number = f"{said.get('cpu family', '')}/{said.get('model', '')}".strip("/")
+        return f"{name.partition('@')[0].strip()} {number}" if hidden and number else name
+    part = [said[key] for key in ("CPU implementer", "CPU part") if key in said]  # as on Arm
+    return " ".join([platform.machine(), *part])
