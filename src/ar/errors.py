@@ -40,8 +40,12 @@ class BadProposal(ArError):
     """A proposal was refused: out of scope, does not apply, or was tried before."""
 
 
+class BadNote(ArError):
+    """What somebody would write into the notebook was refused."""
+
+
 class NotFound(ArError):
-    """No experiment goes by that name."""
+    """Nothing goes by that name."""
 
 
 class CannotClimb(ArError):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from ar.cli import decide, propose, run, share, stage, start, trust, watch
+from ar.cli import decide, notes, propose, run, share, stage, start, trust, watch
 from ar.errors import ArError
 from ar.redaction import redact
 from ar.text import plain
@@ -43,6 +43,7 @@ for _command in (
     stage.capture,
     *(run.baseline, run.run, run.retry, run.worker, run.stop, run.climb),
     *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
+    *(notes.note, notes.notebook_),
     *(decide.promote, decide.stack, decide.revert),
     *(share.push, share.pull, share.import_),
     *(trust.allow, trust.trust),

@@ -13,7 +13,7 @@ _MOST_LISTED = 20
 @click.command()
 @click.argument("remote", required=False)
 def push(remote: str | None) -> None:
-    """Share experiments, verdicts and accounts on a git remote (default: the branch's, or origin).
+    """Share experiments, verdicts, accounts and notebook on a git remote (default: the branch's, or origin).
 
     What was measured here is signed with your ssh key where git is set to sign with one: see ar trust.
     The branch itself goes with git push, what DVC caches with dvc push.
@@ -43,13 +43,16 @@ def _exchange(remote: str | None, pushing: bool) -> None:
     name = transfer.remote_of(campaign.repo, remote)
     say(f"{verb}ing {where} {name} …", err=True)
     moved = move(campaign.repo, name)
-    parts = ((moved.experiments, "experiment"), (moved.notes, "note"))
-    words = " and ".join(counted(number, word) for number, word in parts)
+    parts = [counted(moved.experiments, "experiment"), counted(moved.notes, "note")]
+    parts += [f"{moved.entries} of the notebook's entries"] if moved.entries else []
+    words = " and ".join(parts)
     say(f"{verb}ed {words} {where} {name}.")
     for clash in moved.clashes:
         say(f"Left alone: {clash} is another experiment there.", err=True)
     if moved.odd:
         say(f"Left there: {counted(moved.odd, 'ref')} that no experiment can be.", err=True)
+    if moved.notebook_left:
+        say("Left there: the remote's notebook, which is none, or too large.", err=True)
     if moved.vouched:
         words = f"Of what was pulled, {counted(moved.vouched, 'experiment')} more count here"
         say(f"{words}: a key that you trust signed them.")

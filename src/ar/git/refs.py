@@ -15,6 +15,7 @@ RUNNING = "refs/ar/running"
 NOTES = "refs/notes/ar"
 SPEND = "refs/ar/spend"
 SIGNED = "refs/ar/signed"
+NOTEBOOK = "refs/ar/notebook"
 REMOTES = "refs/ar/remotes"  # <remote>/…: what a remote had when it was last looked at
 # On a remote whose queue several clones share, beside QUEUE and RUNNING:
 LAST = "refs/ar/put/last"  # what was queued there last

@@ -1,7 +1,8 @@
-"""A campaign moved to and from a plain git remote: experiments, notes, accounts of what was spent.
+"""A campaign moved to and from a plain git remote: experiments, notes, accounts of what was spent, notebooks.
 
-Nothing is overwritten on either side. An experiment is a commit on a ref of its own and never changes; notes
-and accounts of both sides are joined here and only ever moved forward there. What waits or runs stays home.
+Nothing is overwritten on either side. An experiment is a commit on a ref of its own and never changes; notes,
+accounts and notebooks of both sides are joined here and only ever moved forward there. What waits or runs
+stays home.
 
 Whoever can write to the remote may have written anything: what comes is marked as a remote's, and counts for
 nothing here (see `local.pulled`) unless a trusted key signed it (`statements`); what is no experiment stays
@@ -22,14 +23,14 @@ from ar.git import refs, transfer
 from ar.git.references import ZERO
 from ar.git.repo import Repo
 from ar.git.signatures import CannotSign
-from ar.history import statements
+from ar.history import notebook, statements
 from ar.history.records import Decision, Label
 from ar.local import pulled
 
 _RACES = 20  # how often others may push between our joining and pushing
 _BATCH = 500  # refs in one git push
 # Refs that both sides move. Who signed comes first: it tells whose notes count.
-_JOINED = (refs.SIGNED, refs.NOTES, refs.SPEND)
+_JOINED = (refs.SIGNED, refs.NOTES, refs.SPEND, refs.NOTEBOOK)
 _PATTERNS = (f"{refs.EXPS}/*", *_JOINED)
 
 
@@ -40,6 +41,8 @@ class Exchanged:
     Args:
         experiments: that the receiving side did not have.
         notes: that it did not have, or had otherwise.
+        entries: of the notebook, that it did not have.
+        notebook_left: the remote's notebook is no notebook, or too large: it was left there, and ours here.
         clashes: names that stand for different experiments on the two sides, left as they are.
         odd: how many refs there are that no experiment can be, left there.
         vouched: how many pulled experiments count here since, as a trusted key signed them.
@@ -55,6 +58,8 @@ class Exchanged:
     vouched: int = 0
     signed: int = 0
     unsigned: str = ""
+    entries: int = 0
+    notebook_left: bool = False
 
 
 def pull(repo: Repo, remote: str) -> Exchanged:
@@ -71,8 +76,8 @@ def pull(repo: Repo, remote: str) -> Exchanged:
     new = {ref: rev for ref, rev in found.items() if ref not in ours}
     waiting = {ref: refs.at_remote(remote, ref) for ref in new}
     transfer.fetch(repo, remote, {**waiting, **_joined_refs(remote, theirs)})
-    before = repo.resolve(refs.NOTES)
-    _join(repo, remote)
+    before, noted = repo.resolve(refs.NOTES), repo.resolve(refs.NOTEBOOK)
+    left = _join(repo, remote)
     taken = {refs.name_of(ref) for ref in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)}
     free = {ref: rev for ref, rev in new.items() if refs.name_of(ref) not in taken}
     sound = {ref: rev for ref, rev in free.items() if _is_experiment(repo, ref, rev)}
@@ -83,7 +88,11 @@ def pull(repo: Repo, remote: str) -> Exchanged:
         repo.update_refs(*changes, reason=f"ar: pull from {remote}")
     clashes = (*_clashes(ours, found), *(refs.name_of(ref) for ref in new if ref not in free))
     odd, vouched = len(free) - len(sound), statements.vouch(repo)
-    return Exchanged(remote, len(sound), _new_notes(repo, before), clashes, odd, vouched)
+    gained = _new_entries(repo, repo.resolve(refs.NOTEBOOK), noted)
+    notes = _new_notes(repo, before)
+    return Exchanged(
+        remote, len(sound), notes, clashes, odd, vouched, entries=gained, notebook_left=refs.NOTEBOOK in left
+    )
 
 
 def push(repo: Repo, remote: str) -> Exchanged:
@@ -102,8 +111,10 @@ def push(repo: Repo, remote: str) -> Exchanged:
         theirs = transfer.listed(repo, remote, *_PATTERNS)
         transfer.fetch(repo, remote, _joined_refs(remote, theirs))
         before = repo.resolve(refs.at_remote(remote, refs.NOTES))
-        _join(repo, remote)
-        ahead = [ref for ref in _JOINED if repo.resolve(ref) not in (None, theirs.get(ref))]
+        left = _join(repo, remote)
+        ahead = [
+            ref for ref in _JOINED if ref not in left and repo.resolve(ref) not in (None, theirs.get(ref))
+        ]
         if not ahead or transfer.push(repo, remote, ahead):
             break
     else:
@@ -114,7 +125,18 @@ def push(repo: Repo, remote: str) -> Exchanged:
         if not transfer.push(repo, remote, new[start : start + _BATCH]):
             raise Conflict(f"{remote} has experiments of the same name", f"look at them: ar pull {remote}")
     notes, clashes = _new_notes(repo, before), _clashes(ours, found)
-    return Exchanged(remote, len(new), notes, clashes, signed=signed, unsigned=unsigned)
+    told = (
+        0
+        if refs.NOTEBOOK in left
+        else _new_entries(repo, repo.resolve(refs.NOTEBOOK), theirs.get(refs.NOTEBOOK))
+    )
+    return Exchanged(
+        *(remote, len(new), notes, clashes),
+        signed=signed,
+        unsigned=unsigned,
+        entries=told,
+        notebook_left=refs.NOTEBOOK in left,
+    )
 
 
 def join(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +174,7 @@ def _text(value: Any) -> str:
 
 
 def _joined_refs(remote: str, theirs: Mapping[str, str]) -> dict[str, str]:
-    """The remote's notes and account, as far as it has them, and where they are kept here."""
+    """What both sides move, as far as the remote has it, and where that is kept here."""
     return {ref: refs.at_remote(remote, ref) for ref in _JOINED if ref in theirs}
 
 
@@ -170,12 +192,23 @@ def _clashes(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, .
     return tuple(refs.name_of(ref) for ref, rev in theirs.items() if ours.get(ref, rev) != rev)
 
 
-def _join(repo: Repo, remote: str) -> None:
-    """Join the remote's notes and accounts into ours."""
+def _join(repo: Repo, remote: str) -> tuple[str, ...]:
+    """Join the remote's notes, accounts and notebook into ours. Returns what cannot be joined."""
+    left = []
     for ref in _JOINED:
+        if not repo.has_ref(refs.at_remote(remote, ref)):
+            continue
         theirs = repo.resolve(refs.at_remote(remote, ref))
-        if theirs is not None:
+        if theirs is None or (ref == refs.NOTEBOOK and not notebook.fits(repo, theirs, repo.resolve(ref))):
+            left.append(ref)
+        else:
             _advance(repo, ref, theirs)
+    return tuple(left)
+
+
+def _new_entries(repo: Repo, rev: str | None, old: str | None) -> int:
+    """How many entries one version of the notebook has that another has not."""
+    return notebook.entries(repo, rev, old) if rev else 0
 
 
 def _advance(repo: Repo, ref: str, theirs: str) -> None:

@@ -24,6 +24,7 @@ from ar.record import Record
 
 _MOST = 5000  # entries of one statement: well below what `load_json` reads
 _MOST_CHECKED = 2000  # signatures looked at at once, at 5 ms each, however many a remote made up
+_LOGS = {"spent": refs.SPEND, "noted": refs.NOTEBOOK}  # refs whose commits are stated one by one
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
 
 Entry = tuple[str, str, str]  # ref of an experiment, its commit, and the blob of its note (ZERO: none)
@@ -37,11 +38,13 @@ class Statement(Record):
         measured: experiments that ran there, each as `ref commit note`.
         judged: experiments that a trusted key had signed as measured, with the note that they have there.
         spent: commits of the account of what agents spent there.
+        noted: commits of the notebook that were written there.
     """
 
     measured: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
     spent: tuple[str, ...] = ()
+    noted: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -55,7 +58,8 @@ class Statement(Record):
 
     def names(self, commits: Collection[str]) -> bool:
         """Whether it says anything of one of these commits."""
-        return any(rev in commits for _, rev, _ in self.entries) or any(rev in commits for rev in self.spent)
+        revs = (*(rev for _, rev, _ in self.entries), *self.spent, *self.noted)
+        return any(rev in commits for rev in revs)
 
 
 def experiments(repo: Repo) -> dict[str, str]:
@@ -75,16 +79,19 @@ def sign(repo: Repo) -> int:
     found, marked = experiments(repo), pulled.read(repo)
     others, notes = pulled.foreign(repo, found), repo.note_files(repo.resolve(refs.NOTES))
     own = [each for rev, key, each in _all(repo) if rev not in marked and key.blob == signer.key.blob]
-    known = {line for each in own for line in (*each.measured, *each.judged, *each.spent)}
+    known = {line for each in own for line in (*each.measured, *each.judged, *each.spent, *each.noted)}
     lines = {ref: f"{ref} {rev} {_note(notes, rev)}" for ref, rev in found.items() if ref not in others}
-    spent = (commit.rev for commit in repo.log(refs.SPEND))
     fresh = [("measured" if ref not in marked else "judged", line) for ref, line in lines.items()]
-    fresh += [("spent", rev) for rev in spent if rev not in marked]
-    fresh = [(kind, line) for kind, line in fresh if line not in known]
-    fresh = [(kind, line) for kind, line in fresh if kind == "spent" or not _is_imported(repo, line)]
+    fresh = [(kind, line) for kind, line in fresh if line not in known and not _is_imported(repo, line)]
+    fresh += [
+        (kind, commit.rev)
+        for kind, ref in _LOGS.items()
+        for commit in repo.log(ref)
+        if commit.rev not in marked and commit.rev not in known
+    ]
     for start in range(0, len(fresh), _MOST):
         part = fresh[start : start + _MOST]
-        kinds = ("measured", "judged", "spent")
+        kinds = ("measured", "judged", *_LOGS)
         stated = Statement(*(tuple(line for kind, line in part if kind == wanted) for wanted in kinds))
         text = json.dumps(stated.to_json())
         message = f"Signed by {signer.key.fingerprint}\n\n{text}\n{signer.sign(text)}"
@@ -97,9 +104,9 @@ def vouch(repo: Repo) -> int:
     experiments more do.
     """
     found = experiments(repo)
-    spent = {commit.rev: commit.rev for commit in repo.log(refs.SPEND)}
-    others = pulled.foreign(repo, found | spent)
-    told = _of_trusted(repo, {(found | spent)[name] for name in others})
+    logged = {commit.rev: commit.rev for ref in _LOGS.values() for commit in repo.log(ref)}
+    others = pulled.foreign(repo, found | logged)
+    told = _of_trusted(repo, {(found | logged)[name] for name in others})
     noted = {entry for _, each in told for entry in each.entries}
     notes = repo.note_files(repo.resolve(refs.NOTES))
     words = []
@@ -109,7 +116,8 @@ def vouch(repo: Repo) -> int:
             for ref, rev, _ in _entries(each.measured)
             if ref in others and found.get(ref) == rev and (ref, rev, _note(notes, rev)) in noted
         ]
-        words += [(key.fingerprint, rev, rev) for rev in each.spent if rev in others and rev in spent]
+        own = (rev for rev in (*each.spent, *each.noted) if rev in others and rev in logged)
+        words += [(key.fingerprint, rev, rev) for rev in own]
     if words:
         pulled.vouch(repo, dict.fromkeys(words))
     return len({ref for _, ref, _ in words if ref in found})

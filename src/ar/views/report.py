@@ -14,6 +14,7 @@ from pathlib import Path
 from ar.agents import account
 from ar.campaign.campaign import Campaign
 from ar.errors import ArError
+from ar.history import notebook
 from ar.history import time_to_target as timing
 from ar.history.records import Attempt, History, Status
 from ar.history.spend import Spend
@@ -27,6 +28,7 @@ from ar.views.document import Block, Code, Document, Items, Picture, Prose, Sect
 from ar.views.facts import short_key
 from ar.views.held import foreign, held, imported, not_held
 from ar.views.markdown import to_markdown
+from ar.views.notebook import section
 from ar.views.page import to_html
 from ar.views.summary import summary
 from ar.views.time_to_target import gain
@@ -80,6 +82,7 @@ def gather(campaign: Campaign) -> Document:
             *not_held(program, history),
             *foreign(program, history),
             *imported(history),
+            *section(notebook.read(campaign.repo)),
             *_pictures(campaign, history),
             _reproduce(history),
             _spent(campaign, history),
