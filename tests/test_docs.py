@@ -49,6 +49,7 @@ def test_every_trailer_of_an_experiment_is_explained() -> None:
         simplification=True,
         spend=Spend(1, 0, 1),
         audit=True,
+        aa=True,
         stack=("a", "b"),
         reverts="c",
         imported="aide",

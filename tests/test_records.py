@@ -74,6 +74,7 @@ def test_message_round_trip() -> None:
         expected="-0.1",
         simplification=True,
         spend=Spend(5, 4, 1, 0.25),
+        aa=True,
     )
     assert Message.parse(str(message)) == message
 

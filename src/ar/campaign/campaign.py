@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from ar.surrogate.surface import Surface
 
 MAX_REFUSALS = 3
+_MEASURES = {
+    "baseline": "Measures the branch as it is, so that changes can be told from noise.",
+    "audit": "Re-measures the branch at the campaign's end, so that its total gain can be told.",
+    "A/A": "Runs the branch as it is as if it were a change, which must make no difference.",
+}
 MAX_RACES = 10  # how often others may queue the very same change between our proposing and queueing it
 
 
@@ -227,21 +232,22 @@ class Campaign:
         queue.put(self.project, self.pipeline, first.rev, attempt.baseline, message, name)
         return name
 
-    def measure_incumbent(self, history: History, seed: int | None, audit: bool = False) -> str:
-        """Queue one run of the head's own tree, as part of the closing audit or to judge changes by."""
-        kind = "audit" if audit else "baseline"
-        body = "Measures the branch as it is, so that changes can be told from noise."
-        if audit:
-            body = "Re-measures the branch at the campaign's end, so that its total gain can be told."
+    def measure_incumbent(
+        self, history: History, seed: int | None, audit: bool = False, aa: bool = False
+    ) -> str:
+        """Queue one run of the head's own tree: to judge changes by, or as part of the closing audit or of an
+        A/A check."""
+        kind = "audit" if audit else "A/A" if aa else "baseline"
         message = Message(
             title=kind if seed is None else f"{kind}, seed {seed}",
-            hypothesis=body,
+            hypothesis=_MEASURES[kind],
             agent=BASELINE_AGENT,
             candidate=history.incumbent,
             seed=seed,
             audit=audit,
+            aa=aa,
         )
-        name = refs.new_name(kind, seed)
+        name = refs.new_name(kind.replace("/", ""), seed)
         queue.put(self.project, self.pipeline, history.head, history.head, message, name)
         return name
 

@@ -106,7 +106,7 @@ def retry(campaign: Campaign, history: History, attempt: Attempt) -> list[str]:
     return [
         campaign.replicate(attempt, run.seed)
         if own
-        else campaign.measure_incumbent(history, run.seed, run.audit)
+        else campaign.measure_incumbent(history, run.seed, run.audit, run.aa)
         for run in own or failed
     ]
 

@@ -14,11 +14,13 @@ from pathlib import Path
 
 from ar.agents import account
 from ar.campaign import first_run
+from ar.campaign.aa import line, mend
 from ar.campaign.check import Check
 from ar.errors import ArError
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.records import History, Status
+from ar.judge.aa import last
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Program, agent_plugins
@@ -230,6 +232,7 @@ def _campaign(project: Project, history: History) -> list[Check]:
         Check("history", True, f"{counted(ended, 'run')} ended, {waiting} queued"),
         _budget(project, history),
         baseline(history),
+        *_aa(project.program, history),
         *walls(history),
         *(Check("recovered", True, line) for line in recovery.recover(project, Pipeline(project.repo))),
     ]
@@ -241,6 +244,15 @@ def baseline(history: History) -> Check:
     measured = sum(run.status is Status.SUCCEEDED for run in runs)
     words = f"measured {counted(measured, 'time')}" if measured else "not measured yet; ar run begins with it"
     return Check("baseline", True, words)
+
+
+def _aa(program: Program, history: History) -> list[Check]:
+    """What the latest A/A check came to; nothing where none was made."""
+    found = last(program, history)
+    if found is None:
+        return []
+    mends = "; ".join(mend(flaw, program) for flaw in found.flaws)
+    return [Check("A/A", not found.flaws, line(found), mends or None, required=False)]
 
 
 def walls(history: History) -> list[Check]:

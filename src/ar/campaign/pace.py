@@ -12,7 +12,7 @@ from ar.project.program import Budget
 if TYPE_CHECKING:
     from ar.runs.budget import Used
 
-_RUNS_A_CHANGE = 2  # until one has been tried, and how long that took is known
+RUNS_A_CHANGE = 2  # until one has been tried, and how long that took is known
 _LAST = 8  # runs that tell what the next one will take
 
 
@@ -60,7 +60,7 @@ class Pace:
             tried = self.tried(history)
             queued = sum(not run.status.ended for run in history.everything)
             known = max(base_runs, queued) * run_time
-            a_change = self.searching / tried if tried else _RUNS_A_CHANGE * run_time
+            a_change = self.searching / tried if tried else RUNS_A_CHANGE * run_time
             more = known + max(0, self.wanted - tried) * a_change
             ends += [more] if more else []
         return max(0.0, min(ends)) if ends else None

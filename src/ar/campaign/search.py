@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ar.agents import is_instant
-from ar.campaign import candidates, moved, promotion, rebase, screening
+from ar.campaign import aa, candidates, moved, promotion, rebase, screening
 from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line, one_seed_line
@@ -24,13 +24,16 @@ class Search(Policy):
     Args:
         experiments: how many new changes to propose; None until the programme's budget ends.
         promoting: merge winners, and try those that the branch left behind on the branch as it is.
+        repeats: how many runs an A/A check of the branch has; None for what it costs to decide.
     """
 
     ladder: Ladder
     experiments: int | None = None
     promoting: bool = True
+    repeats: int | None = None
     _told_noise: bool = field(default=False, init=False)
     _warned: bool = field(default=False, init=False)
+    _told_aa: bool = field(default=False, init=False)
 
     def begin(self, engine: Engine, history: History) -> None:
         for words in promotion.warnings(engine.campaign.project) if self.promoting else ():
@@ -134,6 +137,7 @@ class Search(Policy):
         restacking = self.promoting and self.experiments != 0
         left_behind = rebase.winners_behind(history) if restacking else []
         left_behind += rebase.undecided_behind(history, campaign.program)
+        repeats = self._repeats(engine, history, ledger) if begun else []
         while room > 0:
             action = next_action(ledger)
             if action.kind is Kind.RUN_INCUMBENT:
@@ -144,6 +148,9 @@ class Search(Policy):
                 ledger = candidates.with_incumbents(ledger, [action.seed])
             elif action.kind is not Kind.PROPOSE or not begun:
                 return
+            elif repeats:
+                candidates.refuse_hopeless(campaign.program, history.now, engine.ended_before)
+                engine.queued(campaign.measure_incumbent(history, repeats.pop(0), aa=True))
             elif left_behind:
                 if not _restack(engine, history, left_behind.pop(0)):
                     continue
@@ -151,6 +158,20 @@ class Search(Policy):
                 return
             ledger = replace(ledger, spent=ledger.spent + 1)
             room -= 1
+
+    def _repeats(self, engine: Engine, history: History, ledger: Ledger) -> list[int | None]:
+        """Seeds of the runs that an A/A check still lacks; what it came to is told once they have ended."""
+        wanted = aa.affordable(engine, history, self.experiments) if self.repeats is None else self.repeats
+        made = aa.runs_of(history)
+        if self.repeats is not None:
+            ended = sum(run.status.ended for run in made)
+            self.phase = f"A/A check, run {ended + 1}/{self.repeats}" if ended < self.repeats else ""
+        is_news = any(run.name not in engine.ended_before for run in made)
+        if wanted and is_news and not self._told_aa and aa.is_done(made, wanted):
+            self._told_aa = True
+            for words in aa.lines(engine.campaign.program, history):
+                engine.event(words)
+        return aa.lacking(history, ledger, wanted)
 
     def _as_if_ended(self, engine: Engine, history: History, ledger: Ledger) -> Ledger:
         """The ledger with what is on its way: the incumbent's runs under way count as measured, as enough of

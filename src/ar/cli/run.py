@@ -12,17 +12,37 @@ from ar.views.console import echo
 
 
 @click.command()
+@click.option(
+    "--aa",
+    "repeats",
+    metavar="N",
+    type=click.IntRange(2, 1000),
+    help="Run the unchanged branch N times as if it were a change.",
+)
 @run_options
-def baseline(jobs: int, plain: bool) -> None:
-    """Measure the branch over seeds, and say what effects can be told from its noise."""
+def baseline(repeats: int | None, jobs: int, plain: bool) -> None:
+    """Measure the branch over seeds, and say what effects can be told from its noise.
+
+    With --aa, check that the branch is as good as itself, too: whether the judge would promote it, and
+    whether its metrics drift, or differ between machines. Started again, it carries on.
+    """
+    from ar.campaign import aa
     from ar.campaign.ladder import Ladder
     from ar.campaign.search import Search
+    from ar.judge.aa import last
     from ar.judge.findings import noise_report
-    from ar.views.verdict import noise_view
+    from ar.views.verdict import aa_view, noise_view
 
     campaign = open_campaign(runs=True)
-    code = run_policy(campaign, Search(Ladder(campaign), experiments=0), jobs, plain)
-    echo(noise_view(noise_report(campaign.ledger(campaign.history())), campaign.program))
+    if repeats:
+        history = campaign.history()
+        aa.check_room(history, campaign.ledger(history), repeats)
+    policy = Search(Ladder(campaign), experiments=0, repeats=repeats)
+    code = run_policy(campaign, policy, jobs, plain)
+    history = campaign.history()
+    echo(noise_view(noise_report(campaign.ledger(history)), campaign.program))
+    if repeats and (found := last(campaign.program, history)):
+        echo(aa_view(found, campaign.program))
     sys.exit(code)
 
 

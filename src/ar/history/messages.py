@@ -32,6 +32,7 @@ class Message(Idea):
         seed: None where the programme has no seed.
         rung: scale it runs at; empty for the base scale.
         audit: one of the closing runs that re-measure the incumbent.
+        aa: one of the runs of an A/A check, which repeat the incumbent's.
         edits: it changes other files than those of parameters.
         imported: the tool whose record tells of it; empty where it was run here or in another clone.
     """
@@ -40,6 +41,7 @@ class Message(Idea):
     seed: int | None = None
     rung: str = field(default="", kw_only=True)
     audit: bool = field(default=False, kw_only=True)
+    aa: bool = field(default=False, kw_only=True)
     edits: bool = field(default=False, kw_only=True)
     imported: str = field(default="", kw_only=True)
 
@@ -54,6 +56,7 @@ class Message(Idea):
             "Simplification": "yes" if self.simplification else "",
             "Spend": self.spend.words if self.spend else "",
             "Audit": "yes" if self.audit else "",
+            "Aa": "yes" if self.aa else "",
             "Edits": "yes" if self.edits else "",
             "Stack": " ".join(self.stack),
             "Reverts": self.reverts,
@@ -98,6 +101,7 @@ class Message(Idea):
             simplification=found.get("simplification") == "yes",
             spend=Spend.parse(found.get("spend", "")),
             audit=found.get("audit") == "yes",
+            aa=found.get("aa") == "yes",
             edits=found.get("edits") == "yes",
             stack=tuple(name for name in found.get("stack", "").split() if is_name(name)),
             reverts=found["reverts"] if is_name(found.get("reverts", "")) else "",

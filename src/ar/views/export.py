@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ar.history.records import Attempt, History
+from ar.judge import aa
 from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
@@ -38,6 +39,7 @@ def to_json(
     - `objective`: `metric`, `direction`; `guards`: metric names; `head`, `incumbent`, `sigma` as in `History`
     - `total`, null before the closing audit: `change` from the first baseline to the audit in the metric's
       own direction, `standard_error`, `interval` (95 %), `before`, `after`, `runs_before`, `runs_after`
+    - `aa`, what the latest A/A check came to, null where none was made: as in `AACheck`
     - `matters`, of each searched parameter once there is a model, what matters most first: `name`, `size`
       (how much worse its worst value is than its best), `standard_error`, `interval` (95 %), `best`,
       `worst`, `is_clear` (whether it is told apart from nothing)
@@ -58,6 +60,7 @@ def to_json(
         "incumbent": history.incumbent,
         "sigma": history.sigma,
         "total": total.to_json() if total else None,
+        "aa": checked.to_json() if (checked := aa.last(program, history)) else None,
         "matters": [one.to_json() for one in matters],
         "attempts": [
             {

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ar.campaign.aa import line
 from ar.history.attempts import level
 from ar.history.records import Attempt, History
+from ar.judge import aa
 from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.text import counted, one_line, quantity, signed
@@ -33,7 +35,14 @@ def summary(
     parts = [f"{count} {word}" for word, count in counts.items() if count or word in always]
     text = Text(f"{counted(len(tried), 'attempt')}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
     text.append(_total(total, program) if total else _gain(history, program), style="bold")
-    lines = (*levels(history, program), *_unprotected(history), *_foreign(history), *_matters(matters))
+    checked = aa.last(program, history)
+    lines = (
+        *levels(history, program),
+        *([f"A/A check: {line(checked)}."] if checked else []),
+        *_unprotected(history),
+        *_foreign(history),
+        *_matters(matters),
+    )
     return text.append("".join(f"\n{line}" for line in lines))
 
 

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ar.campaign import aa
 from ar.campaign.stack import Result
 from ar.history.records import Attempt
+from ar.judge.aa import AACheck
 from ar.judge.findings import Additivity, Case, Member, NoiseReport
+from ar.judge.rule import promote_bar
 from ar.project.program import Program
 from ar.text import counted, interval, one_line, quantity, signed
 from ar.views.facts import fact_lines, short_key, value_text
@@ -37,6 +40,33 @@ def noise_view(report: NoiseReport, program: Program) -> Text:
         for count, size in report.smallest.items()
     ]
     return fact_lines(facts)
+
+
+def aa_view(found: AACheck, program: Program) -> Text:
+    """What an A/A check found, and what to do about it."""
+    told = [
+        ("A/A check", aa.line(found)),
+        ("seeds", f"{found.seeds}, each run again" if found.seeds else "none: every run stands for itself"),
+    ]
+    if found.highest is not None:
+        told.append(("score", f"z = {found.highest:.2f} at most, where {promote_bar(2):.2f} promotes"))
+    for spread in found.metrics:
+        parts = [quantity(spread.mean)]
+        if spread.sigma is not None:
+            parts.append(f"σ = {quantity(spread.sigma)} between {'seeds' if found.seeds else 'runs'}")
+        if spread.same_seed is not None:
+            exactly = "to the last digit" if spread.is_deterministic else f"σ = {quantity(spread.same_seed)}"
+            parts.append(f"{exactly} within one")
+        if spread.drift:
+            much = signed(spread.drift.size, spread.drift.standard_error)
+            parts.append(f"{much} from the first run to the last")
+        parts += [
+            f"{signed(shift.size, shift.standard_error)} on {host}" for host, shift in spread.machines.items()
+        ]
+        told.append((short_key(spread.metric), ", ".join(parts)))
+    flaws = [aa.mend(flaw, program) for flaw in found.flaws]
+    told += [("warning", words) for words in flaws] or [("", "no flaw found")]
+    return fact_lines(told)
 
 
 def case_view(case: Case, program: Program, climbs: Mapping[str, Case] | None = None) -> Text:
