@@ -35,6 +35,24 @@ def test_a_call_counts_with_the_most_it_may_cost_until_it_is_closed(repo: Repo) 
     assert account.total(repo) == Spend(901, 800, 11, 0.01)
 
 
+def test_it_is_told_by_agent_and_for_each_promoted_change(repo: Repo) -> None:
+    assert account.read(repo).words(0) == ""
+    account.record(repo, "claude/data", Spend(900, 800, 100, 3.0))
+    call = account.open_call(repo, "command", Spend(1000, 0, 0, 1.0))
+    call = account.open_call(repo, "command", Spend(1500, 0, 500, 2.0), call)
+    paid = account.read(repo)
+    assert paid.agents == {"claude/data": Spend(900, 800, 100, 3.0), "command": Spend(1500, 0, 500, 2.0)}
+    for part in ("3,000 tokens, 5.00 USD", "claude/data 1,000 tokens", "2.50 USD a promoted change"):
+        assert part in paid.words(2)
+    account.record(repo, "command", Spend(1600, 0, 600, 2.5), call)
+    assert account.read(repo).agents["command"] == Spend(1600, 0, 600, 2.5)
+
+
+def test_what_an_earlier_version_wrote_counts(repo: Repo) -> None:
+    repo.append(refs.SPEND, 'claude spent in 5\n\n{"spend": {"input": 5, "cached": 0, "output": 2}}\n')
+    assert account.read(repo).agents == {"": Spend(5, 0, 2)}
+
+
 def test_it_reads_in_git_log_and_survives_collection(repo: Repo) -> None:
     account.record(repo, "claude", Spend(5300, 48, 12), account.open_call(repo, "claude", Spend(9)))
     git(repo.root, "gc", "--quiet", "--prune=now")
@@ -76,7 +94,7 @@ def test_what_a_remote_tells_neither_uses_up_the_budget_nor_frees_it(repo: Repo,
     for _ in range(2):
         exchange.pull(repo, "origin")
         assert account.total(repo) == Spend(1000, 0, 500, 0.5)
-        assert account.told(repo) == Spend(2 * 10**12, 0, 10**12, 1e9)
+        assert account.read(repo).told == Spend(2 * 10**12, 0, 10**12, 1e9)
     account.record(repo, "claude", Spend(900, 0, 5, 0.25), call)
     assert account.total(repo) == Spend(900, 0, 5, 0.25)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ar.errors import OutOfBudget
 from ar.formats import load_json
@@ -20,58 +20,100 @@ from ar.git.repo import Repo
 from ar.history.spend import Spend
 from ar.local import pulled
 from ar.project.program import Prices
+from ar.text import one_line
 
 # Tokens that go into Anthropic's prompt cache cost more than others, for five minutes and for an hour.
 WRITE_SHORT, WRITE_LONG = 1.25, 2.0
 
 
-def total(repo: Repo) -> Spend:
-    """Everything spent so far; calls under way, or cut off by a kill, count with what they may have cost.
+@dataclass(frozen=True)
+class Account:
+    """What was spent.
 
-    What a remote told, and no trusted key signed, is none of it: whoever can write there could use up the
-    budget, or say that a call of ours cost nothing.
+    Args:
+        agents: name of an agent to what its calls cost; those under way, or cut off by a kill, count with
+            what they may have cost. The name is empty where an earlier version wrote none down.
+        told: what remotes say was spent elsewhere, and no trusted key signed. It counts for nothing: whoever
+            can write there could use up the budget, or say that a call of ours cost nothing.
     """
-    return _accounts(repo)[0]
+
+    agents: dict[str, Spend]
+    told: Spend
+
+    @property
+    def total(self) -> Spend:
+        """Everything spent so far."""
+        return sum(self.agents.values(), Spend())
+
+    def words(self, promoted: int) -> str:
+        """In all, by each agent, and for each promoted change; empty where nothing was spent."""
+        if not self.total.tokens and not self.total.usd:
+            return ""
+        parts = [_amount(self.total)]
+        if len(self.agents) > 1:
+            parts += [f"{one_line(name) or 'others'} {_amount(one)}" for name, one in self.agents.items()]
+        if promoted and self.total.usd is not None:
+            parts.append(f"{self.total.usd / promoted:,.2f} USD a promoted change")
+        elif promoted:
+            parts.append(f"{self.total.tokens / promoted:,.0f} tokens a promoted change")
+        return "; ".join(parts)
 
 
-def told(repo: Repo) -> Spend:
-    """What remotes say was spent elsewhere, and no trusted key signed."""
-    return _accounts(repo)[1]
+def _amount(amount: Spend) -> str:
+    """`1,234 tokens, 0.41 USD`."""
+    return f"{amount.tokens:,} tokens" + ("" if amount.usd is None else f", {amount.usd:,.2f} USD")
 
 
-def _accounts(repo: Repo) -> tuple[Spend, Spend]:
-    """What counts, and what remotes only tell."""
+def read(repo: Repo) -> Account:
+    """What was spent so far."""
     commits = repo.log(refs.SPEND)
     others = pulled.foreign(repo, {commit.rev: commit.rev for commit in commits})
-    own = [commit for commit in commits if commit.rev not in others]
-    return _sum(own), _sum(commit for commit in commits if commit.rev in others)
+    own = _by_agent(commit for commit in commits if commit.rev not in others)
+    told = _by_agent(commit for commit in commits if commit.rev in others)
+    return Account(own, sum(told.values(), Spend()))
 
 
-def _sum(commits: Iterable[Commit]) -> Spend:
-    spent = Spend()
-    under_way: dict[str, Spend] = {}
+def total(repo: Repo) -> Spend:
+    """Everything spent so far."""
+    return read(repo).total
+
+
+def _by_agent(commits: Iterable[Commit]) -> dict[str, Spend]:
+    closed: list[tuple[str, Spend]] = []
+    under_way: dict[str, tuple[str, Spend]] = {}
     for commit in commits:
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             data = load_json(commit.message.partition("\n\n")[2])
             amount = Spend() + Spend.from_json(data["spend"])  # a TypeError for what is no number
             if not all(it >= 0 for it in (amount.input, amount.cached, amount.output, amount.usd or 0.0)):
                 continue  # what a clone says was spent never makes it less
+            agent = str(data.get("agent", ""))
+            under_way.pop(data.get("of", ""), None)
             if data.get("open"):
-                under_way[commit.rev] = amount
+                under_way[commit.rev] = agent, amount
             else:
-                under_way.pop(data.get("of", ""), None)
-                spent += amount
-    return sum(under_way.values(), spent)
+                closed.append((agent, amount))
+    spent: dict[str, Spend] = {}
+    for agent, amount in (*closed, *under_way.values()):
+        spent[agent] = spent.get(agent, Spend()) + amount
+    return spent
 
 
-def open_call(repo: Repo, agent: str, at_most: Spend) -> str:
-    """Write down that a call is about to be made. Returns what `record` wants."""
-    return _append(repo, f"{agent} may spend {at_most.words}", at_most, open=True)
+def open_call(repo: Repo, agent: str, amount: Spend, call: str = "") -> str:
+    """Write down that a call is about to be made, with the most that it may cost, or what it cost so far.
+
+    Args:
+        call: what this returned before, of a call that is under way.
+
+    Returns:
+        what `record` wants.
+    """
+    return _append(repo, agent, f"may spend {amount.words}", amount, call, open=True)
 
 
 def record(repo: Repo, agent: str, spent: Spend, call: str = "") -> None:
     """Write down what a call did cost; `call` is what `open_call` gave, where it could be said beforehand."""
-    _append(repo, f"{agent} spent {spent.words}", spent, **({"of": call} if call else {}))
+    _append(repo, agent, f"spent {spent.words}", spent, call)
 
 
 def priced(amount: Spend, prices: Prices | None, written_short: int = 0, written_long: int = 0) -> Spend:
@@ -102,6 +144,6 @@ def refuse_beyond(spent: Spend, tokens: float | None, usd: float | None) -> None
             )
 
 
-def _append(repo: Repo, title: str, amount: Spend, **more: object) -> str:
-    data = {"spend": amount.to_json(), **more}
-    return repo.append(refs.SPEND, f"{title}\n\n{json.dumps(data)}\n")
+def _append(repo: Repo, agent: str, words: str, amount: Spend, call: str, **more: object) -> str:
+    data = {"spend": amount.to_json(), "agent": agent, **({"of": call} if call else {}), **more}
+    return repo.append(refs.SPEND, f"{agent} {words}\n\n{json.dumps(data)}\n")

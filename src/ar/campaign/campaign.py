@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ar.agents import Agent, Briefing, Channel, make, turns
+from ar.agents import Agent, Briefing, Channel, account, make, turns
+from ar.agents.account import Account
 from ar.changes import integrity, merging, own
 from ar.changes.patches import Patch
 from ar.changes.proposal import Change, prepare
@@ -57,9 +58,17 @@ class Campaign:
         self.pipeline = pipeline or Pipeline(project.repo)
         self.memory = reader.Memory()
         self._model: tuple[History, Surface | None] | None = None
+        self._paid: tuple[str | None, Account] | None = None
 
     def history(self) -> History:
         return reader.read(self.project, self.memory)
+
+    def paid(self) -> Account:
+        """What agents have spent."""
+        newest = self.repo.resolve(refs.SPEND)
+        if self._paid is None or self._paid[0] != newest:
+            self._paid = newest, account.read(self.repo)
+        return self._paid[1]
 
     def surface(self, history: History) -> Surface | None:
         """The model of the campaign; None while too little is measured, or where nothing is searched."""

@@ -230,7 +230,7 @@ def _campaign(project: Project, history: History) -> list[Check]:
     waiting = sum(run.status is Status.QUEUED for run in runs)
     return [
         Check("history", True, f"{counted(ended, 'run')} ended, {waiting} queued"),
-        _budget(project, history),
+        *_budget(project, history),
         baseline(history),
         *_aa(project.program, history),
         *walls(history),
@@ -265,9 +265,11 @@ def walls(history: History) -> list[Check]:
     return [Check("walls", False, detail, mend, required=False)]
 
 
-def _budget(project: Project, history: History) -> Check:
+def _budget(project: Project, history: History) -> list[Check]:
+    """How much of the budget is used, and what the agents spent, whether or not there is a limit on it."""
     limits = project.program.budget
-    used, spent = budget.used(project.repo, history), account.total(project.repo)
+    used, paid = budget.used(project.repo, history), account.read(project.repo)
+    spent = paid.total
     amounts = (
         (used.runs, limits.runs, "runs"),
         (used.hours, limits.hours, "hours"),
@@ -277,4 +279,8 @@ def _budget(project: Project, history: History) -> Check:
     )
     parts = [f"{amount:,.4g} of {limit:,g} {unit}" for amount, limit, unit in amounts if limit is not None]
     detail = f"used {', '.join(parts)}"
-    return Check("budget", not used.refusal(limits), detail, "raise budget: in program.md", required=False)
+    words = paid.words(len(history.promoted))
+    return [
+        Check("budget", not used.refusal(limits), detail, "raise budget: in program.md", required=False),
+        *([Check("agents spent", True, words)] if words else []),
+    ]

@@ -55,6 +55,7 @@ class Snapshot:
         left: seconds until it will have ended; None where nothing says so.
         agent: who proposes.
         asking: what agents that take their time are doing.
+        paid: what the agents spent; empty where nothing.
     """
 
     running: tuple[Running, ...] = ()
@@ -72,6 +73,7 @@ class Snapshot:
     left: float | None = None
     agent: str = ""
     asking: str = ""
+    paid: str = ""
 
 
 class View(Protocol):
@@ -111,6 +113,7 @@ def snapshot(campaign: Campaign, history: History, used: Used, pace: Pace) -> Sn
         elapsed=pace.elapsed,
         left=pace.left(history, program.budget, used, max(0, needed - have)),
         agent=", ".join(spec.name for spec in program.agents),
+        paid=campaign.paid().words(len(history.promoted)),
     )
 
 

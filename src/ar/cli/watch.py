@@ -44,11 +44,11 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
     elif as_csv:
         click.echo(to_csv(history, program, limit), nl=False)
     else:
-        whole, matters = total(program, history), campaign.importances(history)
+        whole, matters, paid = total(program, history), campaign.importances(history), campaign.paid()
         if as_json:
-            click.echo(to_json(history, program, limit, whole, matters))
+            click.echo(to_json(history, program, limit, whole, matters, paid))
         else:
-            echo(render(history, program, limit, seeds=seeds, total=whole, matters=matters))
+            echo(render(history, program, limit, seeds=seeds, total=whole, matters=matters, paid=paid))
 
 
 @click.command()

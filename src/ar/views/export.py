@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ar.history.records import Attempt, History
@@ -17,6 +18,7 @@ from ar.project.values import Scalar
 from ar.text import one_line
 
 if TYPE_CHECKING:
+    from ar.agents.account import Account
     from ar.surrogate.importance import Importance
 
 _KEYS = ("name", "title", "agent", "baseline", "candidate", "outcome", "value", "standard_error", "guards")
@@ -33,6 +35,7 @@ def to_json(
     limit: int | None = None,
     total: Total | None = None,
     matters: Sequence[Importance] = (),
+    paid: Account | None = None,
 ) -> str:
     """The history as one JSON object; its shape is stable, keys may be added.
 
@@ -43,6 +46,8 @@ def to_json(
     - `matters`, of each searched parameter once there is a model, what matters most first: `name`, `size`
       (how much worse its worst value is than its best), `standard_error`, `interval` (95 %), `best`,
       `worst`, `is_clear` (whether it is told apart from nothing)
+    - `spent`, null where it was not asked for: `total` and, by the agent's name, `agents`, each with `input`,
+      `cached` (of the input), `output` (tokens) and `usd` (null without prices)
     - `attempts`, newest first: `name`, `title`, `agent`, `baseline`, `candidate`, `outcome`, `value`,
       `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `claim`
       (as in `Claim`: what an imported one is said to be; else null), `created`,
@@ -62,6 +67,7 @@ def to_json(
         "total": total.to_json() if total else None,
         "aa": checked.to_json() if (checked := aa.last(program, history)) else None,
         "matters": [one.to_json() for one in matters],
+        "spent": _spent_json(paid) if paid else None,
         "attempts": [
             {
                 **_attempt_json(attempt),
@@ -75,6 +81,10 @@ def to_json(
         ],
     }
     return json.dumps(_finite(data), indent=2, allow_nan=False)
+
+
+def _spent_json(paid: Account) -> dict[str, Any]:
+    return {"total": asdict(paid.total), "agents": {name: asdict(one) for name, one in paid.agents.items()}}
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:

@@ -52,4 +52,5 @@ def heartbeat(snapshot: Snapshot) -> str:
     if snapshot.best:
         parts.append(f"{objective_name(snapshot)}now {one_line(snapshot.best)}")
     parts.append(spent(snapshot))
+    parts += [f"agents spent {shorten_middle(snapshot.paid, 120)}"] if snapshot.paid else []
     return " | ".join(part for part in parts if part)

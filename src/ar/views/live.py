@@ -100,7 +100,7 @@ class _Above(io.TextIOBase):
 def frame(snapshot: Snapshot, width: int, height: int = 24) -> RenderableType:
     """The live frame for a terminal of that size. Tight, it gives up titles first and numbers last."""
     parts: list[RenderableType] = [Rule(style="dim"), _headline(snapshot), _levels(snapshot), Text()]
-    height -= bool(snapshot.asking)
+    height -= bool(snapshot.asking) + bool(snapshot.paid)
     jobs = max(1, height - 14)
     parts.append(_runs(snapshot, jobs, width))
     if snapshot.asking:
@@ -108,7 +108,10 @@ def frame(snapshot: Snapshot, width: int, height: int = 24) -> RenderableType:
     if snapshot.verdicts and height >= 16:
         shown = snapshot.verdicts[-max(1, min(VERDICTS, height - 12 - min(jobs, len(snapshot.running)))) :]
         parts += [Text(), _verdicts(shown, width)]
-    parts += [Text(), _spending(snapshot, width), _line(HINT, "dim")]
+    parts += [Text(), _spending(snapshot, width)]
+    if snapshot.paid:
+        parts.append(_line(f"agents spent {snapshot.paid}", "dim"))
+    parts.append(_line(HINT, "dim"))
     return Group(*parts)
 
 

@@ -187,10 +187,12 @@ def _spent(campaign: Campaign, history: History) -> Section:
         name = rung or (campaign.program.ladder[0].name if campaign.program.ladder else "all")
         rows.append((name, str(len(runs)), str(base), str(failed), span(seconds), span(cpu)))
     header = ("scale", "runs", "of baselines", "failed", "run time", "processor time")
-    paid, told = account.total(campaign.repo), account.told(campaign.repo)
-    words = [_paid(paid, "The agents") if paid.tokens else "The agent cost nothing."]
-    if told.tokens:
-        words.append(f"Not counted: {_paid(told, 'remotes say that agents elsewhere')}")
+    paid = account.read(campaign.repo)
+    words = [_paid(paid.total, "The agents") if paid.total.tokens else "The agent cost nothing."]
+    if spent := paid.words(len(history.promoted)):
+        words.append(f"In all: {spent}.")
+    if paid.told.tokens:
+        words.append(f"Not counted: {_paid(paid.told, 'remotes say that agents elsewhere')}")
     return Section("What was spent", (Table(header, tuple(rows)), *words))
 
 

@@ -18,15 +18,20 @@ from ar.text import counted, one_line, quantity, signed
 from ar.views.marks import MARKS
 
 if TYPE_CHECKING:
+    from ar.agents.account import Account
     from ar.surrogate.importance import Importance
 
 EMPTY = "No experiment yet. Run: ar run"
 
 
 def summary(
-    history: History, program: Program, total: Total | None = None, matters: Sequence[Importance] = ()
+    history: History,
+    program: Program,
+    total: Total | None = None,
+    matters: Sequence[Importance] = (),
+    paid: Account | None = None,
 ) -> Text:
-    """What was tried, what became of it, how far the branch has come, and which parameters matter."""
+    """What was tried, what became of it, how far the branch has come, what matters, what agents cost."""
     if not history.attempts:
         return Text("\n".join((EMPTY, *_foreign(history))))
     tried = [MARKS[item.outcome].counted for item in history.tried]
@@ -36,12 +41,14 @@ def summary(
     text = Text(f"{counted(len(tried), 'attempt')}: {', '.join(parts)}. ", no_wrap=False, overflow="fold")
     text.append(_total(total, program) if total else _gain(history, program), style="bold")
     checked = aa.last(program, history)
+    spent = paid.words(len(history.promoted)) if paid else ""
     lines = (
         *levels(history, program),
         *([f"A/A check: {line(checked)}."] if checked else []),
         *_unprotected(history),
         *_foreign(history),
         *_matters(matters),
+        *([f"Agents spent: {spent}."] if spent else []),
     )
     return text.append("".join(f"\n{line}" for line in lines))
 

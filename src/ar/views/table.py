@@ -25,6 +25,7 @@ from ar.views.marks import MARKS
 from ar.views.summary import EMPTY, levels, summary
 
 if TYPE_CHECKING:
+    from ar.agents.account import Account
     from ar.surrogate.importance import Importance
 
 _GAP = 2  # columns between two columns
@@ -41,6 +42,7 @@ def render(
     seeds: bool = False,
     total: Total | None = None,
     matters: Sequence[Importance] = (),
+    paid: Account | None = None,
 ) -> RenderableType:
     """The history table, newest first, and the summary line below it.
 
@@ -50,6 +52,7 @@ def render(
         seeds: below each attempt, its runs one by one.
         total: what the closing audit says of the whole campaign.
         matters: what the campaign's model says of each parameter.
+        paid: what the agents spent.
     """
     every = history.shown
     if not every:
@@ -61,7 +64,7 @@ def render(
     table = _Table(rows, program, time.time() if now is None else now, history)
     left = len(every) - len(shown)
     older = [Text(f"… {left} older", style="dim")] if left else []
-    return Group(table, *older, Text(), summary(history, program, total, matters))
+    return Group(table, *older, Text(), summary(history, program, total, matters, paid))
 
 
 def climbed(
