@@ -52,6 +52,7 @@ def test_every_trailer_of_an_experiment_is_explained() -> None:
         aa=True,
         stack=("a", "b"),
         reverts="c",
+        observed="0" * 40,
         imported="aide",
     )
     written = re.findall(r"^(Ar-[A-Za-z]+):", str(everything), re.MULTILINE)

@@ -163,7 +163,9 @@ class Campaign:
             surface = self.surface(history)
             briefing = Briefing(self.program, history, params, tuple(refused), spec.lane, idea, surface)
             try:
-                proposal = replace(agent.propose(briefing), agent=spec.name, stack=(), reverts="")
+                proposal = replace(
+                    agent.propose(briefing), agent=spec.name, stack=(), reverts="", observed=""
+                )
                 return prepare(self.project, proposal, history)
             except (BadProposal, BadParams) as error:
                 refused.append(str(error))

@@ -59,6 +59,14 @@ def with_incumbents(ledger: Ledger, seeds: Sequence[int | None]) -> Ledger:
     return replace(ledger, incumbent=replace(ledger.incumbent, base=base))
 
 
+def as_if_ended(engine: Engine, history: History, ledger: Ledger) -> Ledger:
+    """The ledger with what is on its way: the incumbent's runs under way count as measured, as enough of them
+    are queued already, and proposals that are asked for have their places."""
+    seeds = [run.seed for run in engine.pending(history) if measures_incumbent(run, history)]
+    ledger = with_incumbents(ledger, seeds)
+    return replace(ledger, spent=ledger.spent + engine.asking.count)
+
+
 def try_again(engine: Engine, history: History) -> None:
     """Queue once more, with the same seed, what of the incumbent's runs failed before this engine began.
 

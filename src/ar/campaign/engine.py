@@ -61,6 +61,10 @@ class Policy:
         """Whether something may come to be run, though nothing waits or runs now."""
         return False
 
+    def is_due(self) -> bool:
+        """Whether it wants to look again at once."""
+        return False
+
 
 class Engine:
     """Runs a policy.
@@ -273,6 +277,8 @@ class Engine:
                     self._pool.wake()
             self._tell_agents()
             if any(event.is_settled for event in events) or self.stop() != level or self.asking.ready:
+                return
+            if self.policy.is_due():
                 return
             if any(event.kind is EventKind.STARTED for event in events):
                 history = self.campaign.history()

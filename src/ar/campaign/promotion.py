@@ -143,7 +143,8 @@ def merge(
     """Merge the experiment into the checked-out branch. Returns the merge commit.
 
     Args:
-        branch: put the merge on this branch instead, and leave the checkout alone.
+        branch: put the merge on this branch instead, and leave the checkout alone, as is always done with one
+            in which others commit.
         tag: also tag it.
 
     Raises:
@@ -151,6 +152,7 @@ def merge(
         Tampered: what would be merged differs outside the scope; nothing has changed.
     """
     repo = campaign.repo
+    branch = branch or lands_on(repo)
     text = message(campaign.program, history, ready, campaign.case(history, ready.attempt))
     experiment = ready.experiment
     assert experiment is not None
@@ -173,6 +175,12 @@ def merge(
     return commit
 
 
+def lands_on(repo: Repo) -> str | None:
+    """The branch that promotions go to while others commit in the checkout; None where that is the
+    checked-out one."""
+    return refs.OBSERVED.removeprefix("refs/heads/") if repo.is_apart() else None
+
+
 def merge_aside(campaign: Campaign, history: History, ready: Promotion) -> tuple[str, str]:
     """Merge into the branch that the campaign goes on to where the checkout cannot follow. Returns the merge
     commit and how to bring it in."""
@@ -186,6 +194,9 @@ def merge_aside(campaign: Campaign, history: History, ready: Promotion) -> tuple
 def warnings(project: Project) -> list[str]:
     """What the checkout holds that promotions may run into, with what follows."""
     repo, program = project.repo, project.program
+    if beside := lands_on(repo):
+        words = f"the campaign goes on on {beside}, beside the commits that it observes in your checkout"
+        return [f"{words}; to have it follow your checkout again: git branch -D {beside}"]
     head, name = repo.head(), repo.ahead().removeprefix("refs/heads/")
     if head != repo.checked_out():
         return [f"the campaign goes on on {name}, ahead of your checkout; {_bring_in(repo, name)}"]

@@ -151,6 +151,7 @@ def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
             simplification=first.simplification,
             parent=members[0].name,
             stack=names,
+            observed=first.observed,
         )
     title = f"Stack of {len(members)}: {' + '.join(member.title for member in members)}"
     lines = [f"- {member.title} ({member.name})" for member in members]

@@ -132,7 +132,7 @@ class Search(Policy):
             engine.event(words)
         # While the last of the incumbent's runs are under way there is time to think of the next change.
         begun = bool(ledger.base)
-        ledger = self._as_if_ended(engine, history, ledger)
+        ledger = candidates.as_if_ended(engine, history, ledger)
         room -= engine.asking.count
         restacking = self.promoting and self.experiments != 0
         left_behind = rebase.winners_behind(history) if restacking else []
@@ -172,14 +172,6 @@ class Search(Policy):
             for words in aa.lines(engine.campaign.program, history):
                 engine.event(words)
         return aa.lacking(history, ledger, wanted)
-
-    def _as_if_ended(self, engine: Engine, history: History, ledger: Ledger) -> Ledger:
-        """The ledger with what is on its way: the incumbent's runs under way count as measured, as enough of
-        them are queued already, and proposals that are asked for have their places."""
-        pending = engine.pending(history)
-        seeds = [run.seed for run in pending if candidates.measures_incumbent(run, history)]
-        ledger = candidates.with_incumbents(ledger, seeds)
-        return replace(ledger, spent=ledger.spent + engine.asking.count)
 
     def _unsettled(self, engine: Engine, history: History) -> bool:
         """Whether the closing audit is to wait for a verdict, a merge or a proposal."""

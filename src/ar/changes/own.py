@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ar.changes import merging, patches
 from ar.changes.patches import Patch
@@ -45,12 +45,7 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
         BadProposal: nothing in the scope differs from the head.
     """
     repo, program = project.repo, project.program
-    declared, hydra = Declared.read(repo, repo.head()), Hydra.of(repo, repo.head())
-
-    def wanted(path: str) -> bool:
-        ours = program.may_change(path) or (hydra and hydra.holds(path))
-        return bool(ours) and not declared.is_generated(path)
-
+    wanted, declared = _wanted(project, repo.head()), Declared.read(repo, repo.head())
     tree, others = worktree.snapshot(repo, wanted, MAX_FILE_BYTES)
     left_out = [path for path in others if not declared.is_generated(path)]
     if repo.checked_out() != repo.head():
@@ -64,6 +59,27 @@ def from_checkout(project: Project, values: Mapping[str, Scalar], message: str) 
         mend = f"what may change is: {', '.join([*program.scope.files, *map(str, program.scope.params)])}"
         raise BadProposal(f"nothing in the scope differs from HEAD{outside}", mend)
     return from_values(project, values, message, tree), left_out
+
+
+def from_commit(project: Project, rev: str, base: str) -> tuple[str, list[str]]:
+    """The tree of an ancestor with what a commit has otherwise inside the scope, and the files left out of
+    it: those outside the scope. What DVC writes is in neither."""
+    repo, declared = project.repo, Declared.read(project.repo, rev)
+    wanted, changed = _wanted(project, rev), repo.changed(base, rev)
+    inside = {path: entry for path, entry in changed.items() if wanted(path)}
+    left_out = [path for path in changed if path not in inside and not declared.is_generated(path)]
+    return repo.write_tree(base, inside), left_out
+
+
+def _wanted(project: Project, rev: str) -> Callable[[str], bool]:
+    """Whether a path of a commit may be part of a change, as far as its name tells."""
+    declared, hydra = Declared.read(project.repo, rev), Hydra.of(project.repo, rev)
+
+    def wanted(path: str) -> bool:
+        ours = project.program.may_change(path) or (hydra and hydra.holds(path))
+        return bool(ours) and not declared.is_generated(path)
+
+    return wanted
 
 
 def from_values(project: Project, values: Mapping[str, Scalar], message: str, tree: str = "") -> Proposal:

@@ -78,6 +78,7 @@ def promote(
         say(changed(campaign.project, attempt.baseline, attempt.experiments[0].rev))
         return
     attempt, merge = promoter.promote(attempt.name, force, branch, tag)
+    branch = branch or promotion.lands_on(campaign.repo)
     where = f" on {branch}; see: git log -p {branch}" if branch else ""
     say(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]}){where}")
 

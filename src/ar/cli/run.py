@@ -1,4 +1,4 @@
-"""Commands that run experiments, and end them: run, baseline, retry, worker, stop, climb."""
+"""Commands that run experiments, and end them: run, baseline, retry, worker, stop, climb, observe."""
 
 from __future__ import annotations
 
@@ -160,3 +160,50 @@ def climb(
     code = run_policy(campaign, policy, jobs, plain)
     echo(climbed(campaign.history(), campaign.program, policy.rungs, policy.named))
     sys.exit(code)
+
+
+@click.command()
+@run_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def observe(command: tuple[str, ...], jobs: int, plain: bool) -> None:
+    """Measure and judge what another loop commits, beside it: ar observe -- COMMAND
+
+    COMMAND has the terminal, Ctrl-C included, and goes on by itself; its exit code is ours. Each commit that
+    it makes in this checkout is tried against ar/observed, the branch where the campaign stands meanwhile.
+    When COMMAND has ended, what waits is measured, and a table says what each commit is worth. Ctrl-C then
+    stops; started again, it carries on. Without COMMAND, commits are awaited until Ctrl-C.
+
+    Nothing is promoted by itself; ar promote then moves ar/observed alone, not your branch or checkout. To
+    have the campaign follow your checkout again: git branch -D ar/observed
+    """
+    from ar.campaign import observe as observing
+    from ar.campaign.engine import BUSY
+    from ar.cli.foreground import Foreground
+    from ar.local import locks
+    from ar.views.aside import Aside
+    from ar.views.lines import PlainView
+    from ar.views.live import open_view
+    from ar.views.observed import observed_view
+
+    campaign = open_campaign(runs=True)
+    path = campaign.repo.own_folder() / "observe.log"
+    with locks.hold(campaign.repo, "run", busy=BUSY), path.open("a", encoding="utf-8") as log:
+        observing.begin(campaign)
+        head = campaign.repo.head()[:9]
+        say(f"Commits are judged against ar/observed ({head}); see: ar show, or {path}", err=True)
+        loop = Foreground(command)
+        view = Aside(PlainView(log), partial(open_view, plain or None), lambda: not loop.runs())
+        policy = observing.Observe(campaign, loop.runs if command else lambda: True)
+        done, failure = observing.beside(policy, loop, view, jobs)
+    history = campaign.history()
+    echo(observed_view(policy.seen.values(), history, campaign.program))
+    say(done.stopped)
+    if not policy.finish(history):
+        say("Not all is decided; to carry on: ar observe, or ar observe -- true to end when it is")
+    elif policy.seen:
+        say("See: ar show, ar judge NAME; ar promote merges the best into ar/observed")
+    if failure is not None and loop.wait():
+        say(f"error: {failure}", err=True)
+    elif failure is not None:
+        raise failure
+    sys.exit(loop.wait() or (130 if loop.level() else 0))

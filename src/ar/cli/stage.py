@@ -9,6 +9,8 @@ import click
 
 from ar.errors import ArError
 
+NOT_FOUND, NOT_RUNNABLE = 127, 126  # the shell's exit codes
+
 
 class Uncaptured(ArError):
     """The command ended well, without the metrics that were to be read from what it printed."""
@@ -22,6 +24,17 @@ class CannotRun(ArError):
     def __init__(self, message: str, mend: str, exit_code: int) -> None:
         super().__init__(message, mend)
         self.exit_code = exit_code
+
+
+def cannot_run(program: str, error: OSError) -> Exception:
+    """Why a program cannot be run, in a shell's words and with its exit code; the error itself where it is
+    about something else."""
+    if isinstance(error, FileNotFoundError) and error.filename == program:
+        shell = "for a line of shell: sh -c '…'" if " " in program else "is it installed?"
+        return CannotRun(f"{program}: command not found", shell, NOT_FOUND)
+    if isinstance(error, PermissionError) and error.filename == program:
+        return CannotRun(f"{program}: permission denied", "chmod +x it", NOT_RUNNABLE)
+    return error
 
 
 @click.command()
@@ -60,15 +73,8 @@ def capture(metrics: tuple[str, ...], curves: tuple[str, ...], out: Path, comman
         sys.exit(running.run(command, out, wanted, tables))
     except NotPrinted as error:
         raise Uncaptured(str(error), "print it as 'name: value', or say how: --metric 'NAME=REGEX'") from None
-    except FileNotFoundError as error:
-        if error.filename != command[0]:
-            raise
-        shell = "for a line of shell: ar capture -- sh -c '…'" if " " in command[0] else "is it installed?"
-        raise CannotRun(f"{command[0]}: command not found", shell, running.NOT_FOUND) from None
-    except PermissionError as error:
-        if error.filename != command[0]:
-            raise
-        raise CannotRun(f"{command[0]}: permission denied", "chmod +x it", running.NOT_RUNNABLE) from None
+    except OSError as error:
+        raise cannot_run(command[0], error) from None
 
 
 def _table(text: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ import os
 import posixpath
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -155,6 +155,17 @@ class Objects:
         if without is not None:
             walk.hide(Oid(hex=without))
         return [_commit(found) for found in walk]
+
+    def unreached(self, commits: Iterable[str], known: Iterable[str]) -> list[str]:
+        """Those of some commits that no known one reaches, in their order; what is not here is left out."""
+        walk = self.libgit2.walk(None, SortMode.NONE)
+        wanted = list(commits)
+        for revs, mark in ((wanted, walk.push), (known, walk.hide)):
+            for rev in revs:
+                if (found := self.resolve(rev)) is not None:
+                    mark(Oid(hex=found))
+        reached = {str(found.id) for found in walk}
+        return [rev for rev in wanted if rev in reached]
 
     def tree(self, rev: str) -> str:
         """The tree object of a commit, of the whole git repository."""

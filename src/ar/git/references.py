@@ -38,11 +38,24 @@ class References(Objects):
         """The commit that the campaign stands on: that of the checkout, or of the branch that it has gone on
         to without it."""
         here, ahead = self.checked_out(), self.resolve(self.ahead())
-        return ahead if ahead and self.is_ancestor(here, ahead) else here
+        return ahead if ahead and (self.is_apart() or self.is_ancestor(here, ahead)) else here
+
+    def is_apart(self) -> bool:
+        """Whether the campaign stands on a branch of its own, whatever the checkout does: others commit
+        there, and are observed."""
+        return self.has_ref(refs.OBSERVED) and self.branch() != refs.OBSERVED
+
+    def stood_at(self) -> list[str]:
+        """Commits that this checkout has stood at, oldest first, as far as git's reflog tells, and the
+        present one: those that a reset has left behind, too."""
+        entries = [str(entry.oid_new) for entry in self.libgit2.lookup_reference("HEAD").log()]
+        return list(dict.fromkeys([*reversed(entries), self.checked_out()]))
 
     def ahead(self) -> str:
         """The branch, as a full ref name, on which the campaign goes on that the checkout cannot follow: the
         first whose name is free, or that is on one line with the checkout."""
+        if self.is_apart():
+            return refs.OBSERVED
         here, first = self.checked_out(), refs.ahead(self.branch() or self.checked_out())
         names = itertools.chain([first], (f"{first}-{count}" for count in itertools.count(2)))
         return next(name for name in names if self._on_one_line(here, self.resolve(name)))

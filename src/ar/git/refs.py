@@ -16,6 +16,7 @@ NOTES = "refs/notes/ar"
 SPEND = "refs/ar/spend"
 SIGNED = "refs/ar/signed"
 NOTEBOOK = "refs/ar/notebook"
+OBSERVED = "refs/heads/ar/observed"  # where a campaign stands that observes others\' commits
 REMOTES = "refs/ar/remotes"  # <remote>/…: what a remote had when it was last looked at
 # On a remote whose queue several clones share, beside QUEUE and RUNNING:
 LAST = "refs/ar/put/last"  # what was queued there last

@@ -102,7 +102,7 @@ def done(repo: Repo) -> None:
     beside = repo.ahead()
     ahead = repo.resolve(beside)
     changes: list[tuple[str, str, str | None]] = [(refs.PROMOTING, ZERO, None)]
-    if ahead and repo.is_ancestor(ahead, repo.checked_out()):
+    if ahead and not repo.is_apart() and repo.is_ancestor(ahead, repo.checked_out()):
         changes.append((beside, ZERO, ahead))
     repo.update_refs(*changes)
 

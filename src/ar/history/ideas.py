@@ -23,6 +23,7 @@ class Idea(Record):
         spend: what it cost to come by, answers that were refused too; None where nobody asked a price.
         stack: names of the attempts whose changes it joins on a baseline that is not (all of) theirs.
         reverts: name of the promoted attempt that it takes out again.
+        observed: id of the commit that somebody else made of it.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Idea(Record):
     spend: Spend | None = field(default=None, kw_only=True)
     stack: tuple[str, ...] = field(default=(), kw_only=True)
     reverts: str = field(default="", kw_only=True)
+    observed: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)

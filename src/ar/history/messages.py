@@ -19,6 +19,7 @@ FOREIGN_AGENT = "dvc"  # an experiment that somebody ran by `dvc exp run`
 # DVC's own message names a hash of the experiment, in 64 digits, and nothing of what was tried.
 _DVCS_TITLE = re.compile(r"dvc: commit experiment [0-9a-f]+")
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRAILER = re.compile(r"^Ar-(?P<key>[A-Za-z]+): ?(?P<value>.*)$")
 
 
@@ -60,6 +61,7 @@ class Message(Idea):
             "Edits": "yes" if self.edits else "",
             "Stack": " ".join(self.stack),
             "Reverts": self.reverts,
+            "Observed": self.observed,
             "Imported": self.imported,
         }
         title = redact(_one_line(self.title))[:TITLE_LIMIT] or "experiment"
@@ -105,8 +107,16 @@ class Message(Idea):
             edits=found.get("edits") == "yes",
             stack=tuple(name for name in found.get("stack", "").split() if is_name(name)),
             reverts=found["reverts"] if is_name(found.get("reverts", "")) else "",
+            observed=found["observed"] if _COMMIT.fullmatch(found.get("observed", "")) else "",
             imported=found.get("imported", ""),
         )
+
+
+def headed(title: str, why: str) -> tuple[str, str]:
+    """A title within the limit, and the hypothesis, in which one that is too long stands whole."""
+    if len(title) <= TITLE_LIMIT:
+        return title, why
+    return f"{title[: TITLE_LIMIT - 1]}…", "\n\n".join(filter(None, (title, why)))
 
 
 def _one_line(text: str) -> str:

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from ar.changes import own
 from ar.changes.proposal import Change, prepare
 from ar.errors import ArError, BadProposal
 from ar.git import refs
 from ar.git.references import ZERO
 from ar.history.ideas import Proposal
-from ar.history.messages import TITLE_LIMIT, Message
+from ar.history.messages import TITLE_LIMIT, Message, headed
 from ar.history.records import Claim, Claimed, History, Note, Status
 from ar.importing.rows import Fault, Log, Row
 from ar.local import locks
@@ -164,8 +165,7 @@ def _proposal(row: Row, tool: str, title: str, tree: str, params: dict[str, Scal
     settings = [f"{key} = {one_line(str(value))}" for key, value in params.items()]
     title = one_line(redact(title)) or listed(settings, TITLE_LIMIT) or tool
     why = one_line(row.why) if "\n" not in row.why else plain(row.why).strip()
-    if len(title) > TITLE_LIMIT:
-        why, title = "\n\n".join(filter(None, (title, why))), f"{title[: TITLE_LIMIT - 1]}…"
+    title, why = headed(title, why)
     return Proposal(title=title, hypothesis=why, agent=tool, tree=tree, params=params)
 
 
@@ -176,7 +176,7 @@ def _of_commit(project: Project, said: str) -> tuple[str, str, str, int]:
     Raises:
         BadProposal: it is not here, has no parent, or changed nothing in the scope.
     """
-    repo, program = project.repo, project.program
+    repo = project.repo
     rev = repo.resolve(said.lower())
     if rev is None or not rev.startswith(said.lower()):
         raise BadProposal(f"commit {said[:12]} is not in this clone")
@@ -184,11 +184,10 @@ def _of_commit(project: Project, said: str) -> tuple[str, str, str, int]:
     if not commit.parents:
         raise BadProposal(f"commit {said[:12]} has no parent")
     parent = commit.parents[0]
-    changed = repo.changed(parent, rev)
-    inside = {path: entry for path, entry in changed.items() if program.may_change(path)}
-    if not inside:
+    tree, left_out = own.from_commit(project, rev, parent)
+    if tree == repo.tree(parent):
         raise BadProposal(f"commit {said[:12]} changes nothing inside the scope")
-    return rev, parent, repo.write_tree(parent, inside), len(changed) - len(inside)
+    return rev, parent, tree, len(left_out)
 
 
 def _program_file(project: Project, rows: Iterable[Row]) -> str:

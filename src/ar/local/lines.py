@@ -23,6 +23,21 @@ def read(repo: Repo, name: str) -> list[str]:
     return []
 
 
+def write(repo: Repo, name: str, lines: Iterable[str]) -> None:
+    """Replace a file by other lines, all at once.
+
+    Raises:
+        BadState: the git directory cannot be written.
+    """
+    file = repo.own_folder() / name
+    draft = file.with_name(f"{name}.{os.getpid()}")
+    try:
+        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        draft.replace(file)
+    except OSError as error:
+        raise BadState(f"cannot write {file}: {error.strerror}", "check permissions and disk space") from None
+
+
 def append(repo: Repo, name: str, lines: Iterable[str]) -> None:
     """Add lines; when this returns they are on disk.
 

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from ar.stage.printed import Found, Lines, Reader, Wanted
 
-NOT_FOUND, NOT_RUNNABLE = 127, 126  # the shell's exit codes
 _PIECE = 1 << 16  # bytes
 _PATIENCE = 0.5  # s without output, after the command's end, that a process which it left may still print in
 _PASSED = frozenset(
