@@ -172,6 +172,8 @@ def test_repeats_of_a_seed_change_nothing_of_what_the_judge_knows() -> None:
     assert noise_of(after).sigma == noise_of(before).sigma
     assert after.closed == ()
     assert whole.tried == []
+    assert whole.now is not None
+    assert [run.seed for run in whole.now.distinct] == [1, 2, 3, 4]
 
 
 def test_seeds_come_in_turns_and_what_was_measured_counts() -> None:

@@ -11,11 +11,14 @@ from ar.errors import ArError, NotAllowed
 from ar.history import reader
 from ar.history.records import History, Status
 from ar.local import locks
+from ar.project import overlap
 from ar.project.cache import config
+from ar.project.overlap import Kind, Overlap
 from ar.project.params import PARAMS_FILE
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.project import Project
 from ar.runs import demands, interpreter, rehearsal, sandbox
+from ar.text import counted
 
 
 def examine(project: Project, declared: Declared, history: History, ready: bool) -> list[Check]:
@@ -32,6 +35,7 @@ def examine(project: Project, declared: Declared, history: History, ready: bool)
         *_hydra(project),
         *_python(project, declared),
         *_checkout(project),
+        *_overlaps(project, declared),
     ]
     ready = ready and all(check.ok for check in checks if check.required)
     now = history.now.experiments if history.now else ()
@@ -130,6 +134,29 @@ def _checkout(project: Project) -> list[Check]:
     """Whether promotions can bring the checkout along."""
     mend = "run: git stash, or commit them"
     return [Check("checkout", False, words, mend, required=False) for words in promotion.warnings(project)]
+
+
+def _overlaps(project: Project, declared: Declared) -> list[Check]:
+    """Whether validation data are trained on; nothing where no path says what is which."""
+    found = overlap.find(project.repo.root, declared)
+    shared = [_shared(one) for one in found if one.shared]
+    if not found or shared:
+        return shared
+    looked = " and ".join(counted(one.sampled, one.kind.value) for one in found)
+    partly = ", as far as they were read" if any(one.partly for one in found) else ""
+    return [Check("overlap", True, f"no training data among {looked} of validation data{partly}")]
+
+
+def _shared(found: Overlap) -> Check:
+    what = f"{found.shared:,} of {counted(found.sampled, found.kind.value)} of validation data"
+    share = f"{found.share:.2%}{' of what was read in time' if found.partly else ''}"
+    pair = f"{found.validation} is {found.training}"
+    if found.kind is not Kind.FILE:
+        pair = f"{found.kind} {found.validation_place:,} of {found.validation} is "
+        pair += f"{found.kind} {found.training_place:,} of {found.training}"
+    detail = f"{what} ({share}) are among the training data: {pair}"
+    mend = "take them out of either: what was trained on measures nothing; then commit, and measure anew"
+    return Check("overlap", not found.is_much, detail, mend, required=False)
 
 
 def _rehearsal(project: Project) -> Check:

@@ -309,6 +309,16 @@ class Attempt(Record):
         return tuple(run for run in self.experiments if run.measures_baseline)
 
     @property
+    def distinct(self) -> tuple[Experiment, ...]:
+        """Its runs but for those that repeat a seed, for an A/A check: they say nothing new of the change."""
+        seen, found = set[int | None](), list[Experiment]()
+        for run in self.experiments:
+            if not run.aa or run.seed is None or run.seed not in seen:
+                found.append(run)
+            seen.add(run.seed)
+        return tuple(found)
+
+    @property
     def first(self) -> Experiment:
         """The experiment whose note carries the verdict: the first of its own runs."""
         return (self.own or self.experiments)[0]

@@ -151,7 +151,7 @@ def case(program: Program, history: History, attempt: Attempt, verdict: Verdict)
         effect=effect,
         interval=interval,
         seeds=tuple(run.seed for run in own if run.seed is not None),
-        base_seeds=tuple(run.seed for run in base if run.seed is not None),
+        base_seeds=tuple(dict.fromkeys(run.seed for run in base if run.seed is not None)),
         guards=_means(program.guards, base, own),
         holdout=_means((program.holdout,) if program.holdout else (), base, own),
         wanted=_wanted(program, verdict),

@@ -16,6 +16,7 @@ from ar.project.pipeline_file import Declared
 
 _MOST_READ = 100_000_000  # bytes of a file, and of the listing of a folder: a million files
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_KEPT = re.compile(r"files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
 _MOST_SETTINGS = 100_000  # bytes of a file of settings
 
 
@@ -60,9 +61,32 @@ class Cache:
         """
         if _MD5.fullmatch(md5):
             with contextlib.suppress(OSError):
-                path = self.folder / "files" / "md5" / md5[:2] / f"{md5[2:]}{kind}"
+                path = self._place(md5, kind)
                 return path.read_bytes() if path.stat().st_size <= _MOST_READ else None
         return None
+
+    def files(self, declared: Declared, path: str) -> list[tuple[str, Path]]:
+        """An input or output of the pipeline, or the files of a folder that is one, with where the cache has
+        them; those that it has not are left out."""
+        md5 = next((stage.deps[path] for stage in declared.locked.values() if path in stage.deps), "")
+        md5 = declared.md5(path) or md5
+        hashes = (
+            {f"{path}/{name}": each for name, each in self._listed(md5).items()}
+            if md5.endswith(".dir")
+            else {path: md5}
+        )
+        places = {name: self._place(each) for name, each in hashes.items() if _MD5.fullmatch(each)}
+        return [(name, place) for name, place in places.items() if place.is_file()]
+
+    def holds(self, place: Path) -> bool:
+        """Whether a path is that of a file by its MD5, and nothing else that may lie in this folder."""
+        with contextlib.suppress(ValueError, OSError, RuntimeError):
+            inner = place.relative_to(self.folder.resolve()).as_posix()
+            return _KEPT.fullmatch(inner) is not None
+        return False
+
+    def _place(self, md5: str, kind: str = "") -> Path:
+        return self.folder / "files" / "md5" / md5[:2] / f"{md5[2:]}{kind}"
 
 
 def committed_folder(repo: Repo, rev: str) -> str:

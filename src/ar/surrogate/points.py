@@ -34,7 +34,7 @@ def surface_of(
         _point(program, run, codes.of(attempt), _bound(program, history, run) if _is_hopeless(run) else None)
         for attempt in history.at_every_scale
         if attempt.outcome is not Outcome.TAMPERED
-        for run in attempt.experiments
+        for run in attempt.distinct
     )
     settings = {
         (tuple(sorted(p.params.items(), key=str)), p.codes)

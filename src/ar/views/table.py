@@ -245,7 +245,7 @@ def _measured(value: Scalar, form: str) -> str:
 
 def _seeds(attempt: Attempt) -> str:
     """Runs that count, and how many more are under way."""
-    done = sum(run.status is Status.SUCCEEDED for run in attempt.experiments)
+    done = sum(run.status is Status.SUCCEEDED for run in attempt.distinct)
     coming = sum(not run.status.ended for run in attempt.experiments)
     return f"{done}+{coming}" if coming else str(done)
 
