@@ -32,6 +32,7 @@ class Reply:
         raw_input: JSON text of every tool's input, instead of what it should be.
         broken: after the first events, an error event of that kind.
         plain: answer in one piece though a stream was asked for, as some gateways do.
+        uncounted: tell nothing of tokens: only zeros in a stream, no usage at all in one piece.
     """
 
     content: tuple[dict[str, Any], ...] = ()
@@ -47,6 +48,7 @@ class Reply:
     raw_input: str | None = None
     broken: str = ""
     plain: bool = False
+    uncounted: bool = False
 
 
 def says(text: str, **kwargs: Any) -> Reply:
@@ -173,8 +175,10 @@ class Server:
             "content": list(reply.content),
             "stop_reason": reply.stop_reason,
             "stop_sequence": None,
-            "usage": usage,
+            "usage": dict.fromkeys(usage, 0) if reply.uncounted else usage,
         }
+        if reply.uncounted and reply.plain:
+            del message["usage"]
         if not request.get("stream") or reply.plain:
             self._send(to, 200, message, reply)
         else:
@@ -262,7 +266,12 @@ def prefix(request: Request) -> bytes:
 
 def _events(message: dict[str, Any], reply: Reply) -> Iterator[dict[str, Any]]:
     usage = message["usage"]
-    start = {**message, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
+    start = {
+        **message,
+        "content": [],
+        "stop_reason": None,
+        "usage": {**usage, "output_tokens": min(1, usage["output_tokens"])},
+    }
     yield {"type": "message_start", "message": start}
     yield {"type": "ping"}
     for index, block in enumerate(message["content"]):

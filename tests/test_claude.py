@@ -285,6 +285,19 @@ def test_a_gateway_that_does_not_stream(project: Path, monkeypatch: pytest.Monke
     assert proposal.spend and proposal.spend.output == 50
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_an_answer_that_tells_no_usage_is_estimated(
+    plain: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server([replace(proposes(), plain=plain, uncounted=True)]) as server:
+        asked = Asked(project, server, monkeypatch)
+        spent = asked.propose().spend
+    assert spent == account.total(asked.repo)
+    assert spent is not None
+    assert spent.input > 2000
+    assert spent.output > 50
+
+
 def test_the_token_and_the_programmes_own_address(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server([proposes()]) as server:
         asked = Asked(project, server, monkeypatch, base_url=server.url)

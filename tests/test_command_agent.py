@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import Ar, allow, commit, edit, git, snapshot, swap
+from helpers import Ar, allow, commit, edit, git, snapshot, swap, wait_for
 
 from ar.agents import Briefing, Channel, account
+from ar.agents import command as agent_command
 from ar.agents.base import Dropped
 from ar.agents.command import CommandAgent
 from ar.agents.transcript import proposal, read
@@ -298,6 +300,83 @@ def test_what_it_cost_is_counted_and_bounded(script: Script, root: Path) -> None
         campaign.propose()
 
 
+def _answer(name: str, text: str, sent: int = 1000) -> dict[str, object]:
+    """An event of Claude Code, whose usage is that of an answer's beginning."""
+    usage = {"input_tokens": sent, "cache_read_input_tokens": 500, "output_tokens": 1}
+    return {
+        "type": "assistant",
+        "message": {"id": name, "content": [{"type": "text", "text": text}], "usage": usage},
+    }
+
+
+def _lines(*events: dict[str, object]) -> str:
+    return "\n".join(f"echo '{json.dumps(event)}'" for event in events)
+
+
+def test_events_count_where_the_command_is_ended(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_command, "_TELL", 0.1)
+    events = _lines(_answer("a", "x" * 300), _answer("a", "y" * 300), _answer("b", "z", 2000))
+    campaign = script(
+        f"{events}\nsleep 87651", timeout="1s", prices={"input": 1000.0, "cached": 0.0, "output": 0.0}
+    )
+    with pytest.raises(AgentFailed, match="was ended after 1 s") as failure:
+        campaign.propose()
+    assert failure.value.passing
+    spent = account.total(campaign.repo)
+    assert (spent.input, spent.cached) == (4000, 1000)
+    assert spent.output > 200
+    assert spent.usd == pytest.approx(3.0)
+
+
+def test_a_command_that_tells_nothing_before_it_fails_is_estimated(script: Script) -> None:
+    used = {"type": "item.completed", "item": {"type": "command_execution", "command": "ls"}}
+    campaign = script(f"{_lines({'type': 'turn.started'}, used, used)}\nexit 1")
+    with pytest.raises(AgentFailed):
+        campaign.propose()
+    once = account.total(campaign.repo)
+    assert once.input > 3 * 800  # three calls of a briefing
+    with pytest.raises(AgentFailed):
+        campaign.propose()
+    assert account.total(campaign.repo).tokens == 2 * once.tokens
+
+
+def test_what_it_spent_so_far_is_on_the_account_should_we_be_killed(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_command, "_TELL", 0.1)
+    campaign = script(f"{_lines(_answer('a', 'x', 7000))}\nsleep 87650", timeout="20s")
+    channel = Channel()
+
+    def ask() -> None:
+        with contextlib.suppress(Dropped):
+            campaign.ask(campaign.program.agents[0], channel)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_for(lambda: account.total(campaign.repo).input == 7500)
+    channel.dropped.set()
+    thread.join()
+    assert account.total(campaign.repo).input == 7500
+
+
+REFUSED = {"type": "result", "is_error": True, "result": "Invalid API key", "api_error_status": 401}
+TURNS = {"type": "result", "is_error": True, "subtype": "error_max_turns", "errors": ["Reached 3 turns"]}
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "words", "passing"),
+    [(REFUSED, 1, "exited with 1: Invalid API key", False), (TURNS, 0, "Reached 3 turns", True)],
+)
+def test_a_failure_is_told_in_the_client_s_words_and_tried_again_only_where_it_may_pass(
+    script: Script, event: dict[str, object], code: int, words: str, passing: bool
+) -> None:
+    campaign = script(f"echo 'a = 5' > src/a.py\n{_lines(event)}\nexit {code}")
+    with pytest.raises(AgentFailed) as failure:
+        campaign.propose()
+    assert words in failure.value.message
+    assert failure.value.passing == passing
+
+
 @pytest.mark.parametrize(
     ("budget", "says"), [("tokens: 900", "budget.tokens cannot be held"), ("usd: 5", "budget.usd cannot be")]
 )
@@ -345,12 +424,37 @@ def test_codex_events_are_understood() -> None:
         },
     ]
     output = "\n".join(map(json.dumps, events))
-    assert read(output) == ("Widen the head\n\nWhy.", Spend(30, 20, 5))
+    said = read(output)
+    assert (said.text, said.spent) == ("Widen the head\n\nWhy.", Spend(30, 20, 5))
+
+
+@pytest.mark.parametrize(
+    ("events", "words", "status"),
+    [
+        ([REFUSED], "Invalid API key", 401),
+        ([TURNS], "Reached 3 turns", None),
+        ([{**REFUSED, "is_error": False}], "", None),
+        ([{"type": "result", "is_error": True, "result": "API Error: 529 busy"}], "API Error: 529 busy", 529),
+        ([{"type": "turn.failed", "error": {"message": "unexpected status 404: gpt-x"}}],
+         "unexpected status 404: gpt-x", 404),
+        ([{"type": "error", "message": '{"error": {"type": "invalid_request_error"}}'}],
+         '{"error": {"type": "invalid_request_error"}}', 400),
+        ([{"type": "error", "message": "Reconnecting"}, {"type": "turn.completed"}], "", None),
+        ([{"type": "turn.failed"}], "turn.failed", None),
+    ],
+)  # fmt: skip
+def test_what_went_wrong_is_told_by_the_events(
+    events: list[dict[str, object]], words: str, status: int | None
+) -> None:
+    for output in ("\n".join(map(json.dumps, events)), json.dumps(events)):
+        said = read(output)
+        assert (said.failure, said.status) == (words, status)
 
 
 @pytest.mark.parametrize("output", ["Just text", '{"a": 1}', "[1, 2]", "", '{"type": "result"', "12"])
 def test_other_output_is_the_message(output: str) -> None:
-    assert read(output) == (output, None)
+    said = read(output)
+    assert (said.text, said.spent) == (output, None)
 
 
 def test_titles_and_fields() -> None:

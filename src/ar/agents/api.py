@@ -16,7 +16,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ar.agents import account, prompt
@@ -64,20 +64,30 @@ class _Meter:
     written_long: int = 0
     received: int = 0  # bytes
 
-    def read(self, usage: Usage) -> None:
+    def read(self, usage: Usage | None) -> None:
+        """Take what the answer says; some gateways say nothing, or nothing but zeros."""
+        if usage is None:
+            return
         written, cached = usage.cache_creation_input_tokens or 0, usage.cache_read_input_tokens or 0
         self.written_long = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0
         self.written_short = max(0, written - self.written_long)
         self.told = Spend(usage.input_tokens + written + cached, cached, usage.output_tokens)
 
+    def end(self, usage: Usage | None) -> None:
+        """Take what a whole answer says: of what did arrive nothing need be estimated where it says that."""
+        self.read(usage)
+        if self.told is not None and self.told.output:
+            self.received = 0
+
     def spent(self, prices: Prices | None, sent: bool) -> Spend:
         """Where the answer was cut off, what did arrive is estimated; where none began, what was `sent`."""
-        if self.told is None:
-            return account.priced(Spend(self.input_estimate if sent else 0), prices)
-        output = max(self.told.output, self.received // prompt.BYTES_PER_TOKEN)
-        return account.priced(
-            replace(self.told, output=output), prices, self.written_short, self.written_long
+        told = self.told or Spend()
+        amount = Spend(
+            told.input or (self.input_estimate if sent else 0),
+            told.cached,
+            max(told.output, self.received // prompt.BYTES_PER_TOKEN),
         )
+        return account.priced(amount, prices, self.written_short, self.written_long)
 
 
 class Api:
@@ -165,31 +175,35 @@ class Api:
         from anthropic.types import Message
 
         deadline = time.monotonic() + self.spec.timeout
+        begun = False
         inputs: dict[int, str] = defaultdict(str)  # content block to the JSON text of its tool input
         with self.client.messages.stream(**request) as stream:
             if "event-stream" not in stream.response.headers.get("content-type", ""):
                 # A gateway that does not stream answers in one piece.
-                message = Message.model_validate_json(stream.response.read())
-                meter.read(message.usage)
+                whole = stream.response.read()
+                meter.received = len(whole)
+                nothing = {"usage": {"input_tokens": 0, "output_tokens": 0}}
+                message = Message.model_validate({**nothing, **json.loads(whole)})
+                meter.end(message.usage)
                 return message
             for event in stream:
                 if self.channel.dropped.is_set():
                     raise Dropped("the question was dropped")
                 if time.monotonic() > deadline:
                     raise TimeoutError
+                begun = True
                 if event.type == "message_start":
                     meter.read(event.message.usage)
                 elif event.type == "content_block_delta":
                     meter.received += len(event.delta.to_json(indent=None))
                     if event.delta.type == "input_json_delta":
                         inputs[event.index] += event.delta.partial_json
-            if meter.told is None:
+            if not begun:
                 raise ConnectionResetError
             message = stream.get_final_message()
         if message.stop_reason is None:
             raise ConnectionResetError
-        meter.read(message.usage)
-        meter.received = 0
+        meter.end(message.usage)
         if message.stop_reason != "max_tokens":
             for text in filter(None, inputs.values()):
                 json.loads(text)  # the client is content with the beginning of an object

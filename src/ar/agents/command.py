@@ -7,6 +7,7 @@ not even there), and of our environment only what such a program needs and what 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import secrets
@@ -44,10 +45,11 @@ ALLOWED_ENV = (
     "no_proxy",
 )  # fmt: skip
 MAX_OUTPUT = 50_000_000
-_TAIL = 400_000  # bytes of the output that are read: the last message is at its end
+_TAIL = 20_000  # bytes at the end of an output in which its last line is looked for
 _GRACE = 3.0
 _TELL = 15.0  # seconds between two words of what goes on
 _MARK = "AR_AGENT"
+_PASSING = (408, 409, 429)  # statuses of HTTP between 400 and 500 that pass by themselves
 
 INSTRUCTIONS = f"""\
 You are asked for the next experiment on a training project. Your working directory is a checkout of the
@@ -85,15 +87,15 @@ class CommandAgent:
         self.spec = spec
         self.repo = repo
         self.channel = channel
-        self.spent: Spend | None = None
+        self.spent: Spend | None = None  # by all answers to the question so far
         self._checkout: Checkout | None = None
 
     def propose(self, briefing: Briefing) -> Proposal:
         """Run the command, and make a proposal of what it changed.
 
         Raises:
-            AgentFailed: it cannot be started, ended with an error, ran out of time, or does not tell what it
-                cost although there is a budget for that.
+            AgentFailed: it cannot be started, failed, ran out of time, or does not tell what it cost although
+                there is a budget for that.
             BadProposal: it changed nothing, or what no proposal may change.
             OutOfBudget: no more may be spent.
             Dropped: nobody wants the answer any more.
@@ -113,9 +115,9 @@ class CommandAgent:
                 self.repo, head, lambda path: path in measured or declared.is_output(path)
             )
         bwrap = sandbox.find(program.sandbox)
-        message = self._run(self._checkout, bwrap, f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n")
-        self._refuse_uncounted(program.budget)
-        proposal = transcript.proposal(self._redact(message), self.spec.name)
+        text = f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n"
+        message = self._run(self._checkout, bwrap, text, program.budget)
+        proposal = transcript.proposal(redact(message), self.spec.name)
         tree = self._checkout.tree(check, lambda path: path in measured or declared.is_generated(path))
         if tree == self.repo.tree(head):
             raise BadProposal(
@@ -126,14 +128,15 @@ class CommandAgent:
 
     # -- the process --------------------------------------------------------------------------------------
 
-    def _run(self, checkout: Checkout, bwrap: Bubblewrap, text: str) -> str:
+    def _run(self, checkout: Checkout, bwrap: Bubblewrap, text: str, budget: Budget) -> str:
         """The command's last message. Nothing that it started is left running."""
         given = checkout.folder / BRIEFING
         given.write_text(text, encoding="utf-8")
-        said, errors = checkout.home / "output", checkout.home / "errors"
         env = self._environment(checkout.folder)
         self._find(checkout.folder, env["PATH"])
-        with given.open("rb") as stdin, said.open("wb") as stdout, errors.open("wb") as stderr:
+        run = _Run(checkout.home, prompt.tokens(text))
+        run.call = account.open_call(self.repo, self.spec.name, self._priced(run.at_least))
+        with given.open("rb") as stdin, run.said.open("wb") as stdout, run.errors.open("wb") as stderr:
             seccomp = bwrap.opened_filter(Caller.AGENT)
             process = subprocess.Popen(
                 [*self._wrapped(checkout, bwrap, seccomp), *self.spec.command],
@@ -147,19 +150,20 @@ class CommandAgent:
             )
             for descriptor in seccomp:
                 os.close(descriptor)
+            failure: AgentFailed | None = None
             try:
-                self._wait(process, said, errors)
+                self._wait(process, run)
+            except AgentFailed as error:
+                failure = error
             finally:
                 _end_all(process, env[_MARK])
-                message, spent = transcript.read(_tail(said))
-                self._account(spent)
-        if process.returncode:
-            raise AgentFailed(
-                f"{self._name} exited with {process.returncode}: {self._last_words(errors, said)}",
-                "try it by hand: echo hello | " + " ".join(self.spec.command),
-                passing=True,
-            )
-        return message
+                run.read(whole=True)
+                run.is_failed = bool(failure or process.returncode or run.output.failure)
+                spent = self._account(run)
+        self._refuse_uncounted(budget, spent)
+        if run.is_failed:
+            raise failure or self._failed(run, process.returncode)
+        return run.output.text
 
     def _wrapped(self, checkout: Checkout, bwrap: Bubblewrap, seccomp: Sequence[int]) -> list[str]:
         """What goes before the command: where it can be had, a view of the machine without the project."""
@@ -171,25 +175,38 @@ class CommandAgent:
         around += [word for descriptor in seccomp for word in ("--seccomp", str(descriptor))]
         return [*around, "--"] if around else []
 
-    def _account(self, spent: Spend | None) -> None:
-        """Write down what a run of the command cost, where it told, however it ended."""
-        if spent is None:
-            return
-        if spent.usd is None:
-            spent = account.priced(spent, self.spec.prices)
-        account.record(self.repo, self.spec.name, spent)
-        self.spent = spent + (self.spent or Spend())
+    def _account(self, run: _Run) -> Spend | None:
+        """Write down what a run of the command cost, however it ended. None where nothing tells."""
+        spent = self._priced(run.cost) if run.cost else None
+        account.record(self.repo, self.spec.name, spent or Spend(), run.call)
+        if spent is not None:
+            self.spent = spent + (self.spent or Spend())
+        return spent
 
-    def _refuse_uncounted(self, budget: Budget) -> None:
+    def _priced(self, amount: Spend) -> Spend:
+        return account.priced(amount, self.spec.prices) if amount.usd is None else amount
+
+    def _refuse_uncounted(self, budget: Budget, spent: Spend | None) -> None:
         """A budget that nothing counts on would be none."""
         what = "usd" if budget.usd is not None else "tokens"
-        if getattr(budget, what) is not None and (self.spent is None or getattr(self.spent, what) is None):
+        if getattr(budget, what) is not None and (spent is None or getattr(spent, what) is None):
             raise AgentFailed(
                 f"{self._name} does not tell what it cost, so budget.{what} cannot be held",
                 "let it print JSON, set the agent's prices, or take that budget out of program.md",
             )
 
-    def _wait(self, process: subprocess.Popen[bytes], *outputs: Path) -> None:
+    def _failed(self, run: _Run, code: int) -> AgentFailed:
+        """Why there is no proposal, in the client's own words."""
+        words = run.output.failure or self._last_words(run.errors, run.said)
+        status = run.output.status if run.output.failure else transcript.status_in(words)
+        happened = f"exited with {code}" if code else "ended in an error"
+        return AgentFailed(
+            f"{self._name} {happened}: {shorten_middle(redact(one_line(words)), 300)}",
+            "try it by hand: echo hello | " + " ".join(self.spec.command),
+            passing=status is None or not 400 <= status < 500 or status in _PASSING,
+        )
+
+    def _wait(self, process: subprocess.Popen[bytes], run: _Run) -> None:
         began = told = time.monotonic()
         while process.poll() is None:
             self.channel.wait(0.1)
@@ -197,14 +214,18 @@ class CommandAgent:
             if now - began > self.spec.timeout:
                 raise AgentFailed(
                     f"{self._name} was ended after {self.spec.timeout:g} s, its time limit;"
-                    f" it had said: {self._last_words(*outputs)}",
+                    f" it had said: {self._last_words(run.said, run.errors)}",
                     "raise timeout of this agent in program.md",
                     passing=True,
                 )
-            if sum(path.stat().st_size for path in outputs) > MAX_OUTPUT:
+            if sum(path.stat().st_size for path in (run.said, run.errors)) > MAX_OUTPUT:
                 raise AgentFailed(f"{self._name} printed more than {MAX_OUTPUT} bytes and was ended")
             if now - told > _TELL:
-                told = now
+                told, before = now, run.at_least
+                run.read()
+                if run.at_least != before:  # should we be killed, too
+                    amount = self._priced(run.at_least)
+                    run.call = account.open_call(self.repo, self.spec.name, amount, run.call)
                 self.channel.say(f"{self._name} is at work, {clock(now - began)}")
 
     def _environment(self, folder: Path) -> dict[str, str]:
@@ -221,14 +242,9 @@ class CommandAgent:
                 f"the agent's command {name} {where}", "install it, or correct agent.command in program.md"
             )
 
-    def _redact(self, text: str) -> str:
-        """Without secrets; whatever `agent.env` names counts as one."""
-        given = {f"{name}_SECRET": os.environ.get(name, "") for name in self.spec.env}
-        return redact(text, {**os.environ, **given})
-
     def _last_words(self, *paths: Path) -> str:
         """The last line that was printed on any of the outputs."""
-        texts = (self._redact(plain(_tail(path))).strip() for path in paths)
+        texts = (redact(plain(_tail(path))).strip() for path in paths)
         last = next((text.splitlines()[-1] for text in texts if text), "nothing")
         return shorten_middle(one_line(last), 300)
 
@@ -236,6 +252,47 @@ class CommandAgent:
     def _name(self) -> str:
         """The command in a few words."""
         return shorten_middle(one_line(" ".join(self.spec.command)), 60)
+
+
+class _Run:
+    """One run of the command: what it prints, and what it cost.
+
+    Args:
+        home: where its outputs are kept.
+        briefing: tokens that it is sent.
+    """
+
+    call = ""  # what the account knows it by
+
+    def __init__(self, home: Path, briefing: int) -> None:
+        self.said, self.errors = home / "output", home / "errors"
+        self.briefing = briefing
+        self.output = transcript.Transcript()
+        self.is_failed = False
+        self._read = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def read(self, whole: bool = False) -> None:
+        """Read on in what it said; `whole` where no more comes."""
+        with self.said.open("rb") as stream:
+            stream.seek(self._read)
+            while part := stream.read(1 << 20):
+                self._read += len(part)
+                self.output.feed(self._decoder.decode(part))
+        if whole:
+            self.output.feed(self._decoder.decode(b"", final=True))
+            self.output.close()
+
+    @property
+    def at_least(self) -> Spend:
+        """What it cost by now, by what it told or else by the estimate."""
+        return self.output.spent or self.output.estimate(self.briefing)
+
+    @property
+    def cost(self) -> Spend | None:
+        """What it did cost; None for plain text that ended well, which tells nothing."""
+        told = self.output.spent
+        return told if told or not (self.is_failed or self.output.is_json) else self.at_least
 
 
 def _end_all(process: subprocess.Popen[bytes], mark: str) -> None:
