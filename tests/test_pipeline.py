@@ -44,6 +44,7 @@ def test_signatures_that_we_call() -> None:
     from dvc.repo.experiments.queue.celery import LocalCeleryQueue
     from dvc.repo.experiments.queue.tasks import run_exp
     from dvc.repo.experiments.utils import get_exp_rwlock
+    from dvc.stage import run as stage_run
 
     assert list(inspect.signature(QueueEntry).parameters) == [
         "dvc_root", "scm_root", "stash_ref", "stash_rev", "baseline_rev", "branch", "name", "head_rev",
@@ -52,6 +53,7 @@ def test_signatures_that_we_call() -> None:
     assert list(inspect.signature(TempDirExecutor._get_top_level_paths).parameters) == ["repo"]
     assert list(inspect.signature(lock_repo).parameters) == ["repo"]
     assert DEFAULT_SETTINGS.keys() >= {"sqlite_auto_vacuum", "sqlite_journal_mode", "sqlite_synchronous"}
+    assert "raise StageCmdFailedError(cmd, p.returncode)" in inspect.getsource(stage_run)
     assert "writes" in inspect.signature(get_exp_rwlock).parameters
     assert {"_iter_queued", "_iter_processed", "iter_active", "stash"} <= set(dir(LocalCeleryQueue))
 

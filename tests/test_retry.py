@@ -53,37 +53,44 @@ def test_a_mended_baseline_is_measured(project: Path, tmp_path: Path, ar: Ar) ->
     assert {1, 2} <= set(seeds)
 
 
-KILLED_AT_ONCE = """
+DYING = """
 from ar.runs import faults, worker
 faults.pause = lambda message, tries: 0.0
-from pathlib import Path
 made = worker.launcher_script
 def script(repo):
     found = made(repo)
     text = found.read_text()
-    dies = f'n=$(cat {count} 2>/dev/null | wc -l); echo x >> {count}; test $n -ge 4 || kill -9 $$'
+    assert text.count({old!r}) == 1
     dying = found.with_name("dying")
-    first, mark, rest = text.split(chr(10), 2)
-    dying.write_text(chr(10).join([first, mark, dies, rest]))
+    dying.write_text(text.replace({old!r}, {new!r}))
     dying.chmod(0o700)
     return dying
 worker.launcher_script = script
 """
 
 
-@pytest.mark.parametrize("victim", ["training", "launcher", "launcher at once"])
+@pytest.mark.parametrize(
+    "victim", ["training", "launcher", "launcher at once", "launcher at its end", "launcher by itself"]
+)
 def test_a_baseline_that_is_killed_again_and_again_is_measured(
     project: Path, tmp_path: Path, victim: str
 ) -> None:
     count = tmp_path / "count"
     pid = "$PPID; sleep 9" if victim == "launcher" else "$$"
+    kill = f'if test "$(cat {count} 2>/dev/null | wc -l)" -lt 4; then echo x >> {count}; kill -9 {pid}; fi'
     first = "from ar.runs import faults; faults.pause = lambda message, tries: 0.0"
+    tries = f'(open("{count}", "a").write("x"), len(open("{count}").read()))[1]'
     if victim == "launcher at once":
-        first = KILLED_AT_ONCE.replace("{count}", str(count))
-    else:
-        kill = (
-            f'if test "$(cat {count} 2>/dev/null | wc -l)" -lt 4; then echo x >> {count}; kill -9 {pid}; fi'
+        first = DYING.format(old="#!/bin/sh\n", new=f"#!/bin/sh\n{kill}\n")
+    elif victim == "launcher at its end":
+        last = f"{tries} > 4 or os.kill(os.getpid(), 9); os._exit(code)"
+        first = DYING.format(old="os._exit(code)", new=last)
+    elif victim == "launcher by itself":
+        trips = (
+            f"; take = it.snapshot.take; it.snapshot.take = lambda it: take(it) if {tries} > 4 else it[0/0]"
         )
+        first = DYING.format(old="launcher as it", new=f"launcher as it{trips}")
+    else:
         before(project, kill)
     campaign = Campaign(Project.open(project))
     name = campaign.measure_incumbent(campaign.history(), 1)

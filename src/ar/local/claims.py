@@ -75,11 +75,6 @@ class Claim:
         return files.read(Usage, self.folder / files.USAGE)
 
     @property
-    def launcher_died(self) -> bool:
-        """Whether a launcher was killed before it came to its end, be it only just started."""
-        return (self.folder / files.AT_WORK).exists()
-
-    @property
     def requested(self) -> Requested | None:
         """What is asked of it, where it is not too late for that."""
         left = files.read(Requested, self.folder / files.REQUEST)
@@ -87,7 +82,7 @@ class Claim:
 
     def begin_again(self) -> None:
         """Forget what the launcher left of a first try."""
-        for name in (files.STAGE, files.USAGE, files.AT_WORK):
+        for name in (files.STAGE, files.USAGE):
             (self.folder / name).unlink(missing_ok=True)
 
     def let_go(self) -> None:

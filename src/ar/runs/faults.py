@@ -14,6 +14,7 @@ import signal
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.local.claims import Claim
 from ar.runs import outcomes
+from ar.runs.pipeline import Failure
 from ar.stage.files import Cause
 
 _KILLED = 128 + signal.SIGKILL
@@ -30,11 +31,12 @@ _SAID = (
 )
 
 
-def of_run(claim: Claim) -> str:
+def of_run(claim: Claim, failure: Failure) -> str:
     """What fault of the machine ended a failed run, in words; empty if none is known."""
-    usage = claim.usage
-    if claim.launcher_died or usage is None:
-        return "its launcher was killed" if claim.launcher_died else ""
+    if failure.launcher_died:
+        return "its launcher was killed"
+    if (usage := claim.usage) is None:
+        return ""  # no command came to its end
     if usage.cause is Cause.MACHINE:
         return usage.why
     if usage.cause is not Cause.NONE:

@@ -46,9 +46,20 @@ Outputs = Mapping[str, list[str]]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run did not succeed, in one line."""
+    """Why a run did not succeed, in one line.
+
+    Args:
+        code: by which a stage's command ended it, below zero for a signal; None where no command failed.
+    """
 
     reason: str
+    code: int | None = None
+
+    @property
+    def launcher_died(self) -> bool:
+        """Whether the shell that DVC ran the command through was killed: a launcher that comes to its end
+        passes on a command's signal as 128 and more."""
+        return self.code is not None and self.code < 0
 
 
 class Pipeline:
@@ -295,8 +306,9 @@ class Pipeline:
         from dvc.repo.experiments.executor.local import TempDirExecutor
 
         (workspace.root / ARGS_FILE).unlink(missing_ok=True)  # for DVC's own workers
+        codes: list[int] = []
         try:
-            with self._opened(workspace) as dvc:
+            with self._opened(workspace) as dvc, _noted(codes):
                 if words := _out_of_reach(self.repo, dvc, workspace):
                     return Failure(_shorten(words))
                 top_level = TempDirExecutor._get_top_level_paths(dvc)
@@ -316,7 +328,8 @@ class Pipeline:
                 raise
             # DVC reads a tree that a proposal wrote: whatever it trips over is this run's failure, not ours.
             cause = error.__cause__ or error
-            return Failure(_shorten(str(cause) if isinstance(cause, DvcException) else f"{error}: {cause!r}"))
+            words = str(cause) if isinstance(cause, DvcException) else f"{error}: {cause!r}"
+            return Failure(_shorten(words), codes[-1] if codes else None)
         transfer.take_over(self.repo, workspace.top, rev)
         return rev
 
@@ -448,6 +461,20 @@ def _kept(paths: Iterable[Path]) -> Iterator[None]:
         if path.is_symlink() or not path.exists() or path.read_bytes() != content:
             path.unlink(missing_ok=True)
             path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _noted(codes: list[int]) -> Iterator[None]:
+    """Note the codes by which stage commands fail: DVC puts them into its message only."""
+    from dvc.stage import run
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    def failed(command: str, code: int) -> StageCmdFailedError:
+        codes.append(code)
+        return StageCmdFailedError(command, code)
+
+    with changed(vars(run), {"StageCmdFailedError": failed}):
+        yield
 
 
 @contextlib.contextmanager

@@ -147,7 +147,7 @@ class Worker:
                 outcome = self.reproduce(claimed, program, workspace)
             asked = claimed.requested if isinstance(outcome, Failure) else None
             if isinstance(outcome, Failure) and faults.pause(claimed.message, tries) is not None:
-                again = faults.of_run(claimed)
+                again = faults.of_run(claimed, outcome)
             if not asked and not again:
                 rev, note = outcomes.of_run(project, claimed, outcome, meter)
                 python = interpreter.find(self.repo.root, Declared.read(self.repo, claimed.rev).commands)
@@ -194,7 +194,7 @@ class Worker:
             if not isinstance(outcome, Failure):
                 may = [*plan.rewrite, *(path for paths in written.values() for path in paths)]
                 outcome = self._as_queued(claimed, outcome, workspace, may)
-        if isinstance(outcome, Failure) and claimed.launcher_died:
+        if isinstance(outcome, Failure) and outcome.launcher_died:
             orphans.end_all(self.repo.root, claimed)  # as the launcher did not live to do
         return outcome
 
@@ -338,9 +338,8 @@ def launcher_script(repo: Repo) -> Path:
         f"import os, sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
         "import ar.stage.launcher as it; code = it.main(sys.argv); sys.stderr.flush(); os._exit(code)"
     )
-    mark = f': > "${{AR_LAUNCH%/*}}/{files.AT_WORK}"'
     start = f'exec {shlex.quote(sys.executable)} -I -S -c {shlex.quote(program)} "$@"'
-    content = f"#!/bin/sh\n{mark}\n{start}\n"
+    content = f"#!/bin/sh\n{start}\n"
     if not script.exists() or script.read_text() != content:
         fresh = script.with_name(f"launcher.{os.getpid()}")
         fresh.write_text(content)

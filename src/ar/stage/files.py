@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, TypeVar
 from ar.stage.processes import Process
 
 PLAN, STAGE, USAGE, REQUEST = "launch.json", "stage.json", "usage.json", "request.json"
-AT_WORK = "at-work"  # an empty file, for as long as a launcher has not come to its end
 
 
 class Request(StrEnum):

@@ -72,10 +72,14 @@ def main(argv: list[str]) -> int:
     if plan is None or os.getppid() != plan.worker:
         return STOPPED  # the worker died before the kernel was told to tell us
     folder = os.path.dirname(plan_file)
-    code = _Stage(argv[2], plan, folder).run()
-    with contextlib.suppress(OSError):
-        os.unlink(os.path.join(folder, files.AT_WORK))
-    return code
+    try:
+        return _Stage(argv[2], plan, folder).run()
+    except Exception:
+        # What the launcher itself trips over is not the command's doing: it ends as if it had been killed.
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise
 
 
 class _Stage:
