@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.program_file import load, parse
 from ar.project.source import read
+from ar.project.values import flat
 
 TRAIN = """\
 import math
@@ -401,6 +403,24 @@ def test_a_notebook_for_papermill_takes_its_parameters_from_the_command(tmp_path
     made = planned(tmp_path, run="papermill --log-output fit.ipynb out.ipynb -p lr 0.1")
     assert command(made) == "ar capture -m acc -- papermill --log-output fit.ipynb out.ipynb -p lr ${lr}"
     assert Declared.parse(made.files["dvc.yaml"].encode(), None).inputs == ("fit.ipynb",)
+
+
+def test_what_a_notebook_has_for_parameters_becomes_papermills(tmp_path: Path) -> None:
+    cells = [
+        {
+            "cell_type": "code",
+            "metadata": {"tags": ["parameters"]},
+            "source": "SEED = 3\nlr = 0.1\neval_batches = 10\n",
+        },
+        {"cell_type": "code", "metadata": {}, "source": "other = 0.5\nprint(f'acc: {lr}')"},
+    ]
+    fill(tmp_path, {"fit.ipynb": json.dumps({"cells": cells})})
+    made = planned(tmp_path, run="papermill fit.ipynb out.ipynb -p lr 0.2")
+    assert (
+        command(made)
+        == "ar capture -m acc -- papermill --log-output fit.ipynb out.ipynb -p lr ${lr} -p SEED ${seed}"
+    )
+    assert flat(made.files["params.yaml"].encode(), "params.yaml") == {"lr": 0.2, "seed": 3}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from test_init import fill
 
 from ar.project.program import Program
 from ar.project.program_file import load
+from ar.project.values import flat
 
 PROSE = """\
 # autoresearch
@@ -93,21 +94,23 @@ static int work(int stride) {
     return steps;
 }
 """
-NOTEBOOK = {
-    "nbformat": 4,
-    "nbformat_minor": 5,
-    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-    "cells": [
+
+
+def notebook(*cells: str) -> str:
+    """A notebook of code cells, the first of which papermill takes for its parameters."""
+    told = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    code = {"cell_type": "code", "execution_count": None, "outputs": []}
+    made = [
         {
-            "cell_type": "code",
-            "id": "fit",
-            "metadata": {},
-            "execution_count": None,
-            "outputs": [],
-            "source": ['print(f"accuracy: {0.5 + 0.25:.3f}")'],
+            **code,
+            "id": f"cell-{place}",
+            "metadata": {} if place else {"tags": ["parameters"]},
+            "source": source,
         }
-    ],
-}
+        for place, source in enumerate(cells)
+    ]
+    whole = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": told}, "cells": made}
+    return json.dumps(whole, indent=1)
 
 
 @pytest.fixture
@@ -172,7 +175,26 @@ def test_a_benchmark_in_c(folder: Path) -> None:
 )
 def test_a_notebook(folder: Path) -> None:
     """Whose cells nobody searches: what it prints is measured."""
-    fill(folder, {"fit.ipynb": json.dumps(NOTEBOOK)})
+    fill(folder, {"fit.ipynb": notebook('print(f"accuracy: {0.5 + 0.25:.3f}")')})
     run(folder, sys.executable, "-m", "ar", "init", "--yes")
     (baseline,) = attempts_of(folder)
     assert baseline["experiments"][0]["metrics"]["metrics.json:accuracy"] == 0.75
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("papermill", "ipykernel"))), reason="papermill is not installed"
+)
+def test_a_notebook_with_parameters(folder: Path) -> None:
+    """Papermill's, the seed among them: they are searched, and the notebook is as it was."""
+    cells = (
+        "seed = 7\nlr = 0.01\n",
+        "import math, random\nrandom.seed(seed)\n",
+        "print(f'val_loss: {abs(math.log(lr / 0.2)) + 0.01 * random.random():.6f}')",
+    )
+    fill(folder, {"fit.ipynb": notebook(*cells)})
+    program = improved(folder, 4, "--metric", "val_loss")
+    assert str(program.seed) == "seed"
+    assert [str(key) for key in program.search] == ["lr"]
+    assert (folder / "fit.ipynb").read_text() == notebook(*cells)
+    assert flat((folder / "params.yaml").read_bytes(), "params.yaml")["lr"] > 0.01

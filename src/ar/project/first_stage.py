@@ -18,7 +18,7 @@ from ar.project.folder import Folder
 from ar.project.literals import Literal, of_file
 from ar.project.params import PARAMS_FILE
 from ar.project.ranges import around
-from ar.project.source import SEED, Source, used
+from ar.project.source import SEED, Source, read, used
 from ar.project.values import Scalar, dump_yaml, flat, parse
 
 METRICS_FILE = "metrics.json"
@@ -29,12 +29,13 @@ _NAMED = re.compile(
     r"|-p[ \t]+(?P<of_notebook>[A-Za-z_]\w*)[ \t]+)(?P<number>" + _NUMBER + r")(?![\w.])"
 )
 _SHELL = re.compile(r"[|&;<>()$`\n*?~]|^\s*[A-Za-z_]\w*=")
+_PAPERMILL = re.compile(r"(?<!\S)(?:\S*/)?papermill(?=\s)")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=\S*")
 _AS_MODULE = re.compile(r"-m\s+([A-Za-z_][\w.]*)")
 _LIKELY = ("train", "main", "run", "experiment", "fit", "benchmark", "bench", "solve", "model")
 _RUN = {
     ".py": "{python} {script}",
-    ".ipynb": "jupyter nbconvert --execute --to markdown --stdout {script}",
+    ".ipynb": "jupyter nbconvert --execute --to markdown --stdout {script}",  # what cells print is in that
     ".c": "cc -O2 -o {stem} {script} -lm && ./{stem}",
     ".sh": "sh {script}",
     ".r": "Rscript {script}",
@@ -99,6 +100,8 @@ def likely_command(folder: Folder) -> str:
     script = PurePosixPath((named or scripts)[0])
     python = "uv run" if (folder.root / "uv.lock").exists() else _python(folder.root)
     form = _RUN[script.suffix.lower()]
+    if read(script.name, folder.read(script.name) or b"").parameters and shutil.which("papermill"):
+        form = "papermill {script} /dev/null"  # nobody would look at the notebook of a run
     return form.format(python=python, script=shlex.quote(str(script)), stem=shlex.quote(script.stem))
 
 
@@ -128,6 +131,8 @@ def planned(folder: Folder, run: str, metrics: Sequence[str], seed_flag: str, ca
     if not scripts:
         raise ArError(f"no file of {folder.root} stands in: {run}", "name the script, from this folder")
     sources = used(scripts, folder.read)
+    if papermill := _PAPERMILL.search(run):
+        run = _for_papermill(run, papermill, sources[scripts[0]])
     texts = {text for source in sources.values() for text in source.texts}
     printed = tuple(dict.fromkeys(name for script in scripts for name in sources[script].prints))
     wanted = tuple(metrics or naming.likeliest(printed)[:1])
@@ -272,6 +277,18 @@ def _named_numbers(run: str) -> tuple[dict[str, Scalar], str]:
 
     line = _NAMED.sub(taken, run)
     return values, _escaped(line).replace("\0", "${").replace("\1", "}")
+
+
+def _for_papermill(run: str, found: re.Match[str], notebook: Source) -> str:
+    """The command such that what cells print is seen, and that it sets what can be searched, and the seed."""
+    given = {match["of_notebook"] for match in _NAMED.finditer(run)}
+    if not _stands("--log-output", run):
+        run = f"{run[: found.end()]} --log-output{run[found.end() :]}"
+    for name, value in () if _SHELL.search(run) else notebook.parameters:
+        is_seed = naming.is_seed(name) and isinstance(value, int)
+        if name not in given and (is_seed or _is_searched(name, value)):
+            run += f" -p {name} {value}"
+    return run
 
 
 def _escaped(run: str) -> str:

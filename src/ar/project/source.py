@@ -10,11 +10,11 @@ import contextlib
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from ar.formats import load_json
-from ar.project import naming
+from ar.project import naming, python_file
 
 MOST_BYTES = 1_000_000  # of a file that is read as a program's text
 SEED = "{seed}"  # where the seed goes in a flag
@@ -45,6 +45,7 @@ class Source:
         prints: names of values that it prints on a line of their own.
         seed_flag: how its command line or environment takes a seed; empty where it does not.
         options: of its command line, those whose default is a number: `--lr` and 0.1.
+        parameters: of a notebook, the numbers in the cell that papermill writes its parameters below.
     """
 
     imports: tuple[tuple[str, ...], ...] = ()
@@ -53,19 +54,20 @@ class Source:
     prints: tuple[str, ...] = ()
     seed_flag: str = ""
     options: tuple[tuple[str, int | float], ...] = ()
+    parameters: tuple[tuple[str, int | float], ...] = ()
 
 
 def read(path: str, content: bytes) -> Source:
     """Read a file, as Python or a notebook where its name says so."""
     if len(content) > MOST_BYTES or b"\0" in content:
         return Source()
-    text = content.decode(errors="replace")
+    text, parameters = content.decode(errors="replace"), ""
     suffix = PurePosixPath(path).suffix.lower()
     if suffix == ".ipynb":
-        text = _cells(text)
+        text, parameters = _cells(text)
     if suffix in (".py", ".ipynb"):
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            return _python(path, text)
+            return replace(_python(path, text), parameters=tuple(_numbers(parameters)))
     written = set(_WRITTEN.findall(text))
     texts = (match[1] or match[2] for match in _QUOTED.finditer(text))
     return Source(texts=tuple(item for item in texts if item not in written), prints=_printed(text))
@@ -82,14 +84,27 @@ def _python(path: str, text: str) -> Source:
     )
 
 
-def _cells(text: str) -> str:
-    """The code of a notebook, without what only IPython understands."""
+def _cells(text: str) -> tuple[str, str]:
+    """The code of a notebook, without what only IPython understands, and that of its cell of parameters."""
     with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        cells = load_json(text)["cells"]
-        codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        lines = (line for code in codes for line in code.splitlines())
-        return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
-    return ""
+        cells = [cell for cell in load_json(text)["cells"] if cell["cell_type"] == "code"]
+        codes = [_without_magic("".join(cell["source"])) for cell in cells]
+        tagged = [cell.get("metadata", {}).get("tags") or () for cell in cells]
+        first = next((code for code, tags in zip(codes, tagged, strict=True) if "parameters" in tags), "")
+        return "\n".join(codes), first
+    return "", ""
+
+
+def _without_magic(code: str) -> str:
+    return "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+def _numbers(code: str) -> Iterator[tuple[str, int | float]]:
+    """What is assigned a number."""
+    for name, node in python_file.constants(ast.parse(code).body):
+        value = ast.literal_eval(node)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value
 
 
 def _printed(text: str) -> tuple[str, ...]:
