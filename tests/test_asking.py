@@ -158,6 +158,54 @@ def test_the_fallback_stands_in(error: Exception) -> None:
     assert questions.anybody_left == (error is PASSING)
 
 
+def test_three_failures_in_vain_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_REST", 0.0)
+    vain = AgentFailed("goes round in circles", in_vain=True)
+    questions = begin(vain, PASSING, BadProposal("refused 4 times"), RecursionError("too deep"))
+    for _ in range(4):
+        assert questions.turn(HISTORY) == CLAUDE
+        questions.ask(CLAUDE)
+        answers(questions)
+    assert not questions.anybody_left
+    assert questions.events()[-1].startswith("claude is not asked any more after 4 failures in a row")
+
+
+def test_answers_that_came_too_late_are_not_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_REST", 0.0)
+    questions = begin()
+    for _ in range(asking.MAX_IN_VAIN + 1):
+        questions.failed(CLAUDE, BadProposal("the branch moved"), overtaken=True)
+    assert questions.anybody_left
+
+
+def test_the_fallback_goes_on_while_a_question_is_tried_again() -> None:
+    fallen = AgentSpec("claude", fallback="optuna")
+    questions = begin(CHANGE, agents=(fallen, COMMAND), at_once=False)
+    questions.ask(fallen)
+    (question,) = questions._questions
+    assert questions.turn(HISTORY) == COMMAND
+    question.channel.expect(0.0)
+    wait_for(lambda: question.is_stalled)
+    assert questions.count == 0
+    questions.ask(COMMAND)
+    assert questions.count == 1
+    spec = questions.turn(HISTORY)
+    assert spec is not None
+    assert spec.name == "optuna"
+    question.channel.expect(60.0)
+    assert questions.count == 2
+    questions.drop()
+
+
+@pytest.mark.parametrize(("set_to", "most"), [(None, 2), (5, 5)])
+def test_each_agent_that_takes_its_time_may_be_asked_at_once(set_to: int | None, most: int) -> None:
+    questions = begin(agents=(CLAUDE, COMMAND, OPTUNA))
+    program = questions.campaign.program
+    object.__setattr__(program, "questions", set_to)
+    questions.campaign = SimpleNamespace(program=program)  # type: ignore[assignment]
+    assert questions.most == most
+
+
 def test_a_dropped_question_leaves_nothing_behind() -> None:
     questions = begin(CHANGE, at_once=False)
     questions.ask(CLAUDE)

@@ -269,6 +269,44 @@ def test_an_answer_that_stays_odd_ends_the_question(
     assert account.total(asked.repo).output > 0
 
 
+def test_a_tool_loop_ends_early(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(_: object) -> Reply:
+        return calls(("list_files", {"pattern": "fit.awk"}))
+
+    with Server([look], endless=True) as server:
+        asked = Asked(project, server, monkeypatch)
+        with pytest.raises(AgentFailed, match="round in circles") as failure:
+            asked.propose()
+    assert failure.value.in_vain
+    assert len(server.requests) == 4
+    assert "fit.awk" in last_result(server.requests[1])
+    assert "the answer stands above" in last_result(server.requests[2])
+
+
+def test_something_new_ends_a_loop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(_: object) -> Reply:
+        return calls(("list_files", {"pattern": "fit.awk"}))
+
+    other = calls(("list_files", {"pattern": ""}))
+    with Server([look, look, look, other, look, look, proposes()]) as server:
+        assert Asked(project, server, monkeypatch).propose().params == {"x": 2.5}
+
+
+@pytest.mark.parametrize("trouble", [fails(529, "overloaded_error"), replace(proposes(), silence=0.6)])
+def test_while_it_is_tried_again_the_channel_is_stalled(
+    trouble: Reply, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_FIRST_PAUSE", 0.3)
+    monkeypatch.setattr(api, "_PATIENCE", 0.2)
+    with Server([trouble, proposes()]) as server:
+        asked = Asked(project, server, monkeypatch)
+        thread = threading.Thread(target=asked.propose)
+        thread.start()
+        wait_for(lambda: asked.channel.is_stalled)
+        thread.join()
+        assert not asked.channel.is_stalled
+
+
 def test_endless_talk_ends(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server([says("Interesting.")], endless=True) as server:
         asked = Asked(project, server, monkeypatch)

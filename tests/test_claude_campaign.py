@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from helpers import Ar, allow, attempts_of, commit, edit, git, run
 from messages_api import KEY, Request, Server, calls, fails, proposes, says
 
-from ar.agents import account
+from ar.agents import account, api
 from ar.git.repo import Repo
 from ar.history.spend import Spend
 
@@ -197,6 +198,35 @@ def test_the_fallback_keeps_the_slots_busy(measured: Path, ar: Ar) -> None:
         done = ar(measured, "run", "-n", "1", "--plain", env={**os.environ, **server.environment})
     assert "claude is not asked any more: Claude refused the key" in done.stdout
     assert [item["agent"] for item in attempts_of(measured)].count("optuna") == 1
+
+
+@pytest.mark.slow
+def test_the_fallback_proposes_while_the_first_choice_is_tried_again(measured: Path, ar: Ar) -> None:
+    use_claude(measured, fallback="optuna")
+    with Server([fails(529, "overloaded_error")], endless=True) as server:
+        done = ar(measured, "run", "-n", "1", "--plain", env={**os.environ, **server.environment})
+    assert "optuna" in [item["agent"] for item in attempts_of(measured)]
+    assert len(server.requests) < api.TRIES  # the question had not failed yet
+    assert "not asked any more" not in done.stdout
+
+
+@pytest.mark.slow
+def test_all_agents_think_at_once_though_there_is_one_slot(measured: Path, ar: Ar) -> None:
+    agents = [{"kind": "claude", "lane": lane} for lane in ("a", "b", "c")]
+    edit(measured / "program.md", "budget:", f"agents: {json.dumps(agents)}\nbudget:")
+    allow(measured)
+    all_three = threading.Barrier(3)
+    values = iter((2.0, 2.25, 2.5))
+
+    def think(_: Request) -> Any:
+        all_three.wait(120)
+        value = next(values)
+        return proposes(f"x to {value}", params=[{"key": "x", "value": value}])
+
+    with Server([think, think, think]) as server:
+        ar(measured, "run", "-n", "3", "-j", "1", "--plain", env={**os.environ, **server.environment})
+    agents_of = [item["agent"] for item in attempts_of(measured)]
+    assert {"claude/a", "claude/b", "claude/c"} <= set(agents_of)
 
 
 @pytest.mark.slow

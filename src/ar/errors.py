@@ -83,11 +83,15 @@ class AgentFailed(ArError):
 
     Args:
         passing: it may yet, without anybody mending anything.
+        in_vain: it was asked, and that led to nothing: another question may go better, but not for ever.
     """
 
-    def __init__(self, message: str, mend: str | None = None, passing: bool = False) -> None:
+    def __init__(
+        self, message: str, mend: str | None = None, passing: bool = False, in_vain: bool = False
+    ) -> None:
         super().__init__(message, mend)
-        self.passing = passing
+        self.passing = passing or in_vain
+        self.in_vain = in_vain
 
 
 class OutOfBudget(ArError):

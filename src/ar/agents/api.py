@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import random
 import time
@@ -37,6 +38,7 @@ LEAST_TOKENS = 2_000  # an answer that may have less is not worth asking for
 TRIES = 8
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0  # seconds; doubled each time
 _LONGEST_ASKED = 3600.0  # seconds; how long `retry-after` may make us wait
+_PATIENCE = 30.0  # seconds without a sign of life after which another agent may go on meanwhile
 _SILENCE = 120.0  # seconds without a byte after which a connection counts as dead
 _SET_KEY = "set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in the environment, or agent: {kind: search}"
 _PASSING_TYPES = ("overloaded_error", "rate_limit_error", "api_error", "timeout_error")
@@ -116,6 +118,14 @@ class Api:
             Malformed: it cannot be read.
             Dropped: nobody wants it any more.
         """
+        try:
+            return self._until_answered(system, tools, messages)
+        finally:
+            self.channel.expect(math.inf)
+
+    def _until_answered(self, system: Any, tools: Any, messages: Sequence[Mapping[str, Any]]) -> Answer:
+        """One answer, tried again while what is in the way may pass. Meanwhile the channel is stalled."""
+        self.channel.expect(_PATIENCE)
         request = {"model": self.spec.model, "system": system, "tools": tools, "messages": messages}
         pause = _FIRST_PAUSE
         for following in range(2, TRIES + 1):
@@ -124,6 +134,7 @@ class Api:
             except AgentFailed as error:
                 if not error.passing:
                     raise
+                self.channel.expect(0.0)
                 asked = _asked_to_wait(error.__cause__)
                 delay = pause * random.uniform(0.75, 1.25) if asked is None else asked  # noqa: S311 - jitter
                 again = f"(try {following} of {TRIES})"
@@ -192,6 +203,7 @@ class Api:
                 if time.monotonic() > deadline:
                     raise TimeoutError
                 begun = True
+                self.channel.expect(_PATIENCE)
                 if event.type == "message_start":
                     meter.read(event.message.usage)
                 elif event.type == "content_block_delta":

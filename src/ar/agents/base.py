@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -42,7 +44,7 @@ class Dropped(ArError):
     """Whoever asked does not want the answer any more."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Channel:
     """Between an agent that takes its time and whoever asked it.
 
@@ -55,6 +57,7 @@ class Channel:
     say: Callable[[str], None] = lambda words: None
     event: Callable[[str], None] = lambda words: None
     dropped: threading.Event = field(default_factory=threading.Event)
+    _due: float = field(default=math.inf, init=False)  # monotonic time
 
     def wait(self, seconds: float) -> None:
         """Do nothing for a while.
@@ -64,6 +67,15 @@ class Channel:
         """
         if self.dropped.wait(max(0.0, seconds)):
             raise Dropped("the question was dropped")
+
+    def expect(self, seconds: float) -> None:
+        """A sign of life is to come within so many seconds; infinity where none is awaited."""
+        self._due = time.monotonic() + seconds
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the agent tries again what failed, or is not heard of: another may go on meanwhile."""
+        return time.monotonic() > self._due
 
 
 class Agent(Protocol):

@@ -7,6 +7,7 @@ the whole briefing, and the newest answer. A refused proposal goes on in the sam
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,8 @@ from ar.text import one_line, plain, shorten_middle
 
 MAX_ANSWERS = 30  # for one proposal
 _REMIND = 5  # answers before the end at which it is asked to come to a conclusion
-_MAX_FAULTS = 3  # answers in a row that are cut off, malformed or refused
+_MAX_FAULTS = 3  # answers in a row that are cut off, malformed, refused, or ask nothing new
+_ASKED = "You asked exactly this before: the answer stands above. Ask something else, or call `propose`."
 
 SYSTEM = """\
 You are a researcher who improves a training project by experiments, one proposal at a time. Each proposal is
@@ -89,6 +91,7 @@ class _Conversation:
         self.briefing = len(told)
         self.messages: list[dict[str, Any]] = [{"role": "user", "content": told}]
         self.open: tuple[str, list[dict[str, Any]]] | None = None
+        self.asked: set[str] = set()  # tools that were called, each with its input
 
     def proposal(self, channel: Channel) -> Proposal:
         """Answer Claude's questions until it proposes."""
@@ -104,20 +107,25 @@ class _Conversation:
             if problem:
                 faults += 1
                 if faults == _MAX_FAULTS:
-                    raise AgentFailed(f"Claude gave no usable answer {faults} times: {problem}", passing=True)
+                    raise AgentFailed(f"Claude gave no usable answer {faults} times: {problem}", in_vain=True)
                 channel.event(f"is told: {problem}")
                 self._add("user", [_text(problem)])
                 continue
-            faults = 0
+            known = len(self.asked)
             found = self._react(answer, channel)
             if found is not None:
                 return found
+            faults = faults + 1 if self._repeats(answer, known) else 0
+            if faults == _MAX_FAULTS:
+                raise AgentFailed(
+                    f"Claude goes round in circles: {faults} answers asked nothing new", in_vain=True
+                )
             if number == MAX_ANSWERS - _REMIND:
                 self._add("user", [_text(f"You have {_REMIND} answers left: call `propose` soon.")])
         raise AgentFailed(
             f"Claude came to no proposal in {MAX_ANSWERS} answers",
             "say in program.md what to look at first",
-            passing=True,
+            in_vain=True,
         )
 
     def refuse(self, tools: Tools, reason: str) -> None:
@@ -127,6 +135,7 @@ class _Conversation:
         words = f"Refused: {plain(reason)}"
         if tools.head != self.tools.head:
             words += "\nThe branch has moved since you began: read again what you want to edit."
+            self.asked.clear()
         self._add("user", [*others, _result(name, redact(words), failed=True)])
         self.tools, self.open = tools, None
 
@@ -146,6 +155,11 @@ class _Conversation:
                 results.append(_result(call["id"], "One proposal at a time.", failed=True))
                 continue
             channel.say(_activity(name, given))
+            key = json.dumps([name, given], sort_keys=True)
+            if name != "propose" and key in self.asked:
+                results.append(_result(call["id"], _ASKED, failed=True))
+                continue
+            self.asked.add(key)
             try:
                 if name == "propose":
                     found = call["id"], self.tools.proposal(given)
@@ -158,6 +172,10 @@ class _Conversation:
             return None
         self.open = found[0], results
         return found[1]
+
+    def _repeats(self, answer: Answer, known: int) -> bool:
+        """Whether all that an answer called for had been asked before."""
+        return answer.stop_reason == "tool_use" and len(self.asked) == known
 
     def _add(self, role: str, content: list[dict[str, Any]]) -> None:
         """Say more; to what the same side said last, where it did."""

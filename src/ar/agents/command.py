@@ -203,7 +203,8 @@ class CommandAgent:
         return AgentFailed(
             f"{self._name} {happened}: {shorten_middle(redact(one_line(words)), 300)}",
             "try it by hand: echo hello | " + " ".join(self.spec.command),
-            passing=status is None or not 400 <= status < 500 or status in _PASSING,
+            passing=status is not None and (status >= 500 or status in _PASSING),
+            in_vain=status is None,
         )
 
     def _wait(self, process: subprocess.Popen[bytes], run: _Run) -> None:
@@ -216,7 +217,7 @@ class CommandAgent:
                     f"{self._name} was ended after {self.spec.timeout:g} s, its time limit;"
                     f" it had said: {self._last_words(run.said, run.errors)}",
                     "raise timeout of this agent in program.md",
-                    passing=True,
+                    in_vain=True,
                 )
             if sum(path.stat().st_size for path in (run.said, run.errors)) > MAX_OUTPUT:
                 raise AgentFailed(f"{self._name} printed more than {MAX_OUTPUT} bytes and was ended")

@@ -22,6 +22,7 @@ from ar.project.program import AgentSpec
 from ar.text import one_line, shorten_middle, span
 
 MAX_FAILURES = 20  # of one agent in a row, after which it is given up
+MAX_IN_VAIN = 3  # the same where it was asked, and that led to nothing
 _REST, _LONGEST_REST = 30.0, 600.0  # seconds after a failure; doubled each time
 _DROP_WAIT = 3.0  # seconds that dropped questions get to close their accounts
 
@@ -40,11 +41,13 @@ class _Standing:
 
     Args:
         failures: in a row.
+        in_vain: those of them for which nothing but the agent's own answers can be blamed.
         rests_until: monotonic time, in seconds.
         given_up: why it is not asked any more.
     """
 
     failures: int = 0
+    in_vain: int = 0
     rests_until: float = 0.0
     given_up: ArError | None = None
 
@@ -65,6 +68,10 @@ class _Question:
     thread: threading.Thread | None = None
     answer: Change | BaseException | None = None
 
+    @property
+    def is_stalled(self) -> bool:
+        return self.answer is None and self.channel.is_stalled
+
 
 @dataclass
 class Asking:
@@ -80,12 +87,14 @@ class Asking:
     def turn(self, history: History) -> AgentSpec | None:
         """Whose turn it is; None where nobody can be asked just now.
 
-        Those being asked count as if they had proposed. An agent's fallback stands in for it.
+        Those being asked count as if they had proposed. An agent's fallback stands in for it, also while a
+        question is tried again.
         """
         asked = [question.spec.name for question in self._questions]
+        stalled = {question.spec.name for question in self._questions if question.is_stalled}
         for spec in turns.order(self.campaign.program.agents, history, asked):
             for candidate in _with_fallback(spec):
-                if self._standing(candidate).state is State.READY:
+                if self._standing(candidate).state is State.READY and candidate.name not in stalled:
                     return candidate
         return None
 
@@ -109,8 +118,14 @@ class Asking:
 
     @property
     def count(self) -> int:
-        """Questions under way."""
-        return len(self._questions)
+        """Questions under way, but for those that are tried again: nobody waits for them."""
+        return sum(not question.is_stalled for question in self._questions)
+
+    @property
+    def most(self) -> int:
+        """How many questions may be under way: by default one for each agent that takes its time."""
+        program = self.campaign.program
+        return program.questions or sum(not is_instant(spec) for spec in program.agents)
 
     @property
     def takes_time(self) -> bool:
@@ -178,17 +193,24 @@ class Asking:
         """A proposal of this agent was queued."""
         self._standings.pop(spec.name, None)
 
-    def failed(self, spec: AgentSpec, error: BaseException) -> None:
-        """Let an agent rest, or give it up."""
+    def failed(self, spec: AgentSpec, error: BaseException, overtaken: bool = False) -> None:
+        """Let an agent rest, or give it up.
+
+        Args:
+            overtaken: its answer was sound, and came too late.
+        """
         if isinstance(error, Dropped):
             return
         instant = is_instant(spec)
         failure = error if isinstance(error, ArError) else _unexpected(error, passing=not instant)
         standing = self._standings.setdefault(spec.name, _Standing())
         standing.failures += 1
-        if _is_lasting(failure, instant) or standing.failures >= MAX_FAILURES:
+        standing.in_vain += not overtaken and _is_in_vain(failure)
+        spent_up = standing.in_vain >= MAX_IN_VAIN or standing.failures >= MAX_FAILURES
+        if spent_up or _is_lasting(failure, instant):
             standing.given_up = failure
-            self._events.append(f"{spec.name} is not asked any more: {failure.message}")
+            many = f" after {standing.failures} failures in a row" if spent_up else ""
+            self._events.append(f"{spec.name} is not asked any more{many}: {failure.message}")
             return
         rest = min(_REST * 2 ** (standing.failures - 1), _LONGEST_REST)
         # A refusal says nothing about the next question; only refusals in a row slow things down.
@@ -219,10 +241,17 @@ def _is_lasting(failure: ArError, instant: bool) -> bool:
     return isinstance(failure, BadProgram | OutOfBudget)
 
 
+def _is_in_vain(failure: ArError) -> bool:
+    """Whether the agent was asked, and came to nothing. A network or an overload is not its fault."""
+    return failure.in_vain if isinstance(failure, AgentFailed) else True
+
+
 def _unexpected(error: BaseException, passing: bool) -> AgentFailed:
     """An error that nobody foresaw. `passing`: another question may well go better."""
     words = shorten_middle(one_line(f"{type(error).__name__}: {error}"), 200)
-    failure = AgentFailed(f"it failed by {words}", "ar --debug shows where; please report it", passing)
+    failure = AgentFailed(
+        f"it failed by {words}", "ar --debug shows where; please report it", in_vain=passing
+    )
     failure.__cause__ = error
     return failure
 

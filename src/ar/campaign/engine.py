@@ -238,7 +238,7 @@ class Engine:
             try:
                 self.proposed(spec, *self.campaign.submit(change))
             except Exception as error:  # it costs no other answer
-                self.asking.failed(spec, error)
+                self.asking.failed(spec, error, overtaken=isinstance(error, BadProposal | BadParams))
                 if isinstance(error, BadProposal | BadParams):
                     words = kept.keep_answer(self.campaign, change, error.message)
                     if words:

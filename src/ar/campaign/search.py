@@ -138,8 +138,12 @@ class Search(Policy):
         left_behind = rebase.winners_behind(history) if restacking else []
         left_behind += rebase.undecided_behind(history, campaign.program)
         repeats = self._repeats(engine, history, ledger) if begun else []
-        while room > 0:
+        spare = max(0, engine.asking.most - engine.jobs)  # room for questions only: an answer takes its time
+        while room + spare > 0:
             action = next_action(ledger)
+            is_next = action.kind is Kind.PROPOSE and not repeats and not left_behind
+            if room <= 0 and not is_next:
+                return
             if action.kind is Kind.RUN_INCUMBENT:
                 if ledger.auditing and self._unsettled(engine, history):
                     return
@@ -154,7 +158,7 @@ class Search(Policy):
             elif left_behind:
                 if not _restack(engine, history, left_behind.pop(0)):
                     continue
-            elif self._proposals_left(engine) == 0 or not self._propose(engine, history):
+            elif self._proposals_left(engine) == 0 or not self._propose(engine, history, room):
                 return
             ledger = replace(ledger, spent=ledger.spent + 1)
             room -= 1
@@ -181,14 +185,15 @@ class Search(Policy):
         mergeable = self.promoting and not all(item.name in self.ladder.stuck for item in waiting)
         return mergeable or self._proposals_left(engine) is not None
 
-    def _propose(self, engine: Engine, history: History) -> bool:
-        """Queue a proposal, or begin to ask for one. False where nobody can be asked now."""
+    def _propose(self, engine: Engine, history: History, room: int) -> bool:
+        """Queue a proposal where there is room for a run, or begin to ask for one. False where nobody can be
+        asked now."""
         spec = engine.asking.turn(history)
         if spec is None:
             return False
         if is_instant(spec):
-            return engine.propose_now(spec)
-        if engine.asking.count >= engine.jobs:
+            return room > 0 and engine.propose_now(spec)
+        if engine.asking.count >= engine.asking.most:
             return False
         engine.asking.ask(spec)
         return True

@@ -244,6 +244,7 @@ class Program:
     """`program.md`, checked.
 
     Args:
+        questions: how many agents may be asked at once; None for one question to each that takes its time.
         ladder: scales, the base first; empty where there is one only.
         promote_rung: the scale at which a change must hold, too, before it is promoted; empty for none.
         curve: how a run tells how fast it learns; None where it does not.
@@ -257,6 +258,7 @@ class Program:
     scope: Scope = field(default_factory=Scope)
     search: dict[ParamKey, Range] = field(default_factory=dict)
     agents: tuple[AgentSpec, ...] = (AgentSpec(),)
+    questions: int | None = None
     budget: Budget = field(default_factory=Budget)
     sandbox: Sandbox = field(default_factory=Sandbox)
     ladder: tuple[Rung, ...] = ()

@@ -134,6 +134,7 @@ def _parse(text: str) -> Program:
         search=_search,
         agent=_agent,
         agents=_agents,
+        questions=_whole,
         budget=_budget,
         sandbox=_sandbox,
         ladder=_ladder,
