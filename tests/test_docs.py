@@ -61,7 +61,7 @@ def test_every_trailer_of_an_experiment_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [refs.NOTES, refs.SPEND, refs.PROMOTING, refs.QUEUE, refs.RUNNING, refs.EXPS]
+    "name", [refs.NOTES, refs.NOTEBOOK, refs.SPEND, refs.PROMOTING, refs.QUEUE, refs.RUNNING, refs.EXPS]
 )
 def test_every_ref_is_explained(name: str) -> None:
     assert f"`{name}" in CONCEPTS
