@@ -47,7 +47,7 @@ def write(root: Path, text: str = "", who: str = "claude", **said: object) -> st
 
 
 def lessons(root: Path) -> tuple[Lesson, ...]:
-    return notebook.read(Repo.open(root))
+    return notebook.read(Repo.open(root)).lessons()
 
 
 @pytest.fixture

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from ar.errors import ArError
 from ar.history.ideas import Proposal
+from ar.history.near_misses import NearMiss
+from ar.history.notebook import Notebook
 from ar.history.records import History
+from ar.history.spend import Spend
 from ar.project.program import Program
 from ar.project.values import Scalar
+from ar.runs.budget import Used
 
 if TYPE_CHECKING:
     from ar.surrogate.surface import Surface
@@ -29,6 +33,11 @@ class Briefing:
         lane: the field that this agent keeps to; empty for all of them.
         idea: what the user wants tried, in a sentence; empty where the agent may choose.
         surface: the campaign's model; None while too little is measured, or nothing is searched.
+        agent: the name under which the answer is recorded.
+        notebook: what experiments taught.
+        near: changes that are promising and not settled.
+        used, spent: what runs and agents have used of the budget; None where nobody looked.
+        curve: of the branch, at equal shares of a run, in its own direction; empty where there is none.
     """
 
     program: Program
@@ -38,6 +47,12 @@ class Briefing:
     lane: str = ""
     idea: str = ""
     surface: Surface | None = None
+    agent: str = ""
+    notebook: Notebook = field(default_factory=Notebook)
+    near: tuple[NearMiss, ...] = ()
+    used: Used | None = None
+    spent: Spend | None = None
+    curve: tuple[float, ...] = ()
 
 
 class Dropped(ArError):

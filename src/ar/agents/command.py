@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ar.agents import account, prompt, transcript
+from ar.agents import account, memory, prompt, transcript
 from ar.agents.base import Briefing, Channel
 from ar.agents.checkout import BRIEFING, Checkout
 from ar.changes.proposal import checked_path
@@ -30,6 +30,7 @@ from ar.history.ideas import Proposal
 from ar.history.spend import Spend
 from ar.project.pipeline_file import Declared
 from ar.project.program import AgentSpec, Budget
+from ar.project.project import Project
 from ar.redaction import redact
 from ar.runs import sandbox
 from ar.runs.sandbox import Bubblewrap
@@ -62,6 +63,11 @@ when you end is the proposal; commits count for nothing. This text is also in th
 - Do not run the training to measure your change: it will be run over several seeds and judged. Outputs of
   the pipeline are not in the checkout; changes to them are dropped.
 - Parameters are values in the parameters files; set those in the scope, leave the rest of the file alone.
+- `Revisit: NAME` as a line of your message, with no file changed, takes up a near miss on the branch as it
+  is.
+- What holds beyond one change goes into the notebook, by lines of your message: `Note: …`, with the
+  experiments that it rests on at the end: `(cites: NAME, NAME)`. `Note: LESSON refuted: …` changes an earlier
+  lesson, by its name; the words may be missing.
 - End with a message. Its first line is the title: what changes, at most 72 characters. Then the hypothesis:
   why it should help, what in the history suggests it (name the experiments), what result would refute it.
   Optional lines: `Expected: …` (the effect), `Simplification: yes` (equal quality, simpler code).
@@ -116,8 +122,13 @@ class CommandAgent:
             )
         bwrap = sandbox.find(program.sandbox)
         text = f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n"
-        message = self._run(self._checkout, bwrap, text, program.budget)
-        proposal = transcript.proposal(redact(message), self.spec.name)
+        message = redact(self._run(self._checkout, bwrap, text, program.budget))
+        for refusal in memory.keep_notes(self.repo, briefing, message):
+            self.channel.event(f"a note was refused: {refusal}")
+        if name := memory.revisited(message):
+            taken = memory.revisit(Project(self.repo, program), briefing, name, "")
+            return replace(taken, spend=self.spent)
+        proposal = transcript.proposal(message, self.spec.name)
         tree = self._checkout.tree(check, lambda path: path in measured or declared.is_generated(path))
         if tree == self.repo.tree(head):
             raise BadProposal(

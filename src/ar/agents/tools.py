@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ar import formats
-from ar.agents import holdout, prompt
+from ar.agents import holdout, memory, prompt
 from ar.agents.base import Briefing
 from ar.changes.proposal import prepare
 from ar.errors import ArError, NotFound, nearest
@@ -102,6 +102,24 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
         "Open one experiment: hypothesis, change, verdict, loss curve, the end of what it printed.",
         _object(name=_NAME),
     ),
+    "lessons": (
+        "Look through the notebook, beyond what the briefing has of it.",
+        _object(contains=_text("Text that a lesson, its status, author or experiments have; empty for any.")),
+    ),
+    "note": (
+        "Write into the notebook, for all who come later, what holds beyond one change, or does not.",
+        _object(
+            text=_text("What was learned, at most 600 characters; empty if only the status changes."),
+            status={"type": "string", "enum": ["", "open", "supported", "refuted", "stale"]},
+            cites=_list("Names of the experiments that it rests on.", _NAME),
+            lesson=_text("Name of the lesson that it is about; empty for a new one."),
+        ),
+    ),
+    "revisit": (
+        "Propose an earlier change once more on the branch as it is, such as a near miss. This ends your"
+        " turn, unless it is refused.",
+        _object(name=_NAME, why=_text("Why it may come out otherwise by now.")),
+    ),
     "try_edit": (
         "Check a change without proposing it: does it apply, compile, and keep to the scope?",
         _object(**_CHANGE),
@@ -125,6 +143,9 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+PROPOSING = ("propose", "revisit")  # tools that end the turn
+
+
 class BadInput(ArError):
     """A tool was called with something that its schema does not allow."""
 
@@ -134,6 +155,8 @@ class Tools:
 
     def __init__(self, repo: Repo, briefing: Briefing) -> None:
         self.project = Project(repo, briefing.program)
+        self.briefing = briefing
+        self.notes = 0
         self.repo = repo
         self.program = briefing.program
         self.history = briefing.history
@@ -147,10 +170,19 @@ class Tools:
         Raises:
             ArError: it cannot say it, and what would help.
         """
-        if name not in SCHEMAS or name == "propose":
+        if name not in SCHEMAS or name in PROPOSING:
             raise BadInput(f"there is no tool '{name}'", nearest(name, SCHEMAS))
         check(given, SCHEMAS[name][1], name)
         return str(getattr(self, f"_{name}")(**given))
+
+    def revisit(self, given: Mapping[str, Any]) -> Proposal:
+        """What `revisit` was called with, as a proposal.
+
+        Raises:
+            ArError: it is not what the schema asks for, or that change cannot be tried again.
+        """
+        check(given, SCHEMAS["revisit"][1], "revisit")
+        return memory.revisit(self.project, self.briefing, given["name"], given["why"])
 
     def proposal(self, given: Mapping[str, Any]) -> Proposal:
         """What `propose` was called with, as a proposal.
@@ -313,6 +345,18 @@ class Tools:
             if (table := _thinned(path, content or b"", self.program))
         ]
         return curves[:_CURVES]
+
+    # -- the notebook -------------------------------------------------------------------------------------
+
+    def _lessons(self, contains: str) -> str:
+        return memory.lessons(self.repo, self.briefing, contains)
+
+    def _note(self, text: str, status: str, cites: list[str], lesson: str) -> str:
+        if self.notes == memory.MOST_NOTES:
+            raise BadInput(f"{self.notes} notes are enough for one proposal", "propose now")
+        said = memory.note(self.repo, self.briefing, text, status, cites, lesson)
+        self.notes += 1
+        return said
 
     def _try_edit(self, params: list[Any], edits: list[Any]) -> str:
         tried = Proposal("try", agent="claude", **_change({"params": params, "edits": edits}))

@@ -19,10 +19,12 @@ from ar.changes.patches import Patch
 from ar.changes.proposal import Change, prepare
 from ar.errors import ArError, BadParams, BadProposal, NotFound
 from ar.git import refs
-from ar.history import reader
+from ar.history import notebook, reader
 from ar.history.attempts import origin
+from ar.history.curves import incumbent_curve
 from ar.history.ideas import Proposal
 from ar.history.messages import BASELINE_AGENT, Message
+from ar.history.near_misses import near_misses
 from ar.history.records import Attempt, Decision, History, Label, Verdict
 from ar.judge import findings
 from ar.judge.evidence import Ledger
@@ -33,7 +35,7 @@ from ar.local import claims, locks
 from ar.project.identity import is_edited
 from ar.project.program import AgentSpec
 from ar.project.project import Project
-from ar.runs import queue
+from ar.runs import budget, queue
 from ar.runs.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -159,9 +161,7 @@ class Campaign:
         refused: list[str] = []
         while True:
             history = self.history()
-            params = reader.baseline_params(self.project)
-            surface = self.surface(history)
-            briefing = Briefing(self.program, history, params, tuple(refused), spec.lane, idea, surface)
+            briefing = self.briefing(history, spec, tuple(refused), idea)
             try:
                 proposal = replace(
                     agent.propose(briefing), agent=spec.name, stack=(), reverts="", observed=""
@@ -174,6 +174,23 @@ class Campaign:
                         f"the agent was refused {len(refused)} times in a row, at last: {error.message}",
                         error.mend,
                     ) from None
+
+    def briefing(
+        self, history: History, spec: AgentSpec, refused: tuple[str, ...] = (), idea: str = ""
+    ) -> Briefing:
+        """What an agent is given. Arguments are those of `Briefing`."""
+        params, surface = reader.baseline_params(self.project), self.surface(history)
+        briefing = Briefing(self.program, history, params, refused, spec.lane, idea, surface, spec.name)
+        if spec.is_embedded:
+            return briefing  # it reads no more than that
+        return replace(
+            briefing,
+            notebook=notebook.read(self.repo),
+            near=tuple(near_misses(self.project, history)),
+            used=budget.used(self.repo, history),
+            spent=account.read(self.repo).total,
+            curve=incumbent_curve(self.repo, self.program, history),
+        )
 
     def check(self, proposal: Proposal) -> Change:
         """The change that a proposal is, if it passes every check.

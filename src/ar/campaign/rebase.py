@@ -18,13 +18,13 @@ from ar.campaign.promotion import strongest_first
 from ar.changes.merging import Clash, merge
 from ar.changes.proposal import Change, candidate_of
 from ar.errors import BadProposal, NotFound
-from ar.history.attempts import gain, origin
+from ar.history import near_misses
+from ar.history.attempts import origin
 from ar.history.ideas import Idea, Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Verdict
 from ar.judge import rule
 from ar.judge.rule import Kind
-from ar.project.program import EMBEDDED, Program
 from ar.text import signed
 
 STACK_AGENT = "stack"  # who proposes where several agents' changes are joined
@@ -55,40 +55,10 @@ def winners_behind(history: History) -> list[Attempt]:
     """Winners against an earlier baseline, not yet tried on the branch as it is, strongest first."""
     return strongest_first(
         item
-        for item in _behind(history)
+        for item in near_misses.behind(history)
         if item.outcome is Outcome.WINNER
         and not (item.verdict and item.verdict.label in (Label.CONFLICTS, Label.SCALE_BOUND))
     )
-
-
-def undecided_behind(history: History, program: Program) -> list[Attempt]:
-    """What looked better than an earlier baseline when the branch moved on, the best first, and is not yet
-    tried on the branch as it is. What the embedded agents tried they propose again where it promises most.
-    """
-    gains = {
-        item.name: gain(history, item, program)
-        for item in _behind(history)
-        if item.outcome is Outcome.SUPERSEDED
-        and not (item.verdict and item.verdict.label is Label.CONFLICTS)
-        and item.agent not in EMBEDDED
-        and not (item.stack or item.first.reverts)
-    }
-    looks_better = {name: effect for name, effect in gains.items() if effect is not None and effect < 0}
-    found = [item for item in history.attempts if item.name in looks_better]
-    return sorted(found, key=lambda item: looks_better[item.name])
-
-
-def _behind(history: History) -> list[Attempt]:
-    """Attempts against an earlier baseline that are not yet tried on the branch as it is."""
-    tried = {item.stack[0] for item in history.attempts if len(item.stack) == 1 and _tells(item)}
-    return [
-        item for item in history.attempts if not history.is_head(item.baseline) and item.name not in tried
-    ]
-
-
-def _tells(attempt: Attempt) -> bool:
-    """Whether a change that was carried along was judged, or still will be."""
-    return attempt.verdict is None or attempt.verdict.label is not Label.SUPERSEDED
 
 
 def carried(campaign: Campaign, history: History, attempt: Attempt) -> Change:

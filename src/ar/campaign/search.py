@@ -11,6 +11,7 @@ from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line, one_seed_line
 from ar.changes import own
 from ar.errors import BadProposal, CannotClimb, CheckoutInTheWay, Conflict, FailedAtHeadSeed, Tampered
+from ar.history import near_misses
 from ar.history.records import Attempt, Decision, History, Label, Verdict
 from ar.judge.evidence import Ledger
 from ar.judge.findings import noise_report
@@ -136,7 +137,7 @@ class Search(Policy):
         room -= engine.asking.count
         restacking = self.promoting and self.experiments != 0
         left_behind = rebase.winners_behind(history) if restacking else []
-        left_behind += rebase.undecided_behind(history, campaign.program)
+        left_behind += near_misses.left_behind(history, campaign.program)
         repeats = self._repeats(engine, history, ledger) if begun else []
         spare = max(0, engine.asking.most - engine.jobs)  # room for questions only: an answer takes its time
         while room + spare > 0:

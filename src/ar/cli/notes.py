@@ -57,7 +57,7 @@ def _edited(repo: Repo) -> list[Entry]:
     from ar.changes.own import NAME
     from ar.history import notebook, notebook_text
 
-    lessons = notebook.read(repo)
+    lessons = notebook.read(repo).lessons()
     text = click.edit(notebook_text.editable(lessons), extension=".md")
     try:
         return notebook_text.edited(text, lessons, NAME) if text is not None else []
@@ -73,5 +73,5 @@ def notebook_() -> None:
     from ar.history import notebook
     from ar.views.notebook import notebook_lines
 
-    for line in notebook_lines(notebook.read(open_campaign().repo)):
+    for line in notebook_lines(notebook.read(open_campaign().repo).lessons()):
         say(line)

@@ -14,10 +14,11 @@ from functools import lru_cache
 from ar.formats import table
 from ar.git.repo import Repo
 from ar.history.reader import read_output
-from ar.history.records import Attempt, Status
-from ar.project.program import CurveFile
+from ar.history.records import Attempt, History, Status
+from ar.project.program import CurveFile, Program
 
 POINTS = 100  # of a curve, at equal shares of the run
+SHOWN = 10  # points of a curve that is told in words
 LEAST = 5  # points of a file that are a curve
 MOST_BYTES = 20_000_000
 
@@ -82,3 +83,16 @@ def curves_of(repo: Repo, spec: CurveFile, attempt: Attempt) -> dict[int, Curve]
         if curve is not None:
             found.setdefault(place if run.seed is None else run.seed, curve)
     return found
+
+
+def incumbent_curve(repo: Repo, program: Program, history: History) -> tuple[float, ...]:
+    """The branch's curve in its own direction, of its first seed, at `SHOWN` equal shares of the run; empty
+    where there is none, or where it is the holdout's."""
+    spec, now = program.curve, history.now
+    if spec is None or now is None or (program.holdout and spec.value == program.holdout.key):
+        return ()
+    curve = next(iter(curves_of(repo, spec, now).values()), None)
+    if curve is None:
+        return ()
+    sign = 1.0 if spec.direction == "minimize" else -1.0
+    return tuple(sign * curve.values[place * (POINTS - 1) // (SHOWN - 1)] for place in range(SHOWN))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -100,24 +101,52 @@ class Lesson(Record):
         return self.name[:8]
 
 
-def read(repo: Repo) -> tuple[Lesson, ...]:
-    """Every lesson, oldest first.
+@dataclass(frozen=True)
+class Written:
+    """An entry where it stands in the notebook.
 
-    What a remote said of a lesson that counts here changes nothing of it.
+    Args:
+        rev: its commit.
+        when: unix time.
+        is_foreign: a remote brought it, and no trusted key vouches for it.
     """
+
+    rev: str
+    when: float
+    entry: Entry
+    is_foreign: bool = False
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """Everything that was written, in the order in which it counts."""
+
+    written: tuple[Written, ...] = ()
+
+    def lessons(self, until: float = math.inf) -> tuple[Lesson, ...]:
+        """Every lesson as it stood at a time, oldest first.
+
+        What a remote said of a lesson that counts here changes nothing of it.
+        """
+        known = [item for item in self.written if item.when <= until]
+        found = {item.rev: _begun(item) for item in known if not item.entry.of and item.entry.text}
+        for item in known:
+            lesson = found.get(item.entry.of)
+            if lesson is not None and (lesson.is_foreign or not item.is_foreign):
+                found[lesson.name] = _told(lesson, item)
+        return tuple(found.values())
+
+
+def read(repo: Repo) -> Notebook:
+    """The notebook; an empty one where nobody has begun it."""
     commits = repo.log(refs.NOTEBOOK)
     others = pulled.foreign(repo, {commit.rev: commit.rev for commit in commits})
-    known = [(commit, entry) for commit in _in_order(commits) if (entry := Entry.parse(commit.message))]
-    lessons = {
-        commit.rev: _begun(commit, entry, commit.rev in others)
-        for commit, entry in known
-        if not entry.of and entry.text
-    }
-    for commit, entry in known:
-        lesson = lessons.get(entry.of)
-        if lesson is not None and (lesson.is_foreign or commit.rev not in others):
-            lessons[entry.of] = _told(lesson, commit, entry, commit.rev in others)
-    return tuple(lessons.values())
+    found = ((commit, Entry.parse(commit.message)) for commit in _in_order(commits))
+    return Notebook(
+        tuple(
+            Written(commit.rev, commit.time, entry, commit.rev in others) for commit, entry in found if entry
+        )
+    )
 
 
 def _in_order(commits: Sequence[Commit]) -> list[Commit]:
@@ -131,21 +160,22 @@ def _in_order(commits: Sequence[Commit]) -> list[Commit]:
     return sorted(commits, key=lambda commit: places[commit.rev])
 
 
-def _begun(commit: Commit, entry: Entry, is_foreign: bool) -> Lesson:
+def _begun(item: Written) -> Lesson:
+    entry, said = item.entry, (item.entry.who, item.when)
     standing = entry.standing or Standing.OPEN
-    said = entry.who, commit.time
-    return Lesson(commit.rev, entry.text, standing, entry.cites, *said, *said, is_foreign=is_foreign)
+    return Lesson(item.rev, entry.text, standing, entry.cites, *said, *said, is_foreign=item.is_foreign)
 
 
-def _told(lesson: Lesson, commit: Commit, entry: Entry, is_foreign: bool) -> Lesson:
+def _told(lesson: Lesson, item: Written) -> Lesson:
+    entry = item.entry
     return replace(
         lesson,
         text=entry.text or lesson.text,
         standing=entry.standing or lesson.standing,
         cites=tuple(dict.fromkeys((*lesson.cites, *entry.cites))),
         changed_by=entry.who,
-        changed=commit.time,
-        is_foreign=is_foreign,
+        changed=item.when,
+        is_foreign=item.is_foreign,
     )
 
 
@@ -169,7 +199,7 @@ def write(repo: Repo, history: History, entry: Entry) -> str:
         BadNote: it says nothing, or too much; or a lesson says the same.
         NotFound: a lesson or an experiment that it names.
     """
-    lessons = read(repo)
+    lessons = read(repo).lessons()
     text = redact(one_line(entry.text))
     cites = tuple(dict.fromkeys(attempts.find(history, name)[0].name for name in entry.cites))
     if len(text) > MOST_TEXT:

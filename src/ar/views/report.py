@@ -82,7 +82,7 @@ def gather(campaign: Campaign) -> Document:
             *not_held(program, history),
             *foreign(program, history),
             *imported(history),
-            *section(notebook.read(campaign.repo)),
+            *section(notebook.read(campaign.repo).lessons()),
             *_pictures(campaign, history),
             _reproduce(history),
             _spent(campaign, history),
