@@ -525,3 +525,30 @@ def test_what_lies_outside_stays_out_of_the_project(folder: Path) -> None:
             planned(folder)
         (folder / "data" / "key").unlink()
     assert planned(folder).big == ("data",)
+
+
+@pytest.mark.parametrize(
+    ("name", "goal"),
+    [("val_loss", "m.json:val_loss"), ("c.yaml:cost", "c.yaml:cost"), ("cost", "c.yaml:cost")],
+)
+def test_of_a_pipeline_the_metric_that_is_named_is_improved(bare: Path, name: str, goal: str) -> None:
+    made = plan(bare, Wish(metrics=(name,)))
+    assert made.goal.metric == goal
+    assert str(parse(made.files["program.md"]).objective) == goal
+    assert list(made.files) == ["program.md"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        (Wish(metrics=("vall_loss",)), "val_loss"),
+        (Wish(metrics=("val_loss", "speed")), "ar capture -m speed"),
+        (Wish(metrics=(r"loss=loss ([\d.]+)",)), "ar init --metric loss"),
+        (Wish(run="awk -f fit.awk"), "ar init"),
+        (Wish(seed_flag="--seed {seed}"), "ar init"),
+    ],
+)
+def test_of_a_pipeline_what_it_has_not_is_not_taken(bare: Path, wish: Wish, said: str) -> None:
+    with pytest.raises(ArError) as refused:
+        plan(bare, wish)
+    assert said in str(refused.value)

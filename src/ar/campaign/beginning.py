@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -105,9 +106,6 @@ class Wish:
     seed_flag: str = ""
     goal: Objective | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self.run or self.metrics or self.seed_flag)
-
 
 def plan(here: Path, wish: Wish, force: bool = False) -> Plan:
     """What is missing in a folder.
@@ -134,11 +132,15 @@ def _has_stages(here: Path) -> bool:
 
 def _of_pipeline(repo: Repo, wish: Wish, force: bool) -> Plan:
     """A programme for the pipeline that is there."""
-    if wish:
-        what = f"the project has a {PIPELINE_FILE}: --run, --metric and --seed-flag are for one without"
-        raise ArError(what, "run: ar init")
+    if wish.run or wish.seed_flag:
+        what = f"the project has a {PIPELINE_FILE}: --run and --seed-flag are for one without"
+        raise ArError(what, "run: ar init, or ar init --metric NAME")
+    if fancy := [text for text in wish.metrics if "=" in text]:
+        what = f"{fancy[0]}: the metrics of a {PIPELINE_FILE} are read from files, by name"
+        raise ArError(what, f"run: ar init --metric {shlex.quote(fancy[0].partition('=')[0].strip())}")
     facts = Facts.read(repo)
-    goal = wish.goal or objective(facts)
+    named = [objective(facts, text.strip()) for text in wish.metrics]
+    goal = wish.goal or (named[0] if named else objective(facts))
     return Plan(repo.root, goal, _programme(repo.root, facts, goal, force), may_replace=force)
 
 

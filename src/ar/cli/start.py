@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     "--run", "run", metavar="COMMAND", default="", show_default=False, help="How the script is run."
 )
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="NAME[=REGEX]", help="What it prints, the objective first."
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME[=REGEX]",
+    help="What it prints or writes, the objective first.",
 )
 @click.option(
     "--seed-flag",

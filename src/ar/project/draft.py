@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ar.errors import ArError, BadParams
+from ar.errors import ArError, BadParams, nearest
 from ar.git.repo import Repo
 from ar.project import naming
 from ar.project.cache import Cache
@@ -116,11 +116,15 @@ class Facts:
         return cls.of(declared, files, read, _metrics(repo, declared))
 
 
-def objective(facts: Facts) -> Objective:
-    """The likeliest objective.
+def objective(facts: Facts, name: str = "") -> Objective:
+    """The likeliest objective, or the one of that name.
+
+    Args:
+        name: `val_loss`, or with its file: `metrics.json:val_loss`; empty where nobody says.
 
     Raises:
-        ArError: the project declares no stage, or no metric with a value that could be an objective.
+        ArError: the project declares no stage, or no metric (of that name) with a value that could be an
+            objective.
     """
     declared = facts.declared
     if not declared.stages:
@@ -131,8 +135,32 @@ def objective(facts: Facts) -> Objective:
     if not facts.metrics:
         mend = "run: dvc repro && git add -A && git commit, then: ar init"
         raise ArError(f"{', '.join(declared.metrics)} holds no number yet", mend)
+    if name:
+        return chosen(_named(facts.metrics, name))
     best, *rivals = naming.likeliest(facts.metrics)
     return Objective(best, naming.direction(best) or "", tuple(rivals))
+
+
+def _named(metrics: Iterable[str], name: str) -> str:
+    """The metric that a user means.
+
+    Raises:
+        ArError: none, or several.
+    """
+    known = list(metrics)
+    forms: list[Callable[[str], str]] = [str, _key, lambda metric: _key(metric).rpartition(".")[2]]
+    found = next(filter(None, ([it for it in known if form(it) == name] for form in forms)), [])
+    if len(found) > 1:
+        raise ArError(f"{name} could be any of {', '.join(found[:8])}", "give it with its file")
+    if not found:
+        near = nearest(name, map(_key, known))
+        mend = f"{near} If a stage only prints it, begin its command with: ar capture -m {name} --"
+        raise ArError(f"no metrics file of {PIPELINE_FILE} holds {name}", mend)
+    return found[0]
+
+
+def _key(metric: str) -> str:
+    return metric.rpartition(":")[2]
 
 
 def chosen(metric: str) -> Objective:
