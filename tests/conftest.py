@@ -12,7 +12,7 @@ from typing import cast
 
 import forks
 import pytest
-from helpers import PROGRAM, Ar, allow, commit, run
+from helpers import PROGRAM, Ar, allow, commit, run, share
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several workers share the cores
 
@@ -105,6 +105,13 @@ def project(bare: Path) -> Path:
     (bare / "program.md").write_text(PROGRAM)
     commit(bare, "Add programme")
     return bare
+
+
+@pytest.fixture
+def shared(project: Path, tmp_path: Path) -> Path:
+    """A project whose `origin` is a bare repository beside it, `shared.git`."""
+    share(project)
+    return project
 
 
 @pytest.fixture(scope="session")

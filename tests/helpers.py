@@ -89,6 +89,22 @@ def commit(folder: Path, message: str) -> None:
     run(folder, "git", "commit", "-qm", message)
 
 
+def share(folder: Path) -> Path:
+    """Make a bare repository beside a project its `origin`. Returns it."""
+    there = folder.parent / "shared.git"
+    run(folder.parent, "git", "init", "-q", "--bare", str(there))
+    git(folder, "remote", "add", "origin", str(there))
+    git(folder, "push", "-q", "-u", "origin", "HEAD")
+    git(there, "symbolic-ref", "HEAD", git(folder, "symbolic-ref", "HEAD"))
+    return there
+
+
+def clone_of(folder: Path, name: str) -> Path:
+    """Another clone of a project's `origin`, beside it."""
+    run(folder.parent, "git", "clone", "-q", git(folder, "remote", "get-url", "origin"), name)
+    return folder.parent / name
+
+
 def swap(text: str, old: str, new: str) -> str:
     """A text with one part replaced, which must stand in it exactly once."""
     assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in\n{text}"
@@ -142,10 +158,15 @@ def typed(folder: Path, keys: str, *args: str) -> str:
     return shown.decode()
 
 
-def run_next(folder: Path, first: str = "") -> None:
-    """Run the oldest waiting experiment, in a process of its own as workers do, after some lines of code."""
+def run_next(folder: Path, first: str = "", remote: str = "") -> None:
+    """Run the oldest waiting experiment, in a process of its own as workers do, after some lines of code.
+
+    Args:
+        remote: whose queue to take it from; empty for the project's own.
+    """
     allow(folder)
-    code = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
+    code = "from ar.git.repo import Repo; from ar.runs.worker import Worker; "
+    code += f"Worker(Repo.open(), remote={remote!r}).run_next()"
     run(folder, sys.executable, "-c", f"{first}\n{code}")
 
 

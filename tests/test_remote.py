@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from helpers import git, run
+from helpers import git
 
 from ar.git import refs, remote
 from ar.git.references import ZERO
@@ -18,15 +18,6 @@ from ar.redaction import redact
 
 NAME = "x-1.5-2.9-abcdef"
 RACERS = 12
-
-
-@pytest.fixture
-def shared(project: Path, tmp_path: Path) -> Path:
-    """A project with a bare remote, `origin`."""
-    run(tmp_path, "git", "init", "-q", "--bare", "shared.git")
-    git(project, "remote", "add", "origin", str(tmp_path / "shared.git"))
-    git(project, "push", "-q", "origin", "HEAD")
-    return project
 
 
 def _leased(repo: Repo, worker: str, **values: object) -> str:

@@ -35,8 +35,9 @@ from ar.local import claims, locks
 from ar.project.identity import is_edited
 from ar.project.program import AgentSpec
 from ar.project.project import Project
-from ar.runs import budget, queue
+from ar.runs import budget
 from ar.runs.pipeline import Pipeline
+from ar.runs.queues import Home, Queue
 
 if TYPE_CHECKING:
     from ar.surrogate.importance import Importance, Share
@@ -58,6 +59,7 @@ class Campaign:
         self.project = project
         self.repo, self.program = project.repo, project.program
         self.pipeline = pipeline or Pipeline(project.repo)
+        self.queue: Queue = Home(self.pipeline)
         self.memory = reader.Memory()
         self._model: tuple[History, Surface | None] | None = None
         self._paid: tuple[str | None, Account] | None = None
@@ -232,7 +234,7 @@ class Campaign:
             seed = first if seed is None else seed
             message = Message.of(change.proposal, change.candidate, seed, edits=edits)
             name = refs.new_name(change.proposal.title)
-            queue.put(self.project, self.pipeline, change.tree, change.baseline, message, name)
+            self.queue.put(self.project, change.tree, change.baseline, message, name)
             return change, name
 
     def queue_series(
@@ -257,7 +259,7 @@ class Campaign:
         message = Message.again(first, attempt.candidate, seed)
         name = refs.new_name(f"{first.rung} {first.title}", seed)
         # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
-        queue.put(self.project, self.pipeline, first.rev, attempt.baseline, message, name)
+        self.queue.put(self.project, first.rev, attempt.baseline, message, name)
         return name
 
     def measure_incumbent(
@@ -276,7 +278,7 @@ class Campaign:
             aa=aa,
         )
         name = refs.new_name(kind.replace("/", ""), seed)
-        queue.put(self.project, self.pipeline, history.head, history.head, message, name)
+        self.queue.put(self.project, history.head, history.head, message, name)
         return name
 
     def diff(self, change: Change) -> str:

@@ -25,7 +25,6 @@ from ar.judge.rule import Kind, next_action, next_base_seed
 from ar.project import params
 from ar.project.identity import identity
 from ar.project.program import Program, Rung
-from ar.runs import queue
 
 HURTS = 2.0  # the score of worsening from which a change counts as one that hurts at a rung
 
@@ -180,7 +179,7 @@ class AtRung:
         title = "baseline" if message.agent == BASELINE_AGENT else message.title
         name = refs.new_name(f"{self.rung.name} {title}", message.seed)
         planted = tree_at(self.repo, self.rung, tree)
-        queue.put(self.project, self.campaign.pipeline, planted, baseline, message, name)
+        self.campaign.queue.put(self.project, planted, baseline, message, name)
         return name
 
     def _follow(self, attempt: Attempt, verdict: Verdict) -> bool:

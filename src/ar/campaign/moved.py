@@ -7,7 +7,6 @@ from ar.campaign.engine import Engine
 from ar.errors import BadParams, BadProposal
 from ar.history.records import Attempt, Experiment, History, Label, Outcome, Status
 from ar.project.program import EMBEDDED
-from ar.runs import queue
 
 
 def follow(engine: Engine, history: History, everything: bool = False) -> None:
@@ -26,7 +25,7 @@ def follow(engine: Engine, history: History, everything: bool = False) -> None:
             wanted = never_ran and not run.measures_baseline
             if wanted and (everything or run.agent not in EMBEDDED):
                 _carry(engine, history, attempt, run)
-            elif queue.withdraw(engine.campaign.pipeline, run.name, run.rev):
+            elif engine.campaign.queue.withdraw(run.name, run.rev):
                 engine.event(f"{run.name} withdrawn: the branch moved on")
         if not attempt.is_under_way and not attempt.is_foreign and not attempt.is_decided:
             _put_aside(engine, history, attempt)
@@ -62,5 +61,5 @@ def _carry(engine: Engine, history: History, attempt: Attempt, run: Experiment) 
             engine.event(words)
         return
     engine.queued(name)
-    if queue.withdraw(campaign.pipeline, run.name, run.rev):
+    if campaign.queue.withdraw(run.name, run.rev):
         engine.event(f"{run.name} waited while the branch moved on; it is {name} there")

@@ -54,6 +54,25 @@ def open_campaign(runs: bool = False) -> Campaign:
     return campaign
 
 
+def join(campaign: Campaign, remote: str) -> str:
+    """Take part in the campaign that a remote's clones share, and say what that means where it is new.
+
+    Raises:
+        NotFound: there is no such remote.
+    """
+    from ar.git import transfer
+    from ar.git.remote import guard
+    from ar.local import joined
+
+    name = transfer.remote_of(campaign.repo, remote)
+    guard(campaign.repo, name)
+    if name not in joined.read(campaign.repo):
+        joined.add(campaign.repo, name)
+        words = f"This clone takes part in the campaign of {name}: what whoever may write there"
+        say(f"{words} measures, judges and promotes counts here from now on.", err=True)
+    return name
+
+
 def _ask_leave(campaign: Campaign) -> None:
     """On a terminal, ask for what the repository demands and nobody has allowed yet."""
     from ar.runs import demands

@@ -7,7 +7,15 @@ from functools import partial
 
 import click
 
-from ar.cli.common import count_interrupts, find_attempt, open_campaign, run_options, run_policy, say
+from ar.cli.common import (
+    count_interrupts,
+    find_attempt,
+    join,
+    open_campaign,
+    run_options,
+    run_policy,
+    say,
+)
 from ar.views.console import echo
 
 
@@ -92,19 +100,24 @@ def retry(name: str) -> None:
 
 
 @click.command()
+@click.option("--remote", help="Work on the queue that this git remote has for all of its clones.")
 @click.option("--plain", is_flag=True, help="Log lines, as it prints in any case.")
-def worker(plain: bool) -> None:  # noqa: ARG001 - it has no live view
+def worker(remote: str | None, plain: bool) -> None:  # noqa: ARG001 - it has no live view
     """Run what is queued, one experiment after the other.
 
     Ends when nothing waits any more; while `ar run` is at work, it takes what that queues. On GPUs it waits
     for a free one. Ctrl-C once finishes what runs and ends; twice stops at once.
+
+    With --remote it takes what `ar run --remote` queues on any machine, publishes it there, and stays until
+    it is stopped: docs/cluster.md.
     """
     from ar.campaign.drain import work
     from ar.views.lines import PlainView
 
     campaign = open_campaign(runs=True)
     level = count_interrupts()
-    ended = work(campaign, PlainView(sys.stdout), level)
+    there = join(campaign, remote) if remote is not None else ""
+    ended = work(campaign, PlainView(sys.stdout), level, there)
     click.echo(f"{ended} ended. See: ar show" if ended else "Nothing was run. To queue: ar next")
     sys.exit(130 if level() else 0)
 

@@ -45,8 +45,12 @@ class Notes(References):
 
     def note(self, rev: str) -> dict[str, Any]:
         """The note of one commit; empty where there is none."""
+        return self.note_in(refs.NOTES, rev)
+
+    def note_in(self, version: str | None, rev: str) -> dict[str, Any]:
+        """The note that one version of the notes has of a commit; empty where there is none."""
         with contextlib.suppress(MissingObject):
-            tree = self.peel(refs.NOTES, pygit2.Tree)
+            tree = self.peel(version, pygit2.Tree) if version else None
             for path in _note_paths(rev):
                 blob = entry(tree, path)
                 if isinstance(blob, pygit2.Blob) and (note := _note(blob.data)) is not None:
@@ -60,7 +64,7 @@ class Notes(References):
         """
         for attempt in range(RETRIES):
             old = self.resolve(refs.NOTES)
-            content = json.dumps(change(self.note(rev)), ensure_ascii=False, indent=1).encode() + b"\n"
+            content = _text(change(self.note(rev)))
             commit = self.commit_tree(
                 self._notes_tree(old, rev, content), [old] if old else [], f"Note on {rev[:12]}\n"
             )
@@ -70,6 +74,16 @@ class Notes(References):
             except Conflict:
                 pause(attempt)
         raise Conflict(f"{refs.NOTES} moved {RETRIES} times in a row", "run the command again")
+
+    def note_tree(self, old: str | None, rev: str, note: Mapping[str, Any]) -> str:
+        """The notes of a version with one replaced, as a tree."""
+        return self._notes_tree(old, rev, _text(note))
+
+    def notes_at(self, version: str) -> dict[str, dict[str, Any]]:
+        """Commit id to its JSON note, in one version of the notes."""
+        found = ((path.replace("/", ""), blob) for path, blob in _blobs(self.peel(version, pygit2.Tree)))
+        read = ((rev, _note(blob.data)) for rev, blob in found)
+        return {rev: note for rev, note in read if note is not None}
 
     def note_files(self, rev: str | None) -> dict[str, tuple[str, str]]:
         """Commit id to the path and the blob of its note, in one version of the notes."""
@@ -145,6 +159,10 @@ def _blobs_at(item: pygit2.Object, folder: str) -> Iterator[tuple[str, pygit2.Bl
             yield from _blobs_at(part, f"{path}/")
     elif isinstance(item, pygit2.Blob) and _ID.fullmatch(path.replace("/", "")):
         yield path, item
+
+
+def _text(note: Mapping[str, Any]) -> bytes:
+    return json.dumps(note, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def _note(content: bytes) -> dict[str, Any] | None:

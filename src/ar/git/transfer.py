@@ -70,13 +70,18 @@ def take_over(repo: Repo, top: Path, rev: str) -> None:
         copy(Oid(hex=rev))
 
 
+def remotes(repo: Repo) -> list[str]:
+    """The names of all remotes."""
+    return [str(remote.name) for remote in repo.libgit2.remotes]
+
+
 def remote_of(repo: Repo, name: str | None) -> str:
     """The remote of that name; without one, the branch's upstream, `origin`, or the only one.
 
     Raises:
         NotFound: there is no such remote, or none at all.
     """
-    known = [str(remote.name) for remote in repo.libgit2.remotes]
+    known = remotes(repo)
     if name is not None:
         if name not in known:
             raise NotFound(f"there is no remote '{name}'", nearest(name, known))

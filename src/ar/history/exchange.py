@@ -5,8 +5,9 @@ accounts and notebooks of both sides are joined here and only ever moved forward
 stays home.
 
 Whoever can write to the remote may have written anything: what comes is marked as a remote's, and counts for
-nothing here (see `local.pulled`) unless a trusted key signed it (`statements`); what is no experiment stays
-there; notes on what counts here stay ours, and no verdict of ours is overturned.
+nothing here (see `local.pulled`) unless a trusted key signed it (`statements`), or the clone has a part in
+the remote's campaign (`local.joined`); what is no experiment stays there; notes on what counts here stay
+ours, and no verdict of ours is overturned, but by a campaign that the clone has a part in.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ from ar.errors import Conflict
 from ar.formats import BadData, load_json
 from ar.git import refs, transfer
 from ar.git.references import ZERO
+from ar.git.remote import mirror
 from ar.git.repo import Repo
 from ar.git.signatures import CannotSign
 from ar.history import notebook, statements
 from ar.history.records import Decision, Label
-from ar.local import pulled
+from ar.local import joined, pulled
 
 _RACES = 20  # how often others may push between our joining and pushing
 _BATCH = 500  # refs in one git push
 # Refs that both sides move. Who signed comes first: it tells whose notes count.
 _JOINED = (refs.SIGNED, refs.NOTES, refs.SPEND, refs.NOTEBOOK)
-_PATTERNS = (f"{refs.EXPS}/*", *_JOINED)
+_OF_QUEUE = (refs.QUEUE, refs.RUNNING, refs.WORKERS_NOTES)
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,19 @@ class Exchanged:
     notebook_left: bool = False
 
 
-def pull(repo: Repo, remote: str) -> Exchanged:
-    """Bring in what the remote has and this repository lacks.
+def pull(repo: Repo, remote: str, baseline: str = "") -> Exchanged:
+    """Bring in what the remote has and this repository lacks, and see what waits and runs there.
 
     Notes come before the experiments that they are on: whoever sees an experiment sees how it ended.
+
+    Args:
+        baseline: only what was measured against this commit; empty for everything.
 
     Raises:
         ArError: git cannot reach the remote.
     """
-    theirs = transfer.listed(repo, remote, *_PATTERNS)
+    theirs = transfer.listed(repo, remote, *_patterns(baseline))
+    mirror(repo, remote, *_OF_QUEUE)
     ours = statements.experiments(repo)
     found = _experiments(theirs)
     new = {ref: rev for ref, rev in found.items() if ref not in ours}
@@ -82,6 +88,8 @@ def pull(repo: Repo, remote: str) -> Exchanged:
     free = {ref: rev for ref, rev in new.items() if refs.name_of(ref) not in taken}
     sound = {ref: rev for ref, rev in free.items() if _is_experiment(repo, ref, rev)}
     pulled.add(repo, sound)
+    if remote in joined.read(repo):
+        _count(repo, remote, sound | {ref: rev for ref, rev in found.items() if ours.get(ref) == rev})
     changes: list[tuple[str, str, str | None]] = [(ref, rev, ZERO) for ref, rev in sound.items()]
     changes += [(mine, ZERO, None) for mine in waiting.values()]
     if changes:
@@ -108,7 +116,7 @@ def push(repo: Repo, remote: str) -> Exchanged:
     except CannotSign as error:
         unsigned = error.message
     for _ in range(_RACES):
-        theirs = transfer.listed(repo, remote, *_PATTERNS)
+        theirs = transfer.listed(repo, remote, *_patterns())
         transfer.fetch(repo, remote, _joined_refs(remote, theirs))
         before = repo.resolve(refs.at_remote(remote, refs.NOTES))
         left = _join(repo, remote)
@@ -173,6 +181,19 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
+def _patterns(baseline: str = "") -> tuple[str, ...]:
+    """What to ask a remote for."""
+    return (str(refs.ExperimentRef(baseline, "*")) if baseline else f"{refs.EXPS}/*", *_JOINED)
+
+
+def _count(repo: Repo, remote: str, found: Mapping[str, str]) -> None:
+    """Let what comes from a remote that this clone has joined count here."""
+    others = pulled.foreign(repo, found)
+    word = joined.word(remote)
+    if new := [(word, ref, found[ref]) for ref in found if ref in others]:
+        pulled.vouch(repo, new)
+
+
 def _joined_refs(remote: str, theirs: Mapping[str, str]) -> dict[str, str]:
     """What both sides move, as far as the remote has it, and where that is kept here."""
     return {ref: refs.at_remote(remote, ref) for ref in _JOINED if ref in theirs}
@@ -202,7 +223,8 @@ def _join(repo: Repo, remote: str) -> tuple[str, ...]:
         if theirs is None or (ref == refs.NOTEBOOK and not notebook.fits(repo, theirs, repo.resolve(ref))):
             left.append(ref)
         else:
-            _advance(repo, ref, theirs)
+            _advance(repo, ref, theirs, remote)
+    _join_workers(repo, remote)
     return tuple(left)
 
 
@@ -211,17 +233,53 @@ def _new_entries(repo: Repo, rev: str | None, old: str | None) -> int:
     return notebook.entries(repo, rev, old) if rev else 0
 
 
-def _advance(repo: Repo, ref: str, theirs: str) -> None:
+def _join_workers(repo: Repo, remote: str) -> None:
+    """Take in the notes of the remote's workers, each of whose commits has one more."""
+    for _ in range(_RACES):
+        ours = repo.resolve(refs.NOTES)
+        tips = set(repo.refs(refs.at_remote(remote, refs.WORKERS_NOTES)).values())
+        new = sorted(tip for tip in tips if ours is None or not repo.is_ancestor(tip, ours))
+        if not new:
+            return
+        tree, counts = ours, _own(repo, remote)
+        for commit in (commit for tip in new for commit in repo.log(tip, without=ours)):
+            for rev, note in repo.notes_at(commit.rev).items():
+                known = repo.note_in(tree, rev)
+                if rev not in counts or not known:
+                    tree = repo.note_tree(tree, rev, join({}, known, note))
+        parents = [ours, *new] if ours else new
+        joined_tree = repo.empty_tree() if tree is None else repo.tree(tree)
+        with contextlib.suppress(Conflict):
+            merge = repo.commit_tree(joined_tree, parents, f"Join what workers of {remote} noted\n")
+            repo.update_refs((refs.NOTES, merge, ours or ZERO), reason="ar: pull")
+            return
+    raise Conflict(f"{refs.NOTES} moved {_RACES} times in a row", "run the command again")
+
+
+def _own(repo: Repo, remote: str) -> frozenset[str]:
+    """The commits that count here, and that a remote's notes do not change: none, where it was joined."""
+    if remote in joined.read(repo):
+        return frozenset()
+    found = repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
+    others = pulled.foreign(repo, found)
+    return frozenset(rev for ref, rev in found.items() if ref not in others)
+
+
+def _advance(repo: Repo, ref: str, theirs: str, remote: str) -> None:
     """Move a ref of ours to where it reaches `theirs` too, by a merge commit where neither side is behind."""
     for _ in range(_RACES):
         ours = repo.resolve(ref)
         if ours is not None and repo.is_ancestor(theirs, ours):
             return
         if ref == refs.NOTES:
-            tree = repo.join_notes(ours, theirs, _joined, kept=_kept(repo, ours, theirs))
+            kept = frozenset() if remote in joined.read(repo) else _kept(repo, ours, theirs)
+            tree = repo.join_notes(ours, theirs, _joined, kept=kept)
         else:
             tree = repo.empty_tree()
-            pulled.add(repo, [commit.rev for commit in repo.log(theirs, without=ours)])
+            spent = [commit.rev for commit in repo.log(theirs, without=ours)]
+            pulled.add(repo, spent)
+            if remote in joined.read(repo):
+                _count(repo, remote, {rev: rev for rev in spent})
         new, is_behind = theirs, ours is None or repo.is_ancestor(ours, theirs)
         if not is_behind or tree != repo.tree(theirs):
             parents = [each for each in (ours, theirs) if each is not None]

@@ -71,6 +71,11 @@ class Lease(Record):
     def is_broken(self) -> bool:
         return not self.seconds > 0
 
+    def is_of(self, other: Lease) -> bool:
+        """Whether the same process holds it, since the same time: renewals are."""
+        mine, theirs = ((it.worker, it.host, it.pid, it.born, it.since) for it in (self, other))
+        return mine == theirs and not self.is_broken and not other.is_broken
+
     def renewed(self) -> Self:
         return replace(self, sequence=self.sequence + 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ar.git.repo import Repo
-from ar.local import lines, trusted
+from ar.local import joined, lines, trusted
 
 _FILE, _VOUCHED = "pulled", "vouched"
 
@@ -29,8 +29,9 @@ def foreign(repo: Repo, found: Mapping[str, str]) -> frozenset[str]:
 
 
 def vouched(repo: Repo) -> frozenset[tuple[str, str]]:
-    """Refs and commits for which there was the word of somebody whose key is still trusted."""
-    keys = trusted.read(repo)
+    """Refs and commits for which there was the word of somebody whose key is still trusted, or that came from
+    a remote whose campaign this clone still has a part in."""
+    keys = {*trusted.read(repo), *map(joined.word, joined.read(repo))}
     rows = (line.split(" ") for line in lines.read(repo, _VOUCHED))
     return frozenset((row[1], row[2]) for row in rows if len(row) == 3 and row[0] in keys)
 
@@ -45,7 +46,8 @@ def add(repo: Repo, names: Iterable[str]) -> None:
 
 
 def vouch(repo: Repo, words: Iterable[tuple[str, str, str]]) -> None:
-    """Let pulled results count as long as a key is trusted: its fingerprint, the ref and its commit.
+    """Let pulled results count as long as a key is trusted: its fingerprint, the ref and its commit. In place
+    of a fingerprint may be the `joined.word` of a remote.
 
     Raises:
         BadState: the git directory cannot be written.

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from ar.errors import BadProgram, nearest
 from ar.formats import BadData, load_yaml
+from ar.git.repo import Repo
 from ar.project.params import PARAMS_FILE, ParamKey
 from ar.project.program import (
     AGENTS,
@@ -98,6 +99,21 @@ def load(root: Path) -> Program:
     program = parse(text, file)
     hand(os.environ.get(name, "") for name in program.handed)
     return program
+
+
+def load_at(repo: Repo, rev: str) -> Program | None:
+    """The programme as a commit has it; None where it has none. What it hands on is secret from here on, too.
+
+    Raises:
+        BadProgram: it says something that cannot be meant.
+    """
+    for file in FILES[::-1]:
+        content = repo.read(rev, file)
+        if content is not None and _FRONT.match(content.decode(errors="replace")):
+            program = parse(content.decode(errors="replace"), file)
+            hand(os.environ.get(name, "") for name in program.handed)
+            return program
+    return None
 
 
 def parse(text: str, file: str = FILE) -> Program:

@@ -19,12 +19,14 @@ class EventKind(StrEnum):
     ENDED = "ended"
     REQUEUED = "requeued"
     WITHDRAWN = "withdrawn"
+    LOST = "lost"  # its lease is another's by now: nothing of it is published
     REFUSED = "refused"  # the budget forbids to run what waits
+    TOLD = "told"  # worth a line for people, and nothing else
     FAILED = "failed"  # the worker cannot go on
     DIED = "died"  # said by the pool: the worker is gone
 
 
-_SETTLED = (EventKind.ENDED, EventKind.REQUEUED, EventKind.WITHDRAWN)
+_SETTLED = (EventKind.ENDED, EventKind.REQUEUED, EventKind.WITHDRAWN, EventKind.LOST)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,13 @@ def of_cancelled(project: Project, claim: Claim, why: str = "") -> tuple[str, No
     return crash_commit(project, claim), note
 
 
+def of_refused(project: Project, claim: Claim, flaw: str) -> tuple[str, Note]:
+    """The commit and the note of what must not run here, as it is no experiment of this scope."""
+    words = redact(plain(flaw))
+    note = replace(_note(claim, Meter()), status=Status.CRASHED, reason=f"not run: {words}", refused=words)
+    return crash_commit(project, claim), note
+
+
 def _note(claim: Claim, meter: Meter) -> Note:
     stage, usage = claim.stage, claim.usage
     return Note(

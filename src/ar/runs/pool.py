@@ -32,14 +32,17 @@ class Pool:
 
     They get ready on their own and claim nothing before the first `wake`. A worker that dies is replaced; if
     they keep dying, `events` raises `BadState`. They take no experiment but the one called `only`, if that is
-    not empty.
+    not empty, and work on the queue of `remote`, or the clone's own.
     """
 
-    def __init__(self, repo: Repo, slots: Sequence[Slot], workers: int = 1, only: str = "") -> None:
+    def __init__(
+        self, repo: Repo, slots: Sequence[Slot], workers: int = 1, only: str = "", remote: str = ""
+    ) -> None:
         self.repo = repo
         self.slots = slots
         self.size = workers
         self.only = only
+        self.remote = remote
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.busy: dict[int, str] = {}
         self.deaths = 0
@@ -139,7 +142,7 @@ class Pool:
         slots = json.dumps([dataclasses.asdict(slot) for slot in self.slots])
         with self._log(number).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ar.runs.worker", str(self.repo.root), slots, self.only],
+                [sys.executable, "-m", "ar.runs.worker", str(self.repo.root), slots, self.only, self.remote],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -22,6 +22,16 @@ from ar.runs.pipeline import Pipeline
 from ar.stage.files import Request, Stage
 
 
+def planted(
+    project: Project, pipeline: Pipeline, tree: str, baseline: str, message: Message, name: str
+) -> str:
+    """The stash-shaped commit of one run of a tree, ready to be queued."""
+    seeded = seeded_tree(project, tree, message.seed)
+    seeded = project.repo.write_tree(seeded, {ARGS_FILE: pipeline.pack_arguments(name, baseline)})
+    index = project.repo.commit_tree(project.repo.tree(baseline), [baseline], f"index on {baseline[:12]}\n")
+    return project.repo.commit_tree(seeded, [baseline, index], str(message))
+
+
 def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message: Message, name: str) -> str:
     """Queue one run of a tree. Returns the queued commit.
 
@@ -31,10 +41,7 @@ def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message:
     Raises:
         Conflict: the name is taken.
     """
-    planted = seeded_tree(project, tree, message.seed)
-    planted = project.repo.write_tree(planted, {ARGS_FILE: pipeline.pack_arguments(name, baseline)})
-    index = project.repo.commit_tree(project.repo.tree(baseline), [baseline], f"index on {baseline[:12]}\n")
-    stash = project.repo.commit_tree(planted, [baseline, index], str(message))
+    stash = planted(project, pipeline, tree, baseline, message, name)
     lock = claims.lock(project.repo, name)
     if lock is None or _ended(project.repo, name) or project.repo.has_ref(refs.running(name)):
         raise Conflict(f"an experiment called '{name}' exists", "choose another name")

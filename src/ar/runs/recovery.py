@@ -10,15 +10,18 @@ import shutil
 import time
 
 from ar.errors import ArError, Conflict
-from ar.git import refs
+from ar.git import refs, transfer
 from ar.git.references import ZERO
 from ar.git.repo import Repo
+from ar.history import leases
 from ar.local import claims, orphans
 from ar.local.claims import Claim
 from ar.project.project import Project
 from ar.runs import outcomes, queue
 from ar.runs.gpu_meter import Meter
+from ar.runs.keeper import queue_of
 from ar.runs.pipeline import Pipeline
+from ar.runs.remote_queue import RemoteQueue
 from ar.stage.files import Request
 
 _STALE_LOCK = 60.0  # seconds; git holds a ref's lock file for milliseconds
@@ -42,8 +45,12 @@ def recover(project: Project, pipeline: Pipeline) -> list[str]:
             continue  # alive
         folder = claims.folder(project.repo, name)
         claimed = Claim(name, commit.rev, commit.parents[0], commit.message, folder, held)
+        if where := queue_of(project.repo, name):
+            done.append(f"{name} {_settle_there(project, pipeline, where, claimed)}")
+            continue
         with contextlib.suppress(Conflict):
             done.append(f"{name} {_settle(project, pipeline, claimed, name in ended)}")
+    _clear_leases(pipeline)
     done += _check_queue(pipeline, ended)
     _clear_folders(pipeline)
     return done
@@ -78,6 +85,47 @@ def _settle(project: Project, pipeline: Pipeline, claimed: Claim, ended: bool) -
         return "was being stopped when its process was killed; it is recorded as cancelled"
     queue.requeue(pipeline, claimed)
     return "was running in a process that is gone; it is queued again"
+
+
+def _settle_there(project: Project, pipeline: Pipeline, where: str, claimed: Claim) -> str:
+    """What `_settle` does, for an experiment of a remote's queue."""
+    orphans.end_all(project.repo.root, claimed)
+    if where not in transfer.remotes(project.repo):
+        claimed.lock.close()
+        return f"is of the queue of {where}, which is no remote here any more; add it again: git remote add"
+    queue = RemoteQueue(pipeline, where, ending=lambda: True)
+    try:
+        published = queue.settle(claimed)
+        if published is None and (rev := queue.pipeline.left_behind(claimed.name, claimed.baseline)):
+            published = queue.finish(claimed, *outcomes.of_run(project, claimed, rev, Meter()))
+    except ArError as error:
+        claimed.lock.close()
+        return f"is done, and published once that can be: {error.message}"
+    if published is not None:
+        words = (
+            "its result is published" if published else "somebody else has it by now: nothing is published"
+        )
+        return f"had finished when its process was killed; {words}"
+    asked = claimed.requested
+    if asked and asked.request is Request.CANCEL:
+        queue.finish(claimed, *outcomes.of_cancelled(project, claimed, asked.why))
+        return "was being stopped when its process was killed; it is recorded as cancelled"
+    queue.abandon(claimed)
+    return f"was running in a process that is gone; it is free again on {queue.remote}"
+
+
+def _clear_leases(pipeline: Pipeline) -> None:
+    """Give back what a process was killed over before it had taken it here, too."""
+    repo = pipeline.repo
+    for ref, rev in repo.refs(refs.LEASES).items():
+        name = refs.name_of(ref)
+        if repo.has_ref(refs.running(name)) or (held := claims.lock(repo, name)) is None:
+            continue
+        where, lease = queue_of(repo, name), leases.read(repo, name, rev)
+        if lease is not None and where in transfer.remotes(repo) and repo.resolve(ref) == rev:
+            RemoteQueue(pipeline, where).break_(lease)
+        repo.update_refs((ref, ZERO, None))
+        claims.unlock(held)
 
 
 def _check_queue(pipeline: Pipeline, ended: set[str]) -> list[str]:

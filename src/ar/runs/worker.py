@@ -23,21 +23,25 @@ from pathlib import Path
 from ar.changes import integrity
 from ar.errors import ArError
 from ar.git import refs
+from ar.git.remote import Unreachable
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.messages import BASELINE_AGENT, Message
+from ar.history.records import Note
 from ar.local import claims, locks, orphans
 from ar.local.claims import Claim
 from ar.project.identity import identity
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
 from ar.project.program import Program, Sandbox
-from ar.project.program_file import load as load_program
 from ar.project.project import Project
-from ar.runs import budget, demands, faults, interpreter, outcomes, queue, sandbox
+from ar.runs import demands, faults, interpreter, outcomes, sandbox
 from ar.runs.early_stop import curve_watch, incumbents_curve
 from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.gpu_meter import Meter, metered
+from ar.runs.keeper import LOST
 from ar.runs.pipeline import Failure, Outputs, Pipeline, Workspace, changed
+from ar.runs.queues import Home, Queue
+from ar.runs.remote_queue import RemoteQueue
 from ar.runs.slots import Slot
 from ar.runs.syscalls import Caller
 from ar.stage import files, snapshot
@@ -60,6 +64,7 @@ class Worker:
         slots: where a stage may train, whichever is free first; none where it need not wait for any.
         only: name of the one experiment that it may take; empty for all that wait.
         report: called with every event.
+        remote: whose queue it works on; empty for the clone's own.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Worker:
         slots: Sequence[Slot] = (),
         only: str = "",
         report: Callable[[Event], None] | None = None,
+        remote: str = "",
     ) -> None:
         self.repo = repo
         self.pipeline = Pipeline(repo)
@@ -75,8 +81,18 @@ class Worker:
         self.only = only
         self.report = report or (lambda event: None)
         self.told: Request | None = None
+        self.queue: Queue = Home(self.pipeline) if not remote else self._of_remote(remote)
         self._claimed: Claim | None = None
         self._memory = reader.Memory()
+
+    def _of_remote(self, name: str) -> RemoteQueue:
+        return RemoteQueue(
+            self.pipeline,
+            name,
+            device=", ".join(slot.name for slot in self.slots),
+            tell=lambda words: self.report(Event(EventKind.TOLD, reason=words)),
+            ending=lambda: self.told is Request.REQUEUE,
+        )
 
     def run_next(self) -> bool:
         """Claim and run one experiment. False if none waits, or the budget has no run left."""
@@ -90,17 +106,20 @@ class Worker:
         try:
             end = self._run(claimed)
         except BaseException:
-            queue.requeue(self.pipeline, claimed)
+            self.queue.requeue(claimed)
             raise
         finally:
             self._claimed = None
-            self.report(Event(end, claimed.name))
+            self.report(Event(end, claimed.name, LOST if end is EventKind.LOST else ""))
         return True
 
     def _claim(self) -> Claim | None:
         with locks.hold(self.repo, "claim"):  # two workers must not both take the budget's last run
-            nothing, base = budget.refusals(Project(self.repo, load_program(self.repo.root)))
-            claimed = None if nothing else queue.claim(self.pipeline, self.only, base=not base)
+            nothing, base = self.queue.refusals()
+            try:
+                claimed = None if nothing else self.queue.claim(self.only, base=not base)
+            except Unreachable:
+                return None  # whoever wakes us looks whether it is back, and tells
         if claimed is None and (nothing or base) and self.repo.refs(refs.QUEUE):
             self.report(Event(EventKind.REFUSED, reason=nothing or base))
         return claimed
@@ -118,25 +137,31 @@ class Worker:
 
     def _run(self, claimed: Claim) -> EventKind:
         """Run and settle one claimed experiment, again where the machine failed it. Returns how that went."""
-        project, fault, tries = Project(self.repo, load_program(self.repo.root)), "", 0
+        project, fault, tries = Project(self.repo, self.queue.program(claimed)), "", 0
+        if flaw := self.queue.flaw(claimed):
+            return self._finish(claimed, *outcomes.of_refused(project, claimed, flaw))
         while True:
             tries += 1
             left = self._try(claimed, project, fault, tries)
-            if isinstance(left, str):
+            if isinstance(left, str) and not isinstance(left, EventKind):
                 fault = left
                 self.report(Event(EventKind.RETRIED, claimed.name, fault))
                 claimed.begin_again()
-                left = _rest(claimed, faults.pause(claimed.message, tries) or 0.0)
-                if left is None:
+                asked = _rest(claimed, faults.pause(claimed.message, tries) or 0.0)
+                if asked is None:
                     continue
-            return EventKind.ENDED if left is None else self._heed(claimed, project, left)
+                left = asked
+            return left if isinstance(left, EventKind) else self._heed(claimed, project, left)
 
-    def _try(self, claimed: Claim, project: Project, fault: str, tries: int) -> Requested | str | None:
+    def _finish(self, claimed: Claim, rev: str, note: Note) -> EventKind:
+        return EventKind.ENDED if self.queue.finish(claimed, rev, note) else EventKind.LOST
+
+    def _try(self, claimed: Claim, project: Project, fault: str, tries: int) -> EventKind | Requested | str:
         """Run it, and record its end if that is one.
 
         Returns:
-            None once its end is recorded; else what is asked of it, or the machine's fault that it is to be
-            tried again for.
+            How it went once its end is recorded; else what is asked of it, or the machine's fault that it is
+            to be tried again for.
         """
         end = functools.partial(claims.ask, self.repo, claimed.name, Request.CANCEL)
         program, again = project.program, ""
@@ -153,20 +178,22 @@ class Worker:
                 python = interpreter.find(self.repo.root, Declared.read(self.repo, claimed.rev).commands)
                 device = replace(note.device, torch=python.installed("torch")) if note.device else None
                 told = replace(note, retried=fault, python=str(python), device=device)
-                queue.finish(self.repo, claimed, rev, told)
-                return None
+                return self._finish(claimed, rev, told)
         # Whoever takes it next sets up the same folder: it goes back only once ours is gone.
         return claimed.requested or asked or again
 
     def _heed(self, claimed: Claim, project: Project, asked: Requested) -> EventKind:
         """Do what is asked of an experiment that did not come to its end."""
-        if asked.request is Request.CANCEL:
-            queue.finish(self.repo, claimed, *outcomes.of_cancelled(project, claimed, asked.why))
-            return EventKind.ENDED
-        if asked.request is Request.WITHDRAW:
-            queue.drop(self.repo, claimed)
-            return EventKind.WITHDRAWN
-        queue.requeue(self.pipeline, claimed)
+        match asked.request:
+            case Request.CANCEL:
+                return self._finish(claimed, *outcomes.of_cancelled(project, claimed, asked.why))
+            case Request.WITHDRAW:
+                self.queue.drop(claimed)
+                return EventKind.WITHDRAWN
+            case Request.DISOWN:
+                self.queue.disown(claimed)
+                return EventKind.LOST
+        self.queue.requeue(claimed)
         return EventKind.REQUEUED
 
     def reproduce(self, claimed: Claim, program: Program, workspace: Workspace) -> Failure | str:
@@ -276,11 +303,12 @@ def _rest(claimed: Claim, seconds: float) -> Requested | None:
 
 
 def main(argv: list[str]) -> int:
-    """The process behind `Worker`: `python -m ar.runs.worker ROOT SLOTS ONLY`, the slots as JSON."""
+    """The process behind `Worker`: `python -m ar.runs.worker ROOT SLOTS ONLY REMOTE`, the slots as JSON."""
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to interpret
     slots = [Slot(**slot) for slot in json.loads(argv[2])]
-    worker = Worker(Repo.open(Path(argv[1])), slots, argv[3], lambda event: print(event, file=events))
+    repo = Repo.open(Path(argv[1]))
+    worker = Worker(repo, slots, argv[3], lambda event: print(event, file=events), argv[4])
     signal.signal(signal.SIGTERM, lambda *_: worker.end(Request.REQUEUE))
     wake = threading.Event()
     threading.Thread(target=_listen, args=(worker, wake), daemon=True).start()

@@ -26,10 +26,11 @@ class Request(StrEnum):
     WITHDRAW = "withdraw"  # out of the queue as if it had never been in it, unless it trains already
     REQUEUE = "requeue"  # end it; back to the queue
     CANCEL = "cancel"  # end it for good, and record that
+    DISOWN = "disown"  # end it, and record nothing: it is somebody else's by now
 
     @property
     def ends_training(self) -> bool:
-        return self in (Request.REQUEUE, Request.CANCEL)
+        return self in (Request.REQUEUE, Request.CANCEL, Request.DISOWN)
 
 
 class Cause(StrEnum):

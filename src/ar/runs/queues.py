@@ -1,0 +1,97 @@
+"""Where experiments wait: in this clone, or on a remote that several clones share. Workers, commands and
+policies take, end and give back experiments by the same few calls.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ar.history.messages import Message
+from ar.history.records import Note
+from ar.local.claims import Claim
+from ar.project.program import Program
+from ar.project.program_file import load as load_program
+from ar.project.project import Project
+from ar.runs import budget, queue
+from ar.runs.pipeline import Pipeline
+
+
+class Queue(Protocol):
+    """What can be done with experiments that wait or run.
+
+    `remote` is its remote; empty for the clone's own queue.
+    """
+
+    remote: str
+
+    def put(self, project: Project, tree: str, baseline: str, message: Message, name: str) -> None:
+        """Queue one run of a tree."""
+
+    def refusals(self) -> tuple[str, str]:
+        """Why no run may begin any more, and why none at the base scale may; empty where one may."""
+
+    def claim(self, only: str = "", base: bool = True) -> Claim | None:
+        """Take one that waits, or the one called `only`; of the base scale only with `base`."""
+
+    def program(self, claimed: Claim) -> Program:
+        """The programme that a claimed experiment runs by."""
+
+    def flaw(self, claimed: Claim) -> str:
+        """Why a claimed experiment must not run here at all; empty if nothing speaks against it."""
+
+    def finish(self, claimed: Claim, rev: str, note: Note) -> bool:
+        """Record the one outcome of a claimed experiment, and let go of it. False where it is not ours any
+        more: then nothing is recorded."""
+
+    def requeue(self, claimed: Claim) -> None:
+        """Give a claimed experiment back, as if it had never been taken."""
+
+    def drop(self, claimed: Claim) -> None:
+        """Let a claimed experiment go, for good: it never began."""
+
+    def disown(self, claimed: Claim) -> None:
+        """Forget a claimed experiment that is somebody else's by now."""
+
+    def withdraw(self, name: str, rev: str) -> bool:
+        """Take a waiting experiment out of the queue for good. False if it is not waiting any more."""
+
+
+class Home:
+    """The clone's own queue."""
+
+    remote = ""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.repo = pipeline.repo
+
+    def put(self, project: Project, tree: str, baseline: str, message: Message, name: str) -> None:
+        queue.put(project, self.pipeline, tree, baseline, message, name)
+
+    def refusals(self) -> tuple[str, str]:
+        return budget.refusals(Project(self.repo, load_program(self.repo.root)))
+
+    def claim(self, only: str = "", base: bool = True) -> Claim | None:
+        return queue.claim(self.pipeline, only, base)
+
+    def program(self, claimed: Claim) -> Program:  # noqa: ARG002
+        return load_program(self.repo.root)
+
+    def flaw(self, claimed: Claim) -> str:  # noqa: ARG002
+        return ""  # what waits here was made here, from what had passed every check
+
+    def finish(self, claimed: Claim, rev: str, note: Note) -> bool:
+        queue.finish(self.repo, claimed, rev, note)
+        return True
+
+    def requeue(self, claimed: Claim) -> None:
+        queue.requeue(self.pipeline, claimed)
+
+    def drop(self, claimed: Claim) -> None:
+        queue.drop(self.repo, claimed)
+
+    def disown(self, claimed: Claim) -> None:
+        queue.requeue(self.pipeline, claimed)
+
+    def withdraw(self, name: str, rev: str) -> bool:
+        return queue.withdraw(self.pipeline, name, rev)

@@ -1,0 +1,235 @@
+"""The queue on a git remote: claims, results, and what becomes of them where machines stop or vanish."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import allow, clone_of, edit, git, names_of, run, run_next, runs_of, start, wait_for
+
+from ar.campaign.campaign import Campaign
+from ar.changes.proposal import prepare
+from ar.git import refs, remote
+from ar.git.references import ZERO
+from ar.git.remote import Move
+from ar.git.repo import Repo
+from ar.history import exchange, leases
+from ar.history.ideas import Proposal
+from ar.history.messages import Message
+from ar.history.records import Note, Status
+from ar.local import joined
+from ar.project.project import Project
+from ar.runs import outcomes, recovery
+from ar.runs.lookout import Lookout
+from ar.runs.pipeline import Pipeline
+from ar.runs.remote_queue import RemoteQueue
+
+
+@pytest.fixture(autouse=True)
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AR_LEASE_SECONDS", "1")
+
+
+@pytest.fixture
+def node(shared: Path) -> Path:
+    """Another clone, that has joined the campaign."""
+    folder = clone_of(shared, "node")
+    joined.add(Repo.open(folder), "origin")
+    allow(folder)
+    return folder
+
+
+def queue_of(folder: Path) -> RemoteQueue:
+    return RemoteQueue(Pipeline(Repo.open(folder)), "origin")
+
+
+def put(folder: Path, x: float = 2.9) -> str:
+    """Queue a change on the remote. Returns its name."""
+    campaign = Campaign(Project.open(folder))
+    campaign.queue = queue_of(folder)
+    proposal = Proposal(f"x 1.5 → {x}", "Nearer to the floor.", "human", {"x": x})
+    _, name = campaign.submit(prepare(campaign.project, proposal, campaign.history()), 1)
+    return name
+
+
+def there(folder: Path, space: str) -> list[str]:
+    """Names of what the remote has in a space such as `refs/ar/queue`."""
+    return sorted(map(refs.name_of, remote.look(Repo.open(folder), "origin", f"{space}/*")))
+
+
+def claimed_by(queue: RemoteQueue, name: str = ""):  # type: ignore[no-untyped-def]
+    claimed = queue.claim(name)
+    assert claimed is not None
+    return claimed
+
+
+def cancelled(queue: RemoteQueue, claimed) -> tuple[str, Note]:  # type: ignore[no-untyped-def]
+    project = Project(queue.repo, queue.program(claimed))
+    return outcomes.of_cancelled(project, claimed)
+
+
+def test_a_worker_elsewhere_runs_and_publishes_what_is_queued(shared: Path, node: Path) -> None:
+    name = put(shared)
+    assert there(shared, refs.QUEUE) == [name]
+    assert names_of(shared, refs.QUEUE) == []
+    run_next(node, remote="origin")
+    assert there(shared, refs.QUEUE) == there(shared, refs.RUNNING) == []
+    assert there(shared, refs.EXPS) == [name]
+    assert runs_of(node)[name]["status"] == "succeeded"
+    repo = Repo.open(shared)
+    joined.add(repo, "origin")
+    exchange.pull(repo, "origin")
+    ours, theirs = runs_of(shared)[name], runs_of(node)[name]
+    assert ours == theirs
+    assert git(node, "for-each-ref", "refs/ar/leases", "refs/ar/running", "refs/ar/finished") == ""
+
+
+def test_what_a_remote_brings_stays_foreign_where_nobody_has_joined(shared: Path, node: Path) -> None:
+    name = put(shared)
+    run_next(node, remote="origin")
+    repo = Repo.open(shared)
+    exchange.pull(repo, "origin")
+    assert name not in {run.name for run in Campaign(Project.open(shared)).history().experiments}
+    assert name in {run.name for each in Campaign(Project.open(shared)).history().pulled for run in each.own}
+
+
+def test_the_same_run_is_not_queued_twice(shared: Path, node: Path) -> None:
+    first = put(shared)
+    second = put(node)  # which has not looked since
+    assert there(shared, refs.QUEUE) == [first]
+    assert second != first
+    put(node, x=2.8)
+    assert len(there(shared, refs.QUEUE)) == 2
+
+
+def test_what_was_taken_from_its_holder_is_not_published_by_it(shared: Path, node: Path) -> None:
+    name = put(shared)
+    slow, quick = queue_of(node), queue_of(shared)
+    late = claimed_by(slow)
+    slow._keepers[name].stop()  # its machine stands still
+    assert quick.claim() is None
+    held = leases.held(quick.repo, "origin")[name]
+    assert held.lease.host == os.uname().nodename
+    assert quick.break_(held)
+    taken = claimed_by(quick)
+    assert quick.finish(taken, *cancelled(quick, taken))
+    ended = remote.look(quick.repo, "origin", f"{refs.EXPS}/*", f"{refs.WORKERS_NOTES}/*")
+    assert not slow.finish(late, *cancelled(slow, late))
+    assert remote.look(quick.repo, "origin", f"{refs.EXPS}/*", f"{refs.WORKERS_NOTES}/*") == ended
+    assert git(node, "for-each-ref", "refs/ar/leases", "refs/ar/running", "refs/exps") == ""
+
+
+def test_a_lease_is_renewed_for_as_long_as_it_is_held(shared: Path, node: Path) -> None:
+    name = put(shared)
+    queue = queue_of(node)
+    claimed = claimed_by(queue)
+    lookout = Lookout(queue_of(shared))
+    began = time.monotonic()
+    while time.monotonic() < began + 2.5:
+        lookout.queue.look()
+        assert lookout.free_lost() == []
+        time.sleep(0.1)
+    assert leases.held(lookout.queue.repo, "origin")[name].lease.sequence > 1
+    queue._keepers[name].stop()
+    wait_for(lambda: lookout.finds() and lookout.free_lost() == [name])
+    queue.disown(claimed)
+
+
+def test_a_remote_that_is_away_for_a_while_costs_nothing(shared: Path, node: Path) -> None:
+    name = put(shared)
+    queue, told = queue_of(node), list[str]()
+    queue.tell = told.append
+    claimed = claimed_by(queue)
+    bare, away = shared.parent / "shared.git", shared.parent / "away.git"
+    bare.rename(away)
+    waits = iter([True, True])
+
+    def ending() -> bool:
+        if next(waits, None) is None and away.exists():
+            away.rename(bare)
+        return False
+
+    queue.ending = ending
+    assert queue.finish(claimed, *cancelled(queue, claimed))
+    assert there(shared, refs.EXPS) == [name]
+    assert sum("published later" in words for words in told) == 1
+
+
+def test_a_result_that_a_killed_process_had_is_published_later(shared: Path, node: Path) -> None:
+    name = put(shared)
+    queue = queue_of(node)
+    claimed = claimed_by(queue)
+    bare, away = shared.parent / "shared.git", shared.parent / "away.git"
+    bare.rename(away)
+    queue.ending = lambda: True
+    queue.finish(claimed, *cancelled(queue, claimed))
+    assert [line for line in recovery.recover(Project.open(node), queue.pipeline) if name in line]
+    away.rename(bare)
+    assert there(shared, refs.EXPS) == []
+    recovery.recover(Project.open(node), queue.pipeline)
+    assert there(shared, refs.EXPS) == [name]
+    assert there(shared, refs.RUNNING) == []
+    assert runs_of(node)[name]["status"] == "cancelled"
+
+
+def test_what_a_remote_has_waiting_is_held_to_the_scope(shared: Path, node: Path) -> None:
+    repo = Repo.open(shared)
+    edits = {
+        "fit.awk": b"BEGIN {}\n",
+        "dvc.yaml": b"stages: {fit: {cmd: touch /tmp/owned, outs: [m.json]}}\n",
+    }
+    message = Message("Harmless", "", "human", candidate="0" * 16, seed=1)
+    rev = repo.commit_tree(repo.write_tree(repo.head(), edits), [repo.head()], str(message))
+    assert remote.move(repo, "origin", Move(refs.queued("harmless-1"), rev, ZERO))
+    run_next(node, remote="origin")
+    found = runs_of(node)["harmless-1"]
+    assert found["status"] == "crashed"
+    assert "dvc.yaml" in found["reason"]
+    assert there(shared, refs.EXPS) == ["harmless-1"]
+
+
+def test_nothing_of_a_remotes_runs_that_this_machine_has_not_allowed(shared: Path) -> None:
+    folder = clone_of(shared, "node")
+    edit(shared / "program.md", "seed: seed", "seed: seed\nsandbox: {network: true}")
+    git(shared, "commit", "-qam", "Open the network")
+    name = put(shared)
+    joined.add(Repo.open(folder), "origin")
+    done = run(
+        folder, "timeout", "60", sys.executable, "-m", "ar", "worker", "--remote", "origin", check=False
+    )
+    assert done.returncode == 2
+    assert "network" in done.stderr
+    assert there(shared, refs.QUEUE) == [name]
+
+
+def test_a_worker_that_was_killed_loses_nothing(shared: Path, node: Path) -> None:
+    edit(shared / "dvc.yaml", "awk -f", "sleep 2 && awk -f")
+    git(shared, "commit", "-qam", "Take time")
+    git(shared, "push", "-q")
+    name = put(shared)
+    worker = start(node, "worker", "--remote", "origin")
+    wait_for(lambda: there(shared, refs.RUNNING))
+    os.killpg(worker.pid, signal.SIGKILL)  # its pool is gone, and its worker ends with it
+    other = start(clone_of(shared, "other"), "worker", "--remote", "origin")
+    wait_for(lambda: there(shared, refs.EXPS) == [name])
+    assert there(shared, refs.RUNNING) == there(shared, refs.QUEUE) == []
+    other.send_signal(signal.SIGTERM)
+    out, _ = other.communicate(timeout=60)
+    assert name in out
+    worker.communicate()
+    recovery.recover(Project.open(node), Pipeline(Repo.open(node)))
+    assert git(node, "for-each-ref", "refs/ar/leases", "refs/ar/running", "refs/ar/finished") == ""
+    assert Note.from_json(exchange_note(shared, name)).status == Status.SUCCEEDED
+
+
+def exchange_note(folder: Path, name: str) -> dict[str, object]:
+    """The note that the remote has of an experiment."""
+    repo = Repo.open(folder)
+    joined.add(repo, "origin")
+    exchange.pull(repo, "origin")
+    [rev] = repo.refs(f"{refs.EXPS}/*/*/{name}").values()
+    return repo.note(rev)
