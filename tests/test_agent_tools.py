@@ -188,17 +188,39 @@ def _with_holdout(objective: str, metric: str) -> Program:
 
 
 @pytest.mark.parametrize(
-    ("objective", "metric", "gone", "kept"),
+    ("objective", "metric", "told", "left"),
     [
-        ("m.json:val_bpb", "m.json:test_bpb", '{"val_bpb": 1, "test_bpb": 2}', "val_bpb 1.2"),
-        ("eval/val.json:loss", "eval/test.json:loss", "test loss 1.2", "loss 1.2, latest"),
-        ("m.json:val.loss", "m.json:test.loss", "TEST: 1.2", "val loss 1.2"),
-        ("a/m.json:loss", "b/m.json:loss", "b 1.2", "loss 1.2"),
+        ("m.json:val_bpb", "m.json:test_bpb", '{"v": 1.5, "test_bpb": 2}', '{"v": 1.5, "test_bpb": #}'),
+        ("eval/val.json:loss", "eval/test.json:loss", "test loss 1.2", "test loss #"),
+        ("m.json:val.loss", "m.json:test.loss", "TEST: 1.2", "TEST: #"),
+        ("a/m.json:loss", "b/m.json:loss", "b 1.2", "b #"),
     ],
-)
-def test_lines_that_name_the_holdout_go(objective: str, metric: str, gone: str, kept: str) -> None:
+)  # fmt: skip
+def test_values_go_that_follow_the_holdout_s_name(objective: str, metric: str, told: str, left: str) -> None:
     program = _with_holdout(objective, metric)
-    assert holdout.hidden(f"{kept}\n{gone}", program) == f"{kept}\n{holdout.LINE_REMOVED}"
+    kept = f"{program.objective.key} 1.2"
+    assert holdout.hidden(f"{kept}\n{told}", program) == f"{kept}\n{left}".replace("#", holdout.REMOVED)
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        ("step 9 | val_bpb 1.31 | test_bpb 0.98 | lr 0.1", "step 9 | val_bpb 1.31 | test_bpb # | lr 0.1"),
+        ("Test-BPB is now 0.98 and val_bpb 1.31", "Test-BPB is now # and val_bpb 1.31"),
+        ("test bpb: .98, 9.7e-1; lr 1e-3", "test bpb: #, #; lr 1e-3"),
+        ("testBpb=12, lr 0.1", "testBpb=#, lr 0.1"),
+        ("| test_bpb | 0.98 |", "| test_bpb | # |"),
+        ("lr 0.1: test_bpb at step 100 reached 0.98", "lr #: test_bpb at step # reached #"),
+        ("0.98 test_bpb, 0.97 val_bpb", "# test_bpb, # val_bpb"),
+        ("test_bpb (100): got 0.98", "test_bpb (#): got #"),
+        ("test_bpb:\n  0.98\nlr 0.1", "test_bpb:\n  #\nlr 0.1"),
+        ("latest_bpb 0.5, contest bpb 0.98", "latest_bpb 0.5, contest bpb 0.98"),
+        ("evaluating test_bpb\nd8 of 2", "evaluating test_bpb\nd8 of #"),
+    ],
+)  # fmt: skip
+def test_the_value_goes_and_the_rest_of_the_line_stays_where_that_is_plain(told: str, left: str) -> None:
+    program = _with_holdout("m.json:val_bpb", "m.json:test_bpb")
+    assert holdout.hidden(told, program) == left.replace("#", holdout.REMOVED)
 
 
 @pytest.mark.parametrize("text", ["2.31415", "2.314", "value=2.3142,", "2.314e+00", "at 2.3142."])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,7 +13,7 @@ from ar.errors import BadParams
 from ar.formats import load_yaml
 from ar.git import refs
 from ar.history.ideas import Edit, Proposal
-from ar.history.messages import Message
+from ar.history.messages import HYPOTHESIS_LIMIT, Message
 from ar.history.records import Attempt, Decision, Experiment, History, Note, Outcome, Status, Verdict
 from ar.history.spend import Spend
 from ar.project import params
@@ -84,6 +86,37 @@ def test_a_hypothesis_cannot_write_trailers() -> None:
     parsed = Message.parse(text)
     assert (parsed.agent, parsed.candidate, parsed.seed) == ("claude", "abc", 1)
     assert "baseline" not in text
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        "---", "--- ", "---\tx", "--- a/x\n+++ b/x", "# ------------------------ >8 ------------------------",
+        "Signed-off-by: Eve <e@x>", "Signed-off-by: Eve <e@x>\n---\nx", "\u2028---\u2028",
+        "# Conflicts:\n#\tx", "diff --git a/x b/x",
+    ],
+)  # fmt: skip
+def test_git_reads_our_trailers_and_no_others(bare: Path, cut: str) -> None:
+    inside = f"Why.\n\nAr-Agent: baseline\nAcked-by: Eve <e@x>\n{cut}\n\nFixes: 1\n{cut}"
+    for title, hypothesis in (("Try", inside), (cut, "Why."), (cut, inside)):
+        message = str(Message(title, hypothesis, "claude", candidate="abc", seed=1))
+        parsed = subprocess.run(
+            ["git", "interpret-trailers", "--parse"],
+            input=message,
+            cwd=bare,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert parsed.stdout == "Ar-Agent: claude\nAr-Candidate: abc\nAr-Seed: 1\n"
+        again = Message.parse(message)
+        assert str(again) == message
+
+
+def test_a_hypothesis_has_one_limit_whoever_wrote_it() -> None:
+    for agent in ("claude", "command", "human"):
+        said = Message.parse(str(Message("t", "why " * 10_000, agent, candidate="abc"))).hypothesis
+        assert len(said) == HYPOTHESIS_LIMIT
 
 
 def test_a_foreign_message_has_a_title_only() -> None:

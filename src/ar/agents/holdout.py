@@ -1,9 +1,9 @@
-"""What no agent may see: the holdout's values, and the lines that tell them."""
+"""What no agent may see: the holdout's values, wherever a text tells them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -12,7 +12,14 @@ from ar.history.records import Attempt, Experiment, History, Verdict
 from ar.project.program import Metric, Program
 from ar.project.values import number
 
-LINE_REMOVED = "[a line about the holdout removed]"
+REMOVED = "[holdout]"
+_ANY_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]\d|[A-Za-z_])")
+# What may stand between a name and its value, or ends the values that belong to a name.
+_LINKING = r"(?:is|was|are|of|at|to|now|about|equals|mean|final|best|value)\b"
+_NEXT_WORD = re.compile(rf"\b(?!{_LINKING})[A-Za-z_]{{2,}}", re.IGNORECASE)
+_WHOLE = re.compile(r"[\s\"':=|]*[-+]?\d+\s*(?:[,;|}]|$)")  # a whole number as the value
+_BEFORE = re.compile(r"\s*[,;]")  # after a name whose value came before it
+_OPEN_END = re.compile(r"[\s\"':={(\[|-]*")  # after a name whose value is to come on the next line
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.\d+(?:[eE][-+]?\d+)?(?!\w|\.\w)")
 _DIGITS = 4  # a number with fewer significant digits is too often some other one
 
@@ -24,14 +31,36 @@ def names_it(text: str, program: Program) -> bool:
 
 
 def hidden(text: str, program: Program, runs: Iterable[Experiment] = ()) -> str:
-    """The text without lines that name the holdout, and without the values that these runs have on it."""
+    """The text without the numbers that lines which name the holdout give for it, and without the values that
+    these runs have on it."""
     pattern = _pattern(program)
     if pattern is None or program.holdout is None:
         return text
-    text = "\n".join(LINE_REMOVED if pattern.search(line) else line for line in text.split("\n"))
+    lines, is_open = [], False
+    for line in text.split("\n"):
+        names = list(pattern.finditer(line))
+        lines.append(_ANY_NUMBER.sub(REMOVED, line) if is_open and not names else _blinded(line, names))
+        is_open = bool(names) and _OPEN_END.fullmatch(line, names[-1].end()) is not None
+    text = "\n".join(lines)
     known = [number(run.metrics.get(str(program.holdout))) for run in runs]
     values = [value for value in known if value is not None]
-    return _NUMBER.sub(lambda match: "[holdout]" if _is_one_of(match[0], values) else match[0], text)
+    return _NUMBER.sub(lambda match: REMOVED if _is_one_of(match[0], values) else match[0], text)
+
+
+def _blinded(line: str, names: Sequence[re.Match[str]]) -> str:
+    """A line without what follows each of the names as its value, or without any number where that is not
+    plain to see."""
+    done, parts = 0, []
+    for name in names:
+        after = _NEXT_WORD.search(line, name.end())
+        end = after.start() if after else len(line)
+        told = line[name.end() : end]
+        plain = any("." in found[0] for found in _ANY_NUMBER.finditer(told)) or _WHOLE.match(told)
+        if not plain or _BEFORE.match(told):
+            return _ANY_NUMBER.sub(REMOVED, line)
+        parts += [line[done : name.end()], _ANY_NUMBER.sub(REMOVED, told)]
+        done = end
+    return "".join([*parts, line[done:]])
 
 
 def hidden_in(history: History, program: Program) -> History:
@@ -66,14 +95,15 @@ def _blind(attempt: Attempt, program: Program) -> Attempt:
 
 
 def _pattern(program: Program) -> re.Pattern[str] | None:
-    """Matches the words of the holdout's name that other metrics' names do not have: `test_bpb`, or `test`
-    of `eval/test.json:loss` beside `eval/val.json:loss`."""
+    """Matches the words of the holdout's name that other metrics' names do not have: `test_bpb` (`test bpb`,
+    `Test-BPB`), or `test` of `eval/test.json:loss` beside `eval/val.json:loss`."""
     if program.holdout is None:
         return None
     others = {word for metric in (program.objective, *program.guards) for word in _words(metric)}
     own = _words(program.holdout)
     words = [word for word in own if word not in others] or own[-1:]
-    return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, words))})(?![A-Za-z0-9])", re.IGNORECASE)
+    spelled = ("[ _-]?".join(map(re.escape, re.split(r"[\s_-]+", word))) for word in words)
+    return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(spelled)})(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 def _words(metric: Metric) -> list[str]:

@@ -18,9 +18,8 @@ from ar.formats import BadData, load_json
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.spend import Spend
-from ar.text import one_line, plain, shorten_middle
+from ar.text import one_line, plain
 
-_HYPOTHESIS_LIMIT = 6000
 _TAIL = 400_000  # characters of the output that are kept: the last message is at its end
 _MOST_ANSWERS = 10_000
 _EVENTS = (
@@ -214,7 +213,7 @@ def proposal(message: str, agent: str) -> Proposal:
     title = textwrap.shorten(title, TITLE_LIMIT, placeholder="…", break_on_hyphens=False)
     return Proposal(
         title=title or "A change without a message",
-        hypothesis=shorten_middle("\n".join(rest).strip(), _HYPOTHESIS_LIMIT),
+        hypothesis="\n".join(rest).strip(),
         agent=agent,
         expected=one_line(fields.get("expected", ""))[:200],
         simplification=fields.get("simplification", "").lower().startswith("yes"),

@@ -18,6 +18,7 @@ from ar.git.references import ZERO
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.attempts import origin
+from ar.history.messages import inert
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge.findings import Case
 from ar.local import locks
@@ -284,7 +285,7 @@ def message(program: Program, history: History, ready: Promotion, case: Case) ->
     key, now = program.objective.key, history.now
     experiment = ready.experiment or attempt.first
     effect = "" if case.effect is None else f"{key} {signed(case.effect, verdict.standard_error)}"
-    lines = [f"{attempt.title}: {effect}" if effect else attempt.title, "", experiment.hypothesis.strip(), ""]
+    lines = [f"{attempt.title}: {effect}" if effect else attempt.title, "", inert(experiment.hypothesis), ""]
     if now is not None and now.value is not None and attempt.value is not None:
         ends = interval(case.interval, verdict.standard_error)
         within = f", 95 % interval of the effect {ends}" if ends else ""

@@ -10,8 +10,10 @@ from ar.git.refs import is_name
 from ar.history.ideas import Idea
 from ar.history.spend import Spend
 from ar.redaction import redact
+from ar.text import shorten_middle
 
 TITLE_LIMIT = 72
+HYPOTHESIS_LIMIT = 6000  # characters, whoever proposes
 # The agent's name under which the incumbent is measured, so that its runs are never taken for a candidate's.
 BASELINE_AGENT = "baseline"
 FOREIGN_AGENT = "dvc"  # an experiment that somebody ran by `dvc exp run`
@@ -64,10 +66,8 @@ class Message(Idea):
             "Observed": self.observed,
             "Imported": self.imported,
         }
-        title = redact(_one_line(self.title))[:TITLE_LIMIT] or "experiment"
-        # A hypothesis must not be able to write trailers of its own.
-        said = (line.rstrip() for line in self.hypothesis.strip().splitlines())
-        body = redact("\n".join(line for line in said if not line.lstrip().startswith("Ar-")))
+        title = redact(_one_line(self.title)).lstrip("-# ")[:TITLE_LIMIT] or "experiment"
+        body = inert(self.hypothesis)
         last = "\n".join(f"Ar-{key}: {_one_line(value)}" for key, value in trailers.items() if value)
         return "\n\n".join(part for part in (title, body, last) if part) + "\n"
 
@@ -117,6 +117,18 @@ def headed(title: str, why: str) -> tuple[str, str]:
     if len(title) <= TITLE_LIMIT:
         return title, why
     return f"{title[: TITLE_LIMIT - 1]}…", "\n\n".join(filter(None, (title, why)))
+
+
+def inert(hypothesis: str) -> str:
+    """A hypothesis as part of a commit message, in which it can write no trailers of its own.
+
+    Git takes what comes before a line of `---`, or before one to cut along (`# --- >8 ---`), for the whole
+    message, and its last paragraph for trailers; no such line begins with a space.
+    """
+    said = (line.rstrip() for line in hypothesis.strip().splitlines())
+    kept = (line for line in said if not line.lstrip().startswith("Ar-"))
+    text = "\n".join(f" {line}" if line.startswith(("---", "#")) else line for line in kept)
+    return shorten_middle(redact(text), HYPOTHESIS_LIMIT).strip("\n")
 
 
 def _one_line(text: str) -> str:
