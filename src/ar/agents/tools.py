@@ -22,6 +22,7 @@ from ar.history.attempts import find
 from ar.history.ideas import Edit, Proposal
 from ar.history.reader import changed
 from ar.history.records import Attempt, Experiment, Outcome
+from ar.judge.reflection import reflect
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
@@ -32,7 +33,7 @@ from ar.text import one_line, plain, quantity, shorten_middle
 MAX_REPAIRS = 2  # of one crashed experiment
 MOST = 32_000  # characters of one answer
 _Row = TypeVar("_Row")
-_LINES, _FILES, _HITS, _ROWS, _POINTS, _CURVES = 400, 500, 60, 100, 16, 3
+_LINES, _FILES, _HITS, _ROWS, _POINTS, _CURVES, _METRICS = 400, 500, 60, 100, 16, 3, 40
 _LOG, _DIFF, _WORDS, _CURVE = 6_000, 12_000, 4_000, 2_000  # characters of an experiment's parts
 _BIGGEST = 2_000_000  # bytes of a file that is worth reading as text
 
@@ -303,7 +304,10 @@ class Tools:
         facts = [quoted(prompt.line(self.program, attempt)), *self._values(attempt)]
         facts += [f"another tool says: {hidden(attempt.claimed)}"] if attempt.claimed else []
         facts += [f"judge: {hidden(attempt.verdict.reason)}"] if attempt.verdict else []
-        facts += [f"expected: {run.expected}"] if run.expected else []
+        if told := reflect(self.program, attempt):
+            facts.append(f"looking back: {told.words}")
+        elif run.expected:
+            facts.append(f"expected: {run.expected}")
         change = changed(self.project, run.baseline, run.rev) or "nothing besides outputs"
         parts = [
             prompt.fence("\n".join(facts), run.name),
@@ -316,14 +320,17 @@ class Tools:
         return "\n".join(parts)
 
     def _values(self, attempt: Attempt) -> list[str]:
-        """Objective and guards, a line a run."""
+        """Every metric but the holdout's, objective and guards first, a line a run."""
         lines = []
         for run in attempt.experiments:
+            first = [str(metric) for metric in (self.program.objective, *self.program.guards)]
             shown = [
-                f"{metric.key} {quantity(value)}"
-                for metric in (self.program.objective, *self.program.guards)
-                if (value := number(run.metrics.get(str(metric)))) is not None
-            ]
+                f"{one_line(name.rpartition(':')[2])} {quantity(value)}"
+                for name in dict.fromkeys((*first, *run.metrics))
+                if name != str(self.program.holdout)
+                and (name in first or not holdout.names_it(name, self.program))
+                and (value := number(run.metrics.get(name))) is not None
+            ][:_METRICS]
             seed = "" if run.seed is None else f", seed {run.seed}"
             lines.append(f"run {run.name}{seed}: {', '.join([run.status, *shown])}")
         return lines

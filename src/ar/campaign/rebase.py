@@ -83,7 +83,7 @@ def compose(campaign: Campaign, history: History, members: Sequence[Attempt]) ->
     tree, taken, clashes = campaign.repo.tree(history.head), [], {}
     for member in members:
         first = member.first
-        undecided = member.is_superseded or member.is_hearsay
+        undecided = member.is_hearsay or not member.is_judged_good
         merged = merge(campaign.project, member.baseline, tree, first.rev, member.name, yielding=undecided)
         if merged.clashes:
             clashes[member.name] = merged.clashes
@@ -107,8 +107,7 @@ def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
     first = members[0].first
     if len(members) == 1:
         said = members[0].verdict.reason if members[0].verdict else ""
-        before = "looked better" if members[0].is_superseded else "won"
-        why = f"It {before} on an earlier baseline. {said}"
+        why = f"It {standing(members[0])} on an earlier baseline. {said}"
         if members[0].is_hearsay:
             why = f"It {origin(members[0])}; here nobody has measured it yet."
         words = f"{first.hypothesis.strip()}\n\n{why}".strip()
@@ -133,6 +132,13 @@ def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
         simplification=all(member.first.simplification for member in members),
         stack=names,
     )
+
+
+def standing(attempt: Attempt) -> str:
+    """How a change stood on its own baseline, in a word or two."""
+    if attempt.is_judged_good:
+        return "won"
+    return "looked better" if attempt.is_superseded else "was not settled"
 
 
 def explain(campaign: Campaign, history: History, attempt: Attempt, action: rule.Action) -> Verdict:

@@ -34,6 +34,9 @@ class Search(Policy):
     repeats: int | None = None
     _told_noise: bool = field(default=False, init=False)
     _warned: bool = field(default=False, init=False)
+    _looked: History | None = field(default=None, init=False)  # where the near misses were looked for last
+    _near: list[Attempt] = field(default_factory=list, init=False)
+    _revisited: set[str] = field(default_factory=set, init=False)  # also those that do not go on the branch
     _told_aa: bool = field(default=False, init=False)
 
     def begin(self, engine: Engine, history: History) -> None:
@@ -159,7 +162,10 @@ class Search(Policy):
             elif left_behind:
                 if not _restack(engine, history, left_behind.pop(0)):
                     continue
-            elif self._proposals_left(engine) == 0 or not self._propose(engine, history, room):
+            elif self._proposals_left(engine) == 0 or (
+                not self._propose(engine, history, room)
+                and not (restacking and room > 0 and self._revisit(engine, history))
+            ):
                 return
             ledger = replace(ledger, spent=ledger.spent + 1)
             room -= 1
@@ -199,6 +205,19 @@ class Search(Policy):
         engine.asking.ask(spec)
         return True
 
+    def _revisit(self, engine: Engine, history: History) -> bool:
+        """Queue a near miss on the branch as it is. False where there is none."""
+        if self._looked is not history:
+            found = near_misses.near_misses(engine.campaign.project, history)
+            self._looked, self._near = history, [miss.attempt for miss in found if not miss.here]
+        while self._near:
+            attempt = self._near.pop(0)
+            if attempt.name not in self._revisited:
+                self._revisited.add(attempt.name)
+                if _restack(engine, history, attempt):
+                    return True
+        return False
+
     def _proposals_left(self, engine: Engine) -> int | None:
         if self.experiments is None:
             return None
@@ -216,13 +235,13 @@ def _restack(engine: Engine, history: History, winner: Attempt) -> bool:
         if made.change is not None:
             _, name = campaign.submit(made.change)
             engine.queued(name)
-            before = "looked better" if winner.is_superseded else "won"
-            engine.event(f"queued {name}: {winner.name} {before} on an earlier baseline; tried on this one")
+            before = f"{winner.name} {rebase.standing(winner)} on an earlier baseline"
+            engine.event(f"queued {name}: {before}; tried on this one")
             return True
         words = f"it conflicts in {', '.join(clash.path for clash in made.clashes[winner.name])}"
     except BadProposal as error:
         words = error.message
     rebase.mark(campaign, history, winner.name, Label.CONFLICTS)
-    see = f"ar {'diff' if winner.is_superseded else 'promote'} {winner.name}"
+    see = f"ar {'promote' if winner.is_judged_good else 'diff'} {winner.name}"
     engine.event(f"{winner.name} cannot be tried on this baseline: {words}; see: {see}")
     return False

@@ -114,7 +114,8 @@ def _near_miss(project: Project, history: History, attempt: Attempt) -> NearMiss
     score = verdict.effect / verdict.standard_error
     if score <= -PROMISING:
         return NearMiss(attempt, Why.UNCONFIRMED, score, here)
-    if not here and score < HOPELESS and verdict.effect != 0 and _is_outdated(project, history, attempt):
+    doubtful = not here and not attempt.stack and score < HOPELESS and verdict.effect != 0
+    if doubtful and _is_outdated(project, history, attempt):
         return NearMiss(attempt, Why.OUTDATED, score, here)
     return None
 

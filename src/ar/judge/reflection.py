@@ -12,7 +12,7 @@ from ar.project.program import Program
 from ar.record import Record
 from ar.text import one_line, signed
 
-_NUMBER = re.compile(r"(?<![\w.])[-+\N{MINUS SIGN}]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w%])")
+_NUMBER = re.compile(r"(?<![\w.])[-+\N{MINUS SIGN}]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]*[\w%]| %)")
 
 
 class Surprise(StrEnum):
