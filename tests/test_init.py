@@ -416,6 +416,7 @@ def test_what_a_notebook_has_for_parameters_becomes_papermills(tmp_path: Path) -
     ]
     fill(tmp_path, {"fit.ipynb": json.dumps({"cells": cells})})
     made = planned(tmp_path, run="papermill fit.ipynb out.ipynb -p lr 0.2")
+    assert "/out.ipynb" in made.files[".gitignore"].splitlines()
     assert (
         command(made)
         == "ar capture -m acc -- papermill --log-output fit.ipynb out.ipynb -p lr ${lr} -p SEED ${seed}"

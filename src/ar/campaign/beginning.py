@@ -160,7 +160,8 @@ def _of_script(root: Path, wish: Wish) -> Plan:
     stage = planned(folder, run, wish.metrics, wish.seed_flag, _capture())
     is_dvc = (root / ".dvc" / "config").exists()
     files = {} if is_dvc else {path: text for path, text in _DVC.items() if not (root / path).exists()}
-    files |= {} if (root / ".gitignore").exists() else {".gitignore": _IGNORED}
+    ignored = _IGNORED + "".join(f"/{path}\n" for path in stage.notebooks)
+    files |= {} if (root / ".gitignore").exists() else {".gitignore": ignored}
     files |= {PARAMS_FILE: f"{dump_yaml(dict(stage.values))}\n"} if stage.values else {}
     files[PIPELINE_FILE] = stage.text
     params = files[PARAMS_FILE].encode() if PARAMS_FILE in files else folder.read(PARAMS_FILE)

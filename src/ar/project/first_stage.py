@@ -29,6 +29,7 @@ _NAMED = re.compile(
     r"|-p[ \t]+(?P<of_notebook>[A-Za-z_]\w*)[ \t]+)(?P<number>" + _NUMBER + r")(?![\w.])"
 )
 _SHELL = re.compile(r"[|&;<>()$`\n*?~]|^\s*[A-Za-z_]\w*=")
+_NOTEBOOK = re.compile(r"\w[\w./-]*\.ipynb")  # of the folder, in signs that mean themselves in .gitignore
 _PAPERMILL = re.compile(r"(?<!\S)(?:\S*/)?papermill(?=\s)")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*=\S*")
 _AS_MODULE = re.compile(r"-m\s+([A-Za-z_][\w.]*)")
@@ -62,6 +63,7 @@ class FirstStage:
         metrics_file: where it writes them.
         rivals: other names that are as likely the objective.
         reads: what is below the user's home and is read by it, as `~/.cache/x`.
+        notebooks: that the command writes. Nobody needs them: whatever no stage declares is removed.
     """
 
     name: str
@@ -75,6 +77,7 @@ class FirstStage:
     metrics_file: str = METRICS_FILE
     rivals: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    notebooks: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -160,6 +163,7 @@ def planned(folder: Folder, run: str, metrics: Sequence[str], seed_flag: str, ca
         metrics_file=file,
         reads=tuple(dict.fromkeys(path for it in sources.values() for path in it.home if _is_data(path))),
         rivals=() if metrics else tuple(naming.likeliest(printed)[1:]),
+        notebooks=tuple(filter(_NOTEBOOK.fullmatch, map(posixpath.normpath, _made(run)))),
     )
 
 
@@ -215,16 +219,25 @@ def _settings(
 
 def _scripts(folder: Folder, run: str) -> tuple[str, ...]:
     """Files of the folder that a command line names, but for what it makes."""
+    made = {PARAMS_FILE, *map(posixpath.normpath, _made(run))}
+    modules = [name.replace(".", "/") for name in _AS_MODULE.findall(run)]
+    names = [*_words(run), *(f"{name}{end}" for name in modules for end in (".py", "/__main__.py"))]
+    paths = dict.fromkeys(filter(None, map(folder.inside, names)))
+    return tuple(path for path in paths if path not in made and (folder.root / path).is_file())
+
+
+def _made(run: str) -> list[str]:
+    """What a command line writes: after an option that says so, or beside the notebook that it runs."""
+    words = _words(run)
+    pairs = zip(words, ["", *words], strict=False)
+    return [word for word, before in pairs if before in ("-o", "--output") or before.endswith(".ipynb")]
+
+
+def _words(run: str) -> list[str]:
     words = re.findall(r"[^\s'\"|&;<>()=]+", run)
     with contextlib.suppress(ValueError):  # an open quote
         words += shlex.split(run)
-    pairs = zip(words, ["", *words], strict=False)
-    outs = [word for word, before in pairs if before in ("-o", "--output") or before.endswith(".ipynb")]
-    made = {PARAMS_FILE, *map(posixpath.normpath, outs)}
-    modules = [name.replace(".", "/") for name in _AS_MODULE.findall(run)]
-    names = [*words, *(f"{name}{end}" for name in modules for end in (".py", "/__main__.py"))]
-    paths = dict.fromkeys(filter(None, map(folder.inside, names)))
-    return tuple(path for path in paths if path not in made and (folder.root / path).is_file())
+    return words
 
 
 def _deps(folder: Folder, scripts: Sequence[str], sources: Mapping[str, Source]) -> tuple[str, ...]:
