@@ -38,6 +38,7 @@ from ar.project.project import Project
 from ar.runs import budget
 from ar.runs.pipeline import Pipeline
 from ar.runs.queues import Home, Queue
+from ar.text import one_line
 
 if TYPE_CHECKING:
     from ar.surrogate.importance import Importance, Share
@@ -48,6 +49,7 @@ _MEASURES = {
     "baseline": "Measures the branch as it is, so that changes can be told from noise.",
     "audit": "Re-measures the branch at the campaign's end, so that its total gain can be told.",
     "A/A": "Runs the branch as it is as if it were a change, which must make no difference.",
+    "earlier": "Measures the branch as it was then, so that what it kept can be audited.",
 }
 MAX_RACES = 10  # how often others may queue the very same change between our proposing and queueing it
 
@@ -266,16 +268,25 @@ class Campaign:
         self, history: History, seed: int | None, audit: bool = False, aa: bool = False
     ) -> str:
         """Queue one run of the head's own tree: to judge changes by, or as part of the closing audit or of an
-        A/A check."""
+        A/A check.
+
+        Args:
+            history: perhaps as seen from an earlier commit.
+        """
+        earlier = history.head != self.repo.head()
         kind = "audit" if audit else "A/A" if aa else "baseline"
+        title = kind if seed is None else f"{kind}, seed {seed}"
+        if earlier:
+            kind = title = one_line(self.repo.commit(history.head).message.partition("\n")[0])
         message = Message(
-            title=kind if seed is None else f"{kind}, seed {seed}",
-            hypothesis=_MEASURES[kind],
+            title=title,
+            hypothesis=_MEASURES["earlier" if earlier else kind],
             agent=BASELINE_AGENT,
             candidate=history.incumbent,
             seed=seed,
             audit=audit,
             aa=aa,
+            earlier=earlier,
         )
         name = refs.new_name(kind.replace("/", ""), seed)
         self.queue.put(self.project, history.head, history.head, message, name)

@@ -41,7 +41,7 @@ for _command in (
     *(start.init, start.doctor),
     propose.next_,
     stage.capture,
-    *(run.baseline, run.run, run.retry, run.worker, run.stop, run.climb, run.observe),
+    *(run.baseline, run.run, run.audit, run.retry, run.worker, run.stop, run.climb, run.observe),
     *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
     *(notes.note, notes.notebook_),
     *(decide.promote, decide.stack, decide.revert),

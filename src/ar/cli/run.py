@@ -1,7 +1,8 @@
-"""Commands that run experiments, and end them: run, baseline, retry, worker, stop, climb, observe."""
+"""Commands that run experiments, and end them: run, baseline, audit, retry, worker, stop, climb, observe."""
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 
@@ -79,6 +80,41 @@ def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: in
     history = campaign.history()
     echo(summary(history, campaign.program, total(campaign.program, history)))
     click.echo("See: ar show, ar plot, git log --first-parent")
+    sys.exit(code)
+
+
+@click.command()
+@click.option("--keeps", is_flag=True, help="Each keep, too.  [default: the branch as a whole]")
+@click.option(
+    "-n", "--runs", "most", type=click.IntRange(0), help="How many runs to make.  [default: the budget]"
+)
+@click.option("--json", "as_json", is_flag=True, help="What is known so far, as JSON; nothing runs.")
+@run_options
+def audit(keeps: bool, most: int | None, as_json: bool, jobs: int, plain: bool) -> None:
+    """Measure again, over seeds, what the branch kept, and say which keeps were real.
+
+    Keeps are the commits that an imported record calls kept (ar import); without one, all of the branch. The
+    head is measured against the first commit by itself. Each run is made where it tells most. Started again,
+    it carries on; -n 0 shows what is known.
+    """
+    from ar.campaign import audit as auditing
+    from ar.history.records import Finding
+    from ar.views.audit import audit_view
+
+    measures, code = most != 0 and not as_json, 0
+    campaign = open_campaign(runs=measures)
+    if measures:
+        code = run_policy(campaign, auditing.Auditing(campaign, keeps, most), jobs, plain)
+    found = auditing.audit(campaign, campaign.history())
+    if measures:
+        auditing.record(campaign, found)
+    report = found.report()
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+        return
+    echo(audit_view(report, campaign.program, keeps))
+    if report.count(Finding.REAL):
+        click.echo("To build a branch of those that are real: ar promote --audited")
     sys.exit(code)
 
 

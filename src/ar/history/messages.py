@@ -38,6 +38,7 @@ class Message(Idea):
         aa: one of the runs of an A/A check, which repeat the incumbent's.
         edits: it changes other files than those of parameters.
         imported: the tool whose record tells of it; empty where it was run here or in another clone.
+        earlier: it measures the branch as it was earlier, for an audit.
     """
 
     candidate: str = ""
@@ -47,6 +48,7 @@ class Message(Idea):
     aa: bool = field(default=False, kw_only=True)
     edits: bool = field(default=False, kw_only=True)
     imported: str = field(default="", kw_only=True)
+    earlier: bool = field(default=False, kw_only=True)
 
     def __str__(self) -> str:
         trailers = {
@@ -65,6 +67,7 @@ class Message(Idea):
             "Reverts": self.reverts,
             "Observed": self.observed,
             "Imported": self.imported,
+            "Earlier": "yes" if self.earlier else "",
         }
         title = redact(_one_line(self.title)).lstrip("-# ")[:TITLE_LIMIT] or "experiment"
         body = inert(self.hypothesis)
@@ -109,6 +112,7 @@ class Message(Idea):
             reverts=found["reverts"] if is_name(found.get("reverts", "")) else "",
             observed=found["observed"] if _COMMIT.fullmatch(found.get("observed", "")) else "",
             imported=found.get("imported", ""),
+            earlier=found.get("earlier") == "yes",
         )
 
 

@@ -159,6 +159,39 @@ class Claim(Record):
         return f"{self.status}{value}"
 
 
+class Finding(StrEnum):
+    """What an audit says of a commit that the branch kept."""
+
+    REAL = "real"
+    NOT_CONFIRMED = "not confirmed"
+    WORSE = "worse"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Audited(Record):
+    """What an audit found of a commit of the branch, against the branch as it was before it.
+
+    Args:
+        commit: its id.
+        effect: oriented (below 0 is an improvement); None before both sides have a run.
+        standard_error: of `effect`, in the metric's unit.
+        z: the judge's score, above 0 for an improvement.
+        runs: of it that stand on its side; with seeds, those whose seeds both sides have.
+        paired: by seed.
+        reason: what keeps a better value from being real; empty for noise alone.
+    """
+
+    finding: Finding
+    commit: str = ""
+    effect: float | None = None
+    standard_error: float | None = None
+    z: float | None = None
+    runs: int = 0
+    paired: bool = False
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class Note(Record):
     """What is known of an experiment besides its commit: the JSON under `refs/notes/ar`.
@@ -183,6 +216,7 @@ class Note(Record):
         finished: unix time.
         spend: what its proposal cost; on a candidate's first run only.
         claim: what the record says that it was imported from.
+        audited: what an audit found of the branch as this run measures it.
     """
 
     status: Status
@@ -207,6 +241,7 @@ class Note(Record):
     finished: float | None = None
     spend: Spend | None = None
     claim: Claim | None = None
+    audited: Audited | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,6 +374,12 @@ class Attempt(Record):
         return self.first.note.claim if self.first.is_imported and self.first.note else None
 
     @property
+    def audited(self) -> Audited | None:
+        """What an audit found of it, where it is a commit that the branch kept."""
+        found = (run.note.audited for run in self.experiments if run.note)
+        return next((audited for audited in found if audited), None)
+
+    @property
     def claimed(self) -> str:
         """What the record that it was imported from says of it, in words; empty for all others."""
         return self.claim.words if self.claim else ""
@@ -405,8 +446,10 @@ class History(Record):
 
     @property
     def first(self) -> Attempt | None:
-        """The campaign's first baseline that was measured; before there is one, the first that was tried."""
-        tried = [attempt for attempt in self.attempts if attempt.is_baseline]
+        """The campaign's first baseline that was measured; before there is one, the first that was tried.
+        What an audit measures of the time before the campaign is none."""
+        baselines = (attempt for attempt in self.attempts if attempt.is_baseline)
+        tried = [attempt for attempt in baselines if not all(run.earlier for run in attempt.base)]
         return next((attempt for attempt in tried if attempt.value is not None), tried[0] if tried else None)
 
     @property
