@@ -229,15 +229,23 @@ class Campaign:
                     )
                 proposal = replace(proposal, tree=merged.tree)
             change = prepare(self.project, proposal, history)
-            known = self.ledger(history)
-            action = next_action(known)
-            first = action.seed if action.kind is Kind.PROPOSE else known.first_seed
-            edits = is_edited(self.project, change.baseline, change.tree)
-            seed = first if seed is None else seed
-            message = Message.of(change.proposal, change.candidate, seed, edits=edits)
-            name = refs.new_name(change.proposal.title)
-            self.queue.put(self.project, change.tree, change.baseline, message, name)
-            return change, name
+            return change, self.put(change, history, seed)
+
+    def put(self, change: Change, history: History, seed: int | None = None, earlier: bool = False) -> str:
+        """Queue the first run of a change of the history's head, as it is. Returns the experiment's name.
+
+        Args:
+            earlier: as in `Message`.
+        """
+        known = self.ledger(history)
+        action = next_action(known)
+        first = action.seed if action.kind is Kind.PROPOSE else known.first_seed
+        edits = is_edited(self.project, change.baseline, change.tree)
+        message = Message.of(change.proposal, change.candidate, first if seed is None else seed, edits=edits)
+        message = replace(message, earlier=earlier)
+        name = refs.new_name(change.proposal.title)
+        self.queue.put(self.project, change.tree, change.baseline, message, name)
+        return name
 
     def queue_series(
         self, series: Sequence[tuple[str, Callable[[], Patch]]], dry_run: bool

@@ -22,12 +22,13 @@ def follow(engine: Engine, history: History, everything: bool = False) -> None:
         for run in attempt.experiments:
             if run.is_foreign or run.status is not Status.QUEUED:
                 continue
-            wanted = never_ran and not run.measures_baseline
+            wanted = never_ran and not run.measures_baseline and not run.earlier
             if wanted and (everything or run.agent not in EMBEDDED):
                 _carry(engine, history, attempt, run)
             elif engine.campaign.queue.withdraw(run.name, run.rev):
                 engine.event(f"{run.name} withdrawn: the branch moved on")
-        if not attempt.is_under_way and not attempt.is_foreign and not attempt.is_decided:
+        is_left = not attempt.is_foreign and not attempt.is_decided and not attempt.first.earlier
+        if is_left and not attempt.is_under_way:
             _put_aside(engine, history, attempt)
 
 

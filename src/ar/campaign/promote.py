@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from ar.campaign import promotion
+from ar.campaign.audit import audit, seen_from
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Done, Engine, Policy
 from ar.campaign.progress import View
 from ar.campaign.promotion import Promotion
+from ar.campaign.rebuild import Rebuilding, Rebuilt, rebuild
 from ar.campaign.stack import Result, Stacking
 from ar.errors import CannotPromote, OutOfBudget, Stopped
-from ar.history import attempts
+from ar.history import attempts, reader
 from ar.history.records import Attempt, History
 from ar.local import locks
 from ar.runs import budget
@@ -83,6 +85,34 @@ class Promoter:
                 if ready.experiment is None:
                     raise CannotPromote(f"{name} did not run to its end", "carry on: ar promote")
             return ready.attempt, promotion.merge(self.campaign, history, ready, branch, tag)
+
+    def promote_audited(self, branch: str) -> tuple[Rebuilt, Attempt, str]:
+        """Put the keeps that an audit found real on a branch of their own, once they are judged better than
+        the first commit together. Returns what was merged, the attempt that measured it and the merge commit.
+
+        Raises:
+            NotFound, CannotPromote: nothing is to be merged, or it is not better, or the name is taken.
+            OutOfBudget: too few runs are left to judge it.
+            Stopped: the user ended it.
+        """
+        campaign, history = self.campaign, self.campaign.history()
+        rebuilt = rebuild(campaign, history, audit(campaign, history))
+        promotion.free(campaign.repo, f"refs/heads/{branch}", rebuilt.first.stand_in)
+        policy = Rebuilding(campaign, rebuilt, reader.head_seed(campaign.project))
+        attempt = policy.attempt(history)
+        if attempt is None and (reason := budget.refusals(campaign.project)[1]):
+            raise OutOfBudget(reason)
+        self._run(policy)
+        view = seen_from(campaign.history(), rebuilt.first)
+        attempt = policy.attempt(view)
+        if attempt is None or view.is_open(attempt):
+            raise CannotPromote(
+                "what is real of this branch is not decided yet together", "carry on: ar promote --audited"
+            )
+        ready = promotion.plan(campaign.project, view, attempt)
+        if ready.experiment is None:
+            raise CannotPromote(f"{attempt.name} did not run to its end", "carry on: ar promote --audited")
+        return rebuilt, attempt, promotion.merge(campaign, view, ready, branch)
 
     def plan(self, name: str, force: bool) -> tuple[History, Promotion]:
         """The history, and the promotion of an attempt as things stand.

@@ -159,11 +159,11 @@ def merge(
     assert experiment is not None
     mark = f"refs/tags/{tag}" if tag else None
     if mark:
-        _free(repo, mark, None)
+        free(repo, mark, None)
     ref = f"refs/heads/{branch}"
     if branch and ref == repo.branch():
         raise CannotPromote(f"{branch} is checked out", "leave --branch out to promote to it")
-    old = _free(repo, ref, history.head) if branch else history.head
+    old = free(repo, ref, history.head) if branch else history.head
     tree = _tree(campaign.project, history, experiment)
     commit = repo.commit_tree(tree, [history.head, experiment.rev], text)
     if branch:
@@ -262,7 +262,7 @@ def mend(pipeline: Pipeline) -> str | None:
         return words
 
 
-def _free(repo: Repo, ref: str, or_at: str | None) -> str:
+def free(repo: Repo, ref: str, or_at: str | None) -> str:
     """What a ref must hold to be set: nothing, or a known commit.
 
     Raises:

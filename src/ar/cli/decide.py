@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--dry-run", is_flag=True, help="Show what would be merged; change nothing.")
+@click.option(
+    "--audited", is_flag=True, help="Build a branch of the keeps that ar audit found real; leave yours alone."
+)
 @click.option("--force", is_flag=True, help="Merge an unjudged or losing experiment all the same.")
 @click.option("--branch", metavar="NAME", help="Put the merge on this branch, for review; leave yours alone.")
 @click.option("--tag", metavar="NAME", help="Tag the merge.")
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 def promote(
     name: str | None,
     dry_run: bool,
+    audited: bool,
     force: bool,
     branch: str | None,
     tag: str | None,
@@ -42,12 +46,18 @@ def promote(
     """Merge the best judged experiment (or NAME) into the current branch.
 
     One that won on an earlier baseline is first merged onto the branch as it is, run and judged there.
+    With --audited, the real keeps are merged onto the branch's first commit, run and judged against that.
     """
     from ar.campaign import promotion, rebase
     from ar.history.attempts import base_of, origin
     from ar.history.reader import changed
     from ar.views.experiment import diff_view
 
+    if audited:
+        if name or force or tag or resolve:
+            raise click.UsageError("--audited takes no NAME, and no --force, --tag or --resolve.")
+        _promote_audited(dry_run, branch, jobs, plain)
+        return
     campaign = open_campaign(runs=not dry_run)
     history = campaign.history()
     if name is None and history.promoted and not history.winners:
@@ -160,6 +170,28 @@ def revert(name: str, dry_run: bool) -> None:
     echo_change(campaign, change, queued)
     if queued:
         click.echo("To run and judge it: ar run -n 0")
+
+
+def _promote_audited(dry_run: bool, branch: str | None, jobs: int, plain: bool) -> None:
+    from ar.campaign.audit import audit
+    from ar.campaign.rebuild import BRANCH, rebuild
+    from ar.views.experiment import diff_view
+
+    campaign, branch = open_campaign(runs=not dry_run), branch or BRANCH
+    if dry_run:
+        history = campaign.history()
+        rebuilt = rebuild(campaign, history, audit(campaign, history))
+    else:
+        rebuilt, attempt, merge = _promoter(campaign, jobs, plain).promote_audited(branch)
+    for place, keep in enumerate(rebuilt.keeps, 1):
+        say(f"{place}. {keep.after.commit[:9]} {keep.title}")
+    for title, clashes in rebuilt.clashes.items():
+        say(f"left out: {title}: it needs what was not real, in {', '.join(clash.path for clash in clashes)}")
+    if dry_run:
+        say(f"They would be run together, and judged against {rebuilt.first.commit[:9]}, first.")
+        echo(diff_view(campaign.diff(rebuilt.change)))
+        return
+    say(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]}) on {branch}; see: git log -p {branch}")
 
 
 def _promoter(campaign: Campaign, jobs: int, plain: bool) -> Promoter:

@@ -130,11 +130,12 @@ def origin(attempt: Attempt) -> str:
 
 
 def effect(attempt: Attempt, program: Program) -> str:
-    """The verdict's effect with its error, in the metric's own direction; empty without one."""
-    verdict = attempt.verdict
-    if verdict is None or verdict.effect is None:
+    """The verdict's effect with its error, in the metric's own direction, or what an audit found; empty
+    without either."""
+    found = attempt.verdict or attempt.audited
+    if found is None or found.effect is None:
         return ""
-    return signed(program.objective.orient(verdict.effect), verdict.standard_error)
+    return signed(program.objective.orient(found.effect), found.standard_error)
 
 
 def level(attempt: Attempt | None) -> str:
@@ -216,7 +217,7 @@ def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) 
     if verdict and verdict.label is Label.TAMPERED:
         return Outcome.TAMPERED
     if verdict and verdict.decision is Decision.PROMOTE:
-        return Outcome.WINNER
+        return Outcome.HOLDS if any(run.earlier for run in runs) else Outcome.WINNER
     if failed := [end for end in _FAILED if end in ends]:
         return Outcome(failed[0])
     if verdict and verdict.decision is Decision.DISCARD:

@@ -38,7 +38,7 @@ class Message(Idea):
         aa: one of the runs of an A/A check, which repeat the incumbent's.
         edits: it changes other files than those of parameters.
         imported: the tool whose record tells of it; empty where it was run here or in another clone.
-        earlier: it measures the branch as it was earlier, for an audit.
+        earlier: it measures the branch as it was earlier, or a change of that, for an audit.
     """
 
     candidate: str = ""
@@ -83,7 +83,8 @@ class Message(Idea):
     @classmethod
     def again(cls, first: Message, candidate: str, seed: int | None) -> Message:
         """For another run of what `first` tried; what it cost to propose stays with `first`."""
-        return dataclasses.replace(cls.of(first, candidate, seed, first.rung, first.edits), spend=None)
+        made = cls.of(first, candidate, seed, first.rung, first.edits)
+        return dataclasses.replace(made, spend=None, earlier=first.earlier)
 
     @classmethod
     def parse(cls, text: str) -> Message:

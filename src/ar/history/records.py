@@ -52,6 +52,7 @@ class Outcome(StrEnum):
     DISCARDED = "discarded"
     PROMOTED = "promoted"
     WINNER = "winner"  # judged good, not merged
+    HOLDS = "holds"  # what holds of a branch that was audited, judged good against its first commit
     STACKED = "stacked"  # its change went on in another attempt that won
     LAPSED = "lapsed"  # a winner that does not stack
     SUPERSEDED = "superseded"  # undecided when the branch moved on

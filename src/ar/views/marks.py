@@ -63,6 +63,7 @@ MARKS = {
     Outcome.PROMOTED: Mark("✓", "bold green", PROMOTED, "promoted"),
     Outcome.BASELINE: Mark("◆", "cyan", BASELINE),
     Outcome.WINNER: Mark("✓", "green", BETTER, "winning", "Judged better, not merged"),
+    Outcome.HOLDS: Mark("✓", "green", BETTER, "holding"),
     Outcome.STACKED: Mark("✓", "dim green", IN_A_STACK, "stacked"),
     Outcome.LAPSED: Mark("·", "yellow", BETTER, "lapsed", "Judged better, but does not stack"),
     Outcome.SUPERSEDED: Mark("·", "dim", SUPERSEDED, "superseded", "Not decided when the branch moved on"),

@@ -254,7 +254,8 @@ def _verdict(attempt: Attempt) -> Text:
     mark = MARKS[attempt.outcome]
     scale_bound = attempt.verdict is not None and attempt.verdict.label is Label.SCALE_BOUND
     label = f", {Label.SCALE_BOUND}" if scale_bound else ""
-    label = f": {said}" if (said := attempt.claimed) else label
+    said = attempt.claimed or (str(attempt.audited.finding) if attempt.audited else "")
+    label = f": {said}" if said else label
     return Text(f"{mark.sign} {attempt.outcome}{label}", style=mark.style)
 
 
