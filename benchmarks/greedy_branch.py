@@ -15,22 +15,31 @@ The second writes what it found, and the agent's results.tsv, to benchmarks/reco
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import os
 import random
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.errors import LabError, RunError
+from data.harness import Harness
+from data.process import Server
+from data.settings import load
+from data.shards import FOLDER, Manifest
+
 HERE = Path(__file__).resolve().parents[1]
 RECORDED = HERE / "benchmarks" / "recorded" / "greedy_branch"
-BUDGET = {"tokens": 49_152, "eval_tokens": 8_192}
+SIZE = {"depth": 2, "tokens": 49_152, "eval_tokens": 8_192}
 BRANCH = "autoresearch/lab"
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
 SITTING = 12  # candidates between two runs of the branch as it is
@@ -180,7 +189,7 @@ class Lab:
         self.git("switch", "--quiet", "--create", BRANCH)
         params = self.folder / "params.yaml"
         text = params.read_text()
-        for key, value in BUDGET.items():
+        for key, value in SIZE.items():
             line = next(line for line in text.splitlines() if line.startswith(f"  {key}:"))
             text = text.replace(line, f"  {key}: {value}")
         params.write_text(text)
@@ -191,20 +200,20 @@ class Lab:
         self.git("commit", "--quiet", "--all", "--message", "A small lab for a greedy agent")
         self.record.write_text(HEADER)
 
-    def measure(self, seed: int) -> tuple[float, float] | None:
+    def measure(self, server: Server, seed: int) -> tuple[float, float] | None:
         """`val_bpb` and GB of one run of what is committed; None where it crashed."""
-        params, metrics = self.folder / "params.yaml", self.folder / "metrics.json"
-        params.write_text(params.read_text().replace("\nseed: 1\n", f"\nseed: {seed}\n", 1))
-        done = subprocess.run(
-            [sys.executable, "-m", "data.harness"],
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        found = json.loads(metrics.read_text()) if not done.returncode else None
-        self.git("checkout", "--quiet", "--", ".")
-        return (found["val_bpb"], found["peak_memory_mb"] / 1000) if found else None
+        params = load() | {"seed": seed}
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                harness = Harness(params, Manifest.load(FOLDER), Path(folder))
+                trained = harness.train(server)
+                scores, _ = harness.evaluate(server, trained)
+        except (RunError, LabError) as error:
+            print(f"crashed: {error}")
+            return None
+        finally:
+            self.git("checkout", "--quiet", "--", ".")
+        return scores["val"].bits_per_byte, trained.peak_bytes / 1e9
 
     def log(self, measured: tuple[float, float] | None, status: str, title: str) -> None:
         value, memory = measured or (0.0, 0.0)
@@ -243,29 +252,38 @@ class Lab:
 
 
 def make(folder: Path, keeps: int, count: int, seed: int) -> None:
-    """The branch, until so many changes are kept or the list is through."""
-    lab, seeds = Lab(folder), _seeds(seed)
-    lab.prepare()
-    kept, best = 0, 0.0
-    for place, change in enumerate(candidates(count, seed)):
-        if kept == keeps:
-            break
-        if place % SITTING == 0:
-            measured = lab.measure(next(seeds))
-            assert measured is not None, "the branch does not run"
-            best = measured[0]
-            lab.log(measured, "keep", "baseline")
-        if not (title := lab.apply(change)):
-            continue
-        lab.git("commit", "--quiet", "--all", "--message", title)
-        measured = lab.measure(next(seeds))
-        if measured and measured[0] < best:
-            best, kept = measured[0], kept + 1
-            lab.log(measured, "keep", title)
-            continue
-        lab.log(measured, "discard" if measured else "crash", title)
-        lab.git("reset", "--quiet", "--hard", "HEAD~")
-    print(f"{kept} kept")
+    """The branch, until so many changes are kept or the list is through. What was begun is carried on."""
+    lab = Lab(folder)
+    if not lab.record.is_file():
+        lab.prepare()
+    rows = [line.split("\t") for line in lab.record.read_text().splitlines()[1:]]
+    tried = [row for row in rows if row[4] != "baseline"]
+    kept = [row for row in rows if row[3] == "keep"]
+    if kept:
+        lab.git("reset", "--quiet", "--hard", kept[-1][0])
+    best, number = float(kept[-1][1]) if kept else 0.0, sum(row[3] == "keep" for row in tried)
+    seeds = itertools.islice(_seeds(seed), len(rows), None)
+    os.chdir(folder)
+    with Server() as server:
+        for place, change in list(enumerate(candidates(count, seed)))[len(tried) :]:
+            if number == keeps:
+                break
+            if place % SITTING == 0 and (not rows or rows[-1][4] != "baseline"):
+                measured = lab.measure(server, next(seeds))
+                assert measured is not None, "the branch does not run"
+                best = measured[0]
+                lab.log(measured, "keep", "baseline")
+            rows = []
+            title = lab.apply(change) or "nothing"
+            lab.git("commit", "--quiet", "--allow-empty", "--all", "--message", title)
+            measured = lab.measure(server, next(seeds))
+            if measured and measured[0] < best:
+                best, number = measured[0], number + 1
+                lab.log(measured, "keep", title)
+                continue
+            lab.log(measured, "discard" if measured else "crash", title)
+            lab.git("reset", "--quiet", "--hard", "HEAD~")
+    print(f"{number} kept")
 
 
 def _seeds(seed: int) -> Iterator[int]:
@@ -280,7 +298,7 @@ def audit(folder: Path, runs: int, jobs: int) -> None:
     lab.run("ar", "import", "results.tsv")
     lab.run("ar", "audit", "--keeps", "-n", str(runs), "--jobs", str(jobs))
     found = subprocess.run(
-        ["ar", "audit", "--keeps", "-n", "0", "--json"],
+        ["ar", "audit", "--keeps", "--json"],
         cwd=folder,
         check=True,
         stdout=subprocess.PIPE,
