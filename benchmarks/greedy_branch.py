@@ -15,6 +15,7 @@ The second writes what it found, and the agent's results.tsv, to benchmarks/reco
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import random
@@ -44,6 +45,16 @@ BRANCH = "autoresearch/lab"
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
 SITTING = 12  # candidates between two runs of the branch as it is
 SEEDS = 1_000  # the agent's seeds lie beyond those of any audit
+
+# For Python to read when it starts. Each process looks at the branch anew: behind its walls it cannot.
+EARLY = """\
+import importlib.util
+import os
+
+import torch._dynamo
+
+os.register_at_fork(after_in_child=lambda: importlib.util.find_spec("no_such_module"))
+"""
 
 PROGRAM = """\
 ---
@@ -85,7 +96,7 @@ FROM_ONE = (
     "optim.momentum_start",
     "optim.muon_beta2",
 )
-SIZES = ((0.6, 0.02, 0.08), (0.25, 0.1, 0.35), (0.15, 0.5, 1.5))  # share of the moves, and how far they go
+STEPS = ((0.6, 0.02, 0.08), (0.25, 0.1, 0.35), (0.15, 0.5, 1.5))  # share of the moves, and how far they go
 
 # Title, file, and the text that replaces another, which stands in it once.
 EDITS = (
@@ -160,7 +171,7 @@ def candidates(count: int, seed: int) -> list[Candidate]:
         keys = draw.sample([*SCALED, *FROM_ONE], draw.choice((1, 1, 1, 2, 2, 4)))
         factors = {}
         for key in keys:
-            [(_, least, most)] = draw.choices(SIZES, weights=[share for share, _, _ in SIZES])
+            [(_, least, most)] = draw.choices(STEPS, weights=[share for share, _, _ in STEPS])
             size = 1 + draw.uniform(least, most)
             factors[key] = size if draw.random() < 0.5 else 1 / size
         found.append(Candidate(factors))
@@ -264,7 +275,7 @@ def make(folder: Path, keeps: int, count: int, seed: int) -> None:
     best, number = float(kept[-1][1]) if kept else 0.0, sum(row[3] == "keep" for row in tried)
     seeds = itertools.islice(_seeds(seed), len(rows), None)
     os.chdir(folder)
-    with Server() as server:
+    with _server() as server:
         for place, change in list(enumerate(candidates(count, seed)))[len(tried) :]:
             if number == keeps:
                 break
@@ -284,6 +295,16 @@ def make(folder: Path, keeps: int, count: int, seed: int) -> None:
             lab.log(measured, "discard" if measured else "crash", title)
             lab.git("reset", "--quiet", "--hard", "HEAD~")
     print(f"{number} kept")
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[Server]:
+    """What starts the processes of all runs. It imports at once what training does late, each time anew."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sitecustomize.py").write_text(EARLY)
+        os.environ["PYTHONPATH"] = folder
+        with Server() as server:
+            yield server
 
 
 def _seeds(seed: int) -> Iterator[int]:

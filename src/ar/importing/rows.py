@@ -183,7 +183,9 @@ def compared(rows: Iterable[Row]) -> Iterator[Row]:
     commits: set[str] = set()
     for place, row in enumerate(rows):
         kept = row.status is Claimed.KEPT or (last is None and row.status is Claimed.ENDED)
-        starts = place == 0 and kept and "baseline" in re.findall(r"\w+", row.title.lower())[:3]
+        # A tool that is started again measures what it has anew.
+        begins = kept and (place == 0 or row.commit[:7] in commits)
+        starts = begins and "baseline" in re.findall(r"\w+", row.title.lower())[:3]
         own = row.commit if row.status is Claimed.KEPT or row.commit[:7] not in commits else ""
         yield replace(row, before=last, is_start=starts, commit=own)
         commits |= {row.commit[:7]} if kept else set()
