@@ -10,7 +10,7 @@ from helpers import swap
 
 from ar.agents import Briefing
 from ar.agents.optuna import OptunaAgent
-from ar.errors import BadProgram
+from ar.errors import BadProgram, Exhausted
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
@@ -127,7 +127,7 @@ def test_it_never_repeats_itself_nor_what_is_under_way() -> None:
     attempts = [_attempt(i, {"params.yaml:n": i}, None, outcome=Outcome.QUEUED) for i in (1, 2, 3, 5, 6)]
     assert _propose(program, _history(*attempts)).params["n"] in (7, 8)
     attempts += [_attempt(i, {"params.yaml:n": i}, 5.0) for i in (7, 8)]
-    with pytest.raises(BadProgram, match="has been tried"):
+    with pytest.raises(Exhausted, match="has been tried"):
         _propose(program, _history(*attempts))
 
 
@@ -135,7 +135,7 @@ def test_finite_ranges_are_tried_to_the_last_configuration() -> None:
     program = _program("  kind: [a, b]\n  n: {low: 3, high: 5}\n  x: {low: 0.0, high: 2.0, step: 1.0}\n")
     attempts = _campaign(program, 2 * 3 * 3 - 1, lambda values: float(values["params.yaml:n"] or 0))
     assert len({tuple(attempt.first.params.items()) for attempt in attempts}) == 17
-    with pytest.raises(BadProgram, match="has been tried"):
+    with pytest.raises(Exhausted, match="has been tried"):
         _propose(program, _history(*attempts))
 
 

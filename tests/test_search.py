@@ -220,10 +220,12 @@ def test_with_every_value_tried_all_changes_have_their_verdict(project: Path, ar
     edit(project / "program.md", "{low: 0.5, high: 6.0}", "[1.45, 1.5, 3.0]")
     edit(project / "program.md", "  y: {low: 0.01, high: 1.0, log: true}\n", "")
     commit(project, "Search a few values")
-    done = ar(project, "run", "--plain", check=False)
-    assert "every value that the search ranges offer has been tried" in done.stderr
+    done = ar(project, "run", "--plain")
+    assert "every value that the search ranges offer has been tried" in done.stdout
     attempts = {item["title"]: item["outcome"] for item in attempts_of(project) if item["agent"] == "search"}
     assert sorted(attempts.values()) == ["discarded", "promoted"]
+    again = ar(project, "run", "--plain", check=False)
+    assert again.returncode == 2 and "widen search" in again.stderr
 
 
 def _alone(root: Path, ar: Ar, lines: Sequence[str]) -> list[dict[str, object]]:

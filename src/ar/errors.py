@@ -98,6 +98,10 @@ class OutOfBudget(ArError):
     """What is about to be done would spend more than `program.md` allows."""
 
 
+class Exhausted(ArError):
+    """An agent has no further change to propose: all that it may try has been tried."""
+
+
 class BadState(ArError):
     """The repository or the machine is in a state that the command cannot work in."""
 

@@ -73,7 +73,7 @@ class _Draws:
                 answers, so that those come first.
 
         Raises:
-            BadProgram: the ranges have no other.
+            Exhausted: the ranges have no other.
         """
         known = set(self.known)
         for turn in range(refused + 1):

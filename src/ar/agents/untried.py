@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 
 from ar.agents.base import Briefing
-from ar.errors import BadProgram
+from ar.errors import BadProgram, Exhausted
 from ar.history.records import Attempt, History
 from ar.project.params import ParamKey
 from ar.project.program import FILE, Range
@@ -48,7 +48,7 @@ def beside(ranges: Sequence[Range], best: Values, known: set[Values], draw: rand
     """A configuration that is not known, if possible one parameter beside the best.
 
     Raises:
-        BadProgram: the ranges have none.
+        Exhausted: the ranges have none.
     """
     # Of more values than configurations are known, one must be new.
     levels = [_levels(within, len(known) + 1, draw) for within in ranges]
@@ -60,7 +60,7 @@ def beside(ranges: Sequence[Range], best: Values, known: set[Values], draw: rand
     anywhere = itertools.product(*levels)
     found = next((values for values in itertools.chain(near, anywhere) if values not in known), None)
     if found is None:
-        raise BadProgram(
+        raise Exhausted(
             "every value that the search ranges offer has been tried",
             f"widen search: in {FILE}, or change the agent",
         )

@@ -16,7 +16,7 @@ from enum import Enum, auto
 from ar.agents import Channel, Dropped, is_instant, turns
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import Change
-from ar.errors import AgentFailed, ArError, BadParams, BadProgram, BadProposal, OutOfBudget
+from ar.errors import AgentFailed, ArError, BadParams, BadProgram, BadProposal, Exhausted, OutOfBudget
 from ar.history.records import History
 from ar.project.program import AgentSpec
 from ar.text import one_line, shorten_middle, span
@@ -238,7 +238,7 @@ def _is_lasting(failure: ArError, instant: bool) -> bool:
         return not failure.passing
     if isinstance(failure, BadProposal | BadParams):
         return instant
-    return isinstance(failure, BadProgram | OutOfBudget)
+    return isinstance(failure, BadProgram | Exhausted | OutOfBudget)
 
 
 def _is_in_vain(failure: ArError) -> bool:

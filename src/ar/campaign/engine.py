@@ -18,7 +18,7 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.pace import Pace
 from ar.campaign.progress import View, result_line, snapshot, verdict_line
 from ar.changes.proposal import Change
-from ar.errors import BadParams, BadProposal, OutOfBudget
+from ar.errors import BadParams, BadProposal, Exhausted, OutOfBudget
 from ar.history.records import Attempt, Experiment, History, Status
 from ar.local import locks
 from ar.project.program import AgentSpec
@@ -128,7 +128,8 @@ class Engine:
             self._tell_agents()
         reason = self.asking.first_given_up
         if reason is not None and not self.asking.anybody_left and not self.done.stopped:
-            if not isinstance(reason, OutOfBudget):
+            is_end = isinstance(reason, OutOfBudget) or (isinstance(reason, Exhausted) and self.done.ended)
+            if not is_end:
                 raise reason
             self.done.stopped = str(reason)
         return self.done
