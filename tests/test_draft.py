@@ -267,7 +267,7 @@ def test_data_evaluation_and_other_seeds_stay_out_of_scope(bare: Path) -> None:
 @pytest.mark.slow
 def test_a_guard_on_processor_time_needs_no_metric(project: Path, ar: Ar) -> None:
     edit(project / "program.md", '  - {metric: "c.yaml:cost", direction: minimize}', "  - ar:cpu_seconds")
-    # A second: a kernel that counts processor time by its ticks is wrong by a tenth where the machine is busy.
+    # A second: where a kernel counts processor time by its ticks, a busy machine is wrong by a tenth of one.
     slow = "BEGIN {for (i = 0; i < 30000000; i++) j += i}\n"
     commit(project, "Guard the time")
     ar(project, "run", "-n", "0", "--plain")
