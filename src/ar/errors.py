@@ -40,6 +40,18 @@ class BadProposal(ArError):
     """A proposal was refused: out of scope, does not apply, or was tried before."""
 
 
+class TriedBefore(BadProposal):
+    """An earlier attempt is exactly this change.
+
+    Args:
+        name: the attempt's.
+    """
+
+    def __init__(self, message: str, mend: str, name: str) -> None:
+        super().__init__(message, mend)
+        self.name = name
+
+
 class BadNote(ArError):
     """What somebody would write into the notebook was refused."""
 

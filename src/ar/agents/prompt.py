@@ -65,13 +65,14 @@ def compose(briefing: Briefing) -> Prompt:
     """The briefing as text."""
     past, settled = _past(briefing.program, ended(briefing.history))
     past = (*past[:settled], situation.lately(briefing), *past[settled:])
-    return Prompt(_standing(briefing.program), past, settled, situation.now(briefing))
+    return Prompt(standing(briefing.program), past, settled, situation.now(briefing))
 
 
 # -- the programme ----------------------------------------------------------------------------------------
 
 
-def _standing(program: Program) -> str:
+def standing(program: Program) -> str:
+    """What a campaign never changes: objective, guards, scope, ranges, and the user's brief."""
     objective = program.objective
     better = "lower" if objective.direction == "minimize" else "higher"
     lines = ["# The programme", f"Objective: {objective}; {better} is better."]

@@ -125,14 +125,15 @@ def _near(briefing: Briefing, until: float) -> str:
     if not near:
         return ""
     more = [f"… {len(near) - _MOST_NEAR} more"] if len(near) > _MOST_NEAR else []
-    lines = [_near_line(briefing.program, item) for item in near[:_MOST_NEAR]]
+    lines = [near_line(briefing.program, item) for item in near[:_MOST_NEAR]]
     said = (
         "Promising, not settled. `revisit` takes one up on the branch as it is, where that has moved since."
     )
     return f"{said}\n{fence(chr(10).join(lines + more), 'near misses: name | title | effect | state | why')}"
 
 
-def _near_line(program: Program, miss: NearMiss) -> str:
+def near_line(program: Program, miss: NearMiss) -> str:
+    """A near miss in a line: name, title, effect, state, why, and whether the branch has moved since."""
     where = "the branch is as it was" if miss.here else "the branch has moved since"
     return f"{brief(program, miss.attempt)} | {miss.why}; {where}"
 

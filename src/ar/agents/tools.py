@@ -196,7 +196,7 @@ class Tools:
             for name in given["evidence"]:
                 find(self.history, name)
             if given["builds_on"]:
-                self._refuse_third_repair(given["builds_on"])
+                refuse_third_repair(self.history, given["builds_on"])
         except NotFound as error:
             raise BadInput(error.message, f"cite experiments by their names. {error.mend}") from None
         parts = [plain(given["hypothesis"]).strip()]
@@ -213,13 +213,6 @@ class Tools:
             simplification=given["simplification"],
             parent=one_line(given["builds_on"]),
         )
-
-    def _refuse_third_repair(self, name: str) -> None:
-        broken, _ = find(self.history, name)
-        tries = [item for item in self.history.attempts if item.first.parent == broken.name]
-        if broken.outcome is Outcome.CRASHED and len(tries) >= MAX_REPAIRS:
-            words = f"{broken.name} was repaired {len(tries)} times already"
-            raise BadInput(words, "let it be; propose something else")
 
     # -- files --------------------------------------------------------------------------------------------
 
@@ -276,23 +269,7 @@ class Tools:
     # -- experiments --------------------------------------------------------------------------------------
 
     def _history(self, contains: str, outcome: str, sort: str, skip: int, limit: int) -> str:
-        wanted = contains.lower()
-        found = [
-            attempt
-            for attempt in self.history.attempts
-            if not attempt.is_baseline
-            and (not outcome or attempt.outcome == outcome)
-            and any(
-                wanted in text.lower()
-                for text in (attempt.name, attempt.title, attempt.agent, attempt.first.hypothesis)
-            )
-        ]
-        if sort == "newest":
-            found.reverse()
-        elif sort in ("best", "worst"):
-            effects = {item.name: item.verdict.effect for item in found if item.verdict}
-            found = [item for item in found if effects.get(item.name) is not None]
-            found.sort(key=lambda item: effects[item.name] or 0.0, reverse=sort == "worst")
+        found = select(self.history, contains, outcome, sort)
         part = found[max(0, skip) :][: max(1, min(limit, _ROWS))]
         lines = "\n".join(prompt.line(self.program, attempt) for attempt in part)
         return prompt.fence(lines or "none", f"{len(part)} of {len(found)} experiments, {sort} first")
@@ -336,22 +313,10 @@ class Tools:
         return lines
 
     def _curves(self, run: Experiment) -> list[str]:
-        """Curves that the run left in its commit, thinned out."""
-        if not run.status.ended or run.is_imported:  # its tree holds its baseline's
-            return []
-        inside = tuple(f"{path.rstrip('/')}/" for path in self.declared.plots)
-        paths = [
-            path
-            for path in self.repo.files(run.rev)
-            if f"{path}/".startswith(inside) and not holdout.names_it(path, self.program)
+        tables = curves(self.repo, self.declared, self.program, run)
+        return [
+            prompt.fence("\n".join(map(" ".join, rows)), f"its curve {path}", _CURVE) for path, rows in tables
         ]
-        contents = self.repo.read_many([(run.rev, path) for path in paths])
-        curves = [
-            prompt.fence(table, f"its curve {path}", _CURVE)
-            for path, content in zip(paths, contents, strict=True)
-            if (table := _thinned(path, content or b"", self.program))
-        ]
-        return curves[:_CURVES]
 
     # -- the notebook -------------------------------------------------------------------------------------
 
@@ -369,6 +334,67 @@ class Tools:
         tried = Proposal("try", agent="claude", **_change({"params": params, "edits": edits}))
         patch = self.repo.diff(self.head, prepare(self.project, tried, self.history).tree)
         return "It applies, keeps to the scope and is new.\n" + prompt.fence(patch, "the change", _DIFF)
+
+
+def refuse_third_repair(history: History, name: str) -> None:
+    """Hold a change that builds on another to the number of times that a crashed one may be repaired.
+
+    Raises:
+        BadInput: it was repaired often enough.
+        NotFound: there is no such experiment.
+    """
+    broken, _ = find(history, name)
+    tries = [item for item in history.attempts if item.first.parent == broken.name]
+    if broken.outcome is Outcome.CRASHED and len(tries) >= MAX_REPAIRS:
+        words = f"{broken.name} was repaired {len(tries)} times already"
+        raise BadInput(words, "let it be; propose something else")
+
+
+def select(history: History, contains: str, outcome: str, sort: str) -> list[Attempt]:
+    """What was tried and has a text in its name, title, agent or hypothesis.
+
+    Args:
+        outcome: empty for any.
+        sort: newest, oldest, best or worst first; the latter two leave out what has no effect yet.
+    """
+    wanted = contains.lower()
+    found = [
+        attempt
+        for attempt in history.attempts
+        if not attempt.is_baseline
+        and (not outcome or attempt.outcome == outcome)
+        and any(
+            wanted in text.lower()
+            for text in (attempt.name, attempt.title, attempt.agent, attempt.first.hypothesis)
+        )
+    ]
+    if sort == "newest":
+        found.reverse()
+    elif sort in ("best", "worst"):
+        effects = {item.name: item.verdict.effect for item in found if item.verdict}
+        found = [item for item in found if effects.get(item.name) is not None]
+        found.sort(key=lambda item: effects[item.name] or 0.0, reverse=sort == "worst")
+    return found
+
+
+def curves(
+    repo: Repo, declared: Declared, program: Program, run: Experiment
+) -> list[tuple[str, list[list[str]]]]:
+    """Curves that a run left in its commit, by their paths: header and rows, thinned out, nothing of the
+    holdout."""
+    if not run.status.ended or run.is_imported:  # its tree holds its baseline's
+        return []
+    inside = tuple(f"{path.rstrip('/')}/" for path in declared.plots)
+    paths = [
+        path
+        for path in repo.files(run.rev)
+        if f"{path}/".startswith(inside) and not holdout.names_it(path, program)
+    ]
+    contents = repo.read_many([(run.rev, path) for path in paths])
+    tables = (
+        (path, _thinned(path, content or b"", program)) for path, content in zip(paths, contents, strict=True)
+    )
+    return [(path, rows) for path, rows in tables if rows][:_CURVES]
 
 
 def check(given: Any, schema: Mapping[str, Any], place: str) -> None:
@@ -411,7 +437,7 @@ def _fits(path: str, pattern: str) -> bool:
     return not pattern or fnmatch.fnmatchcase(path, pattern) or path.startswith(f"{pattern.rstrip('/')}/")
 
 
-def _thinned(path: str, content: bytes, program: Program) -> str:
+def _thinned(path: str, content: bytes, program: Program) -> list[list[str]]:
     """A table of a few rows, evenly spaced, first and last among them; columns of the holdout left out."""
     header: list[str] = []
     rows: list[list[str]] = []
@@ -425,8 +451,9 @@ def _thinned(path: str, content: bytes, program: Program) -> str:
             header, *read = formats.table(content.decode(), "\t" if path.endswith(".tsv") else ",")
             rows = _spread(read)
     shown = [place for place, key in enumerate(header) if key and not holdout.names_it(key, program)]
-    cells = ([row[place] if place < len(row) else "" for place in shown] for row in (header, *rows))
-    return "\n".join(map(" ".join, cells)) if rows else ""
+    if not rows:
+        return []
+    return [[row[place] if place < len(row) else "" for place in shown] for row in (header, *rows)]
 
 
 def _spread(rows: list[_Row]) -> list[_Row]:

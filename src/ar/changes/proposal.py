@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ar.changes import composition, size
-from ar.errors import ArError, BadParams, BadProposal, nearest
+from ar.errors import ArError, BadParams, BadProposal, TriedBefore, nearest
 from ar.formats import BadData, check, load_json
 from ar.git.repo import Repo
 from ar.history.ideas import Edit, Proposal
@@ -370,4 +370,4 @@ def _refuse_repeats(candidate: str, history: History) -> None:
     for attempt in history.attempts:
         if attempt.candidate == candidate:
             what = f"{attempt.name} tried exactly this ({attempt.outcome})"
-            raise BadProposal(what, "propose something else")
+            raise TriedBefore(what, "propose something else", attempt.name)
