@@ -21,7 +21,7 @@ from ar.git.repo import Repo
 from ar.history.attempts import find
 from ar.history.ideas import Edit, Proposal
 from ar.history.reader import changed
-from ar.history.records import Attempt, Experiment, Outcome
+from ar.history.records import Attempt, Experiment, History, Outcome
 from ar.judge.reflection import reflect
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
