@@ -113,7 +113,7 @@ swap() { sed -i "s/$1/$2/" fit.awk; git commit -qam "$3"; }
 swap 'loss = (x - 3) ^ 2' 'loss = 0.5 * (x - 3) ^ 2' Flatter
 swap 'loss = 0.5' 'loss = 0.4' 'Flatter still'
 git branch kept; git reset -q --hard HEAD~2
-git cherry-pick kept~1; git commit -q --amend -m 'Flatter again'
+git cherry-pick -n kept~1; git commit -q -m 'Flatter again'
 swap 'END {' 'END' Broken
 """
     out = ar(measured, "observe", "--", "sh", "-c", script).stdout
@@ -158,6 +158,29 @@ def test_killed_it_carries_on_with_what_was_committed_meanwhile(measured: Path, 
     assert names_of(measured, "refs/ar") == []
     # All is decided: the next observation begins with what comes then.
     assert "No commit" in ar(measured, "observe", "--", "true").stdout
+
+
+def test_nothing_that_a_commit_holds_or_says_ends_the_observing(measured: Path, ar: Ar) -> None:
+    script = """\
+set -e
+keep() { git add -A; git commit -q -F - --cleanup=verbatim; git reset -q --hard HEAD~1; }
+ln -sf /etc/passwd fit.awk; printf 'A link\\n' | keep
+git rm -q params.yaml; printf 'No parameters\\n\\nAr-Candidate: x\\n' | keep
+sed -i 's/seed: 1/seed: 5/' params.yaml; printf 'Another seed\\n' | keep
+printf '\\377\\376\\033[2J\\n' > fit.awk; printf 'No \\377 text \\033[2J[bold]%%s\\n' | keep
+sed -i 's/x: .*/x: {a: [/' params.yaml; printf '\\n' | keep
+echo "key = 'sk-ant-api03-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'" >> fit.awk
+printf 'A key\\n' | keep
+mkdir sub; git -C sub init -q; git -C sub commit -q --allow-empty -m x
+printf 'A submodule\\n' | keep; rm -rf sub
+git switch -q --orphan apart; echo 1 > fit.awk; git add fit.awk; git commit -qm "No parent"
+git switch -q main
+"""
+    ended = ar(measured, "observe", "--", "sh", "-c", script)
+    assert len(re.findall(r"(?m)^\w{9} was not tried: ", ended.stdout)) == 7, ended.stdout + ended.stderr
+    assert "\033[2J" not in ended.stdout
+    assert [row["outcome"] for row in judged(measured).values()] == ["crashed"]  # what is no text
+    assert names_of(measured, "refs/ar") == []
 
 
 def test_asked_to_end_it_stops_cleanly_and_names_how_to_carry_on(measured: Path) -> None:
