@@ -132,6 +132,19 @@ swap 'END {' 'END' Broken
 
 
 @pytest.mark.slow
+def test_a_commit_that_crashes_alone_is_tried_with_what_it_builds_on(measured: Path, ar: Ar) -> None:
+    script = """\
+set -e
+echo 'function half(v) {return v / 2}' >> fit.awk; git commit -qam 'Halve'
+sed -i 's/{x = $2}/{x = half($2) * 3.9}/' fit.awk; git commit -qam 'Use it'
+"""
+    out = ar(measured, "observe", "--", "sh", "-c", script).stdout
+    ended = {(row["title"], row["outcome"]) for row in attempts_of(measured)}
+    assert {("Use it", "crashed"), ("Use it", "winner")} <= ended
+    assert re.search(r"(?m)^\w{9} +Use it .*winner", out)
+
+
+@pytest.mark.slow
 def test_killed_it_carries_on_with_what_was_committed_meanwhile(measured: Path, ar: Ar) -> None:
     base = git(measured, "rev-parse", "HEAD")
     loop = start(measured, "observe")

@@ -2,7 +2,7 @@
 
 The loop goes on by itself and is never touched: not its branch, not the checkout. A commit counts once the
 checkout has stood at it, though a reset may have left it behind since. What is tried is its own change, on
-the branch where the campaign stands; where it does not go there alone, all that it builds on comes along.
+the branch where the campaign stands; where it does not go or run there, all that it builds on comes along.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ar.git import refs
 from ar.history.attempts import find
 from ar.history.ideas import Proposal
 from ar.history.messages import headed
-from ar.history.records import Attempt, History
+from ar.history.records import Attempt, History, Outcome
 from ar.judge.rule import Kind, next_action
 from ar.local import observed
 from ar.project.identity import identity
@@ -41,6 +41,7 @@ class Seen:
         name: of the experiment that tries its change; empty where none does.
         left_out: files of it outside the scope.
         refusal: why it cannot be tried; empty where it is, or still waits.
+        is_whole: it is to be tried with all that it builds on.
     """
 
     rev: str
@@ -48,6 +49,7 @@ class Seen:
     name: str = ""
     left_out: tuple[str, ...] = ()
     refusal: str = ""
+    is_whole: bool = False
 
     @property
     def waits(self) -> bool:
@@ -90,6 +92,7 @@ class Observe(Policy):
     def step(self, engine: Engine, history: History, room: int) -> bool:
         self._went_on = self.goes_on()  # asked before the look: what is committed last is seen then
         self.look()
+        self._take_up(history)
         waiting = sum(item.waits for item in self.seen.values())
         self.phase = f"observing, {counted(waiting, 'commit')} to try" if waiting else ""
         most = room + len(engine.pending(history))
@@ -121,11 +124,22 @@ class Observe(Policy):
     def _title(self, rev: str) -> str:
         return one_line(redact(self.campaign.repo.commit(rev).message.strip().partition("\n")[0])) or rev[:9]
 
+    def _take_up(self, history: History) -> None:
+        """Have those that crashed by themselves wait again: they may need what they build on."""
+        repo, tried = self.campaign.repo, _observed(history)
+        for item in self.seen.values():
+            attempt = tried.get(item.rev) if item.name and not item.is_whole else None
+            if attempt is not None and attempt.outcome is Outcome.CRASHED and not history.is_open(attempt):
+                builds = not repo.is_ancestor(repo.commit(item.rev).parents[0], history.head)
+                self.seen[item.rev] = replace(item, name="" if builds else item.name, is_whole=True)
+
     def _fill(self, engine: Engine, most: int) -> None:
         """Queue commits, the oldest first, until so many runs are under way, or the rule wants other runs."""
         for item in [item for item in self.seen.values() if item.waits]:
             history = self.campaign.history()
-            if known := _observed(history).get(item.rev):  # queued before this process began
+            if not item.is_whole and (
+                known := _observed(history).get(item.rev)
+            ):  # queued before this process began
                 self.seen[item.rev] = replace(item, name=known.name)
                 continue
             ledger = self.campaign.ledger(history)
@@ -212,7 +226,7 @@ def _proposal(campaign: Campaign, history: History, item: Seen) -> tuple[Proposa
         outside = f": {', '.join(map(one_line, left_out[:5]))}" if left_out else ""
         raise BadProposal(f"it changes nothing inside the scope{outside}")
     merged = merging.merge(campaign.project, parent, history.head, tree, item.rev[:9], yielding=True)
-    if merged.clashes and (start := repo.merge_base(history.head, item.rev)):
+    if (item.is_whole or merged.clashes) and (start := repo.merge_base(history.head, item.rev)):
         tree, left_out = own.from_commit(campaign.project, item.rev, start)
         merged = merging.merge(campaign.project, start, history.head, tree, item.rev[:9], yielding=True)
         why = f"{why}\n\nMeasured with all that it builds on since {start[:9]}.".strip()
