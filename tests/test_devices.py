@@ -6,10 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import Ar, runs_of
+from helpers import Ar, edit, names_of, run_next, runs_of
 
+from ar.campaign.campaign import Campaign
+from ar.git.repo import Repo
 from ar.history.device import Device, short
+from ar.judge.ledger import ledger
+from ar.project.project import Project
 from ar.runs import devices, gpu_meter
+from ar.runs.events import Event, EventKind
+from ar.runs.worker import Worker
 
 
 @pytest.mark.parametrize(
@@ -83,3 +89,64 @@ def test_the_note_says_what_a_run_was_measured_on(project: Path, ar: Ar) -> None
     here = devices.of_slot("")
     assert run["device_class"] == here.device_class
     assert here.device_class in ar(project, "log", run["name"]).stdout
+
+
+class Machine:
+    """A worker's machine that looks as if it had another processor."""
+
+    def __init__(self, root: Path, model: str, folder: Path) -> None:
+        self.root = root
+        self.cpuinfo = folder / model
+        self.cpuinfo.write_text(f"model name\t: {model}\n")
+
+    def run_next(self) -> None:
+        where = f"devices.CPUINFO = Path({str(self.cpuinfo)!r})"
+        run_next(self.root, f"from pathlib import Path; from ar.runs import devices; {where}")
+
+    def refusal(self, monkeypatch: pytest.MonkeyPatch) -> str:
+        """What its worker says that takes nothing."""
+        said: list[Event] = []
+        monkeypatch.setattr(devices, "CPUINFO", self.cpuinfo)
+        assert not Worker(Repo.open(self.root), report=said.append).run_next()
+        (event,) = said
+        assert event.kind is EventKind.PASSED
+        return event.reason
+
+
+def test_two_machines_take_what_is_for_them_and_judge_it_apart(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (Machine(project, model, tmp_path) for model in ("Alpha 1", "Beta 2"))
+    campaign = Campaign(Project.open(project))
+
+    def queue(seed: int, only_on: str) -> None:
+        campaign.measure_incumbent(campaign.history(), seed, only_on=only_on)
+
+    queue(1, "")
+    one.run_next()
+    assert campaign.history().devices == ("Alpha 1",)
+    queue(1, "Beta 2")
+    assert "Beta 2" in one.refusal(monkeypatch)
+    queue(2, "")
+    one.run_next()  # passes over what waits for the other
+    assert len(names_of(project, "refs/ar/queue")) == 1
+    two.run_next()
+    history = campaign.history()
+    assert history.devices == ("Alpha 1", "Beta 2")
+    seeds = [
+        sorted(run.seed or 0 for run in ledger(campaign.program, history, device=device).base)
+        for device in history.devices
+    ]
+    assert seeds == [[1, 2], [1]]
+
+
+def test_what_the_programme_says_of_devices_is_heeded(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (Machine(project, model, tmp_path) for model in ("Alpha 1", "Beta 2"))
+    edit(project / "program.md", "seed: seed\n", "seed: seed\ndevices: ['Alpha *']\n")
+    campaign = Campaign(Project.open(project))
+    campaign.measure_incumbent(campaign.history(), 1, only_on="Beta 2")
+    assert "Beta 2" in two.refusal(monkeypatch)
+    one.run_next()  # a class that does not count any more is asked for by nobody
+    assert campaign.history().devices == ("Alpha 1",)

@@ -204,8 +204,9 @@ class Campaign:
         """
         return prepare(self.project, proposal, self.history())
 
-    def submit(self, change: Change, seed: int | None = None) -> tuple[Change, str]:
-        """Queue a change's first run. Returns the change as it was queued, and the experiment's name.
+    def submit(self, change: Change, seed: int | None = None, only_on: str = "") -> tuple[Change, str]:
+        """Queue a change's first run, `only_on` as in `Message`. Returns the change as it was queued, and the
+        experiment's name.
 
         Raises:
             BadProposal: somebody queued the same change since it was checked, or the branch moved and the
@@ -229,20 +230,27 @@ class Campaign:
                     )
                 proposal = replace(proposal, tree=merged.tree)
             change = prepare(self.project, proposal, history)
-            return change, self.put(change, history, seed)
+            return change, self.put(change, history, seed, only_on=only_on)
 
-    def put(self, change: Change, history: History, seed: int | None = None, earlier: bool = False) -> str:
+    def put(
+        self,
+        change: Change,
+        history: History,
+        seed: int | None = None,
+        earlier: bool = False,
+        only_on: str = "",
+    ) -> str:
         """Queue the first run of a change of the history's head, as it is. Returns the experiment's name.
 
         Args:
-            earlier: as in `Message`.
+            earlier, only_on: as in `Message`.
         """
         known = self.ledger(history)
         action = next_action(known)
         first = action.seed if action.kind is Kind.PROPOSE else known.first_seed
         edits = is_edited(self.project, change.baseline, change.tree)
         message = Message.of(change.proposal, change.candidate, first if seed is None else seed, edits=edits)
-        message = replace(message, earlier=earlier)
+        message = replace(message, earlier=earlier, only_on=only_on)
         name = refs.new_name(change.proposal.title)
         self.queue.put(self.project, change.tree, change.baseline, message, name)
         return name
@@ -263,40 +271,33 @@ class Campaign:
             except (BadProposal, BadParams) as error:
                 yield label, error
 
-    def replicate(self, attempt: Attempt, seed: int | None) -> str:
-        """Queue another run of a candidate, with another seed."""
+    def replicate(self, attempt: Attempt, seed: int | None, only_on: str = "") -> str:
+        """Queue another run of a candidate, with another seed; `only_on` is as in `Message`."""
         first = attempt.first
-        message = Message.again(first, attempt.candidate, seed)
+        message = replace(Message.again(first, attempt.candidate, seed), only_on=only_on)
         name = refs.new_name(f"{first.rung} {first.title}", seed)
         # The first run's tree differs from what is to run in its outputs only, and those the run writes anew.
         self.queue.put(self.project, first.rev, attempt.baseline, message, name)
         return name
 
     def measure_incumbent(
-        self, history: History, seed: int | None, audit: bool = False, aa: bool = False
+        self, history: History, seed: int | None, audit: bool = False, aa: bool = False, only_on: str = ""
     ) -> str:
         """Queue one run of the head's own tree: to judge changes by, or as part of the closing audit or of an
         A/A check.
 
         Args:
             history: perhaps as seen from an earlier commit.
+            only_on: as in `Message`.
         """
         earlier = history.head != self.repo.head()
-        kind = "audit" if audit else "A/A" if aa else "baseline"
-        title = kind if seed is None else f"{kind}, seed {seed}"
+        kind = "earlier" if earlier else "audit" if audit else "A/A" if aa else "baseline"
+        message = _measuring(kind, seed)
         if earlier:
-            kind = title = one_line(self.repo.commit(history.head).message.partition("\n")[0])
-        message = Message(
-            title=title,
-            hypothesis=_MEASURES["earlier" if earlier else kind],
-            agent=BASELINE_AGENT,
-            candidate=history.incumbent,
-            seed=seed,
-            audit=audit,
-            aa=aa,
-            earlier=earlier,
-        )
-        name = refs.new_name(kind.replace("/", ""), seed)
+            title = one_line(self.repo.commit(history.head).message.partition("\n")[0])
+            message = replace(message, title=title, earlier=True)
+        message = replace(message, candidate=history.incumbent, audit=audit, aa=aa, only_on=only_on)
+        name = refs.new_name((message.title if earlier else kind).replace("/", ""), seed)
         self.queue.put(self.project, history.head, history.head, message, name)
         return name
 
@@ -353,3 +354,9 @@ class Campaign:
         if verdict is None or not attempt.is_decided:
             verdict = self.step(history, attempt).verdict
         return findings.case(self.program, history, attempt, verdict)
+
+
+def _measuring(kind: str, seed: int | None) -> Message:
+    """For a run of the branch as it is."""
+    title = kind if seed is None else f"{kind}, seed {seed}"
+    return Message(title, _MEASURES[kind], agent=BASELINE_AGENT, seed=seed)

@@ -33,16 +33,20 @@ def judge(engine: Engine, history: History, attempt: Attempt, room: int, screeni
         return True
     if action.kind is Kind.RUN_CANDIDATE and room > 0:
         campaign.record(attempt, action.verdict)
-        engine.queued(campaign.replicate(attempt, action.seed))
+        engine.queued(campaign.replicate(attempt, action.seed, action.only_on))
         return True
-    return action.kind is Kind.RUN_INCUMBENT and room > 0 and measure_incumbent(engine, history, action.seed)
+    wanted = action.kind is Kind.RUN_INCUMBENT and room > 0
+    return wanted and measure_incumbent(engine, history, action.seed, action.only_on)
 
 
-def measure_incumbent(engine: Engine, history: History, seed: int | None) -> bool:
-    """Queue an incumbent's run unless the same one is under way."""
-    if any(run.seed == seed for run in engine.pending(history) if measures_incumbent(run, history)):
+def measure_incumbent(engine: Engine, history: History, seed: int | None, only_on: str = "") -> bool:
+    """Queue an incumbent's run, on a class of devices or on any, unless the same one is under way."""
+    measuring = (run for run in engine.pending(history) if measures_incumbent(run, history))
+    if any(
+        run.seed == seed and (run.only_on == only_on or "" in (run.only_on, only_on)) for run in measuring
+    ):
         return False
-    engine.queued(engine.campaign.measure_incumbent(history, seed))
+    engine.queued(engine.campaign.measure_incumbent(history, seed, only_on=only_on))
     return True
 
 
@@ -62,7 +66,8 @@ def with_incumbents(ledger: Ledger, seeds: Sequence[int | None]) -> Ledger:
 def as_if_ended(engine: Engine, history: History, ledger: Ledger) -> Ledger:
     """The ledger with what is on its way: the incumbent's runs under way count as measured, as enough of them
     are queued already, and proposals that are asked for have their places."""
-    seeds = [run.seed for run in engine.pending(history) if measures_incumbent(run, history)]
+    measuring = (run for run in engine.pending(history) if measures_incumbent(run, history))
+    seeds = [run.seed for run in measuring if run.only_on in ("", ledger.device)]
     ledger = with_incumbents(ledger, seeds)
     return replace(ledger, spent=ledger.spent + engine.asking.count)
 
@@ -86,7 +91,7 @@ def try_again(engine: Engine, history: History) -> None:
         if left <= 0:
             return
         left -= 1
-        engine.queued(engine.campaign.measure_incumbent(history, seed))
+        engine.queued(engine.campaign.measure_incumbent(history, seed, only_on=failed[seed].only_on))
 
 
 def retry(campaign: Campaign, history: History, attempt: Attempt) -> list[str]:
@@ -112,9 +117,9 @@ def retry(campaign: Campaign, history: History, attempt: Attempt) -> list[str]:
     if own:
         campaign.record(attempt, Verdict(Decision.OPEN, "It is tried again."))
     return [
-        campaign.replicate(attempt, run.seed)
+        campaign.replicate(attempt, run.seed, run.only_on)
         if own
-        else campaign.measure_incumbent(history, run.seed, run.audit, run.aa)
+        else campaign.measure_incumbent(history, run.seed, run.audit, run.aa, run.only_on)
         for run in own or failed
     ]
 

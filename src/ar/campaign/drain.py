@@ -36,10 +36,13 @@ def work(campaign: Campaign, view: View, stop: Callable[[], int], remote: str = 
         for line in recovery.recover(campaign.project, campaign.pipeline):
             view.event(f"recovered: {line}")
         pool.wake()
-        idle = False
+        idle, passed = False, ""
         while stop() < 2:
             if stop():
                 pool.drain()
+            elif idle and passed and not there and not locks.holder(repo, "run"):
+                view.event(f"{passed}; run ar worker on a machine that has one")
+                break
             elif idle and (there.finds() if there else repo.refs(refs.QUEUE)):
                 idle = False
                 pool.wake()
@@ -48,6 +51,10 @@ def work(campaign: Campaign, view: View, stop: Callable[[], int], remote: str = 
             kinds = set()
             for event in pool.events(_LOOK):
                 kinds.add(event.kind)
+                if event.kind is EventKind.PASSED and event.reason != passed:
+                    passed = event.reason
+                    if there:
+                        view.event(passed)
                 ended += event.kind is EventKind.ENDED
                 if event.kind is EventKind.DIED:
                     pool.blame(event.name)

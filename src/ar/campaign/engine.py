@@ -23,7 +23,7 @@ from ar.history.records import Attempt, Experiment, History, Status
 from ar.local import locks
 from ar.project.program import AgentSpec
 from ar.redaction import redact
-from ar.runs import budget, recovery, sandbox, slots
+from ar.runs import budget, devices, recovery, sandbox, slots
 from ar.runs.events import EventKind
 from ar.runs.pool import Pool
 
@@ -103,7 +103,10 @@ class Engine:
         self._told: dict[str, Status] = {}
         self._decided: set[str] = set()
         self.ended_before: frozenset[str] = frozenset()  # runs that had ended when this engine began
-        self._pool = Pool(campaign.repo, slots.divide(jobs), workers=jobs, only=only)
+        places = slots.divide(jobs)
+        self._classes = {"", *(devices.of_slot(slot.name).device_class for slot in places)}
+        self._passed = ""  # why what waits does not run here, as last told
+        self._pool = Pool(campaign.repo, places, workers=jobs, only=only)
 
     def run(self) -> Done:
         """Run until all is done, or the budget, the limits or the user ends it.
@@ -213,7 +216,9 @@ class Engine:
             history = self.campaign.history()
         if finishing:
             self.asking.drop()
-        room = 0 if finishing else self._most_pending() - len(self.pending(history))
+        # What waits for devices of another class takes no place from what can run here.
+        ours = [run for run in self.pending(history) if run.only_on in self._classes]
+        room = 0 if finishing else self._most_pending() - len(ours)
         if self.policy.step(self, history, room):
             return True
         if finishing and not self._used.busy:
@@ -272,6 +277,9 @@ class Engine:
             for event in events:
                 if event.kind is EventKind.RETRIED:
                     self.event(f"{event.name}: {event.reason}; it is tried again")
+                if event.kind is EventKind.PASSED and event.reason != self._passed:
+                    self._passed = event.reason
+                    self.event(f"{event.reason}; it waits for ar worker on a machine that has one")
                 if event.kind is EventKind.DIED:
                     self._pool.blame(event.name)
                     self._recover()

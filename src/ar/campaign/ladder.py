@@ -128,8 +128,8 @@ class AtRung:
             return Moved(Step.SPENT)
         if mine and own:
             self.campaign.record(mine, action.verdict)
-            return Moved(Step.QUEUED, self.campaign.replicate(mine, action.seed))
-        return Moved(Step.QUEUED, self._begin(attempt, action.seed))
+            return Moved(Step.QUEUED, self.campaign.replicate(mine, action.seed, action.only_on))
+        return Moved(Step.QUEUED, self._begin(attempt, action.seed, action.only_on))
 
     def case(self, history: History, attempt: Attempt) -> Case:
         """What the verdict on an attempt at this rung rests on.
@@ -139,9 +139,9 @@ class AtRung:
         """
         return self.campaign.case(self.view(history, attempt.baseline), attempt)
 
-    def _begin(self, attempt: Attempt, seed: int | None) -> str:
+    def _begin(self, attempt: Attempt, seed: int | None, only_on: str) -> str:
         message = Message.again(attempt.first, attempt.candidate, seed)
-        message = replace(message, rung=self.rung.name, stack=(), reverts="")
+        message = replace(message, rung=self.rung.name, stack=(), reverts="", only_on=only_on)
         return self._queue(attempt.first.rev, attempt.baseline, message)
 
     def _measure_incumbent(

@@ -131,7 +131,8 @@ class Promoter:
         attempt, seed = ready.attempt, ready.seed
         self.tell(f"Running {attempt.name} at the branch's own seed {seed} first …")
         under_way = (run.name for run in attempt.experiments if run.seed == seed and not run.status.ended)
-        name = next(under_way, "") or self.campaign.replicate(attempt, seed)
+        only_on = self.campaign.ledger(self.campaign.history(), attempt).only_on
+        name = next(under_way, "") or self.campaign.replicate(attempt, seed, only_on)
         self._run(Policy(), only=name, locked=True)
 
     def _run(self, policy: Policy, only: str = "", locked: bool = False) -> Done:

@@ -10,6 +10,7 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
 from ar.history.records import Attempt, Decision, History
 from ar.judge.evidence import Ledger
+from ar.judge.ledger import on_device
 from ar.judge.rule import next_seeds
 from ar.project.program import EMBEDDED
 from ar.text import signed
@@ -24,10 +25,13 @@ def is_screened(campaign: Campaign, attempt: Attempt) -> bool:
     return attempt.agent in (*EMBEDDED, *(spec.name for spec in agents))
 
 
-def waits(attempt: Attempt) -> bool:
+def waits(campaign: Campaign, history: History, attempt: Attempt) -> bool:
     """Whether an open attempt was looked at with the runs that it has, and left to the model."""
     verdict = attempt.verdict
-    return verdict is not None and verdict.decision is Decision.OPEN and verdict.runs == len(attempt.own)
+    if verdict is None or verdict.decision is not Decision.OPEN:
+        return False
+    here = on_device(campaign.program, history, attempt, verdict.device or history.devices[0])
+    return here is not None and verdict.runs == len(here.own)
 
 
 def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> bool:
@@ -41,7 +45,7 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
     """
     campaign = engine.campaign
     opened = [item for item in history.attempts if history.is_open(item) and is_screened(campaign, item)]
-    waiting = [item for item in opened if waits(item) and not item.is_under_way]
+    waiting = [item for item in opened if waits(campaign, history, item) and not item.is_under_way]
     if (
         not waiting
         or not ledger.knows_noise
@@ -79,12 +83,12 @@ def _confirm(engine: Engine, history: History, attempt: Attempt, count: int) -> 
     """Queue a change with so many more seeds; of several, also what the incumbent lacks beside them."""
     campaign = engine.campaign
     ledger = campaign.ledger(history, attempt)
-    seeds = next_seeds(ledger, count)
+    seeds, only_on = next_seeds(ledger, count), ledger.only_on
     for seed in seeds:
-        engine.queued(campaign.replicate(attempt, seed))
+        engine.queued(campaign.replicate(attempt, seed, only_on))
     for seed in seeds if count > 1 else ():
         if seed is not None and seed not in ledger.incumbent.seeds:
-            candidates.measure_incumbent(engine, history, seed)
+            candidates.measure_incumbent(engine, history, seed, only_on)
 
 
 def _discard_clear(

@@ -52,7 +52,7 @@ class Search(Policy):
         for attempt in history.attempts:
             if history.is_open(attempt) and not attempt.is_under_way:
                 by_model = choosing and screening.is_screened(engine.campaign, attempt)
-                waits = by_model and ledger.knows_noise and screening.waits(attempt)
+                waits = by_model and ledger.knows_noise and screening.waits(engine.campaign, history, attempt)
                 if not waits and candidates.judge(engine, history, attempt, room, by_model):
                     return True
         for attempt in self._mergeable(history):
@@ -108,7 +108,7 @@ class Search(Policy):
         if ready.experiment is None:
             if room <= 0:
                 return None
-            engine.queued(campaign.replicate(attempt, ready.seed))
+            engine.queued(campaign.replicate(attempt, ready.seed, campaign.ledger(history, attempt).only_on))
             engine.event(f"{attempt.name} won; it runs once more at the branch's own seed before the merge")
             return True
         how = ""
@@ -152,13 +152,16 @@ class Search(Policy):
                 if ledger.auditing and self._unsettled(engine, history):
                     return
                 candidates.refuse_hopeless(campaign.program, history.now, engine.ended_before)
-                engine.queued(campaign.measure_incumbent(history, action.seed, ledger.auditing))
+                audit, only_on = ledger.auditing, action.only_on
+                engine.queued(campaign.measure_incumbent(history, action.seed, audit, only_on=only_on))
                 ledger = candidates.with_incumbents(ledger, [action.seed])
             elif action.kind is not Kind.PROPOSE or not begun:
                 return
             elif repeats:
                 candidates.refuse_hopeless(campaign.program, history.now, engine.ended_before)
-                engine.queued(campaign.measure_incumbent(history, repeats.pop(0), aa=True))
+                engine.queued(
+                    campaign.measure_incumbent(history, repeats.pop(0), aa=True, only_on=action.only_on)
+                )
             elif left_behind:
                 if not _restack(engine, history, left_behind.pop(0)):
                     continue

@@ -19,7 +19,9 @@ from ar.changes.proposal import Change
 from ar.errors import CannotPromote, Conflict, OutOfBudget
 from ar.history.records import Attempt, History, Label, Outcome
 from ar.judge.contrast import Comparison
+from ar.judge.evidence import Run
 from ar.judge.findings import own_runs, share
+from ar.judge.ledger import ledger, on_device, where
 from ar.judge.noise import noise_of
 from ar.text import plain, signed
 
@@ -73,10 +75,10 @@ class Stacking(Policy):
         if self.composite.change.tree == campaign.repo.tree(history.head):
             names = ", ".join(item.name for item in self.composite.members)
             raise CannotPromote(f"the branch has what {names} changed already", "see: ar diff NAME")
-        ledger = campaign.ledger(history)
-        if ledger.spare < TRIM_RUNS:
+        known = campaign.ledger(history)
+        if known.spare < TRIM_RUNS:
             raise OutOfBudget(
-                f"{ledger.spent} of {ledger.budget} runs are spent, and the closing audit needs the rest",
+                f"{known.spent} of {known.budget} runs are spent, and the closing audit needs the rest",
                 "raise budget.runs in program.md",
             )
         self._composites = {tuple(item.name for item in self.composite.members): self.composite}
@@ -112,7 +114,7 @@ class Stacking(Policy):
             }
             wanted = self._lacking(history, whole, list(parts.values()))
             if wanted:
-                return self._spend(engine, history, wanted, room)
+                return self._spend(engine, history, whole, wanted, room)
             shares = self._shares(history, whole, parts)
             if any(share is None for share in shares.values()):
                 return False  # still running, or a run without a member crashed: nothing more to learn
@@ -143,8 +145,9 @@ class Stacking(Policy):
     ) -> list[tuple[Change, Attempt | None, int | None]]:
         """Runs still to be queued: the stack's own, then those of the stack without each member, on equal
         seeds."""
-        own = whole.own
-        seeds: list[int | None] = [run.seed for run in own][:TRIM_RUNS]
+        device = where(self.program, history, whole)
+        here = on_device(self.program, history, whole, device)
+        seeds: list[int | None] = [run.seed for run in (here.own if here else ())][:TRIM_RUNS]
         made = self._made(history, self.result.members).change
         assert made is not None
         wanted: list[tuple[Change, Attempt | None, int | None]] = []
@@ -155,7 +158,8 @@ class Stacking(Policy):
             if part.change is None:
                 continue
             attempt = history.of(part.change.candidate) if part.change else None
-            known = [run.seed for run in attempt.experiments] if attempt else []
+            here = on_device(self.program, history, attempt, device) if attempt else None
+            known = [run.seed for run in here.experiments] if here else []
             missing = [seed for seed in seeds if seed not in known]
             if self.program.seed is None:
                 missing = seeds[len(known) :]
@@ -174,24 +178,25 @@ class Stacking(Policy):
         self,
         engine: Engine,
         history: History,
+        whole: Attempt,
         wanted: list[tuple[Change, Attempt | None, int | None]],
         room: int,
     ) -> bool:
         """Queue runs of the trimming, as far as there is room; none where the budget is too small for all."""
-        ledger = self.campaign.ledger(history)
-        if ledger.spare < len(wanted):
+        if self.campaign.ledger(history).spare < len(wanted):
             if not engine.pending(history):
                 engine.event(f"not trimmed: that takes {len(wanted)} more runs than the budget has to spare")
             return False
         begun: set[str] = set()
+        only_on = self.campaign.ledger(history, whole).only_on
         for change, attempt, seed in wanted:
             if room <= 0:
                 break
             if attempt is not None:
-                engine.queued(self.campaign.replicate(attempt, seed))
+                engine.queued(self.campaign.replicate(attempt, seed, only_on))
             elif change.candidate not in begun:
                 begun.add(change.candidate)
-                engine.queued(self.campaign.submit(change, seed)[1])
+                engine.queued(self.campaign.submit(change, seed, only_on)[1])
             else:
                 continue  # its attempt is known from the next look on
             room -= 1
@@ -209,16 +214,21 @@ class Stacking(Policy):
         self, history: History, whole: Attempt, parts: dict[str, Composite]
     ) -> dict[str, Comparison | None]:
         """What each member adds to the stack (below 0 it improves it); None where a side has no runs yet."""
-        noise = noise_of(self.campaign.ledger(history))
+        device = where(self.program, history, whole)
+        noise = noise_of(ledger(self.program, history, device=device))
         found: dict[str, Comparison | None] = {}
         for name, part in parts.items():
             attempt = history.of(part.change.candidate) if part.change else None
             found[name] = None
             if attempt and not attempt.is_under_way and not whole.is_under_way:
-                with_it, without = (own_runs(self.program, item) for item in (whole, attempt))
+                with_it, without = (self._runs(history, item, device) for item in (whole, attempt))
                 if with_it and without:
                     found[name] = share(with_it, without, noise)
         return found
+
+    def _runs(self, history: History, attempt: Attempt, device: str) -> list[Run]:
+        here = on_device(self.program, history, attempt, device)
+        return own_runs(self.program, here) if here else []
 
     def _close(self, history: History, whole: Attempt) -> None:
         """The last word on the other stacks that were measured, and on the members that were dropped."""

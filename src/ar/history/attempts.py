@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
 from ar.errors import NotFound, nearest
-from ar.history.records import Attempt, Decision, Experiment, History, Label, Outcome, Status, Verdict
+from ar.history.records import (
+    Attempt,
+    Decision,
+    Experiment,
+    History,
+    Label,
+    Outcome,
+    Status,
+    Verdict,
+    own_class,
+)
 from ar.project.program import Metric, Program
 from ar.project.values import number
 from ar.text import quantity, signed
@@ -30,10 +40,12 @@ def grouped(
     for run in sorted(experiments, key=lambda run: (run.created, run.name)):
         scales.setdefault(run.rung, []).append(run)
         groups.setdefault((run.rung, run.candidate or run.rev), []).append(run)
-    # Every scale has its own noise, and its runs never count at another.
-    sigmas = {rung: _noise(runs, program) for rung, runs in scales.items()}
-    attempts = [_attempt(runs, program, merged, sigmas[rung]) for (rung, _), runs in groups.items()]
-    return sorted(_with_fates(attempts), key=lambda attempt: (attempt.created, attempt.name)), sigmas[""]
+    # Every scale has its own noise, and its runs never count at another. So has every class of devices.
+    own = {rung: own_class(run for run in runs if run.status.ended) for rung, runs in scales.items()}
+    sigmas = {rung: _noise(runs, program, own[rung]) for rung, runs in scales.items()}
+    attempts = [_attempt(them, program, merged, own[at], sigmas[at]) for (at, _), them in groups.items()]
+    ordered = sorted(_with_fates(attempts), key=lambda attempt: (attempt.created, attempt.name))
+    return ordered, sigmas[""].get(own[""])
 
 
 def find(history: History, name: str) -> tuple[Attempt, Experiment]:
@@ -59,12 +71,14 @@ def find(history: History, name: str) -> tuple[Attempt, Experiment]:
 
 
 def gain(history: History, attempt: Attempt, program: Program) -> float | None:
-    """The attempt's mean minus that of its baseline, oriented: below 0 is an improvement. None where one of
-    them is not measured."""
-    base = of_commit(history, attempt.baseline)
-    if base is None or base.value is None or attempt.value is None:
+    """The attempt's mean minus that of its baseline, on one class of devices and oriented: below 0 is an
+    improvement. None where one of them is not measured."""
+    base, own = of_commit(history, attempt.baseline), history.devices[0]
+    alike = [run for run in base.experiments if (run.device_class or own) == attempt.device] if base else []
+    values = _measured(alike, program.objective)
+    if not values or attempt.value is None:
         return None
-    return program.objective.orient(attempt.value) - program.objective.orient(base.value)
+    return program.objective.orient(attempt.value) - program.objective.orient(fmean(values))
 
 
 def of_commit(history: History, commit: str) -> Attempt | None:
@@ -145,30 +159,35 @@ def level(attempt: Attempt | None) -> str:
     return quantity(attempt.value, attempt.standard_error)
 
 
-def _noise(experiments: Sequence[Experiment], program: Program) -> float | None:
-    """The standard deviation of one run of one configuration, pooled over all that have several."""
-    groups: dict[str, list[Experiment]] = {}
+def _noise(experiments: Sequence[Experiment], program: Program, own: str) -> dict[str, float]:
+    """Class of devices to the standard deviation of one run of one configuration there, pooled over all that
+    have several."""
+    groups: dict[tuple[str, str], list[Experiment]] = {}
     for run in experiments:
-        groups.setdefault(run.candidate, []).append(run)
-    squares, df = 0.0, 0
-    for candidate, runs in groups.items():
+        groups.setdefault((run.device_class or own, run.candidate), []).append(run)
+    pools: dict[str, tuple[float, int]] = {}
+    for (device, candidate), runs in groups.items():
         verdicts = [run.note.verdict for run in runs if run.note and run.note.verdict]
         is_tampered = any(verdict.label is Label.TAMPERED for verdict in verdicts)
         values = _measured(runs, program.objective)
         if candidate and values and not is_tampered:
             mean = fmean(values)
+            squares, df = pools.get(device, (0.0, 0))
             squares += sum((value - mean) ** 2 for value in values)
-            df += len(values) - 1
-    return math.sqrt(squares / df) if df else None
+            pools[device] = squares, df + len(values) - 1
+    return {device: math.sqrt(squares / df) for device, (squares, df) in pools.items() if df}
 
 
-def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: float | None) -> Attempt:
+def _attempt(
+    runs: list[Experiment], program: Program, merged: set[str], own_device: str, sigmas: Mapping[str, float]
+) -> Attempt:
     own = [run for run in runs if not run.measures_baseline]
     first = (own or runs)[0]
     verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
     is_tampered = verdict is not None and verdict.label is Label.TAMPERED
-    values = [] if is_tampered else _measured(runs, program.objective)
-    guards = {str(guard): _measured(runs, guard) for guard in program.guards}
+    device, alike = _most_alike(runs, program, own_device)
+    values = [] if is_tampered else _measured(alike, program.objective)
+    guards = {str(guard): _measured(alike, guard) for guard in program.guards}
     return Attempt(
         name=first.name,
         title=first.title,
@@ -177,13 +196,25 @@ def _attempt(runs: list[Experiment], program: Program, merged: set[str], sigma: 
         candidate=first.candidate or first.rev,
         experiments=tuple(runs),
         value=fmean(values) if values else None,
-        standard_error=sigma / math.sqrt(len(values)) if values and sigma is not None else None,
+        standard_error=sigmas[device] / math.sqrt(len(values)) if values and device in sigmas else None,
         guards={guard: fmean(measured) for guard, measured in guards.items() if measured},
         outcome=_outcome(runs, verdict, merged),
         verdict=verdict,
         created=first.created,
         rung=first.rung,
+        device=device,
     )
+
+
+def _most_alike(
+    runs: Sequence[Experiment], program: Program, own_device: str
+) -> tuple[str, Sequence[Experiment]]:
+    """The class of devices that most of the runs that ended well were measured on (of equally many the
+    campaign's own), and the runs there."""
+    classes: dict[str, list[Experiment]] = {own_device: []}
+    for run in runs:
+        classes.setdefault(run.device_class or own_device, []).append(run)
+    return max(classes.items(), key=lambda item: len(_measured(item[1], program.objective)))
 
 
 def _with_fates(attempts: list[Attempt]) -> list[Attempt]:

@@ -37,6 +37,7 @@ class Message(Idea):
         audit: one of the closing runs that re-measure the incumbent.
         aa: one of the runs of an A/A check, which repeat the incumbent's.
         edits: it changes other files than those of parameters.
+        only_on: class of devices that it is to run on; empty for any.
         imported: the tool whose record tells of it; empty where it was run here or in another clone.
         earlier: it measures the branch as it was earlier, or a change of that, for an audit.
     """
@@ -47,6 +48,7 @@ class Message(Idea):
     audit: bool = field(default=False, kw_only=True)
     aa: bool = field(default=False, kw_only=True)
     edits: bool = field(default=False, kw_only=True)
+    only_on: str = field(default="", kw_only=True)
     imported: str = field(default="", kw_only=True)
     earlier: bool = field(default=False, kw_only=True)
 
@@ -63,6 +65,7 @@ class Message(Idea):
             "Audit": "yes" if self.audit else "",
             "Aa": "yes" if self.aa else "",
             "Edits": "yes" if self.edits else "",
+            "Device": self.only_on,
             "Stack": " ".join(self.stack),
             "Reverts": self.reverts,
             "Observed": self.observed,
@@ -109,6 +112,7 @@ class Message(Idea):
             audit=found.get("audit") == "yes",
             aa=found.get("aa") == "yes",
             edits=found.get("edits") == "yes",
+            only_on=found.get("device", ""),
             stack=tuple(name for name in found.get("stack", "").split() if is_name(name)),
             reverts=found["reverts"] if is_name(found.get("reverts", "")) else "",
             observed=found["observed"] if _COMMIT.fullmatch(found.get("observed", "")) else "",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 from ar.history.device import Device
 from ar.history.messages import BASELINE_AGENT, FOREIGN_AGENT, Message
@@ -104,6 +106,7 @@ class Verdict(Record):
         sigma, df: the noise of one run (of one paired difference's residual when `paired`) and its
             degrees of freedom.
         failed_guard: key of the guard that it was refused by; empty in notes of earlier versions.
+        device: class of devices that all these runs were measured on; empty where nobody noted it.
     """
 
     decision: Decision
@@ -120,6 +123,7 @@ class Verdict(Record):
     paired: bool = False
     label: Label = Label.PLAIN
     failed_guard: str = ""
+    device: str = ""
 
 
 class Claimed(StrEnum):
@@ -302,6 +306,16 @@ class Experiment(Message):
         )
 
 
+def own_class(runs: Iterable[Experiment]) -> str:
+    """The campaign's own class of devices: that of its oldest run that says what it was measured on.
+
+    Runs that do not say are of that class, too: they are of a time when nobody noted it.
+    """
+    told = (run for run in runs if run.device_class)
+    oldest = min(told, key=lambda run: (run.created, run.name), default=None)
+    return oldest.device_class if oldest else ""
+
+
 @dataclass(frozen=True)
 class Attempt(Record):
     """One change with all its seeds: what the history table shows in one row.
@@ -309,11 +323,13 @@ class Attempt(Record):
     Args:
         name: of its first experiment.
         experiments: its runs, oldest first.
-        value: mean objective over the runs that ended well, in the metric's own direction and unit.
+        value: mean objective over the runs that ended well, in the metric's own direction and unit; of one
+            class of devices, that of most of them.
         standard_error: of `value`; None where the noise is not known yet.
         guards: metric name to its mean over the same runs.
         created: unix time of the first run.
         rung: scale that it was measured at; empty for the base scale.
+        device: the class that the numbers are of; empty where nobody noted it.
     """
 
     name: str
@@ -329,6 +345,7 @@ class Attempt(Record):
     verdict: Verdict | None = None
     created: float = 0.0
     rung: str = ""
+    device: str = ""
 
     @property
     def is_baseline(self) -> bool:
@@ -421,7 +438,8 @@ class History(Record):
         head: commit of the branch; its tree is what the next proposal changes.
         incumbent: identity (`Attempt.candidate`) of the head's tree.
         attempts: baselines and candidates, at the base scale.
-        sigma: standard deviation of one run of one configuration; None before there are replicates.
+        sigma: standard deviation of one run of one configuration, on the campaign's own class of devices;
+            None before there are replicates.
         at_rungs: what was measured at larger scales. An attempt has the `candidate` it has at the base.
         rung: the larger scale that this is a view of; empty for the base scale.
         identities: identity of the tree of each commit that anything was measured against.
@@ -473,6 +491,13 @@ class History(Record):
     def experiments(self) -> list[Experiment]:
         """Runs at the base scale: what budget, noise and judge count."""
         return [experiment for attempt in self.attempts for experiment in attempt.experiments]
+
+    @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """The classes of devices that anything was measured on: the campaign's own first."""
+        ended = [run for run in self.experiments if run.status.ended]
+        own = own_class(ended)
+        return tuple(dict.fromkeys([own, *(run.device_class or own for run in ended)]))
 
     @property
     def foreign(self) -> list[Attempt]:

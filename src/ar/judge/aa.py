@@ -14,10 +14,11 @@ from enum import StrEnum
 from statistics import NormalDist
 
 from ar.history.records import Attempt, Decision, Experiment, History, Status
+from ar.judge import devices
 from ar.judge.arithmetic import mean
 from ar.judge.contrast import Comparison, narrower
 from ar.judge.evidence import MOST_RUNS, Candidate, Run
-from ar.judge.ledger import ledger, measurements
+from ar.judge.ledger import ledger, measurements, on_device
 from ar.judge.noise import Noise, Pool, noise_of
 from ar.judge.rule import judge
 from ar.project.program import Metric, Program
@@ -151,7 +152,9 @@ def last(program: Program, history: History) -> AACheck | None:
 
 
 def check(program: Program, history: History, attempt: Attempt) -> AACheck:
-    """What all runs of an attempt as the incumbent say of it."""
+    """What all runs of an attempt as the incumbent say of it; of several classes of devices, those by which
+    the campaign goes."""
+    attempt = on_device(program, history, attempt, devices.home(program, history)) or attempt
     ended = sorted((run for run in attempt.base if run.status.ended), key=_when)
     ours = [run for run in ended if run.aa and run.status is not Status.CANCELLED]
     known = [(run, found) for run in ended for found in measurements(program, [run]) if found.measured]

@@ -110,6 +110,9 @@ class Ledger:
         first_seed: seeds are first_seed, first_seed + 1, ...; None where the programme has none.
         screening: somebody else chooses, past the opening, which changes get another run.
         drifts: values change with the machine, as times do.
+        device: class of devices that all these runs were measured on; empty where nobody noted it.
+        asks_device: further runs have to be made there: the campaign has several classes.
+        seeds_elsewhere: those that anything was run with on other classes.
     """
 
     budget: int | None
@@ -123,6 +126,9 @@ class Ledger:
     first_seed: int | None = None
     screening: bool = False
     drifts: bool = False
+    device: str = ""
+    asks_device: bool = False
+    seeds_elsewhere: frozenset[int] = frozenset()
 
     @property
     def base(self) -> tuple[Run, ...]:
@@ -145,6 +151,11 @@ class Ledger:
     def knows_noise(self) -> bool:
         """Whether the opening is over."""
         return self.first_seed is None or self.opened >= OPENING
+
+    @property
+    def only_on(self) -> str:
+        """The class of devices that further runs are to be made on; empty for any."""
+        return self.device if self.asks_device else ""
 
     @property
     def left(self) -> float:

@@ -14,10 +14,11 @@ from statistics import fmean
 from ar.errors import NotFound
 from ar.history.attempts import find, of_commit
 from ar.history.records import Attempt, Decision, Experiment, History, Outcome, Verdict
+from ar.judge import devices
 from ar.judge.arithmetic import half_width, mean, unscore
 from ar.judge.contrast import Comparison, Side, best_paired, compare, contrast, own_residual
 from ar.judge.evidence import Ledger, Run
-from ar.judge.ledger import candidate, first_seed, ledger, measurements
+from ar.judge.ledger import candidate, first_seed, ledger, measurements, on_device, where
 from ar.judge.noise import Noise, Pool, noise_of
 from ar.judge.rule import promote_bar
 from ar.project.program import Metric, Program
@@ -35,6 +36,7 @@ class Case(Record):
         guards: metric to its mean for the incumbent and for the change.
         holdout: the same for the holdout. For people only: no agent may see it.
         wanted: what would change the verdict.
+        devices: the classes that the campaign was measured on, its own first.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Case(Record):
     guards: dict[str, list[float]] = field(default_factory=dict)
     holdout: dict[str, list[float]] = field(default_factory=dict)
     wanted: str = ""
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,13 +134,15 @@ def case(program: Program, history: History, attempt: Attempt, verdict: Verdict)
     Raises:
         NotFound: it is the baseline, or none of its runs has ended.
     """
-    own = attempt.own
-    if not own:
+    if not attempt.own:
         raise NotFound(f"{attempt.name} is the baseline: there is nothing to judge", "see: ar show")
-    if not any(run.status.ended for run in own):
+    if not any(run.status.ended for run in attempt.own):
         raise NotFound(f"{attempt.name} has no run that ended yet", "wait for it: ar run")
-    incumbent = of_commit(history, attempt.baseline)
-    base = _compared(history, incumbent) if incumbent else ()
+    device = verdict.device or where(program, history, attempt)
+    here, incumbent = on_device(program, history, attempt, device), of_commit(history, attempt.baseline)
+    own = here.own if here else ()
+    other = on_device(program, history, incumbent, device) if incumbent else None
+    base = _compared(history, other) if other else ()
     effect = None if verdict.effect is None else program.objective.orient(verdict.effect)
     interval: tuple[float, ...] = ()
     if effect is not None and verdict.standard_error is not None and verdict.df:
@@ -155,6 +160,7 @@ def case(program: Program, history: History, attempt: Attempt, verdict: Verdict)
         guards=_means(program.guards, base, own),
         holdout=_means((program.holdout,) if program.holdout else (), base, own),
         wanted=_wanted(program, verdict),
+        devices=tuple(filter(None, history.devices)),
     )
 
 
@@ -204,7 +210,13 @@ def resolution(noise: Noise, n: int, m: int) -> float:
 
 def total(program: Program, history: History) -> Total | None:
     """The campaign's gain, from the first baseline to the closing audit of the head; None before that, or
-    where no noise can be told."""
+    where no noise can be told. Of several classes of devices, the first that has both."""
+    found = (_total(program, devices.on(program, history, it)) for it in devices.classes(program, history))
+    return next(filter(None, found), None)
+
+
+def _total(program: Program, history: History) -> Total | None:
+    """The same of one class of devices."""
     first, now = history.first, history.now
     if first is None or now is None:
         return None
@@ -235,15 +247,20 @@ def additivity(program: Program, history: History, stack: Attempt) -> Additivity
     """
     if len(stack.stack) < 2:
         return None
+    device = where(program, history, stack)
+    found = [stack, *(find(history, name)[0] for name in stack.stack)]
+    seen = [item for one in found if (item := on_device(program, history, one, device))]
+    if len(seen) < len(found):
+        return None  # they were not measured on one class of devices
+    stack, *attempts = seen
+    noise = noise_of(ledger(program, history, device=device))
 
     def against_baseline(attempt: Attempt) -> list[Side]:
         runs = own_runs(program, attempt)
         # Without the screening run, which was selected for its luck, unless it is alone.
-        return [(1.0, runs[1:] or runs), (-1.0, _incumbent_runs(program, history, attempt.baseline))]
+        return [(1.0, runs[1:] or runs), (-1.0, _incumbent_runs(program, history, attempt.baseline, device))]
 
-    noise = noise_of(ledger(program, history))
     joint = against_baseline(stack)
-    attempts = [find(history, name)[0] for name in stack.stack]
     singles = [against_baseline(attempt) for attempt in attempts]
     alone = [side for sides in singles for side in sides]
     everything = [*joint, *((-weight, runs) for weight, runs in alone)]
@@ -253,7 +270,8 @@ def additivity(program: Program, history: History, stack: Attempt) -> Additivity
     paired = best_paired(everything, noise)  # one form for all, so that the sum is that of the lines above it
     members = []
     for attempt, sides in zip(attempts, singles, strict=True):
-        single, share = contrast(sides, noise, paired), _share(program, history, stack, attempt.name, noise)
+        single = contrast(sides, noise, paired)
+        share = _share(program, devices.on(program, history, device), stack, attempt.name, noise)
         members.append(
             Member(
                 name=attempt.name,
@@ -304,9 +322,10 @@ def _compared(history: History, incumbent: Attempt) -> tuple[Experiment, ...]:
     return incumbent.base if first_seed(history) is None else incumbent.experiments
 
 
-def _incumbent_runs(program: Program, history: History, baseline: str) -> Sequence[Run]:
-    """The runs that measure a commit of the branch."""
+def _incumbent_runs(program: Program, history: History, baseline: str, device: str) -> Sequence[Run]:
+    """The runs on a class of devices that measure a commit of the branch."""
     incumbent = of_commit(history, baseline)
+    incumbent = incumbent and on_device(program, history, incumbent, device)
     if incumbent is None:
         return ()
     found = candidate(program, incumbent)

@@ -66,12 +66,14 @@ class Kind(StrEnum):
 class Action:
     """The next step, with the verdict on the open candidate that led to it.
 
-    `seed` is that of the run asked for; with PROPOSE, that of the next candidate's first run.
+    `seed` is that of the run asked for; with PROPOSE, that of the next candidate's first run. `only_on` is
+    the class of devices that it is to be made on; empty for any.
     """
 
     kind: Kind
     verdict: Verdict
     seed: int | None = None
+    only_on: str = ""
 
 
 def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
@@ -79,6 +81,14 @@ def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
 
     `noise` spares reading the closed changes again; it must equal `noise_of(ledger)`.
     """
+    action = _next(ledger, noise)
+    if not ledger.device:
+        return action
+    verdict = replace(action.verdict, device=ledger.device)
+    return replace(action, verdict=verdict, only_on=ledger.only_on)
+
+
+def _next(ledger: Ledger, noise: Noise | None) -> Action:
     change = ledger.candidate
     runs = change.runs if change else ()
 
@@ -320,4 +330,5 @@ def _audit_seed(ledger: Ledger) -> int | None:
     if ledger.first_seed is None:
         return None
     everybody = (ledger.incumbent, ledger.candidate or Candidate(), *ledger.closed)
-    return max([ledger.first_seed - 1, *(max(item.seeds) for item in everybody if item.seeds)]) + 1
+    used = [item.seeds for item in everybody] + [ledger.seeds_elsewhere]
+    return max([ledger.first_seed - 1, *(max(seeds) for seeds in used if seeds)]) + 1

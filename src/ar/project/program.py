@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 from ar.errors import NotFound, nearest
@@ -248,6 +249,7 @@ class Program:
         ladder: scales, the base first; empty where there is one only.
         promote_rung: the scale at which a change must hold, too, before it is promoted; empty for none.
         curve: how a run tells how fast it learns; None where it does not.
+        devices: patterns of the classes of devices whose runs count; empty for all.
     """
 
     objective: Metric
@@ -264,6 +266,7 @@ class Program:
     ladder: tuple[Rung, ...] = ()
     promote_rung: str = ""
     curve: CurveFile | None = None
+    devices: tuple[str, ...] = ()
     prose: str = ""
 
     @property
@@ -282,6 +285,10 @@ class Program:
         sandboxes = (self.sandbox, *self.sandbox.stages.values())
         given = [*(one.env for one in self.agents), *(one.env for one in sandboxes)]
         return sorted({name for names in given for name in names})
+
+    def allows_device(self, device: str) -> bool:
+        """Whether runs on a class of devices count. What nobody noted is taken for the right one."""
+        return not self.devices or not device or any(fnmatchcase(device, like) for like in self.devices)
 
     def may_change(self, path: str) -> bool:
         """Whether a proposal may change anything in a file: its text, or values of parameters."""

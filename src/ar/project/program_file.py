@@ -156,6 +156,7 @@ def _parse(text: str) -> Program:
         ladder=_ladder,
         promote=partial(_keys, rung=_scalar),
         curve=_curve,
+        devices=_list_of(_text),
     )
     single = found.pop("agent", None)
     if single and found.get("agents"):

@@ -18,17 +18,17 @@ _NAMELESS = "unknown GPU"  # that we were told of, while no driver says what it 
 
 def of_slot(slot: str) -> Device:
     """The device of a run in a slot of this machine, by the slot's name; empty for a run that had none."""
-    return _of_slot(slot, os.environ.get(gpu_meter.VISIBLE))
+    return _of_slot(slot, os.environ.get(gpu_meter.VISIBLE), CPUINFO)
 
 
 @functools.lru_cache(maxsize=64)
-def _of_slot(slot: str, visible: str | None) -> Device:  # noqa: ARG001 - it decides which GPUs there are
+def _of_slot(slot: str, visible: str | None, cpuinfo: Path) -> Device:  # noqa: ARG001 - decides which GPUs are
     host, cores = socket.gethostname(), _cores()
     with contextlib.suppress(ValueError, IndexError):
         gpu = gpu_meter.gpus()[int(slot.partition(".")[0].removeprefix("gpu"))]
         model, driver = gpu_meter.model(gpu)
-        return Device(host, processor(CPUINFO), cores, model or _NAMELESS, 1, driver)
-    return Device(host, processor(CPUINFO), cores)
+        return Device(host, processor(cpuinfo), cores, model or _NAMELESS, 1, driver)
+    return Device(host, processor(cpuinfo), cores)
 
 
 def _cores() -> int:

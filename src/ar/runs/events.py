@@ -22,6 +22,7 @@ class EventKind(StrEnum):
     LOST = "lost"  # its lease is another's by now: nothing of it is published
     REFUSED = "refused"  # the budget forbids to run what waits
     TOLD = "told"  # worth a line for people, and nothing else
+    PASSED = "passed"  # what waits may not run on the devices that it has
     FAILED = "failed"  # the worker cannot go on
     DIED = "died"  # said by the pool: the worker is gone
 
@@ -35,7 +36,7 @@ class Event(Record):
 
     Args:
         name: the experiment that it had in hand.
-        reason: in words, where it was retried or refused, or failed.
+        reason: in words, where it was retried, refused or passed on, or failed.
         worker: its number in the pool.
     """
 

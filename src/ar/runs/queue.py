@@ -7,6 +7,8 @@ everything, so that `dvc queue` and `dvc exp show` agree.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ar.changes.seeding import seeded_tree
 from ar.errors import Conflict
 from ar.git import refs
@@ -53,14 +55,18 @@ def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message:
     return stash
 
 
-def claim(pipeline: Pipeline, only: str = "", base: bool = True) -> Claim | None:
-    """Take the oldest experiment that waits, or the one called `only`; of the base scale only with `base`."""
+def claim(
+    pipeline: Pipeline, only: str = "", base: bool = True, suits: Callable[[Message], bool] = lambda _: True
+) -> Claim | None:
+    """Take the oldest experiment that waits and suits, or the one called `only`; of the base scale only with
+    `base`."""
     repo = pipeline.repo
     for ref, commit in sorted(repo.commits(refs.QUEUE).items(), key=lambda item: (item[1].time, item[0])):
         name = refs.name_of(ref)
         if not refs.is_name(name) or not commit.parents or only not in ("", name):
             continue
-        if not (base or Message.parse(commit.message).rung):
+        message = Message.parse(commit.message)
+        if not (base or message.rung) or not suits(message):
             continue
         if (lock := claims.lock(repo, name)) is None:
             continue

@@ -4,6 +4,7 @@ policies take, end and give back experiments by the same few calls.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ar.history.messages import Message
@@ -30,8 +31,10 @@ class Queue(Protocol):
     def refusals(self) -> tuple[str, str]:
         """Why no run may begin any more, and why none at the base scale may; empty where one may."""
 
-    def claim(self, only: str = "", base: bool = True) -> Claim | None:
-        """Take one that waits, or the one called `only`; of the base scale only with `base`."""
+    def claim(
+        self, only: str = "", base: bool = True, suits: Callable[[Message], bool] = lambda _: True
+    ) -> Claim | None:
+        """Take one that waits and suits, or the one called `only`; of the base scale only with `base`."""
 
     def program(self, claimed: Claim) -> Program:
         """The programme that a claimed experiment runs by."""
@@ -71,8 +74,10 @@ class Home:
     def refusals(self) -> tuple[str, str]:
         return budget.refusals(Project(self.repo, load_program(self.repo.root)))
 
-    def claim(self, only: str = "", base: bool = True) -> Claim | None:
-        return queue.claim(self.pipeline, only, base)
+    def claim(
+        self, only: str = "", base: bool = True, suits: Callable[[Message], bool] = lambda _: True
+    ) -> Claim | None:
+        return queue.claim(self.pipeline, only, base, suits)
 
     def program(self, claimed: Claim) -> Program:  # noqa: ARG002
         return load_program(self.repo.root)

@@ -88,8 +88,10 @@ class RemoteQueue:
     def refusals(self) -> tuple[str, str]:
         return "", ""  # whoever puts experiments there keeps to the budget
 
-    def claim(self, only: str = "", base: bool = True) -> Claim | None:
-        """Take one that waits, the oldest first; before all others those whose holders are gone.
+    def claim(
+        self, only: str = "", base: bool = True, suits: Callable[[Message], bool] = lambda _: True
+    ) -> Claim | None:
+        """Take one that waits and suits, the oldest first; before all others those whose holders are gone.
 
         Raises:
             Unreachable: the remote cannot be read.
@@ -98,7 +100,8 @@ class RemoteQueue:
             self.look()
             lost_race = False
             for name, rev, old in self._free(only):
-                if not (base or Message.parse(self.repo.commit(rev).message).rung):
+                message = Message.parse(self.repo.commit(rev).message)
+                if not (base or message.rung) or not suits(message):
                     continue
                 claimed = self._take(name, rev, old)
                 if claimed is not None:

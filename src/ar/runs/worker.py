@@ -32,9 +32,10 @@ from ar.local import claims, locks, orphans
 from ar.local.claims import Claim
 from ar.project.identity import identity
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
-from ar.project.program import Program, Sandbox
+from ar.project.program import FILE, Program, Sandbox
+from ar.project.program_file import load as load_program
 from ar.project.project import Project
-from ar.runs import demands, faults, interpreter, outcomes, sandbox
+from ar.runs import demands, devices, faults, interpreter, outcomes, sandbox
 from ar.runs.early_stop import curve_watch, incumbents_curve
 from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.gpu_meter import Meter, metered
@@ -89,7 +90,7 @@ class Worker:
         return RemoteQueue(
             self.pipeline,
             name,
-            device=", ".join(slot.name for slot in self.slots),
+            device=", ".join(self._classes),
             tell=lambda words: self.report(Event(EventKind.TOLD, reason=words)),
             ending=lambda: self.told is Request.REQUEUE,
         )
@@ -114,15 +115,47 @@ class Worker:
         return True
 
     def _claim(self) -> Claim | None:
+        program, passed = load_program(self.repo.root), list[Message]()
+
+        def suits(message: Message) -> bool:
+            found = any(self._suits(slot, program, message) for slot in self._places)
+            passed.extend([] if found else [message])
+            return found
+
         with locks.hold(self.repo, "claim"):  # two workers must not both take the budget's last run
             nothing, base = self.queue.refusals()
             try:
-                claimed = None if nothing else self.queue.claim(self.only, base=not base)
+                claimed = None if nothing else self.queue.claim(self.only, not base, suits)
             except Unreachable:
                 return None  # whoever wakes us looks whether it is back, and tells
         if claimed is None and (nothing or base) and self.repo.refs(refs.QUEUE):
             self.report(Event(EventKind.REFUSED, reason=nothing or base))
+        elif claimed is None and passed:
+            self.report(Event(EventKind.PASSED, reason=self._lack(program, passed)))
         return claimed
+
+    @property
+    def _places(self) -> list[str]:
+        """Names of its slots; one without a name where it need not wait for any."""
+        return [slot.name for slot in self.slots] or [""]
+
+    @property
+    def _classes(self) -> list[str]:
+        """The classes of devices that it has."""
+        return list(dict.fromkeys(devices.of_slot(slot).device_class for slot in self._places))
+
+    def _suits(self, slot: str, program: Program, message: Message) -> bool:
+        """Whether an experiment may run in a slot. What is to run on a class that does not count any more may
+        run on any."""
+        here, wanted = devices.of_slot(slot).device_class, message.only_on
+        return program.allows_device(here) and (wanted in ("", here) or not program.allows_device(wanted))
+
+    def _lack(self, program: Program, passed: Sequence[Message]) -> str:
+        """Why nothing of what waits may run on the devices that it has."""
+        here, wanted = ", ".join(self._classes), sorted({message.only_on for message in passed})
+        if not any(map(program.allows_device, self._classes)):
+            return f"nothing runs here, on {here}: it is not among devices: in {FILE}"
+        return f"what waits is to run on {', '.join(wanted)}, and here is {here}"
 
     def end(self, how: Request) -> None:
         """Claim nothing more; the run in hand goes back to the queue, unless `how` spares it."""
@@ -233,7 +266,7 @@ class Worker:
 
     def plan(self, program: Program, claimed: Claim, workspace: Workspace) -> Plan:
         """What the launcher is to do for each of its stages."""
-        bubblewrap = sandbox.find(program.sandbox)
+        message, bubblewrap = Message.parse(claimed.message), sandbox.find(program.sandbox)
         share = min((slot.share for slot in self.slots), default=1.0)
         limits = sandbox.limits(program.sandbox, self.repo.root, share)
         dvc, cache = workspace.root / ".dvc", self.pipeline.cache
@@ -258,8 +291,11 @@ class Worker:
 
         return Plan(
             worker=os.getpid(),
-            slots=[slot.place(self.repo) for slot in self.slots],
-            timeout=program.timeout(Message.parse(claimed.message).rung),
+            slots=[
+                slot.place(self.repo)
+                for slot in [it for it in self.slots if self._suits(it.name, program, message)] or self.slots
+            ],
+            timeout=program.timeout(message.rung),
             usual=inside(shown),
             own={name: inside(shown.of_stage(name)) for name in program.sandbox.stages},
             workspace=str(workspace.top),

@@ -12,8 +12,9 @@ import numpy as np
 
 from ar.history.attempts import of_commit
 from ar.history.records import Attempt, History, Outcome
+from ar.judge.evidence import Candidate
 from ar.judge.findings import share
-from ar.judge.ledger import candidate, ledger
+from ar.judge.ledger import candidate, ledger, on_device, where
 from ar.judge.noise import noise_of
 from ar.project.program import Metric, Program
 from ar.project.values import Scalar
@@ -241,12 +242,14 @@ def _measured(
     program: Program, history: History, attempt: Attempt, without: Sequence[Attempt]
 ) -> tuple[float, float] | None:
     """What the whole changes against the move without a part, with its error, from runs of both."""
+    device = where(program, history, attempt)
     for item in without:
         if item.value is None or item.outcome is Outcome.TAMPERED:
             continue
-        sides = [candidate(program, one) for one in (attempt, item)]
+        here = (on_device(program, history, one, device) for one in (attempt, item))
+        sides = [candidate(program, one) if one else Candidate() for one in here]
         whole, rest = (side.fair or side.measured for side in sides)
         if whole and rest:
-            found = share(whole, rest, noise_of(ledger(program, history)))
+            found = share(whole, rest, noise_of(ledger(program, history, device=device)))
             return program.objective.orient(found.effect), found.error
     return None

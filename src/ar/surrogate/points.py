@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ar.history.attempts import objective, of_commit
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
+from ar.judge import devices
 from ar.judge.evidence import Ledger, guard_means
 from ar.judge.ledger import ledger, measurements
 from ar.judge.noise import noise_of
@@ -29,12 +31,13 @@ def surface_of(
         params: at the head, keyed as `Experiment.params`.
         start: hyperparameters of an earlier fit, to begin from.
     """
-    codes = Codes(program, history)
+    codes, main, own = Codes(program, history), most_measured(program, history), history.devices[0]
     points = tuple(
-        _point(program, run, codes.of(attempt), _bound(program, history, run) if _is_hopeless(run) else None)
+        _point(program, run, codes.of(attempt), run.device_class or own, main, _bound(program, history, run))
         for attempt in history.at_every_scale
         if attempt.outcome is not Outcome.TAMPERED
         for run in attempt.distinct
+        if program.allows_device(run.device_class)
     )
     settings = {
         (tuple(sorted(p.params.items(), key=str)), p.codes)
@@ -44,7 +47,7 @@ def surface_of(
     ranges = program.searched(params)
     if len(settings) < LEAST_RUNS or not ranges:
         return None
-    known = ledger(program, history)
+    known = ledger(program, history, device=main)
     first = known.first_guards or guard_means(known.base)
     return Surface(
         Space.of({str(key): within for key, within in ranges.items()}),
@@ -54,6 +57,13 @@ def surface_of(
         tuple(guard + GUARD_DRIFT * abs(guard) for guard in first),
         start,
     )
+
+
+def most_measured(program: Program, history: History) -> str:
+    """The class of devices whose runs the model is about: that of most, of equals the campaign's own."""
+    own = history.devices[0]
+    times = Counter(run.device_class or own for run in history.experiments if run.status.ended)
+    return max(devices.classes(program, history), key=lambda device: times[device])
 
 
 def residual_of(known: Ledger) -> float | None:
@@ -123,20 +133,28 @@ class Codes:
         return not moved or bool(moved - self.searched)
 
 
-def _is_hopeless(run: Experiment) -> bool:
-    return run.note is not None and run.note.hopeless
-
-
 def _bound(program: Program, history: History, run: Experiment) -> float | None:
     """What a run that was ended early would have reached at best: the branch's value, with its seed if known
-    there."""
+    there. None for all others."""
+    if run.note is None or not run.note.hopeless:
+        return None
     base = of_commit(history, run.baseline)
     known = measurements(program, base.experiments) if base else ()
     same = [it.value for it in known if it.measured and it.seed == run.seed]
     return next(iter(same), None) if same else min((it.value for it in known if it.measured), default=None)
 
 
-def _point(program: Program, run: Experiment, codes: frozenset[str], bound: float | None) -> Point:
+def _point(
+    program: Program, run: Experiment, codes: frozenset[str], device: str, main: str, bound: float | None
+) -> Point:
+    """A run as evidence.
+
+    Args:
+        device: class of devices that it was measured on.
+        main: the one that the model is about. Another is to it as another scale: levels differ, effects are
+            alike.
+    """
+    place = f"{run.rung} on {device}" if run.status.ended and device != main else run.rung
     value = objective(run, program)
     guards = [number(run.metrics.get(str(guard))) for guard in program.guards]
     oriented = tuple(
@@ -145,7 +163,7 @@ def _point(program: Program, run: Experiment, codes: frozenset[str], bound: floa
     settings = _searched(program, run)
     failed = run.status.ended and value is None
     if bound is not None:
-        return Point(settings, codes, run.seed, bound, is_bound=True, rung=run.rung)
+        return Point(settings, codes, run.seed, bound, is_bound=True, rung=place)
     return Point(
         params=settings,
         codes=codes,
@@ -153,5 +171,5 @@ def _point(program: Program, run: Experiment, codes: frozenset[str], bound: floa
         value=None if value is None else program.objective.orient(value),
         guards=oriented if value is not None and len(oriented) == len(program.guards) else (),
         crashed=failed and run.status is not Status.CANCELLED,
-        rung=run.rung,
+        rung=place,
     )

@@ -31,7 +31,8 @@ class Point:
         value: oriented (lower is better); None while it is under way, or where it crashed.
         guards: oriented, too; empty where there is no value.
         is_bound: the run was ended early: its value would have been `value` at least.
-        rung: scale that it was measured at; empty for the base scale.
+        rung: scale that it was measured at, or other class of devices; empty for the base scale on the class
+            that the surface is about.
     """
 
     params: Mapping[str, Scalar]

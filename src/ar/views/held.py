@@ -18,7 +18,7 @@ from ar.text import counted, interval, one_line, plain, quantity, signed
 from ar.views.document import Block, Code, Items, Prose, Section, Table
 from ar.views.facts import short_key
 from ar.views.marks import MARKS
-from ar.views.verdict import member_cells, share_cells
+from ar.views.verdict import device_words, member_cells, share_cells
 
 _OPEN = (Outcome.OPEN, Outcome.RUNNING, Outcome.QUEUED, Outcome.WINNER)
 MOST_DIFF = 20_000  # characters of one diff
@@ -58,6 +58,8 @@ def _evidence(
 ) -> Section:
     own = item.own or list(item.experiments)
     facts = [f"Verdict: {case.verdict.reason}"]
+    if words := device_words(case.verdict, case.devices):
+        facts.append(f"Measured {words}.")
     facts += [f"At {rung}: {climb.verdict.reason}" for rung, climb in climbs.items()]
     facts += [
         f"{short_key(name)}: {quantity(sides[0])} → {quantity(sides[1])}"

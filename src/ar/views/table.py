@@ -187,7 +187,7 @@ class _Table:
                 "effect": Text(effect(attempt, self.program)),
                 **{_at(rung): self._climbed(attempt, rung) for rung in self.rungs},
                 **{name: Text(f"{value:.4g}") for name, value in attempt.guards.items()},
-                "verdict": _verdict(attempt),
+                "verdict": _verdict(attempt, self.history.devices),
                 "age": age,
             }
         ended_well = run.status is Status.SUCCEEDED
@@ -250,12 +250,15 @@ def _seeds(attempt: Attempt) -> str:
     return f"{done}+{coming}" if coming else str(done)
 
 
-def _verdict(attempt: Attempt) -> Text:
+def _verdict(attempt: Attempt, devices: Sequence[str]) -> Text:
+    """The outcome, and what kind of one; on which devices, where those are not the campaign's own."""
     mark = MARKS[attempt.outcome]
     scale_bound = attempt.verdict is not None and attempt.verdict.label is Label.SCALE_BOUND
     label = f", {Label.SCALE_BOUND}" if scale_bound else ""
     said = attempt.claimed or (str(attempt.audited.finding) if attempt.audited else "")
     label = f": {said}" if said else label
+    if attempt.verdict and attempt.verdict.device not in ("", devices[0]):
+        label += f", on {one_line(attempt.verdict.device)}"
     return Text(f"{mark.sign} {attempt.outcome}{label}", style=mark.style)
 
 

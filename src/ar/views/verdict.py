@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ar.campaign import aa
 from ar.campaign.stack import Result
-from ar.history.records import Attempt
+from ar.history.records import Attempt, Verdict
 from ar.judge.aa import AACheck
 from ar.judge.findings import Additivity, Case, Member, NoiseReport
 from ar.judge.rule import promote_bar
@@ -91,6 +91,8 @@ def _case_facts(case: Case, program: Program) -> list[tuple[str, str]]:
     if verdict.sigma is not None:
         what = "after the seed's effect" if verdict.paired else "between runs of equal code"
         facts.append(("noise", f"σ = {quantity(verdict.sigma)} {what}, {verdict.df} degrees of freedom"))
+    if words := device_words(verdict, case.devices):
+        facts.append(("measured", words))
     own, base = (", ".join(map(str, seeds)) or "none" for seeds in (case.seeds, case.base_seeds))
     facts.append(("seeds", f"{own} against the incumbent's {base}"))
     facts += [
@@ -101,6 +103,18 @@ def _case_facts(case: Case, program: Program) -> list[tuple[str, str]]:
     if case.wanted:
         facts.append(("wanted", f"{case.wanted} would have been enough"))
     return facts
+
+
+def device_words(verdict: Verdict, devices: Sequence[str]) -> str:
+    """What a verdict was measured on, where the campaign has several classes of devices; else empty.
+
+    Args:
+        devices: those classes, the campaign's own first.
+    """
+    if len(devices) < 2 or not verdict.device:
+        return ""
+    own = "" if verdict.device == devices[0] else f", not the campaign's {one_line(devices[0])}"
+    return f"on {one_line(verdict.device)}{own}"
 
 
 def stack_view(
