@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 BLOCK = 25  # experiments in one block of the history's table
 PLATEAU = 25  # experiments without a promotion after which the notebook is to be doubted
-_EARLY = 5  # experiments after which the digest is made anew, before there is a whole block
+_EARLY = 5  # experiments that count as a block before there is a whole one
 _MOST_OPEN = 5  # lessons that nobody has settled for a block before somebody is asked to
 _BEST, _NEWEST, _MOST_PARAMS, _MOST_PENDING = 8, 5, 120, 40
 _EXPLAINED, _MOST_SAID = 2, 300  # experiments whose hypotheses are told, and characters of each
-_MOST_GAPS, _MOST_IMPORTED, _MOST_METRICS, _MOST_NEAR = 12, 100, 40, 8
+_MOST_GAPS, _MOST_IMPORTED, _MOST_METRICS, _MOST_NEAR, _MOST_FRESH_NEAR = 12, 100, 40, 8, 3
 
 
 def snapshot(attempts: Sequence[Attempt]) -> tuple[Sequence[Attempt], float]:
     """The changes that had ended when the newest block began, and when the last of them did."""
-    step = BLOCK if len(attempts) >= BLOCK else _EARLY
+    step = next((size for size in (BLOCK, _EARLY) if len(attempts) >= size), 1)
     known = attempts[: len(attempts) // step * step]
     return known, (ended_at(known[-1]) or 0.0) if known else -math.inf
 
@@ -56,7 +56,7 @@ def lately(briefing: Briefing) -> str:
         lines = [brief(program, item) for item in leading]
         parts.append(fence("\n".join(lines), "the best effects so far"))
         parts.append(_explained(program, leading[:_EXPLAINED], "hypotheses of the best"))
-    parts.append(_near(briefing, until))
+    parts.append(_near(briefing, -math.inf, until, _MOST_NEAR))
     if told := digest.digest(program, history, briefing.notebook, until):
         parts.append(
             "The notebook: what was learned so far. Rest on it; say where an experiment contradicts it.\n"
@@ -119,13 +119,13 @@ def _machine(known: Sequence[Attempt]) -> str:
     return ", ".join(words) + (f", on {one_line(device)}." if device else ".")
 
 
-def _near(briefing: Briefing, until: float) -> str:
-    """Changes that are promising, and not settled."""
-    near = [item for item in briefing.near if (ended_at(item.attempt) or math.inf) <= until]
+def _near(briefing: Briefing, since: float, until: float, most: int) -> str:
+    """Changes that are promising and not settled, of those that ended within a stretch of time."""
+    near = [item for item in briefing.near if since < (ended_at(item.attempt) or math.inf) <= until]
     if not near:
         return ""
-    more = [f"… {len(near) - _MOST_NEAR} more"] if len(near) > _MOST_NEAR else []
-    lines = [near_line(briefing.program, item) for item in near[:_MOST_NEAR]]
+    more = [f"… {len(near) - most} more"] if len(near) > most else []
+    lines = [near_line(briefing.program, item) for item in near[:most]]
     said = (
         "Promising, not settled. `revisit` takes one up on the branch as it is, where that has moved since."
     )
@@ -173,6 +173,7 @@ def now(briefing: Briefing) -> str:
         parts.append(_explained(program, attempts[-_EXPLAINED:], "hypotheses of the newest"))
     parts += [_looking_back(briefing, attempts), _doubts(briefing, attempts)]
     _, since = snapshot(attempts)
+    parts.append(_near(briefing, since, math.inf, _MOST_FRESH_NEAR))
     parts.append(digest.fresh(program, history, briefing.notebook, since))
     parts += [_model(briefing), _pending(history), _pulled(briefing), _imported(briefing)]
     if briefing.lane:
