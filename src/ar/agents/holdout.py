@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 
+from ar.agents.base import Briefing
+from ar.history.notebook import Notebook
 from ar.history.records import Attempt, Experiment, History, Verdict
 from ar.project.program import Metric, Program
 from ar.project.values import number
@@ -72,6 +74,18 @@ def hidden_in(history: History, program: Program) -> History:
     pulled = tuple(_blind(attempt, program) for attempt in history.pulled)
     imported = tuple(_blind(attempt, program) for attempt in history.imported)
     return replace(history, attempts=attempts, at_rungs=at_rungs, pulled=pulled, imported=imported)
+
+
+def hidden_from(briefing: Briefing) -> Briefing:
+    """A briefing without the holdout's values, likewise."""
+    program, history = briefing.program, hidden_in(briefing.history, briefing.program)
+    known = {attempt.name: attempt for attempt in history.attempts}
+    near = (replace(miss, attempt=known[miss.attempt.name]) for miss in briefing.near)
+    written = (
+        replace(item, entry=replace(item.entry, text=hidden(item.entry.text, program, history.experiments)))
+        for item in briefing.notebook.written
+    )
+    return replace(briefing, history=history, near=tuple(near), notebook=Notebook(tuple(written)))
 
 
 def _blind(attempt: Attempt, program: Program) -> Attempt:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import pkgutil
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from ar.agents import holdout
@@ -75,8 +74,8 @@ class _Plugin:
         self.instant = bool(getattr(self.agent, "instant", False))
 
     def propose(self, briefing: Briefing) -> Proposal:
-        history = holdout.hidden_in(briefing.history, briefing.program)
-        proposal = self._called(lambda: self.agent.propose(replace(briefing, history=history)))
+        blind = holdout.hidden_from(briefing)
+        proposal = self._called(lambda: self.agent.propose(blind))
         if not isinstance(proposal, Proposal):
             raise AgentFailed(f"the agent '{self.kind}' gave {type(proposal).__name__}, not a Proposal", _SEE)
         return proposal

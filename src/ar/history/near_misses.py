@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from ar.git.objects import MissingObject
+from ar.git.repo import Repo
 from ar.history.attempts import gain
 from ar.history.reader import read_values
 from ar.history.records import Attempt, History, Label, Outcome
@@ -137,19 +139,23 @@ def _promoted_since(history: History, attempt: Attempt) -> Iterator[Attempt]:
 
 def touched(project: Project, attempt: Attempt) -> frozenset[str]:
     """Files and parameters that a change changes; nothing where its commits are not in this clone."""
-    repo, run = project.repo, attempt.first
+    program, run = project.program, attempt.first
+    moved = _touched(project.repo, run.baseline, run.rev, tuple(sorted(program.param_files)))
+    return moved - {program.seed.flat} if program.seed else moved
+
+
+@lru_cache(maxsize=4096)
+def _touched(repo: Repo, old: str, new: str, param_files: tuple[str, ...]) -> frozenset[str]:
+    """What differs between two commits, which never change."""
     try:
-        declared = Declared.read(repo, run.rev)
+        declared = Declared.read(repo, new)
         files = {
             path
-            for path in repo.changed(run.baseline, run.rev)
-            if not declared.is_generated(path)
-            and path not in project.program.param_files
-            and not path.startswith(".dvc/")
+            for path in repo.changed(old, new)
+            if not declared.is_generated(path) and path not in param_files and not path.startswith(".dvc/")
         }
-        [old, new] = read_values(repo, [run.baseline, run.rev], sorted(project.program.param_files))
+        [before, after] = read_values(repo, [old, new], param_files)
     except MissingObject:
         return frozenset()
-    seed = project.program.seed
-    moved = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
-    return frozenset(files | (moved - {seed.flat if seed else ""}))
+    moved = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    return frozenset(files | moved)
