@@ -16,6 +16,8 @@ from ar.agents.tools import MAX_REPAIRS, SCHEMAS, BadInput, Tools
 from ar.errors import BadProposal, NotFound
 from ar.git.repo import Repo
 from ar.history import reader
+from ar.history.near_misses import NearMiss, Why
+from ar.history.notebook import Entry, Notebook, Written
 from ar.history.records import Attempt, Decision, Experiment, History, Label, Note, Outcome, Status, Verdict
 from ar.project.program import Program
 from ar.project.program_file import load, parse
@@ -267,6 +269,32 @@ def test_a_crash_does_not_tell_the_holdout_by_its_last_words() -> None:
     )
     assert "(overfitted)" in prompt.line(program, better)
     assert prompt.best([better], 5) == []
+
+
+def test_agents_of_other_packages_are_given_nothing_of_it() -> None:
+    program = _with_holdout("m.json:val_bpb", "m.json:test_bpb")
+    metrics = {"m.json:val_bpb": 2.2, "m.json:test_bpb": 2.314152}
+    one = Experiment(
+        name="e",
+        rev="r",
+        baseline="b",
+        title="t",
+        status=Status.SUCCEEDED,
+        agent="claude",
+        metrics=metrics,
+        note=Note(Status.SUCCEEDED, log="test_bpb 2.314152"),
+    )
+    attempt = Attempt("e", "t", "claude", "b", "c", (one,), 2.2, 0.1, {}, Outcome.DISCARDED)
+    briefing = Briefing(
+        program,
+        History("b", "c0", (attempt,)),
+        near=(NearMiss(attempt, Why.UNCONFIRMED, -1.0, True),),
+        notebook=Notebook((Written("a" * 40, 1.0, Entry("human", "It gave 2.3142 in the end.")),)),
+    )
+    blind = holdout.hidden_from(briefing)
+    assert "2.314" in str(briefing) and "2.314" not in str(blind)
+    assert blind.near[0].attempt.value == 2.2
+    assert [lesson.text for lesson in blind.notebook.lessons()] == ["It gave [holdout] in the end."]
 
 
 # -- the size ---------------------------------------------------------------------------------------------

@@ -64,9 +64,8 @@ def _fitting(
 def _line(program: Program, history: History, lesson: Lesson, most: int) -> str:
     rests = _listed(lesson.cites)
     cells = (lesson.short, lesson.standing, shorten_middle(lesson.text, most), rests)
-    cited = (item for item in history.attempts if item.name in lesson.cites)
-    runs = [run for item in cited for run in item.experiments]
-    return " | ".join(holdout.hidden(one_line(cell), program, runs) for cell in cells if cell)
+    text = " | ".join(one_line(cell) for cell in cells if cell)
+    return holdout.hidden(text, program, history.experiments)
 
 
 def line(program: Program, history: History, lesson: Lesson) -> str:

@@ -79,10 +79,10 @@ def hidden_in(history: History, program: Program) -> History:
 def hidden_from(briefing: Briefing) -> Briefing:
     """A briefing without the holdout's values, likewise."""
     program, history = briefing.program, hidden_in(briefing.history, briefing.program)
-    known = {attempt.name: attempt for attempt in history.attempts}
+    known, told = {attempt.name: attempt for attempt in history.attempts}, briefing.history.experiments
     near = (replace(miss, attempt=known[miss.attempt.name]) for miss in briefing.near)
     written = (
-        replace(item, entry=replace(item.entry, text=hidden(item.entry.text, program, history.experiments)))
+        replace(item, entry=replace(item.entry, text=hidden(item.entry.text, program, told)))
         for item in briefing.notebook.written
     )
     return replace(briefing, history=history, near=tuple(near), notebook=Notebook(tuple(written)))
