@@ -83,6 +83,7 @@ def proposes(title: str = "x 1.5 → 2.5", **given: Any) -> Reply:
         "edits": [],
         "simplification": False,
         "builds_on": "",
+        "insist": "",
         **given,
     }
     return calls(("propose", whole))

@@ -168,6 +168,7 @@ def test_a_crashed_experiment_is_repaired_twice_at_most(project: Path) -> None:
         **{key: [] for key in ("evidence", "params", "edits")},
         "simplification": False,
         "builds_on": "broken",
+        "insist": "",
     }
     for index in range(MAX_REPAIRS + 1):
         given.history = History("b", "c0", tuple(attempts))

@@ -41,6 +41,8 @@ How to work:
   text of the file, exactly, and stand in it once. Use `try_edit` before you propose an edit.
 - An experiment that crashed for a small mistake may be repaired: propose it again, mended, and name it in
   `builds_on`.
+- A change near to earlier ones (the same lines with other numbers, or the same reasons) is sent back with
+  their results, unless `insist` says why it is worth a run.
 - Say what result would refute you. Expect small effects, and none most of the time.
 - The notebook is what outlives you: what you and others learned, each lesson with its status and experiments.
   Say with `note` what holds beyond one change, or that an experiment refutes a lesson. One sentence each.

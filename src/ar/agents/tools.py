@@ -139,6 +139,10 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
                 "description": "It only makes things simpler, and is to be kept if nothing gets worse.",
             },
             builds_on=_text("Name of the experiment that it repairs or refines; else empty."),
+            insist=_text(
+                "Why it is worth a run although earlier ones changed the same lines with other numbers, or"
+                " had the same reasons; else empty."
+            ),
         ),
     ),
 }
@@ -212,6 +216,7 @@ class Tools:
             expected=one_line(given["expected"]),
             simplification=given["simplification"],
             parent=one_line(given["builds_on"]),
+            insist=one_line(given["insist"]),
         )
 
     # -- files --------------------------------------------------------------------------------------------

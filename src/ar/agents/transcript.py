@@ -35,7 +35,7 @@ _STATUSES = {
 }  # fmt: skip
 _DECORATION = " #*_`>-\t"
 _FIELD = re.compile(
-    r"^[\s*_-]*(?P<key>title|expected|simplification)[*_]*\s*:\s*[*_]*(?P<value>.*?)[*_\s]*$",
+    r"^[\s*_-]*(?P<key>title|expected|simplification|insist)[*_]*\s*:\s*[*_]*(?P<value>.*?)[*_\s]*$",
     re.IGNORECASE,
 )
 
@@ -217,4 +217,5 @@ def proposal(message: str, agent: str) -> Proposal:
         agent=agent,
         expected=one_line(fields.get("expected", ""))[:200],
         simplification=fields.get("simplification", "").lower().startswith("yes"),
+        insist=one_line(fields.get("insist", "")),
     )

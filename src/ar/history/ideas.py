@@ -55,8 +55,10 @@ class Proposal(Idea):
         params: dotted key of the parameters file to value.
         edits: text edits of files in scope.
         tree: where the change was made on files, the head's tree with it; `edits` and `params` come on top.
+        insist: why it is worth a run although it is near to what was tried.
     """
 
     params: dict[str, Any] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
     tree: str = ""
+    insist: str = field(default="", kw_only=True)
