@@ -73,6 +73,21 @@ def read(repo: Repo) -> Account:
     return Account(own, sum(told.values(), Spend()))
 
 
+class Books:
+    """One project's account, read anew only where something was written down."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+        self._known: tuple[str | None, Account] | None = None
+
+    def read(self) -> Account:
+        """What was spent so far."""
+        newest = self.repo.resolve(refs.SPEND)
+        if self._known is None or self._known[0] != newest:
+            self._known = newest, read(self.repo)
+        return self._known[1]
+
+
 def total(repo: Repo) -> Spend:
     """Everything spent so far."""
     return read(repo).total

@@ -226,9 +226,11 @@ class CommandAgent:
             self.channel.wait(0.1)
             now = time.monotonic()
             if now - began > self.spec.timeout:
+                run.read()
+                words = run.output.message if run.output.is_json else self._last_words(run.said, run.errors)
                 raise AgentFailed(
-                    f"{self._name} was ended after {self.spec.timeout:g} s, its time limit;"
-                    f" it had said: {self._last_words(run.said, run.errors)}",
+                    f"{self._name} was ended after {self.spec.timeout:g} s, its time limit; it had said:"
+                    f" {shorten_middle(redact(one_line(words or 'nothing')), 300)}",
                     "raise timeout of this agent in program.md",
                     in_vain=True,
                 )

@@ -99,7 +99,8 @@ class Transcript:
         """
         seen = Spend()
         for usage, received in self._answers.values():
-            seen += replace(usage, output=max(usage.output, received // BYTES_PER_TOKEN))
+            if usage.tokens:  # a client's own word about an error costs nothing
+                seen += replace(usage, output=max(usage.output, received // BYTES_PER_TOKEN))
         told = self._totals
         if told is not None and told.tokens >= seen.tokens:
             return told

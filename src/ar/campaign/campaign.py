@@ -12,8 +12,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ar.agents import Agent, Briefing, Channel, account, make, prompt, turns
-from ar.agents.account import Account
+from ar.agents import Agent, Briefing, Channel, account, make, turns
+from ar.campaign import near
 from ar.changes import integrity, merging, own
 from ar.changes.likeness import Likeness
 from ar.changes.patches import Patch
@@ -34,7 +34,7 @@ from ar.judge.ledger import first_seed, ledger, step
 from ar.judge.rule import Action, Kind, next_action
 from ar.local import claims, locks
 from ar.project.identity import is_edited
-from ar.project.program import AgentSpec, Program
+from ar.project.program import AgentSpec
 from ar.project.project import Project
 from ar.runs import budget
 from ar.runs.pipeline import Pipeline
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from ar.surrogate.surface import Surface
 
 MAX_REFUSALS = 3
-_MOST_NEAR = 5  # attempts that are named to whoever proposes what is near to them
 _MEASURES = {
     "baseline": "Measures the branch as it is, so that changes can be told from noise.",
     "audit": "Re-measures the branch at the campaign's end, so that its total gain can be told.",
@@ -54,21 +53,6 @@ _MEASURES = {
     "earlier": "Measures the branch as it was then, so that what it kept can be audited.",
 }
 MAX_RACES = 10  # how often others may queue the very same change between our proposing and queueing it
-
-
-class _TooNear(BadProposal):
-    """A change is near to what was tried. `told` has the results of that, as data."""
-
-    def __init__(self, near: Sequence[Attempt], program: Program) -> None:
-        mend = "propose something else, or say in `insist` why this one is worth a run"
-        super().__init__(f"it is near to {_names(near)}", mend)
-        lines = "\n".join(prompt.line(program, attempt) for attempt in near[:_MOST_NEAR])
-        self.told = prompt.fence(lines, "what it is near to: name | title | effect | … | verdict | reason")
-
-
-def _names(near: Sequence[Attempt]) -> str:
-    more = f" and {len(near) - _MOST_NEAR} more" if len(near) > _MOST_NEAR else ""
-    return ", ".join(attempt.name for attempt in near[:_MOST_NEAR]) + more
 
 
 class Campaign:
@@ -82,17 +66,10 @@ class Campaign:
         self.memory = reader.Memory()
         self._model: tuple[History, Surface | None] | None = None
         self.likeness = Likeness(project)
-        self._paid: tuple[str | None, Account] | None = None
+        self.books = account.Books(project.repo)
 
     def history(self) -> History:
         return reader.read(self.project, self.memory)
-
-    def paid(self) -> Account:
-        """What agents have spent."""
-        newest = self.repo.resolve(refs.SPEND)
-        if self._paid is None or self._paid[0] != newest:
-            self._paid = newest, account.read(self.repo)
-        return self._paid[1]
 
     def surface(self, history: History) -> Surface | None:
         """The model of the campaign; None while too little is measured, or where nothing is searched."""
@@ -190,9 +167,9 @@ class Campaign:
                 )
                 change = prepare(self.project, proposal, history)
                 # A user's own idea, and values that a model chose, are meant to be near to what was tried.
-                return change if idea or agent.instant else self._new(change, history)
+                return change if idea or agent.instant else near.checked(self.likeness, change, history)
             except (BadProposal, BadParams) as error:
-                refused.append(f"{error}\n{error.told}" if isinstance(error, _TooNear) else str(error))
+                refused.append(f"{error}\n{error.told}" if isinstance(error, near.TooNear) else str(error))
                 if len(refused) > MAX_REFUSALS:
                     raise BadProposal(
                         f"the agent was refused {len(refused)} times in a row, at last: {error.message}",
@@ -215,21 +192,6 @@ class Campaign:
             spent=account.read(self.repo).total,
             curve=incumbent_curve(self.repo, self.program, history),
         )
-
-    def _new(self, change: Change, history: History) -> Change:
-        """The change, if it is not near to what was tried, or its proposer insists; the reason stays with it.
-
-        Raises:
-            BadProposal: it is near to something, and that with its results.
-        """
-        near = self.likeness.near(change, history)
-        why = one_line(change.proposal.insist)
-        if near and not why:
-            raise _TooNear(near, self.program)
-        if not near:
-            return change
-        words = f"{change.proposal.hypothesis}\n\nNear to {_names(near)}, and tried since: {why}".strip()
-        return replace(change, proposal=replace(change.proposal, hypothesis=words))
 
     def check(self, proposal: Proposal) -> Change:
         """The change that a proposal is, if it passes every check.

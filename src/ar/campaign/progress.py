@@ -113,7 +113,7 @@ def snapshot(campaign: Campaign, history: History, used: Used, pace: Pace) -> Sn
         elapsed=pace.elapsed,
         left=pace.left(history, program.budget, used, max(0, needed - have)),
         agent=", ".join(spec.name for spec in program.agents),
-        paid=campaign.paid().words(len(history.promoted)),
+        paid=campaign.books.read().words(len(history.promoted)),
     )
 
 

@@ -44,7 +44,7 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
     elif as_csv:
         click.echo(to_csv(history, program, limit), nl=False)
     else:
-        whole, matters, paid = total(program, history), campaign.importances(history), campaign.paid()
+        whole, matters, paid = total(program, history), campaign.importances(history), campaign.books.read()
         if as_json:
             click.echo(to_json(history, program, limit, whole, matters, paid))
         else:
