@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from helpers import Ar, edit, git, names_of
+from helpers import Ar, commit, edit, git, names_of
 
 from ar.git.repo import Repo
 from ar.history.records import Attempt, Experiment, History, Note, Outcome, Status
-from ar.project.program import Budget
+from ar.project.program import Budget, Metric, Program
 from ar.runs import budget
 
 HOUR = 3600.0
@@ -72,9 +73,23 @@ def test_gpu_hours_are_summed_over_gpus_not_over_what_shares_one(project: Path) 
     ],
 )
 def test_which_budget_is_spent_is_said(limits: Budget, says: str) -> None:
-    refusal = budget.Used(runs=7, under_way=2, hours=2.5, gpu_hours=8).refusal(limits)
+    program = Program(Metric("m.json", "x", "minimize"), budget=limits)
+    refusal = budget.Used(runs=7, under_way=2, hours=2.5, gpu_hours=8).refusal(program)
     assert refusal.startswith(says)
     assert bool(refusal) == bool(says)
+
+
+def test_messages_name_the_programme_where_it_is(project: Path, ar: Ar) -> None:
+    (project / ".ar").mkdir()
+    (project / "program.md").rename(project / ".ar" / "program.md")
+    (project / "program.md").write_text("Loop forever.\n")
+    edit(project / ".ar" / "program.md", "budget: {runs: 200,", "budget: {runs: 2,")
+    commit(project, "Keep a text for something else")
+    said = ar(project, "run", "--plain").stdout + ar(project, "doctor", check=False).stdout
+    assert "raise it in .ar/program.md" in said and "raise budget: in .ar/program.md" in " ".join(
+        said.split()
+    )
+    assert not [line for line in said.splitlines() if re.search(r"(?<!\.ar/)program\.md", line)]
 
 
 def _allow(root: Path, limits: str) -> None:

@@ -46,7 +46,7 @@ def test_asked_for_and_not_installed_is_refused(project: Path, ar: Ar, without_b
     _set(project, "bwrap")
     done = ar(project, "run", "-n", "0", "--plain", check=False, env=without_bwrap)
     assert done.returncode == 2
-    assert "program.md asks for sandbox: bwrap, but bubblewrap is not installed" in done.stderr
+    assert "sandbox: bwrap is asked for, but bubblewrap is not installed" in done.stderr
     assert "apt-get install bubblewrap" in done.stderr
     examined = ar(project, "doctor", check=False, env=without_bwrap)
     assert examined.returncode == 2

@@ -11,7 +11,7 @@ from ar.agents.base import Briefing
 from ar.errors import BadProgram, Exhausted
 from ar.history.records import Attempt, History
 from ar.project.params import ParamKey
-from ar.project.program import FILE, Range
+from ar.project.program import Range
 from ar.project.values import Scalar
 
 _FINE_DIGITS = 6  # of a value, once all shorter ones are taken
@@ -25,15 +25,16 @@ def ranges_for(briefing: Briefing, kind: str) -> dict[ParamKey, Range]:
     Raises:
         BadProgram: it is to follow an idea, or there is nothing to search.
     """
+    file = briefing.program.file
     if briefing.idea:
         raise BadProgram(
             f"the {kind} agent moves parameters by itself and follows no idea",
-            "set agent: {kind: claude} in program.md, or make the change: ar next --set, or --diff",
+            f"set agent: {{kind: claude}} in {file}, or make the change: ar next --set, or --diff",
         )
     ranges = briefing.program.searched(briefing.params)
     if not ranges:
         raise BadProgram(
-            f"the {kind} agent needs ranges under search: in {FILE}, of parameters that the branch has",
+            f"the {kind} agent needs ranges under search: in {file}, of parameters that the branch has",
             "for example: search: {lr: {low: 0.001, high: 0.1, log: true}}",
         )
     return ranges
@@ -62,7 +63,7 @@ def beside(ranges: Sequence[Range], best: Values, known: set[Values], draw: rand
     if found is None:
         raise Exhausted(
             "every value that the search ranges offer has been tried",
-            f"widen search: in {FILE}, or change the agent",
+            "widen search: of the programme, or change the agent",
         )
     return found
 

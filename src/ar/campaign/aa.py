@@ -15,7 +15,7 @@ from ar.history.records import Experiment, History
 from ar.judge import aa
 from ar.judge.aa import AACheck, Flaw, FlawKind, Spread
 from ar.judge.evidence import MOST_RUNS, Ledger
-from ar.project.program import FILE, Program
+from ar.project.program import Program
 from ar.text import counted, one_line, quantity, signed
 
 RUNS = 4  # of a check that nobody asked for
@@ -37,14 +37,14 @@ def affordable(engine: Engine, history: History, experiments: int | None) -> int
     return RUNS if cheap and SHARE * runs > RUNS else 0
 
 
-def check_room(history: History, ledger: Ledger, wanted: int) -> None:
+def check_room(program: Program, history: History, ledger: Ledger, wanted: int) -> None:
     """Raises: BadState where the budget has no room for what a check still lacks."""
     lacks, spare = wanted - len(runs_of(history)), max(0, ledger.spare)
     if lacks > spare:
         what = (
             f"an A/A check of {counted(wanted, 'run')} lacks {lacks}, and the budget has room for {spare:g}"
         )
-        raise BadState(what, f"raise budget.runs in {FILE}, or ask for fewer")
+        raise BadState(what, f"raise budget.runs in {program.file}, or ask for fewer")
 
 
 def runs_of(history: History) -> list[Experiment]:

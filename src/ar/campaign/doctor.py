@@ -25,6 +25,7 @@ from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Program, agent_plugins
 from ar.project.program_file import load as load_program
+from ar.project.program_file import place
 from ar.project.project import Project
 from ar.project.values import Scalar, number
 from ar.runs import budget, recovery, sandbox, self_test
@@ -65,9 +66,9 @@ def examine(folder: Path) -> list[Check]:
         params = reader.baseline_params(project)
         history = reader.read(project)
     except ArError as error:
-        return [*checks, Check("program.md", False, error.message, error.mend)]
+        return [*checks, Check(place(repo.root), False, error.message, error.mend)]
     checks += [
-        Check("program.md", True, f"{program.objective.direction} {program.objective}"),
+        Check(program.file, True, f"{program.objective.direction} {program.objective}"),
         *_metrics(project),
         *_early_stop(program, declared),
         *_search(program, params),
@@ -148,7 +149,7 @@ def _metrics(project: Project) -> list[Check]:
             checks.append(Check("metric", True, f"{metric} is {value:g} at HEAD"))
         elif keys:
             detail = f"{metric.file} at HEAD has no number '{metric.key}', only {', '.join(keys)}"
-            checks.append(Check("metric", False, detail, "correct program.md"))
+            checks.append(Check("metric", False, detail, f"correct {project.program.file}"))
         else:
             checks.append(Check("metric", True, f"{metric} is not measured at HEAD; ar run measures it"))
     if repo.read(repo.head(), LOCK_FILE) is None:
@@ -170,19 +171,19 @@ def _search(program: Program, params: Mapping[str, Scalar]) -> list[Check]:
 
 def _agent(program: Program, spec: AgentSpec, params: Mapping[str, Scalar]) -> Check:
     if spec.kind == "claude":
-        return _claude(spec)
+        return _claude(program, spec)
     if spec.kind == "command":
         return _command(spec)
     if not spec.is_embedded:
         return Check("agent", True, f"{spec.name}: {agent_plugins()[spec.kind].value}, of another package")
     searched = program.searched(params)
     if not searched:
-        mend = "add ranges of parameters that the branch has under search: in program.md"
+        mend = f"add ranges of parameters that the branch has under search: in {program.file}"
         return Check("agent", False, f"{spec.name} has no ranges to search", mend)
     return Check("agent", True, f"{spec.name} over {counted(len(searched), 'parameter')}; needs no key")
 
 
-def _claude(spec: AgentSpec) -> Check:
+def _claude(program: Program, spec: AgentSpec) -> Check:
     """What can be told without asking anybody: package, key, and where the key would be sent."""
     if importlib.util.find_spec("anthropic") is None:
         mend = "run: pip install 'anthropic>=1,<3'"
@@ -191,7 +192,7 @@ def _claude(spec: AgentSpec) -> Check:
     where = spec.base_url or os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
     if key is None:
         detail = f"{spec.name}: no key for {where} in the environment"
-        mend = "run: export ANTHROPIC_API_KEY=…, or set agent: {kind: search} in program.md"
+        mend = f"run: export ANTHROPIC_API_KEY=…, or set agent: {{kind: search}} in {program.file}"
         return Check("agent", False, detail, mend, required=not spec.fallback)
     return Check("agent", True, f"{spec.name}: {spec.model} at {where}, with {key}")
 
@@ -218,8 +219,8 @@ def _sandbox(project: Project) -> list[Check]:
     limits = sandbox.limits(wanted, project.repo.root, share=1.0)
     detail = (
         f"a run may use {size(limits.memory)} of memory, {limits.processes} processes and {size(limits.disk)}"
-        " of disk; what program.md leaves open is shared between slots. They are measured ten times a second,"
-        " not reserved by a control group"
+        f" of disk; what {project.program.file} leaves open is shared between slots. They are measured ten"
+        " times a second, not reserved by a control group"
     )
     return [found, Check("limits", True, detail)]
 
@@ -279,8 +280,8 @@ def _budget(project: Project, history: History) -> list[Check]:
     )
     parts = [f"{amount:,.4g} of {limit:,g} {unit}" for amount, limit, unit in amounts if limit is not None]
     detail = f"used {', '.join(parts)}"
-    words = paid.words(len(history.promoted))
+    words, mend = paid.words(len(history.promoted)), f"raise budget: in {project.program.file}"
     return [
-        Check("budget", not used.refusal(limits), detail, "raise budget: in program.md", required=False),
+        Check("budget", not used.refusal(project.program), detail, mend, required=False),
         *([Check("agents spent", True, words)] if words else []),
     ]

@@ -205,10 +205,10 @@ class Engine:
         if level >= 2:
             self.done.stopped = "stopped at once; what was running is queued again"
             return False
-        limits = self.campaign.program.budget
+        program = self.campaign.program
         self._used = budget.used(self.campaign.repo, history)
-        spent_up = self._used.refusal(limits, ("runs",))
-        self.over = self.over or self._out_of_time() or self._used.refusal(limits, budget.TIME)
+        spent_up = self._used.refusal(program, ("runs",))
+        self.over = self.over or self._out_of_time() or self._used.refusal(program, budget.TIME)
         finishing = bool(level or self.over)
         if finishing:
             self._pool.drain()

@@ -84,7 +84,8 @@ def _seed(project: Project, declared: Declared) -> list[Check]:
     """Whether runs can be repeated with other seeds."""
     seed = project.program.seed
     if seed is None:
-        detail = "program.md names none: runs are told apart by chance alone, which takes more of them"
+        what = f"{project.program.file} names none"
+        detail = f"{what}: runs are told apart by chance alone, which takes more of them"
         mend = "where a parameter seeds a run, name it there: seed: KEY"
         return [Check("seed", False, detail, mend, required=False)]
     stages = declared.locked.values()

@@ -149,7 +149,7 @@ def one_seed_line(ledger: Ledger, program: Program) -> str:
     if len(values) < rule.LEAST_BASE or len(set(values)) > 1:
         return ""
     said = f"{program.seed} changes nothing" if program.seed else "no seed: is named"
-    mend = "let it seed the run" if program.seed else "name the parameter that seeds a run in program.md"
+    mend = "let it seed the run" if program.seed else f"name the parameter that seeds a run in {program.file}"
     key, runs = program.objective.key, len(values)
     return f"all rests on one seed: {key} is the same to the last digit in {runs} runs, and {said}; {mend}"
 

@@ -101,7 +101,7 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
             "run: ar run to judge it; or merge it all the same with --force",
         )
     if project.program.promote_rung and not force:
-        _refuse_unclimbed(history, attempt, project.program.promote_rung)
+        _refuse_unclimbed(history, attempt, project.program)
     if flaw := integrity.flaw(project, history, attempt):
         raise _tampered(attempt.name, flaw)
     seed = reader.head_seed(project)
@@ -124,11 +124,12 @@ def _tampered(name: str, flaw: str) -> Tampered:
     return Tampered(f"{name}: Refused: {flaw}.", f"its numbers do not count; see: ar log {name}")
 
 
-def _refuse_unclimbed(history: History, attempt: Attempt, rung: str) -> None:
+def _refuse_unclimbed(history: History, attempt: Attempt, program: Program) -> None:
+    rung = program.promote_rung
     climb = history.at_rung(attempt.candidate, rung)
     if climb is None or climb.verdict is None or not climb.is_decided:
         raise CannotPromote(
-            f"{attempt.name} is not judged at {rung} yet, and program.md makes that a condition",
+            f"{attempt.name} is not judged at {rung} yet, and {program.file} makes that a condition",
             f"run: ar climb {attempt.name} --to {rung}; or merge it all the same with --force",
         )
     if not climb.is_judged_good:

@@ -79,7 +79,7 @@ class Stacking(Policy):
         if known.spare < TRIM_RUNS:
             raise OutOfBudget(
                 f"{known.spent} of {known.budget} runs are spent, and the closing audit needs the rest",
-                "raise budget.runs in program.md",
+                f"raise budget.runs in {campaign.program.file}",
             )
         self._composites = {tuple(item.name for item in self.composite.members): self.composite}
         self.weights: dict[str, str] = {}  # of dropped members: what they did to the stack, in words

@@ -208,6 +208,6 @@ def _hand_over(campaign: Campaign, winner: Attempt, made: Composite) -> None:
 
     able = [spec.name for spec in campaign.program.agents if not spec.is_embedded]
     if not able:
-        mend = "name one that edits files: agent: in program.md"
+        mend = f"name one that edits files: agent: in {campaign.program.file}"
         raise ArError("the embedded agents move parameters only", mend)
     echo_change(campaign, *campaign.queue_next(able[0], idea(winner, made)))

@@ -45,7 +45,7 @@ def baseline(repeats: int | None, jobs: int, plain: bool) -> None:
     campaign = open_campaign(runs=True)
     if repeats:
         history = campaign.history()
-        aa.check_room(history, campaign.ledger(history), repeats)
+        aa.check_room(campaign.program, history, campaign.ledger(history), repeats)
     policy = Search(Ladder(campaign), experiments=0, repeats=repeats)
     code = run_policy(campaign, policy, jobs, plain)
     history = campaign.history()

@@ -25,7 +25,6 @@ from ar.project.cache import Cache
 from ar.project.identity import identity
 from ar.project.pipeline_file import ARGS_FILE, Declared
 from ar.project.program import CPU_SECONDS, PEAK_MEMORY
-from ar.project.program import FILE as PROGRAM_FILE
 from ar.project.project import Project
 from ar.project.values import Scalar, flat
 
@@ -200,7 +199,7 @@ def baseline_params(project: Project) -> _Values:
     if seed := program.seed:
         held = read.get(seed.file, {})
         if seed.key not in held:
-            what = f"{PROGRAM_FILE} names {seed}, which {seed.file} does not hold at HEAD"
+            what = f"{program.file} names {seed}, which {seed.file} does not hold at HEAD"
             raise BadParams(what, nearest(seed.key, held))
     return {f"{name}:{key}": value for name, values in read.items() for key, value in values.items()}
 

@@ -15,7 +15,6 @@ from statistics import fmean, pstdev
 from ar.errors import ArError
 from ar.history.curves import Curve, curves_of
 from ar.history.records import Attempt, History
-from ar.project.program import FILE
 from ar.project.project import Project
 from ar.record import Record
 
@@ -57,7 +56,7 @@ def _tracks(project: Project, history: History, rung: str) -> list[Track]:
     spec = project.program.curve
     if spec is None:
         mend = "for example: curve: {file: loss.csv, value: train_loss, against: [seconds]}"
-        raise ArError(f"{FILE} names no curve file", mend)
+        raise ArError(f"{project.program.file} names no curve file", mend)
     first, now = history.first, history.now
     merged = [item for item in history.promoted if item is not now]
     states = [item for item in (first, *merged, now if now is not first else None) if item]
@@ -67,7 +66,7 @@ def _tracks(project: Project, history: History, rung: str) -> list[Track]:
     found = [Track(attempt, curves_of(project.repo, spec, attempt)) for attempt in states]
     if not rung and (not found or not found[0].curves):
         what = f"the first baseline has no curve: {spec.file} is missing, or lacks its columns"
-        raise ArError(what, f"check curve: in {FILE}; to measure the baseline: ar baseline")
+        raise ArError(what, f"check curve: in {project.program.file}; to measure the baseline: ar baseline")
     known = [track for track in found if track.curves]
     # Without the first baseline there is no target at this scale.
     return known if first and known and known[0].attempt.candidate == first.candidate else []

@@ -250,6 +250,7 @@ class Program:
         promote_rung: the scale at which a change must hold, too, before it is promoted; empty for none.
         curve: how a run tells how fast it learns; None where it does not.
         devices: patterns of the classes of devices whose runs count; empty for all.
+        file: where it stands, for what is said of it: users go there to change it.
     """
 
     objective: Metric
@@ -268,6 +269,7 @@ class Program:
     curve: CurveFile | None = None
     devices: tuple[str, ...] = ()
     prose: str = ""
+    file: str = FILE
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -316,7 +318,7 @@ class Program:
         """
         higher = {rung.name: rung for rung in self.ladder[1:]}
         if name not in higher:
-            mend = nearest(name, higher) if higher else f"declare it in {FILE}, under ladder:"
+            mend = nearest(name, higher) if higher else f"declare it in {self.file}, under ladder:"
             raise NotFound(f"no rung above the base is called '{name}'", mend)
         return higher[name]
 

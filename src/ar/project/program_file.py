@@ -13,7 +13,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -123,7 +123,7 @@ def parse(text: str, file: str = FILE) -> Program:
         file: its path, for what is said of it.
     """
     try:
-        return _parse(text)
+        return replace(_parse(text), file=file)
     except BadProgram as error:
         raise BadProgram(f"{file}: {error.message}", error.mend or f"edit {file}") from None
 

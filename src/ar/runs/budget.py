@@ -14,7 +14,7 @@ from ar.git import refs
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.records import Experiment, History, Status
-from ar.project.program import FILE, Budget
+from ar.project.program import Program
 from ar.project.project import Project
 from ar.runs import queue
 
@@ -42,15 +42,16 @@ class Used:
     hours: float = 0.0
     gpu_hours: float = 0.0
 
-    def refusal(self, budget: Budget, names: Sequence[str] = LIMITS) -> str:
+    def refusal(self, program: Program, names: Sequence[str] = LIMITS) -> str:
         """Why no run may begin any more by these limits; empty where one may."""
+        budget = program.budget
         limits = {"runs": budget.runs, "hours": budget.hours, "gpu_hours": budget.gpu_hours}
         spent = {"runs": self.runs + self.under_way, "hours": self.hours, "gpu_hours": self.gpu_hours}
         for name in names:
             limit = limits[name]
             if limit is not None and spent[name] >= limit:
                 what = f"{spent[name]:.4g} of {limit:g} {name.replace('gpu_', 'GPU ')}"
-                return f"budget.{name} is spent: {what}; to go on, raise it in {FILE}"
+                return f"budget.{name} is spent: {what}; to go on, raise it in {program.file}"
         return ""
 
 
@@ -95,7 +96,7 @@ def refusals(project: Project) -> tuple[str, str]:
     if not timed and project.repo.count_refs(refs.RUNNING, refs.EXPS) < budget.runs:
         return "", ""
     found = used(project.repo, reader.read(project))
-    return found.refusal(budget, TIME), found.refusal(budget)
+    return found.refusal(project.program, TIME), found.refusal(project.program)
 
 
 def ended(runs: Iterable[Experiment]) -> int:

@@ -21,11 +21,10 @@ from ar.project import imports
 from ar.project.cache import committed_folder, remote_url
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Allowance, Program
+from ar.project.program_file import place
 from ar.project.project import Project
 from ar.runs import sandbox
 from ar.stage.limits import size
-
-_MEND = "read program.md and dvc.yaml; if you want that, run: ar allow"
 
 
 def of_project(project: Project) -> tuple[str, ...]:
@@ -81,22 +80,22 @@ def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
     if not sandbox.find(settings).program:
         yield "run stages without a sandbox: as you, with your files and your network"
         old = ((each.file, line) for each in brought for line in each.commands)
-        for place, line in (*_commands(repo, rev), *old):
-            yield f"run this of {_quoted(place)} without a sandbox: {_quoted(line)}"
+        for file, line in (*_commands(repo, rev), *old):
+            yield f"run this of {_quoted(file)} without a sandbox: {_quoted(line)}"
 
 
 def _commands(repo: Repo, rev: str) -> Iterator[tuple[str, str]]:
     """Every command line with its file, as it is written there: values of templates change all the time."""
-    for place in repo.named(rev, PIPELINE_FILE, hidden=True):
+    for file in repo.named(rev, PIPELINE_FILE, hidden=True):
         data: Any = None
         with contextlib.suppress(BadData):
-            data = load_yaml(repo.read(rev, place) or b"")
+            data = load_yaml(repo.read(rev, file) or b"")
         stages = data.get("stages") if isinstance(data, dict) else None
         for entry in stages.values() if isinstance(stages, dict) else ():
             body = entry.get("do", entry) if isinstance(entry, dict) else {}
             found = body.get("cmd") if isinstance(body, dict) else None
             for line in found if isinstance(found, list) else [found]:
-                yield place, str(line)
+                yield file, str(line)
 
 
 def _shown(what: Allowance, who: str) -> Iterator[str]:
@@ -133,7 +132,8 @@ def refuse(repo: Repo, wanted: Iterable[str]) -> None:
     """
     if new := _new(repo, wanted):
         lines = "\n".join(f"  - {line}" for line in new)
-        raise NotAllowed(f"this repository would, and nobody has allowed it here:\n{lines}", _MEND)
+        mend = f"read {place(repo.root)} and dvc.yaml; if you want that, run: ar allow"
+        raise NotAllowed(f"this repository would, and nobody has allowed it here:\n{lines}", mend)
 
 
 def _new(repo: Repo, wanted: Iterable[str]) -> list[str]:

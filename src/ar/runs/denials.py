@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from ar.local.claims import Claim
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
-from ar.project.program import FILE, Sandbox
+from ar.project.program import Sandbox
+from ar.project.program_file import place
 from ar.project.project import Project
 from ar.runs import interpreter
 from ar.stage import files
@@ -93,14 +94,14 @@ def of_log(log: str, settings: Sandbox, root: Path, workspace: Path, sandboxed: 
     """
     lines = log.splitlines()[-_LINES:]
     if sandboxed and not settings.network and any(map(_NETWORK.search, lines)):
-        return Denial("the sandbox has no network", _allow("network: true"))
+        return Denial("the sandbox has no network", _allow(root, "network: true"))
     for line in reversed(lines):
         if sandboxed and (found := _READ_ONLY.search(line)):
             where = f" to {found['path']}" if found["path"] else ""
             words = (
                 f"the sandbox lets a stage write to its own folder and /tmp only, not{where or ' elsewhere'}"
             )
-            return Denial(words, f"write there, or set sandbox: off in {FILE}")
+            return Denial(words, f"write there, or set sandbox: off in {place(root)}")
         if _MISSING.search(line):
             for path in _PATH.findall(line):
                 if denial := _missed(path, root, workspace, sandboxed):
@@ -122,12 +123,12 @@ def _missed(path: str, root: Path, workspace: Path, sandboxed: bool) -> Denial |
     for outer in (path, os.path.join(home, os.path.relpath(path, "/tmp"))):
         if os.path.exists(outer) and not inside(outer, _SHOWN) and (outer == path or inside(path, ["/tmp"])):
             short = f"~{outer[len(home) :]}" if inside(outer, [home]) else outer
-            return Denial(f"the sandbox does not show {short}", _allow(f"read: [{short}]"))
+            return Denial(f"the sandbox does not show {short}", _allow(root, f"read: [{short}]"))
     return None
 
 
 _SHOWN = ("/usr", "/bin", "/lib", "/proc", "/sys", "/dev")
 
 
-def _allow(setting: str) -> str:
-    return f"to allow it, in {FILE}: sandbox: {{{setting}}}"
+def _allow(root: Path, setting: str) -> str:
+    return f"to allow it, in {place(root)}: sandbox: {{{setting}}}"

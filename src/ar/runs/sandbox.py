@@ -20,13 +20,14 @@ from pathlib import Path
 
 from ar.errors import BadState
 from ar.project.program import Sandbox
+from ar.project.program_file import place
 from ar.runs import syscalls
 from ar.runs.interpreter import Interpreter, hops
 from ar.runs.syscalls import Caller
 from ar.stage.files import Limits, piped
 from ar.stage.snapshot import inside
 
-INSTALL = "install it (apt-get install bubblewrap), or set sandbox: off in program.md"
+INSTALL = "install it (apt-get install bubblewrap), or set sandbox: off"
 _PROBE_SECONDS = 10
 _SYSTEM = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/run/current-system", "/gnu/store",
@@ -111,7 +112,7 @@ def find(settings: Sandbox) -> Bubblewrap:
         return Bubblewrap()
     bwrap = _probe(shutil.which("bwrap"))
     if settings.kind == "bwrap" and not bwrap.program:
-        raise BadState(f"program.md asks for sandbox: bwrap, but {bwrap.why}", INSTALL)
+        raise BadState(f"sandbox: bwrap is asked for, but {bwrap.why}", INSTALL)
     return bwrap
 
 
@@ -219,7 +220,7 @@ def refuse_hidden(bwrap: Bubblewrap, settings: Sandbox, root: Path, python: Inte
     shown = [*_same("--ro-bind-try", readable(root, python.folders)), *_also(settings, root)]
     if not _finds(bwrap, tuple(shown), python):
         what = f"the sandbox cannot show {python.program}, which the stages run"
-        mend = "put its environment into a folder of its own, or set sandbox: off in program.md"
+        mend = f"put its environment into a folder of its own, or set sandbox: off in {place(root)}"
         raise BadState(what, mend)
 
 
@@ -252,8 +253,8 @@ def refuse_missing(settings: Sandbox, root: Path) -> None:
     """
     for name in (*settings.read, *(name for own in settings.stages.values() for name in own.read)):
         if not os.path.exists(_place(name, root)):
-            what = f"program.md lets stages read {name}, which does not exist"
-            raise BadState(what, "make it, or correct sandbox.read in program.md")
+            what = f"{place(root)} lets stages read {name}, which does not exist"
+            raise BadState(what, f"make it, or correct sandbox.read in {place(root)}")
 
 
 def without(bwrap: Bubblewrap, root: Path, hidden: Sequence[Path], shown: Path) -> list[str]:

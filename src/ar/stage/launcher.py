@@ -239,7 +239,7 @@ class _Stage:
             if (now := time.monotonic()) > self.over:
                 return None
             if now > deadline:
-                limit = f"{self.plan.timeout:g} s, the time limit of program.md"
+                limit = f"{self.plan.timeout:g} s, its time limit"
                 return Breach(Cause.TIME, f"ended after {limit}")
             if now >= due:
                 breach, wait = monitor.look()

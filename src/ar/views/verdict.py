@@ -27,7 +27,7 @@ def noise_view(report: NoiseReport, program: Program) -> Text:
     metric = program.objective.key
     if report.sigma is None:
         return fact_lines([("noise", f"not known yet, from {counted(report.runs, 'run')} of the branch")])
-    paired = "not known to help yet" if program.seed else "program.md names no seed to pair by"
+    paired = "not known to help yet" if program.seed else f"{program.file} names no seed to pair by"
     if report.paired_sigma is not None:
         paired = f"σ = {quantity(report.paired_sigma)} after the seed's effect"
     facts = [

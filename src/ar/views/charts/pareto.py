@@ -22,7 +22,8 @@ def pareto(history: History, program: Program) -> base.Spec:
         ArError: program.md has no guard, or nothing is measured.
     """
     if not program.guards:
-        raise ArError("a chart of loss against time needs a guard", "name one under guards: in program.md")
+        mend = f"name one under guards: in {program.file}"
+        raise ArError("a chart of loss against time needs a guard", mend)
     cost, metric = program.guards[0], program.objective
     dots = _dots(history, cost)
     if not dots:
