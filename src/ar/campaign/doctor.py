@@ -20,6 +20,7 @@ from ar.errors import ArError
 from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.records import History, Status
+from ar.judge import nodes
 from ar.judge.aa import last
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
@@ -235,6 +236,7 @@ def _campaign(project: Project, history: History) -> list[Check]:
         baseline(history),
         *_aa(project.program, history),
         *walls(history),
+        *machines(project.program, history),
         *(Check("recovered", True, line) for line in recovery.recover(project, Pipeline(project.repo))),
     ]
 
@@ -264,6 +266,15 @@ def walls(history: History) -> list[Check]:
     detail = f"{counted(runs, 'run')} without any: the code under test could reach what it is judged by"
     mend = "run on Linux with Landlock in its kernel (docs/harness.md), or trust the code"
     return [Check("walls", False, detail, mend, required=False)]
+
+
+def machines(program: Program, history: History) -> list[Check]:
+    """The machines that are set aside, by name; nothing where none is."""
+    mend = "mend it, start ar worker there, and run: ar baseline --aa N"
+    return [
+        Check("machine", False, f"{one.host} ({one.device}) is set aside: {one.words}", mend, required=False)
+        for one in nodes.set_aside(program, history)
+    ]
 
 
 def _budget(project: Project, history: History) -> list[Check]:

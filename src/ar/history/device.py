@@ -23,6 +23,8 @@ class Device(Record):
         gpus: how many it could see.
         driver: version of the accelerator's.
         torch: version in the Python that its stages found; empty where there is none.
+        work: seconds of a fixed small piece of work on one core, by the median; 0 where it was not timed.
+        spread: how far the quartiles of its times lie apart, over the median.
     """
 
     host: str = ""
@@ -32,6 +34,8 @@ class Device(Record):
     gpus: int = 0
     driver: str = ""
     torch: str = ""
+    work: float = 0.0
+    spread: float = 0.0
 
     @property
     def device_class(self) -> str:

@@ -499,6 +499,16 @@ class History(Record):
         own = own_class(ended)
         return tuple(dict.fromkeys([own, *(run.device_class or own for run in ended)]))
 
+    @cached_property
+    def machines(self) -> dict[str, dict[str, list[Experiment]]]:
+        """Class of devices to host to the runs that ended there, of those whose note says it."""
+        found: dict[str, dict[str, list[Experiment]]] = {}
+        for run in self.experiments:
+            if run.status.ended and run.note and run.note.device and run.note.device.host:
+                device = run.note.device
+                found.setdefault(device.device_class, {}).setdefault(device.host, []).append(run)
+        return found
+
     @property
     def foreign(self) -> list[Attempt]:
         """What remotes brought that somebody proposed, at the base scale."""

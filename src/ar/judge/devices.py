@@ -6,11 +6,13 @@ its own opening. Budget, branch and the order of seeds are common to all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import fmean
 
 from ar.history.attempts import objective
 from ar.history.records import Attempt, Experiment, History
+from ar.judge import nodes
 from ar.project.program import Program
 
 
@@ -21,14 +23,34 @@ def classes(program: Program, history: History) -> tuple[str, ...]:
 
 def on(program: Program, history: History, device: str) -> History:
     """The campaign as if it had been run on one class of devices alone; what waits or runs stays in it."""
-    if history.devices == (device,):
+    if history.devices == (device,) and not nodes.set_aside(program, history):
         return history
-    kept = (_restricted(program, item, history.devices[0], device) for item in history.attempts)
+    counts = counting(program, history)
+    kept = (_restricted(program, item, counts, history.devices[0], device) for item in history.attempts)
     return replace(history, attempts=tuple(item for item in kept if item.experiments))
 
 
-def _restricted(program: Program, attempt: Attempt, own: str, device: str) -> Attempt:
-    runs = tuple(run for run in attempt.experiments if not run.status.ended or _of(run, own) == device)
+def counting(program: Program, history: History) -> Callable[[Experiment], bool]:
+    """Whether a run is evidence at all: on devices that the programme allows, and a machine that is as others
+    are."""
+    aside = {(one.host, one.device) for one in nodes.set_aside(program, history)}
+
+    def counts(run: Experiment) -> bool:
+        device = run.note.device if run.note else None
+        is_aside = device is not None and (device.host, device.device_class) in aside
+        return not is_aside and program.allows_device(run.device_class)
+
+    return counts
+
+
+def _restricted(
+    program: Program, attempt: Attempt, counts: Callable[[Experiment], bool], own: str, device: str
+) -> Attempt:
+    runs = tuple(
+        run
+        for run in attempt.experiments
+        if not run.status.ended or (_of(run, own) == device and counts(run))
+    )
     if len(runs) == len(attempt.experiments):
         return attempt
     values = [value for run in runs if (value := objective(run, program)) is not None]

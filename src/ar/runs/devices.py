@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import platform
 import socket
+import statistics
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from ar.history.device import Device
 from ar.runs import gpu_meter
 
 CPUINFO = Path("/proc/cpuinfo")
+_BLOCK, _TIMES = (
+    4_000_000,
+    15,
+)  # bytes of the fixed work, and how often it is timed: a tenth of a second or two
 _NAMELESS = "unknown GPU"  # that we were told of, while no driver says what it is
 
 
@@ -29,6 +37,25 @@ def _of_slot(slot: str, visible: str | None, cpuinfo: Path) -> Device:  # noqa: 
         model, driver = gpu_meter.model(gpu)
         return Device(host, processor(cpuinfo), cores, model or _NAMELESS, 1, driver)
     return Device(host, processor(cpuinfo), cores)
+
+
+def timed(device: Device) -> Device:
+    """A device of this machine, with how long it takes for the fixed work."""
+    work, spread = fixed_work()
+    return replace(device, work=work, spread=spread)
+
+
+@functools.cache
+def fixed_work() -> tuple[float, float]:
+    """Times a fixed small piece of work on one core, once a process: median seconds, and how far the
+    quartiles lie apart, over the median."""
+    block, times = bytes(_BLOCK), []
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        hashlib.sha256(block).digest()
+        times.append(time.perf_counter() - began)
+    low, middle, high = statistics.quantiles(times, n=4)
+    return round(middle, 6), round((high - low) / middle, 3)
 
 
 def _cores() -> int:

@@ -28,6 +28,7 @@ from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Note
+from ar.judge import nodes
 from ar.local import claims, locks, orphans
 from ar.local.claims import Claim
 from ar.project.identity import identity
@@ -116,9 +117,11 @@ class Worker:
 
     def _claim(self) -> Claim | None:
         program, passed = load_program(self.repo.root), list[Message]()
+        aside = self._set_aside(program)
 
         def suits(message: Message) -> bool:
             found = any(self._suits(slot, program, message) for slot in self._places)
+            found = found and (message.aa or not aside)  # an A/A check tells whether all is well again
             passed.extend([] if found else [message])
             return found
 
@@ -131,8 +134,18 @@ class Worker:
         if claimed is None and (nothing or base) and self.repo.refs(refs.QUEUE):
             self.report(Event(EventKind.REFUSED, reason=nothing or base))
         elif claimed is None and passed:
-            self.report(Event(EventKind.PASSED, reason=self._lack(program, passed)))
+            self.report(Event(EventKind.PASSED, reason=aside or self._lack(program, passed)))
         return claimed
+
+    def _set_aside(self, program: Program) -> str:
+        """Why this machine is set aside, in words; empty while it is not. It is held against others, which
+        there are on a remote's queue alone."""
+        if not self.queue.remote:
+            return ""
+        history = reader.read(Project(self.repo, program), self._memory)
+        here = [devices.timed(devices.of_slot(slot)) for slot in self._places]
+        found = (one for it in here for one in nodes.set_aside(program, history, it) if one.host == it.host)
+        return next((f"this machine is set aside: {one.words}" for one in found), "")
 
     @property
     def _places(self) -> list[str]:
@@ -209,8 +222,10 @@ class Worker:
             if not asked and not again:
                 rev, note = outcomes.of_run(project, claimed, outcome, meter)
                 python = interpreter.find(self.repo.root, Declared.read(self.repo, claimed.rev).commands)
-                device = replace(note.device, torch=python.installed("torch")) if note.device else None
-                told = replace(note, retried=fault, python=str(python), device=device)
+                told = replace(note, retried=fault, python=str(python))
+                if note.device:
+                    device = replace(devices.timed(note.device), torch=python.installed("torch"))
+                    told = replace(told, device=device)
                 return self._finish(claimed, rev, told)
         # Whoever takes it next sets up the same folder: it goes back only once ours is gone.
         return claimed.requested or asked or again
@@ -349,6 +364,7 @@ def main(argv: list[str]) -> int:
     wake = threading.Event()
     threading.Thread(target=_listen, args=(worker, wake), daemon=True).start()
     try:
+        devices.fixed_work()  # now, while nothing of ours runs yet
         worker.pipeline.load()
         print(Event(EventKind.READY), file=events)
         wake.wait()

@@ -32,12 +32,13 @@ def surface_of(
         start: hyperparameters of an earlier fit, to begin from.
     """
     codes, main, own = Codes(program, history), most_measured(program, history), history.devices[0]
+    counts = devices.counting(program, history)
     points = tuple(
         _point(program, run, codes.of(attempt), run.device_class or own, main, _bound(program, history, run))
         for attempt in history.at_every_scale
         if attempt.outcome is not Outcome.TAMPERED
         for run in attempt.distinct
-        if program.allows_device(run.device_class)
+        if counts(run)
     )
     settings = {
         (tuple(sorted(p.params.items(), key=str)), p.codes)
