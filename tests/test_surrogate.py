@@ -219,6 +219,11 @@ def test_the_last_stretch_comes_with_the_end_of_the_budget() -> None:
     assert is_last_stretch(0.05, 0.01, spare=8, base_runs=2)
 
 
+def test_a_best_point_that_is_lost_in_the_noise_is_not_refined() -> None:
+    assert not is_last_stretch(0.003, 0.01, spare=8, base_runs=2)
+    assert not is_last_stretch(0.003, 0.01, spare=60, base_runs=2)
+
+
 def test_the_best_is_confirmed_before_the_budget_ends_and_the_worse_is_not() -> None:
     model = surface(measured(40))
     good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
@@ -227,6 +232,15 @@ def test_the_best_is_confirmed_before_the_budget_ends_and_the_worse_is_not() -> 
     assert found is not None and found.change == good
     assert choose(model, [bad], 0.0, NOISE, spare=5, base_runs=2) is None
     assert choose(model, [], 0.0, NOISE, spare=5, base_runs=2) is None
+
+
+def test_what_is_hard_to_confirm_is_tried_where_runs_are_left_for_it() -> None:
+    model = surface(measured(140))
+    good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
+    noise = -2 * float(model.difference([good.setting])[0][0])
+    assert runs_needed(noise / 2, noise) > 8
+    assert choose(model, [good], 0.0, noise, spare=33, base_runs=2) is not None
+    assert choose(model, [good], 0.0, noise, spare=9, base_runs=2) is None
 
 
 def test_less_is_to_be_had_beyond_a_better_setting() -> None:

@@ -82,8 +82,8 @@ def choose(
     needed = runs_needed(gain, residual)
     cost = needed - best.runs + max(0, needed - base_runs)
     if spare <= min(cost + max(SLACK, cost // 2), LAST * (spare + len(surface.points))):
-        if needed > CHOSEN_RUNS and gain <= residual:
-            return None
+        if cost > spare and gain <= residual:
+            return None  # a better one may still turn up, this one cannot be confirmed any more
         return Choice(best, max(1, min(AT_ONCE, needed - best.runs)))
     if needed > CHOSEN_RUNS:
         return None
@@ -100,6 +100,7 @@ def choose(
 
 
 def is_last_stretch(gain: float, residual: float, spare: float, base_runs: int) -> bool:
-    """Whether what is left is best spent on refining the best point."""
-    needed = min(CHOSEN_RUNS, runs_needed(gain, residual))
-    return spare <= (needed - 1 + max(0, needed - base_runs) + SLACK) * 2
+    """Whether what is left is best spent on refining the best point: one whose gain can be confirmed. Beside
+    one that is lost in the noise, more of the same would teach nothing."""
+    needed = runs_needed(gain, residual)
+    return needed <= CHOSEN_RUNS and spare <= (needed - 1 + max(0, needed - base_runs) + SLACK) * 2
