@@ -409,8 +409,8 @@ def test_seven_hundred_experiments_fit_and_are_cached(project: Path, monkeypatch
     shared = next(
         (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first)
     )
-    assert shared >= 0.8 * len(first)
-    assert server.usages[1]["cache_read_input_tokens"] >= 0.8 * prompt.tokens(first.decode())
+    assert shared >= 0.85 * len(first)
+    assert server.usages[1]["cache_read_input_tokens"] >= 0.85 * prompt.tokens(first.decode())
     # Nobody is dropped: each has a line.
     whole = "\n".join(text.past)
     missing = [item.name for item in prompt.ended(briefing.history) if item.name not in whole]

@@ -192,7 +192,7 @@ def test_what_a_remote_says_is_foreign_and_overturns_nothing(clones: tuple[Path,
         "Larger x helps.": (Standing.SUPPORTED, False),
         "Smaller y helps.": (Standing.OPEN, True),
     }
-    # Whoever takes it up here makes it theirs.
+    # Whoever takes it up here makes it theirs, also in its own words.
     other = next(item for item in lessons(here) if item.is_foreign)
     write(here, of=other.name, standing=Standing.SUPPORTED)
     assert not any(item.is_foreign for item in lessons(here))

@@ -209,10 +209,13 @@ class Search(Policy):
         return True
 
     def _revisit(self, engine: Engine, history: History) -> bool:
-        """Queue a near miss on the branch as it is. False where there is none."""
+        """Queue a near miss that looked better on the branch as it is. False where there is none."""
         if self._looked is not history:
             found = near_misses.near_misses(engine.campaign.project, history)
-            self._looked, self._near = history, [miss.attempt for miss in found if not miss.here]
+            self._looked, self._near = (
+                history,
+                [miss.attempt for miss in found if miss.effect < 0 and not miss.here],
+            )
         while self._near:
             attempt = self._near.pop(0)
             if attempt.name not in self._revisited:

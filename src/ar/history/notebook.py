@@ -215,7 +215,12 @@ def write(repo: Repo, history: History, entry: Entry) -> str:
     same = [item for item in lessons if text and _folded(item.text) == _folded(text) and item != about]
     if same and not same[0].is_foreign:
         raise BadNote(f"the notebook says so already: {same[0].short}", "change its status instead")
-    subject = shorten_middle(one_line(text) or f"{about.short if about else ''} {entry.standing}", _SUBJECT)
+    if about is not None:
+        news = tuple(name for name in cites if name not in about.cites)
+        entry = replace(entry, text="" if text == about.text else text, cites=news)
+    subject = shorten_middle(
+        entry.text or f"{about.short if about else ''} {entry.standing or 'cited'}", _SUBJECT
+    )
     data = json.dumps(entry.to_json(), ensure_ascii=False)
     rev = repo.append(refs.NOTEBOOK, f"{subject}\n\n{data}\n")
     return entry.of or rev
