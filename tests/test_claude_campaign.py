@@ -239,7 +239,7 @@ def test_experiments_run_and_are_promoted_while_claude_thinks(measured: Path, ar
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and Repo.open(measured).head() == head:
             time.sleep(0.1)
-        return proposes()
+        return proposes(insist="The floor lies beyond what was tried.")
 
     with Server([think]) as server:
         done = ar(measured, "run", "-n", "1", "--plain", env={**os.environ, **server.environment})

@@ -28,7 +28,8 @@ def _briefing(request: Request) -> str:
 
 
 def _sets(x: float, **given: Any) -> Reply:
-    return proposes(f"x to {x}", params=[{"key": "x", "value": x}], **given)
+    why = "It lies beyond what was tried."
+    return proposes(f"x to {x}", params=[{"key": "x", "value": x}], insist=why, **given)
 
 
 class Researcher:

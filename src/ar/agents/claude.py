@@ -162,7 +162,7 @@ class _Conversation:
                 continue
             channel.say(_activity(name, given))
             key = json.dumps([name, given], sort_keys=True)
-            if name != "propose" and key in self.asked:
+            if name not in PROPOSING and key in self.asked:
                 results.append(_result(call["id"], _ASKED, failed=True))
                 continue
             self.asked.add(key)

@@ -78,6 +78,7 @@ def revisit(project: Project, briefing: Briefing, name: str, why: str) -> Propos
         expected=first.expected,
         simplification=first.simplification,
         parent=attempt.name,
+        insist=one_line(why) or "the branch has moved since",
     )
 
 
