@@ -150,3 +150,11 @@ def test_what_the_programme_says_of_devices_is_heeded(
     assert "Beta 2" in two.refusal(monkeypatch)
     one.run_next()  # a class that does not count any more is asked for by nobody
     assert campaign.history().devices == ("Alpha 1",)
+
+
+def test_ar_worker_ends_with_words_where_nothing_may_run_on_what_is_here(project: Path, ar: Ar) -> None:
+    edit(project / "program.md", "seed: seed\n", "seed: seed\ndevices: ['NVIDIA H200']\n")
+    ar(project, "next")
+    said = ar(project, "worker").stdout
+    assert devices.of_slot("").device_class in said and "devices:" in said
+    assert len(names_of(project, "refs/ar/queue")) == 1

@@ -20,7 +20,7 @@ from ar.judge import keeps as judge
 from ar.judge.arithmetic import half_width, mean
 from ar.judge.evidence import Run
 from ar.judge.keeps import Evidence, Step
-from ar.judge.ledger import measurements
+from ar.judge.ledger import measurements, on_device
 from ar.judge.noise import noise_of
 from ar.project.program import Program
 from ar.record import Record
@@ -190,7 +190,9 @@ def audit(campaign: Campaign, history: History, branch: Branch | None = None) ->
     runs: dict[str, tuple[Run, ...]] = {}
     under_way: dict[str, tuple[int | None, ...]] = {}
     for place, attempt in attempts.items():
-        runs[place] = tuple(run for run in measurements(program, attempt.base) if counts(run.seed))
+        here = on_device(program, history, attempt, ledger.device)  # steps compare on one class of devices
+        base = here.base if here else ()
+        runs[place] = tuple(run for run in measurements(program, base) if counts(run.seed))
         under_way[place] = tuple(run.seed for run in attempt.base if not run.status.ended)
     guards = tuple(guard.key for guard in program.guards)
     first = branch.first.candidate
@@ -259,13 +261,14 @@ class Auditing(Policy):
         done = sum(one.finding is not Finding.UNDECIDED for _, one in found.found)
         self.phase = f"auditing: {done} of {counted(len(found.found), 'keep')} decided"
         evidence = found.evidence
-        room = int(min(room, self.campaign.ledger(history).left, room if self.left is None else self.left))
+        known = self.campaign.ledger(history)
+        room = int(min(room, known.left, room if self.left is None else self.left))
         for _ in range(room):
             wanted = judge.next_run(evidence, steps, found.whole)
             if wanted is None:
                 break
             view = seen_from(history, found.places[wanted[0]])
-            engine.queued(self.campaign.measure_incumbent(view, wanted[1]))
+            engine.queued(self.campaign.measure_incumbent(view, wanted[1], only_on=known.only_on))
             evidence = evidence.with_run(wanted)
             self.left = None if self.left is None else self.left - 1
         return False
