@@ -108,6 +108,7 @@ def test_shorten_middle(limit: int, short: str) -> None:
         (1.2345e12, 3.1e10, "(1.234 ±0.031)e12"),
         (float("inf"), 0.1, "inf"),
         (float("nan"), None, "nan"),
+        (-0.0336, 7.4e-10, "-0.0336 ±7.4e-10"),
     ],
 )
 def test_quantity(value: float, error: float | None, text: str) -> None:

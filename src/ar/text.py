@@ -88,6 +88,8 @@ def quantity(value: float, error: float | None = None) -> str:
     exponent = max(math.floor(math.log10(size)), -300)
     if not -5 < exponent < 7:
         return f"({quantity(value / 10**exponent, error / 10**exponent)})e{exponent}"
+    if error < 1e-6 * abs(value):  # more digits than anybody reads
+        return f"{value:.6g} ±{error:.1e}"
     # Through the rounded form: 0.0996 has its two digits at 0.10, not 0.100.
     decimals = 1 - int(f"{error:.1e}".partition("e")[2])
     if decimals < 0:
