@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
-from helpers import git, run
+from helpers import Ar, git, run
+from rich.console import Console
 
 from ar.agents import account
+from ar.campaign.progress import Snapshot
 from ar.errors import OutOfBudget
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history import exchange
 from ar.history.spend import Spend
+from ar.views.live import frame
 
 
 @pytest.fixture
@@ -130,3 +135,19 @@ def test_words_are_read_back(amount: Spend) -> None:
 @pytest.mark.parametrize("words", ["", "in -1, cached 0, out 0", "in 1, cached 2, out 3, usd nan", "in 1"])
 def test_other_words_are_not(words: str) -> None:
     assert Spend.parse(words) is None
+
+
+def test_what_agents_spent_is_shown_without_a_budget(measured: Path, ar: Ar) -> None:
+    assert "gents spent" not in ar(measured, "show").stdout
+    account.record(Repo.open(measured), "claude", Spend(900, 800, 100, 3.0))
+    account.record(Repo.open(measured), "command/data", Spend(5))
+    shown = " ".join(ar(measured, "show").stdout.split())
+    assert (
+        "Agents spent: 1,005 tokens, 3.00 USD; claude 1,000 tokens, 3.00 USD; command/data 5 tokens." in shown
+    )
+    assert "1,005 tokens" in " ".join(ar(measured, "doctor", check=False).stdout.split())
+    spent = json.loads(ar(measured, "show", "--json").stdout)["spent"]
+    assert spent["agents"]["claude"]["usd"] == spent["total"]["usd"] == 3.0
+    live = Console(file=StringIO(), width=100)
+    live.print(frame(Snapshot(paid=account.read(Repo.open(measured)).words(0)), 100))
+    assert "agents spent 1,005 tokens, 3.00 USD" in live.file.getvalue()  # type: ignore[attr-defined]

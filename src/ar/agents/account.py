@@ -50,8 +50,9 @@ class Account:
         if not self.total.tokens and not self.total.usd:
             return ""
         parts = [_amount(self.total)]
-        if len(self.agents) > 1:
-            parts += [f"{one_line(name) or 'others'} {_amount(one)}" for name, one in self.agents.items()]
+        paid = {name: one for name, one in self.agents.items() if one.tokens or one.usd}
+        if len(paid) > 1:
+            parts += [f"{one_line(name) or 'others'} {_amount(one)}" for name, one in paid.items()]
         if promoted and self.total.usd is not None:
             parts.append(f"{self.total.usd / promoted:,.2f} USD a promoted change")
         elif promoted:
