@@ -43,6 +43,7 @@ RECORDED = HERE / "benchmarks" / "recorded" / "greedy_branch"
 SIZE = {"depth": 2, "tokens": 49_152, "eval_tokens": 8_192}
 BRANCH = "autoresearch/lab"
 HEADER = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
+PAGE = 160  # candidates that are drawn at a time
 SITTING = 12  # candidates between two runs of the branch as it is
 SEEDS = 1_000  # the agent's seeds lie beyond those of any audit
 
@@ -160,22 +161,27 @@ class Candidate:
 
 
 def candidates(count: int, seed: int) -> list[Candidate]:
-    """The agent's list, the same for the same seed."""
-    draw = random.Random(seed)
-    edits = dict(zip(draw.sample(range(count), len(EDITS)), range(len(EDITS)), strict=True))
-    found = []
-    for place in range(count):
-        if place in edits:
-            found.append(Candidate(edit=edits[place]))
-            continue
-        keys = draw.sample([*SCALED, *FROM_ONE], draw.choice((1, 1, 1, 2, 2, 4)))
-        factors = {}
-        for key in keys:
-            [(_, least, most)] = draw.choices(STEPS, weights=[share for share, _, _ in STEPS])
-            size = 1 + draw.uniform(least, most)
-            factors[key] = size if draw.random() < 0.5 else 1 / size
-        found.append(Candidate(factors))
-    return found
+    """The agent's list, the same for the same seed; a longer one begins like a shorter one."""
+    found: list[Candidate] = []
+    while len(found) < count:
+        draw = random.Random(seed + len(found) // PAGE)
+        edits = dict(zip(draw.sample(range(PAGE), len(EDITS)), range(len(EDITS)), strict=True))
+        tried = bool(found)  # on the first page
+        found += [
+            Candidate(edit=edits[place]) if place in edits and not tried else _move(draw)
+            for place in range(PAGE)
+        ]
+    return found[:count]
+
+
+def _move(draw: random.Random) -> Candidate:
+    """Parameters, one or several."""
+    factors = {}
+    for key in draw.sample([*SCALED, *FROM_ONE], draw.choice((1, 1, 1, 2, 2, 4))):
+        [(_, least, most)] = draw.choices(STEPS, weights=[share for share, _, _ in STEPS])
+        size = 1 + draw.uniform(least, most)
+        factors[key] = size if draw.random() < 0.5 else 1 / size
+    return Candidate(factors)
 
 
 class Lab:
@@ -335,7 +341,7 @@ def main() -> None:
     parser.add_argument("step", choices=("make", "audit"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--keeps", type=int, default=40)
-    parser.add_argument("--candidates", type=int, default=160)
+    parser.add_argument("--candidates", type=int, default=320)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-n", "--runs", type=int, default=150)
     parser.add_argument("-j", "--jobs", type=int, default=1)
