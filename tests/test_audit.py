@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, allow, commit, edit, git, names_of, run, snapshot, start, wait_for
+from helpers import Ar, allow, attempts_of, commit, edit, git, names_of, run, snapshot, start, wait_for
 
 from ar.campaign import rebase
 from ar.campaign.audit import audit
@@ -171,6 +171,11 @@ def test_what_was_found_is_in_the_notes(audited: Path, ar: Ar) -> None:
         assert Audited.from_json(one.to_json()) == one
     shown = ar(audited, "show").stdout
     assert all(f": {finding}" in shown for finding in TRUTH.values())
+    listed = [row["audited"]["finding"] for row in attempts_of(audited) if row["audited"]]
+    assert sorted(listed) == sorted(TRUTH.values())
+    ar(audited, "report", "-o", "report.md")
+    lines = (audited / "report.md").read_text().splitlines()
+    assert sum(line.startswith("| Set ") for line in lines) == len(TRUTH)
 
 
 def test_the_campaign_counts_what_was_measured_and_nothing_that_was_claimed(audited: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ar.campaign.audit import AuditReport, KeepFound, WholeFound
-from ar.history.records import Finding
+from ar.campaign.audit import AuditReport, KeepFound, WholeFound, audit
+from ar.campaign.campaign import Campaign
+from ar.errors import NotFound
+from ar.history.records import Finding, History
 from ar.project.program import Program
 from ar.text import counted, interval, one_line, quantity, signed
+from ar.views.document import Items, Section, Table
 from ar.views.facts import fact_lines
 
 COLUMNS = ("keep", "title", "claimed", "measured", "runs", "verdict")
@@ -27,10 +30,29 @@ def audit_view(report: AuditReport, program: Program, each: bool = True) -> Rend
     Args:
         each: the keeps, too.
     """
-    facts = [(name, value) for name, value in _facts(report, program)]
+    facts = _facts(report, program)
     facts += [("left out", f"{one_line(title)}: {why}") for title, why in report.left_out.items()]
     table = [*_table(report), Text()] if each else []
     return Group(*table, fact_lines(facts))
+
+
+def audit_section(campaign: Campaign, history: History) -> list[Section]:
+    """For the report: what was audited of the branch; none where nothing was."""
+    if not any(item.audited for item in history.attempts):
+        return []
+    try:
+        found = audit(campaign, history).report()
+    except NotFound:
+        return []  # of another branch
+    program = campaign.program
+    facts = tuple(f"{name[0].upper()}{name[1:]}: {value}." for name, value in _facts(found, program))
+    words = (
+        "What the branch had kept, measured again over seeds, each against the branch before it. What was "
+        "claimed rests on a single run and counts for nothing."
+    )
+    rows = tuple((title, commit, *rest) for commit, title, *rest in map(cells, found.keeps))
+    header = (COLUMNS[1], COLUMNS[0], *COLUMNS[2:])
+    return [Section("The audit of the branch", (words, Table(header, rows), Items(facts)))]
 
 
 def _facts(report: AuditReport, program: Program) -> list[tuple[str, str]]:

@@ -50,7 +50,8 @@ def to_json(
       `cached` (of the input), `output` (tokens) and `usd` (null without prices)
     - `attempts`, newest first: `name`, `title`, `agent`, `baseline`, `candidate`, `outcome`, `value`,
       `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `claim`
-      (as in `Claim`: what an imported one is said to be; else null), `created`,
+      (as in `Claim`: what an imported one is said to be; else null), `audited` (as in `Audited`, or null),
+      `created`,
       `rungs`: the same of what was measured at larger scales, by the rung's name
     - each with `experiments`, oldest first: `name`, `rev`, `status`, `seed`, `created`, `device_class`
       (what it was measured on; empty where unknown), `metrics` and `params` (keyed `file:dotted.key`)
@@ -92,6 +93,7 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
         **{key: getattr(attempt, key) for key in _KEYS},
         "verdict": attempt.verdict.to_json() if attempt.verdict else None,
         "claim": attempt.claim.to_json() if attempt.claim else None,
+        "audited": attempt.audited.to_json() if attempt.audited else None,
         "created": attempt.created,
         "experiments": [{key: getattr(run, key) for key in _RUN_KEYS} for run in attempt.experiments],
     }
