@@ -7,7 +7,7 @@ no result: one parameter or several, by a few percent mostly, and some edits of 
 those of `make demo`, and only `val_bpb` counts, which does not depend on what else the machine does.
 
     python benchmarks/greedy_branch.py make FOLDER         # about 170 runs
-    python benchmarks/greedy_branch.py audit FOLDER -n 150 # ar import, ar audit --keeps
+    python benchmarks/greedy_branch.py audit FOLDER -n 150 # ar import, ar audit --keeps, ar promote --audited
 
 The second writes what it found, and the agent's results.tsv, to benchmarks/recorded/greedy_branch.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import json
 import os
 import random
 import re
@@ -334,6 +335,14 @@ def audit(folder: Path, runs: int, jobs: int) -> None:
     RECORDED.mkdir(parents=True, exist_ok=True)
     (RECORDED / "audit.json").write_text(found.stdout)
     shutil.copy(lab.record, RECORDED / "results.tsv")
+    lab.run("ar", "promote", "--audited")
+    shown = subprocess.run(
+        ["ar", "show", "--json"], cwd=folder, check=True, stdout=subprocess.PIPE, text=True
+    )
+    attempts = json.loads(shown.stdout)["attempts"]
+    held = next(attempt for attempt in attempts if attempt["outcome"] == "holds")
+    del held["experiments"]
+    (RECORDED / "promoted.json").write_text(json.dumps(held, indent=2) + "\n")
 
 
 def main() -> None:

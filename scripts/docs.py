@@ -1,28 +1,35 @@
-"""Write what the documents show of the code: `make docs`. With --check, say what is out of date.
+"""Write what the documents show of the code and of recorded runs: `make docs`. With --check, say what is old.
 
-docs/commands.md is written whole; in docs/architecture.md, the table between the two markers.
+docs/commands.md is written whole; in the others, what stands between two markers.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from imports import GROUND, PACKAGE, package_graph
 
+from ar.campaign.audit import AuditReport
 from ar.cli.main import CONTEXT, cli
+from ar.history.records import Finding, Verdict
+from ar.project.program import Metric, Program
+from ar.text import signed
+from ar.views.audit import cells, whole_words
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+RECORDED = ROOT / "benchmarks" / "recorded" / "greedy_branch"
 WIDTH = 100
 HEAD = """\
 # Commands
 
 What `ar COMMAND --help` prints. Written by `make docs` from the commands; do not edit.
 """
-BEGIN, END = "<!-- packages: written by `make docs` -->\n", "<!-- end of packages -->\n"
 
 
 def commands(_old: str) -> str:
@@ -48,14 +55,58 @@ def _section(context: click.Context, command: click.Command) -> str:
 
 def architecture(old: str) -> str:
     """The page with its table of packages as they are."""
-    before, _, rest = old.partition(BEGIN)
-    _, _, after = rest.partition(END)
     rows = [
         *("| package | what it is | imports |", "|---|---|---|"),
         f"| (ground) | {', '.join(f'`{name}`' for name in GROUND)} | |",
         *(f"| `{name}` | {_purpose(name)} | {', '.join(used)} |" for name, used in package_graph().items()),
     ]
-    return "\n".join([f"{before}{BEGIN}", *rows, "", f"{END}{after}"])
+    return _between(old, "packages", rows)
+
+
+def audit(old: str) -> str:
+    """The page with the whole of the recorded audit."""
+    found = _recorded()
+    program = Program(Metric("metrics.json", "val_bpb"))
+    header = ("commit", "what it changed", "claimed", "measured", "runs", "verdict")
+    rows = [f"| {' | '.join(header)} |", "|---|---|---:|---:|---:|---|"]
+    rows += [f"| {' | '.join(cells(keep))} |" for keep in found.keeps]
+    return _between(
+        old, "audit", [*rows, "", f"The head against the first commit: {whole_words(found.whole, program)}."]
+    )
+
+
+def readme(old: str) -> str:
+    """README with the recorded audit in short."""
+    found = _recorded()
+    whole, tried = found.whole, (RECORDED / "results.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    tried = [line for line in tried if not line.endswith("\tbaseline")]
+    counts = ", ".join(f"{count} {finding}" for finding in Finding if (count := found.count(finding)))
+    assert whole.change is not None and whole.claimed is not None
+    rows = [
+        "| | by the agent's single runs | by the audit |",
+        "|---|---:|---:|",
+        f"| keeps, of {len(tried)} changes tried | {len(found.keeps)} | {counts} |",
+        f"| `val_bpb`, the branch against its first commit | {signed(round(whole.claimed, 3))} "
+        f"| {signed(whole.change, whole.standard_error)} |",
+    ]
+    promoted = RECORDED / "promoted.json"
+    if promoted.is_file():
+        held = Verdict.from_json(json.loads(promoted.read_text(encoding="utf-8"))["verdict"])
+        assert held.effect is not None
+        rows.append(f"| the real keeps alone against it | | {signed(held.effect, held.standard_error)} |")
+    return _between(old, "audit", [*rows, f"| runs | {len(tried)} | {found.runs} |"])
+
+
+def _recorded() -> AuditReport:
+    return AuditReport.from_json(json.loads((RECORDED / "audit.json").read_text(encoding="utf-8")))
+
+
+def _between(old: str, what: str, lines: Sequence[str]) -> str:
+    """A page with other lines between its markers."""
+    begin, end = f"<!-- {what}: written by `make docs` -->\n", f"<!-- end of {what} -->\n"
+    before, _, rest = old.partition(begin)
+    _, _, after = rest.partition(end)
+    return "\n".join([f"{before}{begin}", *lines, "", f"{end}{after}"])
 
 
 def _purpose(package: str) -> str:
@@ -66,11 +117,17 @@ def _purpose(package: str) -> str:
 
 def main() -> int:
     stale = []
-    for name, write in (("commands.md", commands), ("architecture.md", architecture)):
-        page = DOCS / name
+    pages = {
+        "docs/commands.md": commands,
+        "docs/architecture.md": architecture,
+        "docs/audit.md": audit,
+        "README.md": readme,
+    }
+    for name, write in pages.items():
+        page = ROOT / name
         old = page.read_text(encoding="utf-8")
         if (new := write(old)) != old:
-            stale.append(f"docs/{name}")
+            stale.append(name)
             if "--check" not in sys.argv[1:]:
                 page.write_text(new, encoding="utf-8")
     if stale and "--check" in sys.argv[1:]:

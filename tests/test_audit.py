@@ -17,7 +17,7 @@ import pytest
 from helpers import Ar, allow, attempts_of, commit, edit, git, names_of, run, snapshot, start, wait_for
 
 from ar.campaign import rebase
-from ar.campaign.audit import audit
+from ar.campaign.audit import AuditReport, audit
 from ar.campaign.campaign import Campaign
 from ar.campaign.rebuild import BRANCH, rebuild
 from ar.errors import CannotPromote
@@ -148,6 +148,7 @@ def test_an_audit_tells_real_keeps_from_others(audited: Path, ar: Ar) -> None:
     assert whole["claimed"] == pytest.approx(-0.9)
     assert whole["change"] == pytest.approx(-0.4, abs=4 * whole["standard_error"])
     assert whole["pairs"] == MOST_RUNS
+    assert AuditReport.from_json(report).to_json() == report
 
 
 def test_the_whole_is_measured_and_no_sum(audited: Path, ar: Ar) -> None:

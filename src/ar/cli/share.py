@@ -83,6 +83,7 @@ def import_(file: str, dry_run: bool) -> None:
     """
     from pathlib import Path
 
+    from ar.history.records import Claimed
     from ar.importing import attempts, files
     from ar.project.project import Project
 
@@ -109,6 +110,8 @@ def import_(file: str, dry_run: bool) -> None:
     say(f"{verb} {counted(len(brought.added), 'attempt')}{f' ({kinds})' if kinds else ''}{known}.")
     if brought.added and not dry_run:
         say("They are hearsay: none of them counts before it was measured here, by: ar stack NAME")
+        if any(item.claim.commit and item.claim.status is Claimed.KEPT for item in brought.added):
+            say("To measure again what the branch kept: ar audit --keeps")
 
 
 def _list(heading: str, lines: list[str]) -> None:
