@@ -292,7 +292,9 @@ def test_a_keep_that_needs_one_that_is_not_real_is_left_out(audited: Path) -> No
 # -- the order --------------------------------------------------------------------------------------------
 
 
-def _simulated(effects: list[float], runs: int, seed: int) -> tuple[list[Finding], dict[str, int]]:
+def _simulated(
+    effects: list[float], runs: int, seed: int, seeded: bool = True
+) -> tuple[list[Finding], dict[str, int]]:
     """An audit of so many runs in a world of known effects: seeds vary by 0.02, runs by 0.004."""
     draw = random.Random(seed)
     places = [f"place {k}" for k in range(len(effects) + 1)]
@@ -303,7 +305,7 @@ def _simulated(effects: list[float], runs: int, seed: int) -> tuple[list[Finding
 
     def evidence() -> Evidence:
         noise = Noise.of(Candidate(base=ended) for ended in made.values())
-        return Evidence(made, noise=noise, first=places[0], first_seed=1)
+        return Evidence(made, noise=noise, first=places[0], first_seed=1 if seeded else None)
 
     for _ in range(runs):
         wanted = judge.next_run(evidence(), steps, (places[0], places[-1]))
@@ -324,6 +326,21 @@ def test_runs_go_where_verdicts_are_near() -> None:
     # What is plain is decided by two runs; nobody gets more than the judge gives.
     assert min(counts.values()) == 2 and max(counts.values()) <= MOST_RUNS
     assert sum(counts.values()) < 0.8 * MOST_RUNS * len(counts)
+
+
+def test_without_seeds_the_noise_is_learned_first() -> None:
+    found, counts = _simulated([-0.2, 0.0, 0.2], 60, seed=2, seeded=False)
+    assert found == [Finding.REAL, Finding.NOT_CONFIRMED, Finding.WORSE]
+    assert sum(counts.values()) < 60
+
+
+def test_a_commit_that_does_not_run_ends_its_steps() -> None:
+    runs = {name: (Run(1, 0.0), Run(2, 0.1)) for name in "ac"} | {"b": (Run(1, 0.0, crashed=True),) * 2}
+    evidence = Evidence(runs, first="a", first_seed=1)
+    found = [judge.audited(evidence, step) for step in (("a", "b"), ("b", "c"))]
+    assert [one.finding for one in found] == [Finding.NOT_CONFIRMED] * 2
+    wanted = judge.next_run(evidence, [("a", "b"), ("b", "c")], ("a", "c"))
+    assert wanted is not None and wanted[0] != "b"
 
 
 def test_few_runs_settle_some_keeps_rather_than_none() -> None:

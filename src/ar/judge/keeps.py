@@ -17,7 +17,7 @@ from ar.history.records import Audited, Decision, Finding
 from ar.judge.contrast import Comparison, compare, own_residual
 from ar.judge.evidence import MOST_RUNS, Candidate, Ledger, Run, guard_means
 from ar.judge.noise import Noise
-from ar.judge.rule import discard_bar, next_action, promote_bar
+from ar.judge.rule import PAIRING_DF, discard_bar, next_action, promote_bar
 
 LEAST_RUNS = 2  # of either side before a step is decided
 BROKEN = 2  # failed runs of a commit, and none that ended well: it does not run
@@ -111,9 +111,11 @@ def audited(evidence: Evidence, step: Step, commit: str = "") -> Audited:
     found = compared(evidence, step)
     verdict, known = action.verdict, found.df > 0
     finding, reason = Finding.UNDECIDED, ""
+    # Without seeds the rule counts on the eight runs of a first incumbent, which tell the noise.
+    tells = evidence.first_seed is not None or found.df >= PAIRING_DF
     if verdict.decision is Decision.PROMOTE:
         finding = Finding.REAL
-    elif verdict.decision is Decision.DISCARD or len(after) >= MOST_RUNS:
+    elif (verdict.decision is Decision.DISCARD and tells) or len(after) >= MOST_RUNS:
         is_worse = known and found.z <= -promote_bar(len(after))
         finding = Finding.WORSE if is_worse else Finding.NOT_CONFIRMED
         reason = verdict.reason if verdict.failed_guard else ""
