@@ -305,7 +305,8 @@ def _simulated(
 
     def evidence() -> Evidence:
         noise = Noise.of(Candidate(base=ended) for ended in made.values())
-        return Evidence(made, noise=noise, first=places[0], first_seed=1 if seeded else None)
+        made_of = Evidence(made, noise=noise, first=places[0], first_seed=1 if seeded else None)
+        return made_of.with_noise_of(steps)
 
     for _ in range(runs):
         wanted = judge.next_run(evidence(), steps, (places[0], places[-1]))
@@ -326,6 +327,24 @@ def test_runs_go_where_verdicts_are_near() -> None:
     # What is plain is decided by two runs; nobody gets more than the judge gives.
     assert min(counts.values()) == 2 and max(counts.values()) <= MOST_RUNS
     assert sum(counts.values()) < 0.8 * MOST_RUNS * len(counts)
+
+
+def test_a_step_is_compared_by_what_seeds_do_on_its_two_sides() -> None:
+    # What a seed does changes along the branch, and hardly from one commit to the next.
+    draw = random.Random(5)
+    luck = dict.fromkeys((1, 2), 0.0)
+    runs: dict[str, tuple[Run, ...]] = {}
+    for place in range(12):
+        luck = {seed: value + draw.gauss(0, 0.01) for seed, value in luck.items()}
+        runs[f"{place}"] = tuple(Run(seed, value - 0.05 * place) for seed, value in luck.items())
+    steps = [(f"{place}", f"{place + 1}") for place in range(11)]
+    whole = Noise.of(Candidate(base=ended) for ended in runs.values())
+    evidence = Evidence(runs, noise=whole, first="0", first_seed=1)
+    near = evidence.with_noise_of(steps).noise
+    assert near.residual.pool.df == len(steps)
+    assert near.residual_sigma < 0.8 * whole.residual_sigma
+    assert near.df == whole.df
+    assert evidence.with_noise_of(steps[:3]) is evidence
 
 
 def test_without_seeds_the_noise_is_learned_first() -> None:

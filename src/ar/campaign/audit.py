@@ -197,7 +197,7 @@ def audit(campaign: Campaign, history: History, branch: Branch | None = None) ->
     guards = tuple(guard.key for guard in program.guards)
     first = branch.first.candidate
     evidence = Evidence(runs, under_way, noise_of(ledger), guards, first, first_seed)
-    return Audit(program, branch, evidence, attempts)
+    return Audit(program, branch, evidence.with_noise_of(map(step, branch.keeps)), attempts)
 
 
 def seen_from(history: History, place: Place) -> History:

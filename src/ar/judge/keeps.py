@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 
 from ar.history.records import Audited, Decision, Finding
 from ar.judge.contrast import Comparison, compare, own_residual
 from ar.judge.evidence import MOST_RUNS, Candidate, Ledger, Run, guard_means
-from ar.judge.noise import Noise
+from ar.judge.noise import Noise, Residual
 from ar.judge.rule import PAIRING_DF, discard_bar, next_action, promote_bar
 
 LEAST_RUNS = 2  # of either side before a step is decided
@@ -87,11 +87,28 @@ class Evidence:
         run = next((run for run in self.runs.get(place, ()) if run.seed == seed), None)
         return run, seed in self.under_way.get(place, ())
 
+    def with_noise_of(self, steps: Iterable[Step]) -> Evidence:
+        """As if all that is known of runs with one seed were how alike they are on the two sides of a step.
+
+        That is what a step is compared by. Commits further apart share less of what a seed does. Where the
+        steps tell too little yet, the noise stays as it is.
+        """
+        residual, number = Residual(), itertools.count()
+        for step in steps:
+            # Each step is a table of its own: its seeds are no other's.
+            seeds = {run.seed: next(number) for run in self.judged_by(step)}
+            for side in step:
+                runs = [run for run in self.measured(side) if run.seed in seeds]
+                residual.add([replace(run, seed=seeds[run.seed]) for run in runs])
+        if residual.pool.df < PAIRING_DF:
+            return self
+        return replace(self, noise=replace(self.noise, residual=residual))
+
     def with_run(self, wanted: Wanted) -> Evidence:
         """As if a run were under way, too."""
         place, seed = wanted
         coming = {**self.under_way, place: (*self.under_way.get(place, ()), seed)}
-        return Evidence(self.runs, coming, self.noise, self.guards, self.first, self.first_seed)
+        return replace(self, under_way=coming)
 
 
 def audited(evidence: Evidence, step: Step, commit: str = "") -> Audited:
