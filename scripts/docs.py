@@ -78,8 +78,8 @@ def audit(old: str) -> str:
 def readme(old: str) -> str:
     """README with the recorded audit in short."""
     found = _recorded()
-    whole, tried = found.whole, (RECORDED / "results.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    tried = [line for line in tried if not line.endswith("\tbaseline")]
+    whole, runs = found.whole, (RECORDED / "results.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    tried = [line for line in runs if not line.endswith("\tbaseline")]
     counts = ", ".join(f"{count} {finding}" for finding in Finding if (count := found.count(finding)))
     assert whole.change is not None and whole.claimed is not None
     rows = [
@@ -94,7 +94,7 @@ def readme(old: str) -> str:
         held = Verdict.from_json(json.loads(promoted.read_text(encoding="utf-8"))["verdict"])
         assert held.effect is not None
         rows.append(f"| the real keeps alone against it | | {signed(held.effect, held.standard_error)} |")
-    return _between(old, "audit", [*rows, f"| runs | {len(tried)} | {found.runs} |"])
+    return _between(old, "audit", [*rows, f"| runs | {len(runs)} | {found.runs} |"])
 
 
 def _recorded() -> AuditReport:
