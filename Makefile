@@ -20,7 +20,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[lab,claude,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[lab,claude,mcp,dev]"
 	command -v bwrap >/dev/null \
 	  || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq bubblewrap; } >/dev/null 2>&1 \
 	  || echo "bubblewrap is not installed: experiments run without a sandbox, and its tests are skipped"

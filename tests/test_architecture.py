@@ -39,6 +39,8 @@ SEAMS = {
     "anthropic": "agents.api",
     "httpx2": "agents.api",
     "click": "cli",
+    "mcp": "serve.server",
+    "pydantic": "serve",
     "pynvml": "runs.gpu_meter",
     "numpy": "surrogate",
     "scipy": "surrogate",
@@ -52,7 +54,7 @@ LONG = {}
 STARTS_GIT = {
     "campaign.doctor": "asks for git's version before there is a repository",
 }
-NOT_FOR_HELP = {"dvc", "torch", "optuna", "vl_convert", "anthropic", "pandas", "git", "numpy", "scipy"}
+NOT_FOR_HELP = HEAVY | {"git", "mcp", "pydantic"}
 
 
 @pytest.mark.parametrize("module", FILES)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from ar.cli import decide, notes, propose, run, share, stage, start, trust, watch
+from ar.cli import decide, notes, propose, run, serve, share, stage, start, trust, watch
 from ar.errors import ArError
 from ar.redaction import redact
 from ar.text import plain
@@ -46,6 +46,7 @@ for _command in (
     *(notes.note, notes.notebook_),
     *(decide.promote, decide.stack, decide.revert),
     *(share.push, share.pull, share.import_),
+    serve.mcp,
     *(trust.allow, trust.trust),
 ):
     cli.add_command(_command)

@@ -1,0 +1,1 @@
+"""What other programs are told of a campaign, and what they may do in it."""

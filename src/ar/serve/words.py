@@ -1,0 +1,57 @@
+"""Text of an experiment's, and values, made such that any program may read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ar.agents import holdout
+from ar.history.records import Attempt, Verdict
+from ar.project.program import Metric, Program
+from ar.redaction import redact
+from ar.text import plain, shorten_middle
+
+LINE, PROSE, LOG, DIFF = 300, 4_000, 6_000, 16_000  # characters
+
+
+class Words:
+    """Makes texts of attempts short, and free of secrets and of the holdout."""
+
+    def __init__(self, program: Program, attempts: Iterable[Attempt]) -> None:
+        self._program = program
+        self._runs = [run for attempt in attempts for run in attempt.experiments]
+
+    def __call__(self, text: str, limit: int = LINE) -> str:
+        hidden = holdout.hidden(plain(text), self._program, self._runs)
+        return shorten_middle(redact(hidden).strip("\n"), limit)
+
+
+def shown(program: Program) -> tuple[Metric, ...]:
+    """The metrics that are told, and no other is: the holdout may be told by more than its own."""
+    return (program.objective, *program.guards)
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no word for others."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def patch(diff: str) -> str:
+    return shorten_middle(redact(plain(diff)), DIFF)
+
+
+def told_verdict(words: Words, verdict: Verdict | None) -> Verdict | None:
+    if verdict is None:
+        return None
+    return replace(
+        verdict,
+        reason=words(verdict.reason),
+        failed_guard=words(verdict.failed_guard),
+        effect=finite(verdict.effect),
+        standard_error=finite(verdict.standard_error),
+        z=finite(verdict.z),
+        bar=finite(verdict.bar),
+        needed=finite(verdict.needed),
+        sigma=finite(verdict.sigma),
+    )
