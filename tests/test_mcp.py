@@ -7,10 +7,12 @@ import concurrent.futures
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import pytest
@@ -189,6 +191,42 @@ def test_resources_and_prompts_are_listed(client: Session) -> None:
     assert {it.name for it in client.ask("list_prompts").prompts} == {"next_idea", "near_misses", "report"}
 
 
+def test_clients_of_earlier_versions_are_served_and_the_wire_is_clean(root: Path) -> None:
+    hello = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "An Editor", "version": "1"},
+    }
+    change = {"title": "x up", "hypothesis": "Nearer.", "params": {"x": 1.875}}
+    with subprocess.Popen(
+        [sys.executable, "-m", "ar", "mcp"], cwd=root, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True
+    ) as process:
+        assert process.stdin and process.stdout
+        said = []
+        for number, (method, params) in enumerate(
+            [
+                ("initialize", hello),
+                ("notifications/initialized", {}),
+                ("tools/call", {"name": "propose", "arguments": change}),
+                ("tools/call", {"name": "stop", "arguments": {"name": "x-up"}}),
+            ]
+        ):
+            identity = {} if method.startswith("notifications") else {"id": number}
+            message = {"jsonrpc": "2.0", "method": method, "params": params, **identity}
+            process.stdin.write(json.dumps(message) + "\n")
+            process.stdin.flush()
+            if identity:
+                said.append(json.loads(process.stdout.readline()))
+        process.stdin.close()
+        assert process.stdout.read() == ""  # nothing but answers, at its end either
+    assert process.returncode == 0
+    assert [one["id"] for one in said] == [0, 2, 3]
+    assert said[0]["result"]["protocolVersion"] == "2025-06-18"
+    assert said[2]["result"]["structuredContent"]["status"] == "cancelled"
+    name = said[1]["result"]["structuredContent"]["name"]
+    assert Campaign(Project.open(root)).history().attempts[-1].agent == "mcp/an-editor", name
+
+
 # -- looking ----------------------------------------------------------------------------------------------
 
 
@@ -232,7 +270,7 @@ def test_two_are_compared_by_the_seeds_that_both_have(client: Session, names: li
 
 def test_the_judge_is_asked_as_things_stand(client: Session, names: list[str]) -> None:
     said = client.call("judge", name=names[1])
-    assert said["verdict"]["decision"] == "open" and said["wanted"]
+    assert said["verdict"]["decision"] == "open"
     assert said["seeds"] == [1] and said["base_seeds"] == [1]
     assert "no experiment is called 'nobody'" in client.refused("judge", name="nobody")
 

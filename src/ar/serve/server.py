@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,12 @@ def build(desk: Desk, may_promote: bool = False) -> MCPServer[None]:
         table.append((act.promote, "Merge a winner", _ENDS))
     tools = [_tool(desk, call, title, hints) for call, title, hints in table]
     server = MCPServer(
-        "ar", instructions=_INSTRUCTIONS, tools=tools, log_level="ERROR", lifespan=_without_stdout
+        "ar",
+        version=version("dvc-ar"),
+        instructions=_INSTRUCTIONS,
+        tools=tools,
+        log_level="ERROR",
+        lifespan=_without_stdout,
     )
     server.resource("ar://program", mime_type="text/markdown")(_read(desk, texts.program))
     server.resource("ar://history", mime_type="application/json")(_read(desk, texts.history))

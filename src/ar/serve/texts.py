@@ -76,8 +76,7 @@ class Texts:
     ) -> str:
         """Propose the next experiment."""
         with self._desk.campaign() as campaign:
-            history = holdout.hidden_in(campaign.history(), campaign.program)
-            told = campaign.briefing(history, AgentSpec(kind="mcp"), idea=focus[:_MOST_FOCUS])
+            told = campaign.briefing(campaign.history(), AgentSpec(kind="mcp"), idea=focus[:_MOST_FOCUS])
             standing = prompt.standing(campaign.program)
             return "\n\n".join((_NEXT, _RULES, standing, situation.lately(told), situation.now(told)))
 
