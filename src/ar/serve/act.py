@@ -60,6 +60,18 @@ class Caller:
 Why = Annotated[
     str, Field(max_length=_MOST_WORDS, description="Why it should help, and what would refute it.")
 ]
+Params = Annotated[
+    dict[str, JsonValue] | None,
+    Field(max_length=MAX_EDITS, description="Parameters to set, by their dotted keys."),
+]
+Edits = Annotated[
+    list[Edit] | None,
+    Field(
+        max_length=MAX_EDITS,
+        description="Edits of files in scope, in order: `old` stands exactly once in the file and is replaced "
+        "by `new`; an empty `old` creates the file.",
+    ),
+]
 
 
 class Act:
@@ -73,18 +85,8 @@ class Act:
         caller: Caller,
         title: Annotated[str, Field(min_length=1, max_length=300, description="What changes, in a line.")],
         hypothesis: Why,
-        params: Annotated[
-            dict[str, JsonValue] | None,
-            Field(max_length=MAX_EDITS, description="Parameters to set, by their dotted keys."),
-        ] = None,
-        edits: Annotated[
-            list[Edit] | None,
-            Field(
-                max_length=MAX_EDITS,
-                description="Edits of files in scope, in order: `old` stands exactly once in the file and is "
-                "replaced by `new`; an empty `old` creates the file.",
-            ),
-        ] = None,
+        params: Params = None,
+        edits: Edits = None,
         diff: Annotated[
             str, Field(max_length=patches.MAX_BYTES, description="A patch, instead of edits.")
         ] = "",
