@@ -68,8 +68,8 @@ Edits = Annotated[
     list[Edit] | None,
     Field(
         max_length=MAX_EDITS,
-        description="Edits of files in scope, in order: `old` stands exactly once in the file and is replaced "
-        "by `new`; an empty `old` creates the file.",
+        description="Edits of files in scope, in order: `old` stands exactly once in the file, and becomes "
+        "`new`; an empty `old` creates the file.",
     ),
 ]
 
