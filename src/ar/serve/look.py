@@ -53,7 +53,7 @@ class Look:
                 runs=used.runs,
                 budget=program.budget.runs,
                 hours=round(used.hours, 3),
-                spent=campaign.paid().words(len(history.promoted)),
+                spent=campaign.books.read().words(len(history.promoted)),
                 under_way=overview.under_way(program, history),
                 winners=overview.winners(program, history),
                 at_work=is_at_work(campaign.repo),

@@ -93,6 +93,6 @@ class Texts:
         """Write a report of the campaign."""
         with self._desk.campaign() as campaign:
             program, history = campaign.program, campaign.history()
-            told = summary(history, program, total(program, history), paid=campaign.paid()).plain
+            told = summary(history, program, total(program, history), paid=campaign.books.read()).plain
             told = fence(holdout.hidden(told, program), "how the campaign stands")
             return "\n\n".join((_REPORT, _RULES, told))
