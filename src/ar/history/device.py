@@ -23,7 +23,7 @@ class Device(Record):
         gpus: how many it could see.
         driver: version of the accelerator's.
         torch: version in the Python that its stages found; empty where there is none.
-        work: seconds of a fixed small piece of work on one core, by the median; 0 where it was not timed.
+        work: processor seconds of a fixed small piece of work, by the median; 0 where it was not timed.
         spread: how far the quartiles of its times lie apart, over the median.
     """
 
