@@ -37,7 +37,7 @@ def test_of_many_racers_exactly_one_claims(shared: Path) -> None:
 
     with ThreadPoolExecutor(RACERS) as pool:
         won = list(pool.map(claim, range(RACERS)))
-    remote.mirror(repo, "origin", refs.QUEUE, refs.RUNNING)
+    remote.mirror(repo, "origin", remote.all_of("origin", refs.QUEUE, refs.RUNNING))
     assert won.count(True) == 1
     assert held(repo, "origin")[NAME].lease.worker == f"racer-{won.index(True)}"
     assert not repo.refs(refs.at_remote("origin", refs.QUEUE))
@@ -74,7 +74,7 @@ def test_a_remote_that_is_gone_is_told_from_one_that_takes_nothing(shared: Path,
     with pytest.raises(Unreachable):
         remote.move(repo, "origin", put)
     with pytest.raises(Unreachable):
-        remote.mirror(repo, "origin", refs.QUEUE)
+        remote.mirror(repo, "origin", remote.all_of("origin", refs.QUEUE))
     (tmp_path / "away").rename(there)
     assert remote.move(repo, "origin", put)
 

@@ -118,7 +118,8 @@ def test_what_was_taken_from_its_holder_is_not_published_by_it(shared: Path, nod
     taken = claimed_by(quick)
     assert quick.finish(taken, *cancelled(quick, taken))
     ended = remote.look(quick.repo, "origin", f"{refs.EXPS}/*", f"{refs.WORKERS_NOTES}/*")
-    assert not slow.finish(late, *cancelled(slow, late))
+    other = slow.repo.commit_tree(slow.repo.tree(late.baseline), [late.baseline], "Another end")
+    assert not slow.finish(late, other, cancelled(slow, late)[1])
     assert remote.look(quick.repo, "origin", f"{refs.EXPS}/*", f"{refs.WORKERS_NOTES}/*") == ended
     assert git(node, "for-each-ref", "refs/ar/leases", "refs/ar/running", "refs/exps") == ""
 

@@ -19,9 +19,11 @@ NOTEBOOK = "refs/ar/notebook"
 OBSERVED = "refs/heads/ar/observed"  # where a campaign stands that observes others\' commits
 REMOTES = "refs/ar/remotes"  # <remote>/…: what a remote had when it was last looked at
 # On a remote whose queue several clones share, beside QUEUE and RUNNING:
-LAST = "refs/ar/put/last"  # what was queued there last
+PUT = "refs/ar/put"
+LAST = f"{PUT}/last"  # what was queued there last
 HEADS = "refs/ar/heads"  # <branch>: where the campaign stands
 WORKERS_NOTES = "refs/ar/notes"  # <worker>: the notes on what that one ran, one a commit
+SEEN = "refs/ar/seen"  # only below REMOTES: what waited and ran at the very last look
 # In a worker's clone, <remote>/<name>:
 LEASES = "refs/ar/leases"  # what it last said there of an experiment that it has
 FINISHED = "refs/ar/finished"  # a result that is not there yet, with its note

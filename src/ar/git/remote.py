@@ -7,6 +7,7 @@ afterwards, never by what git says of it. A push whose answer was lost on the wa
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -88,19 +89,31 @@ def look(repo: Repo, remote: str, *patterns: str) -> dict[str, str]:
     return {ref: rev for rev, _, ref in (line.partition("\t") for line in lines) if ref}
 
 
-def mirror(repo: Repo, remote: str, *spaces: str) -> None:
-    """Have what a remote has below some spaces below `refs.at_remote`, with all it needs; what went there
-    goes here.
+def mirror(repo: Repo, remote: str, spaces: Mapping[str, str]) -> None:
+    """Have the refs of a remote whose names match patterns (the keys) as refs of ours, with all they need;
+    what went there goes here. No others are looked at, however many the remote has.
+
+    Args:
+        spaces: a pattern has one `*` at its end, and so has what stands for it here.
 
     Raises:
         Unreachable: it cannot be read.
     """
-    specs = [f"+{space}/*:{refs.at_remote(remote, space)}/*" for space in spaces]
+    specs = "".join(f"+{theirs}:{ours}\n" for theirs, ours in spaces.items())
     options = ("--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-    try:
-        _run(repo, "fetch", *options, "--no-auto-maintenance", remote, *specs)
-    except GitFailed as error:
-        raise _unreachable(remote, error) from None
+    for attempt in range(_TRIES):
+        try:
+            _run(repo, "fetch", *options, "--no-auto-maintenance", "--stdin", remote, stdin=specs.encode())
+            return
+        except GitFailed as error:
+            failure = error
+            pause(10 * attempt)  # another process of this clone's may be at the same refs
+    raise _unreachable(remote, failure)
+
+
+def all_of(remote: str, *spaces: str) -> dict[str, str]:
+    """For `mirror`: everything below some spaces, where `refs.at_remote` has it."""
+    return {f"{space}/*": f"{refs.at_remote(remote, space)}/*" for space in spaces}
 
 
 def shown(text: str) -> str:
@@ -124,8 +137,8 @@ def _password(url: str) -> str:
         return ""
 
 
-def _run(repo: Repo, *args: str) -> str:
-    return command.run(repo.top, *args, env=_ENV, seconds=_SECONDS)
+def _run(repo: Repo, *args: str, stdin: bytes = b"") -> str:
+    return command.run(repo.top, *args, stdin=stdin, env=_ENV, seconds=_SECONDS)
 
 
 def _unreachable(remote: str, error: GitFailed) -> Unreachable:

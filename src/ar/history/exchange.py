@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from ar.errors import Conflict
 from ar.formats import BadData, load_json
 from ar.git import refs, transfer
 from ar.git.references import ZERO
-from ar.git.remote import mirror
+from ar.git.remote import all_of, mirror
 from ar.git.repo import Repo
 from ar.git.signatures import CannotSign
 from ar.history import notebook, statements
@@ -33,7 +33,8 @@ _RACES = 20  # how often others may push between our joining and pushing
 _BATCH = 500  # refs in one git push
 # Refs that both sides move. Who signed comes first: it tells whose notes count.
 _JOINED = (refs.SIGNED, refs.NOTES, refs.SPEND, refs.NOTEBOOK)
-_OF_QUEUE = (refs.QUEUE, refs.RUNNING, refs.WORKERS_NOTES)
+_WAITING = (refs.QUEUE, refs.RUNNING)
+_CAMPAIGN = (refs.PUT, refs.HEADS, refs.WORKERS_NOTES)
 
 
 @dataclass(frozen=True)
@@ -75,32 +76,128 @@ def pull(repo: Repo, remote: str, baseline: str = "") -> Exchanged:
     Raises:
         ArError: git cannot reach the remote.
     """
+    mirror(repo, remote, _seen(remote) | all_of(remote, refs.WORKERS_NOTES))
     theirs = transfer.listed(repo, remote, *_patterns(baseline))
-    mirror(repo, remote, *_OF_QUEUE)
     ours = statements.experiments(repo)
     found = _experiments(theirs)
-    new = {ref: rev for ref, rev in found.items() if ref not in ours}
-    waiting = {ref: refs.at_remote(remote, ref) for ref in new}
-    transfer.fetch(repo, remote, {**waiting, **_joined_refs(remote, theirs)})
+    new = [ref for ref in found if ref not in ours]
+    wanted = {ref: refs.at_remote(remote, ref) for ref in new}
+    transfer.fetch(repo, remote, {**wanted, **_joined_refs(remote, theirs)})
     before, noted = repo.resolve(refs.NOTES), repo.resolve(refs.NOTEBOOK)
     left = _join(repo, remote)
-    taken = {refs.name_of(ref) for ref in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)}
-    free = {ref: rev for ref, rev in new.items() if refs.name_of(ref) not in taken}
-    sound = {ref: rev for ref, rev in free.items() if _is_experiment(repo, ref, rev)}
-    pulled.add(repo, sound)
-    if remote in joined.read(repo):
-        _count(repo, remote, sound | {ref: rev for ref, rev in found.items() if ours.get(ref) == rev})
-    changes: list[tuple[str, str, str | None]] = [(ref, rev, ZERO) for ref, rev in sound.items()]
-    changes += [(mine, ZERO, None) for mine in waiting.values()]
-    if changes:
-        repo.update_refs(*changes, reason=f"ar: pull from {remote}")
-    clashes = (*_clashes(ours, found), *(refs.name_of(ref) for ref in new if ref not in free))
-    odd, vouched = len(free) - len(sound), statements.vouch(repo)
+    sound, taken = _bring(repo, remote, found)
+    if not baseline:
+        _show_waiting(repo, remote)
+    odd, vouched = len(new) - len(sound) - len(taken), statements.vouch(repo)
     gained = _new_entries(repo, repo.resolve(refs.NOTEBOOK), noted)
-    notes = _new_notes(repo, before)
+    notes, clashes = _new_notes(repo, before), (*_clashes(ours, found), *taken)
     return Exchanged(
         remote, len(sound), notes, clashes, odd, vouched, entries=gained, notebook_left=refs.NOTEBOOK in left
     )
+
+
+def follow(repo: Repo, remote: str) -> None:
+    """See what waits and runs on a remote, and bring in what has come of it since the last look, by name:
+    what else the remote has costs nothing, however much it is.
+
+    What is not there any more goes from view only once its end, if it had one, is here.
+
+    Raises:
+        ArError: git cannot reach the remote.
+    """
+    moved = {f"{ref}*": f"{refs.at_remote(remote, ref)}*" for ref in _JOINED}
+    mirror(repo, remote, _seen(remote) | moved | all_of(remote, *_CAMPAIGN))
+    ours = statements.experiments(repo)
+    ended = [ref for ref in (*_noted(repo, remote), *_gone(repo, remote)) if ref not in ours]
+    if ended:
+        mirror(repo, remote, {f"{ref}*": f"{refs.at_remote(remote, ref)}*" for ref in ended})
+    _join(repo, remote)
+    here = {ref: repo.resolve(refs.at_remote(remote, ref)) for ref in ended}
+    _bring(repo, remote, {ref: rev for ref, rev in here.items() if rev})
+    _show_waiting(repo, remote)
+
+
+def see(repo: Repo, remote: str) -> None:
+    """Look what waits and runs on a remote; views show it later, see `follow`.
+
+    Raises:
+        Unreachable: it cannot be read.
+    """
+    mirror(repo, remote, _seen(remote))
+
+
+def waiting(repo: Repo, remote: str, space: str) -> dict[str, str]:
+    """Ref to commit of what a remote had in its queue, or running, when it was last looked at, by the names
+    that the refs have there."""
+    place = _seen(remote)[f"{space}/*"].removesuffix("*")
+    return {f"{space}/{ref.removeprefix(place)}": rev for ref, rev in repo.refs(place.rstrip("/")).items()}
+
+
+def _seen(remote: str) -> dict[str, str]:
+    """Where the very last look at a remote's queue is kept: views show it once what has ended is here."""
+    return {
+        f"{space}/*": f"{refs.at_remote(remote, refs.SEEN)}/{refs.name_of(space)}/*" for space in _WAITING
+    }
+
+
+def _noted(repo: Repo, remote: str) -> Iterator[str]:
+    """The experiments whose ends a remote's workers have noted since we last took in their notes."""
+    ours = repo.resolve(refs.NOTES)
+    for tip in set(repo.refs(refs.at_remote(remote, refs.WORKERS_NOTES)).values()):
+        for commit in repo.log(tip, without=ours):
+            ref = commit.message.strip().rpartition("\n")[2]
+            if refs.ExperimentRef.parse(ref):
+                yield ref
+
+
+def _gone(repo: Repo, remote: str) -> Iterator[str]:
+    """Where what is in view, and waits and runs no more, is if it has ended."""
+    now = {refs.name_of(ref) for space in _WAITING for ref in waiting(repo, remote, space)}
+    for space in _WAITING:
+        for ref, commit in repo.commits(refs.at_remote(remote, space)).items():
+            name, parents = refs.name_of(ref), commit.parents
+            if name not in now and space == refs.RUNNING and parents:  # a lease, on top of what was queued
+                parents = repo.commit(parents[0]).parents
+            if name not in now and refs.is_name(name) and parents:
+                yield str(refs.ExperimentRef(parents[0], name))
+
+
+def _show_waiting(repo: Repo, remote: str) -> None:
+    """Have in view what waited and ran at the last look."""
+    now = {
+        refs.at_remote(remote, ref): rev
+        for space in _WAITING
+        for ref, rev in waiting(repo, remote, space).items()
+    }
+    shown = repo.refs(*(refs.at_remote(remote, space) for space in _WAITING))
+    changes: list[tuple[str, str, str | None]] = [
+        (ref, rev, None) for ref, rev in now.items() if shown.get(ref) != rev
+    ]
+    changes += [(ref, ZERO, None) for ref in shown if ref not in now and repo.has_ref(ref)]
+    if changes:
+        repo.update_refs(*changes, reason=f"ar: look at {remote}")
+
+
+def _bring(repo: Repo, remote: str, found: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Make experiments that were fetched ours, by ref and commit. Returns those that are since, and the names
+    of those whose names are taken."""
+    for _ in range(_RACES):
+        ours = statements.experiments(repo)
+        new = {ref: rev for ref, rev in found.items() if ref not in ours}
+        names = {refs.name_of(ref) for ref in repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)}
+        free = {ref: rev for ref, rev in new.items() if refs.name_of(ref) not in names}
+        sound = {ref: rev for ref, rev in free.items() if _is_experiment(repo, ref, rev)}
+        pulled.add(repo, sound)
+        if remote in joined.read(repo):
+            _count(repo, remote, sound | {ref: rev for ref, rev in found.items() if ours.get(ref) == rev})
+        changes: list[tuple[str, str, str | None]] = [(ref, rev, ZERO) for ref, rev in sound.items()]
+        fetched = (refs.at_remote(remote, ref) for ref in found)
+        changes += [(ref, ZERO, None) for ref in fetched if repo.has_ref(ref)]
+        with contextlib.suppress(Conflict):  # another process of this clone's brought some of them
+            if changes:
+                repo.update_refs(*changes, reason=f"ar: pull from {remote}")
+            return sound, tuple(refs.name_of(ref) for ref in new if ref not in free)
+    raise Conflict(f"experiments of {remote} moved {_RACES} times in a row", "run the command again")
 
 
 def push(repo: Repo, remote: str) -> Exchanged:

@@ -101,11 +101,13 @@ class Held:
 
 def held(repo: Repo, remote: str) -> dict[str, Held]:
     """Name to lease of what a remote had running when it was last looked at."""
-    found = {}
-    for ref, rev in repo.refs(refs.at_remote(remote, refs.RUNNING)).items():
-        if (one := read(repo, refs.name_of(ref), rev)) is not None:
-            found[one.name] = one
-    return found
+    return of(repo, repo.refs(refs.at_remote(remote, refs.RUNNING)))
+
+
+def of(repo: Repo, running: Mapping[str, str]) -> dict[str, Held]:
+    """Name to lease of a remote's `refs/ar/running/<name>`, each with its commit."""
+    found = (read(repo, refs.name_of(ref), rev) for ref, rev in running.items())
+    return {one.name: one for one in found if one is not None}
 
 
 def read(repo: Repo, name: str, rev: str) -> Held | None:

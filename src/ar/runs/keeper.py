@@ -8,7 +8,8 @@ from collections.abc import Callable
 from ar.git import refs, remote
 from ar.git.remote import Move, Refused, Unreachable
 from ar.git.repo import Repo
-from ar.history.leases import Held, held
+from ar.history import exchange, leases
+from ar.history.leases import Held
 from ar.local import claims
 from ar.stage.files import Request
 
@@ -81,8 +82,8 @@ def standing(repo: Repo, there: str, known: Held) -> Held | None:
     Raises:
         Unreachable: nobody knows.
     """
-    remote.mirror(repo, there, refs.RUNNING)
-    found = held(repo, there).get(known.name)
+    exchange.see(repo, there)
+    found = leases.of(repo, exchange.waiting(repo, there, refs.RUNNING)).get(known.name)
     return found if found is not None and found.lease.is_of(known.lease) else None
 
 

@@ -17,16 +17,6 @@ from ar.history import exchange, leases
 from ar.history.messages import Message
 
 _RACES = 20
-_LOOKED_AT = (refs.QUEUE, refs.RUNNING, refs.LAST.rpartition("/")[0], refs.HEADS, refs.WORKERS_NOTES)
-
-
-def look(repo: Repo, there: str) -> None:
-    """See what waits and runs on a remote, and where its campaign stands.
-
-    Raises:
-        Unreachable: it cannot be read.
-    """
-    remote.mirror(repo, there, *_LOOKED_AT)
 
 
 def put(repo: Repo, there: str, name: str, rev: str, tell: Callable[[str], None]) -> None:
@@ -44,8 +34,7 @@ def put(repo: Repo, there: str, name: str, rev: str, tell: Callable[[str], None]
         if remote.move(repo, there, Move(refs.queued(name), rev, ZERO), Move(refs.LAST, rev, old)):
             repo.update_refs((last, rev, None), (refs.at_remote(there, refs.queued(name)), rev, None))
             return
-        look(repo, there)
-        exchange.pull(repo, there)
+        exchange.follow(repo, there)
         if twin := _twin(repo, there, rev, known):
             tell(f"{twin} is the same run, queued from another clone: {name} is not needed")
             return

@@ -69,12 +69,12 @@ class RemoteQueue:
     # -- looking ------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """See what waits and runs there.
+        """See what waits and runs there, and what has come of it.
 
         Raises:
             Unreachable: it cannot be read.
         """
-        outbox.look(self.repo, self.remote)
+        exchange.follow(self.repo, self.remote)
 
     def waiting(self) -> dict[str, str]:
         """Name to commit of what waited there at the last look, the oldest first."""
@@ -139,7 +139,7 @@ class RemoteQueue:
         if old is None:
             taken.append(Move(refs.queued(name), ZERO, rev))
         try:
-            is_mine = remote.move(repo, self.remote, *taken)
+            is_mine = self._move(*taken)
         except ArError:
             self._forget(name)
             claims.unlock(lock)
@@ -257,10 +257,20 @@ class RemoteQueue:
     def _give_up(self, name: str, *moves: Move) -> bool:
         """Tell the remote, if that can be done at once: a lease runs out by itself."""
         try:
-            return remote.move(self.repo, self.remote, *moves)
+            return self._move(*moves)
         except (Unreachable, Refused) as error:
             self.tell(f"{error.message}; {name} is free again once its lease has run out")
             return False
+
+    def _move(self, *moves: Move) -> bool:
+        """Move refs there, and in view here."""
+        done = remote.move(self.repo, self.remote, *moves)
+        if done:
+            shown = ((refs.at_remote(self.remote, it.ref), it.new) for it in moves)
+            self.repo.update_refs(
+                *((ref, new, None) for ref, new in shown if new != ZERO or self.repo.has_ref(ref))
+            )
+        return done
 
     def _rest(self, seconds: float) -> bool:
         """Wait; False as soon as nothing is to be waited for."""
