@@ -9,10 +9,25 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import allow, clone_of, edit, git, names_of, run, run_next, runs_of, start, wait_for
+from helpers import (
+    allow,
+    attempts_of,
+    clone_of,
+    edit,
+    git,
+    names_of,
+    run,
+    run_next,
+    runs_of,
+    share,
+    start,
+    wait_for,
+)
 
+from ar.campaign import headway
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
+from ar.errors import BadProposal
 from ar.git import refs, remote
 from ar.git.references import ZERO
 from ar.git.remote import Move
@@ -99,9 +114,9 @@ def test_what_a_remote_brings_stays_foreign_where_nobody_has_joined(shared: Path
 
 def test_the_same_run_is_not_queued_twice(shared: Path, node: Path) -> None:
     first = put(shared)
-    second = put(node)  # which has not looked since
+    with pytest.raises(BadProposal):
+        put(node)  # which has not looked since
     assert there(shared, refs.QUEUE) == [first]
-    assert second != first
     put(node, x=2.8)
     assert len(there(shared, refs.QUEUE)) == 2
 
@@ -234,3 +249,25 @@ def exchange_note(folder: Path, name: str) -> dict[str, object]:
     exchange.pull(repo, "origin")
     [rev] = repo.refs(f"{refs.EXPS}/*/*/{name}").values()
     return repo.note(rev)
+
+
+def test_two_heads_make_one_campaign(measured: Path) -> None:
+    share(measured)
+    exchange.push(Repo.open(measured), "origin")
+    other = clone_of(measured, "other")
+    heads = [
+        start(folder, "run", "--remote", "origin", "-n", "3", "--plain", "--jobs", "1")
+        for folder in (measured, other)
+    ]
+    said = [head.communicate(timeout=240)[0] for head in heads]
+    assert [head.returncode for head in heads] == [0, 0], said
+    assert there(measured, refs.QUEUE) == there(measured, refs.RUNNING) == []
+    for folder in (measured, other):
+        exchange.pull(Repo.open(folder), "origin")
+        headway.catch_up(Campaign(Project.open(folder)))
+    ours, theirs = (attempts_of(folder) for folder in (measured, other))
+    assert ours == theirs
+    runs = [(one["candidate"], run["seed"], run["name"]) for one in ours for run in one["experiments"]]
+    twice = [one for one in runs if sum(other[:2] == one[:2] for other in runs) > 1]
+    assert not twice, (twice, said)
+    assert len([one for one in ours if one["agent"] != "baseline"]) >= 6

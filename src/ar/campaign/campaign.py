@@ -241,6 +241,9 @@ class Campaign:
 
         Args:
             earlier, only_on: as in `Message`.
+
+        Raises:
+            BadProposal: another clone that shares the queue has put the very same there.
         """
         known = self.ledger(history)
         action = next_action(known)
@@ -249,7 +252,8 @@ class Campaign:
         message = Message.of(change.proposal, change.candidate, first if seed is None else seed, edits=edits)
         message = replace(message, earlier=earlier, only_on=only_on)
         name = refs.new_name(change.proposal.title)
-        self.queue.put(self.project, change.tree, change.baseline, message, name)
+        if not self.queue.put(self.project, change.tree, change.baseline, message, name):
+            raise BadProposal("another clone queued the same change just now", "propose again")
         return name
 
     def queue_series(

@@ -7,16 +7,18 @@ it was.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ar.campaign import kept, promotion
+from ar.campaign import headway, kept, promotion
 from ar.campaign.asking import Asking
 from ar.campaign.campaign import Campaign
 from ar.campaign.pace import Pace
 from ar.campaign.progress import View, result_line, snapshot, verdict_line
+from ar.campaign.sync import Sync
 from ar.changes.proposal import Change
 from ar.errors import BadParams, BadProposal, Exhausted, OutOfBudget
 from ar.history.records import Attempt, Experiment, History, Status
@@ -103,10 +105,13 @@ class Engine:
         self._told: dict[str, Status] = {}
         self._decided: set[str] = set()
         self.ended_before: frozenset[str] = frozenset()  # runs that had ended when this engine began
-        places = slots.divide(jobs)
+        remote = campaign.queue.remote
+        places = slots.divide(jobs) if jobs else []
         self._classes = {"", *(devices.of_slot(slot.name).device_class for slot in places)}
         self._passed = ""  # why what waits does not run here, as last told
-        self._pool = Pool(campaign.repo, places, workers=jobs, only=only)
+        self._pool = Pool(campaign.repo, places, workers=jobs, only=only, remote=remote)
+        self._sync = Sync(campaign) if remote else None
+        campaign.queue.tell = self.event
 
     def run(self) -> Done:
         """Run until all is done, or the budget, the limits or the user ends it.
@@ -122,7 +127,7 @@ class Engine:
         settings = self.campaign.program.sandbox
         self.event(f"sandbox: {sandbox.find(settings).describe(settings)}")
         try:
-            with self._pool:
+            with self._sync or contextlib.nullcontext(), self._pool:
                 self._begin()
                 while self._round():
                     pass
@@ -165,7 +170,9 @@ class Engine:
         return [
             run
             for run in history.everything
-            if not run.status.ended and (not self.only or run.name == self.only)
+            if not run.status.ended
+            and (not self.only or run.name == self.only)
+            and (run.elsewhere is None or run.elsewhere.remote == self.campaign.queue.remote)
         ]
 
     def proposed(self, spec: AgentSpec, change: Change, name: str) -> None:
@@ -190,6 +197,8 @@ class Engine:
 
     def _begin(self) -> None:
         self._recover()
+        if self._sync:
+            headway.begin(self.campaign)
         history = self.campaign.history()
         self._told = {run.name: run.status for run in history.everything if run.status.ended}
         self.ended_before = frozenset(self._told)
@@ -200,6 +209,9 @@ class Engine:
     def _round(self) -> bool:
         """Look, act, wait. False when it is time to end."""
         history = self.campaign.history()
+        if self._sync and (words := headway.follow(self.campaign, history)):
+            self.event(words)
+            return True
         self._tell(history)
         level = self.stop()
         if level >= 2:
@@ -217,11 +229,11 @@ class Engine:
         if finishing:
             self.asking.drop()
         # What waits for devices of another class takes no place from what can run here.
-        ours = [run for run in self.pending(history) if run.only_on in self._classes]
-        room = 0 if finishing else self._most_pending() - len(ours)
+        ours = [run for run in self.pending(history) if self._sync or run.only_on in self._classes]
+        room = 0 if finishing else self._most_pending(history) - len(ours)
         if self.policy.step(self, history, room):
             return True
-        if finishing and not self._used.busy:
+        if finishing and not (self._pool.busy if self._sync else self._used.busy):
             self.done.stopped = "stopped; run again to carry on" if level else self.over
             return False
         pending = self.pending(self.campaign.history())
@@ -233,9 +245,13 @@ class Engine:
         self._wait(history)
         return True
 
-    def _most_pending(self) -> int:
-        """How many runs may be under way: one waits, or one a slot where an agent takes its time."""
-        return self.jobs + (self.jobs if self.asking.takes_time else 1)
+    def _most_pending(self, history: History) -> int:
+        """How many runs may be under way: one waits, or one a slot where an agent takes its time. A remote's
+        slots are those of all its workers: half as many wait as run, so that more find something to do."""
+        slots = self.jobs
+        if self._sync:
+            slots = max(slots, sum(run.status is Status.RUNNING for run in self.pending(history)))
+        return slots + (slots if self.asking.takes_time else max(1, slots // 2 if self._sync else 1))
 
     def _take_answers(self) -> bool:
         """Queue what agents that were asked have answered. True if anything was queued."""
@@ -272,7 +288,8 @@ class Engine:
         level = self.stop()
         while time.monotonic() < deadline:
             self._update(history)
-            self._pool.reinforce(self._waiting(history))
+            if not self._sync:  # elsewhere somebody may be free for what would only wait here
+                self._pool.reinforce(self._waiting(history))
             events = self._pool.events(0.25)
             for event in events:
                 if event.kind is EventKind.RETRIED:
@@ -280,11 +297,19 @@ class Engine:
                 if event.kind is EventKind.PASSED and event.reason != self._passed:
                     self._passed = event.reason
                     self.event(f"{event.reason}; it waits for ar worker on a machine that has one")
+                if event.kind is EventKind.TOLD:
+                    self.event(event.reason)
+                if event.kind is EventKind.LOST:
+                    self.event(f"{event.name} is not published: {event.reason}")
                 if event.kind is EventKind.DIED:
                     self._pool.blame(event.name)
                     self._recover()
                     self._pool.wake()
             self._tell_agents()
+            if self._sync and self._sync.news.is_set():
+                self._sync.news.clear()
+                self._pool.wake()
+                return
             if any(event.is_settled for event in events) or self.stop() != level or self.asking.ready:
                 return
             if self.policy.is_due():
@@ -309,7 +334,7 @@ class Engine:
                 self.event(verdict_line(attempt))
 
     def _tell_agents(self) -> None:
-        for words in self.asking.events():
+        for words in (*self.asking.events(), *(self._sync.said() if self._sync else ())):
             self.event(redact(words))
 
     def _update(self, history: History) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ar.campaign import headway
 from ar.campaign.campaign import Campaign
 from ar.changes import integrity, merging
 from ar.errors import BadState, CannotPromote, FailedAtHeadSeed, Tampered
@@ -144,6 +145,8 @@ def merge(
 ) -> str:
     """Merge the experiment into the checked-out branch. Returns the merge commit.
 
+    A campaign that a remote shares goes on there first, and this branch follows.
+
     Args:
         branch: put the merge on this branch instead, and leave the checkout alone, as is always done with one
             in which others commit.
@@ -170,6 +173,10 @@ def merge(
     if branch:
         marks = [(mark, commit, ZERO)] if mark else []
         repo.update_refs((ref, commit, old), *marks, reason="ar: promote")
+        return commit
+    if campaign.queue.remote:
+        headway.announce(campaign, commit, old)
+        headway.bring(campaign, commit)
         return commit
     worktree.forward(repo, repo.branch(), commit, old, mark)
     campaign.pipeline.checkout()

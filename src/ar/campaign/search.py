@@ -11,6 +11,7 @@ from ar.campaign.ladder import Ladder, Step
 from ar.campaign.progress import noise_line, one_seed_line
 from ar.changes import own
 from ar.errors import BadProposal, CannotClimb, CheckoutInTheWay, Conflict, FailedAtHeadSeed, Tampered
+from ar.git.remote import Refused, Unreachable
 from ar.history import near_misses
 from ar.history.records import Attempt, Decision, History, Label, Verdict
 from ar.judge.evidence import Ledger
@@ -119,6 +120,8 @@ class Search(Policy):
             how = f"; without your checkout, since {error.message}; {bring_in}"
         except Conflict:
             return True  # somebody committed just now
+        except (Unreachable, Refused):
+            return None  # the remote's part comes first; whoever looks at it tells that it is out of reach
         engine.done.promoted += 1
         engine.event(f"promoted {attempt.name}: {attempt.title} ({merge[:9]}){how}")
         return True

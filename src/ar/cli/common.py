@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from ar.history.records import Attempt, Experiment, History
 
 
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options of a command that makes runs: `jobs` and `plain`."""
-    jobs = click.option("-j", "--jobs", type=click.IntRange(1, 64), default=1, help="Experiments at once.")
+def run_options(command: Callable[..., None], least: int = 1) -> Callable[..., None]:
+    """Options of a command that makes runs: `jobs`, from `least` on, and `plain`."""
+    jobs = click.option(
+        "-j", "--jobs", type=click.IntRange(least, 64), default=1, help="Experiments at once."
+    )
     plain = click.option("--plain", is_flag=True, help="Log lines instead of the live view.")
     return jobs(plain(command))
 

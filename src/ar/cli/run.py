@@ -63,18 +63,34 @@ def baseline(repeats: int | None, jobs: int, plain: bool) -> None:
     "--hours", type=click.FloatRange(0, min_open=True), help="Wall time after which nothing new starts."
 )
 @click.option("--no-promote", is_flag=True, help="Judge only; leave merging to ar promote and ar stack.")
-@run_options
-def run(experiments: int | None, hours: float | None, no_promote: bool, jobs: int, plain: bool) -> None:
+@click.option("--remote", help="Queue on this git remote, for `ar worker --remote` on any machine.")
+@partial(run_options, least=0)
+def run(
+    experiments: int | None,
+    hours: float | None,
+    no_promote: bool,
+    remote: str | None,
+    jobs: int,
+    plain: bool,
+) -> None:
     """Propose, run, judge and promote until the budget ends.
 
     Ctrl-C once finishes what runs and ends; twice stops at once. Started again, it carries on.
+
+    With --remote the queue is the remote's, and everything is shared there: docs/cluster.md. This machine
+    runs as many of the experiments as --jobs says, which may then be 0.
     """
     from ar.campaign.ladder import Ladder
     from ar.campaign.search import Search
     from ar.judge.findings import total
+    from ar.runs.remote_queue import RemoteQueue
     from ar.views.summary import summary
 
+    if not jobs and remote is None:
+        raise click.UsageError("--jobs 0 leaves nobody to run anything but with --remote.")
     campaign = open_campaign(runs=True)
+    if remote is not None:
+        campaign.queue = RemoteQueue(campaign.pipeline, join(campaign, remote))
     policy = Search(Ladder(campaign), experiments, promoting=not no_promote)
     code = run_policy(campaign, policy, jobs, plain, hours)
     history = campaign.history()

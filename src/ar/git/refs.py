@@ -81,6 +81,11 @@ def of_remote(space: str, remote: str, name: str) -> str:
     return f"{space}/{remote}/{name}"
 
 
+def remote_in(ref: str) -> str:
+    """The remote that `at_remote` has in a ref: one whose name has no slash."""
+    return ref.removeprefix(f"{REMOTES}/").partition("/")[0]
+
+
 def name_of(ref: str) -> str:
     """The experiment's name in a queue, running or experiment ref."""
     return ref.rsplit("/", 1)[-1]

@@ -34,7 +34,7 @@ _BATCH = 500  # refs in one git push
 # Refs that both sides move. Who signed comes first: it tells whose notes count.
 _JOINED = (refs.SIGNED, refs.NOTES, refs.SPEND, refs.NOTEBOOK)
 _WAITING = (refs.QUEUE, refs.RUNNING)
-_CAMPAIGN = (refs.PUT, refs.HEADS, refs.WORKERS_NOTES)
+_CAMPAIGN = (refs.HEADS, refs.WORKERS_NOTES)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def pull(repo: Repo, remote: str, baseline: str = "") -> Exchanged:
     Raises:
         ArError: git cannot reach the remote.
     """
-    mirror(repo, remote, _seen(remote) | all_of(remote, refs.WORKERS_NOTES))
+    mirror(repo, remote, _seen(remote) | all_of(remote, *_CAMPAIGN))
     theirs = transfer.listed(repo, remote, *_patterns(baseline))
     ours = statements.experiments(repo)
     found = _experiments(theirs)
@@ -135,9 +135,8 @@ def waiting(repo: Repo, remote: str, space: str) -> dict[str, str]:
 
 def _seen(remote: str) -> dict[str, str]:
     """Where the very last look at a remote's queue is kept: views show it once what has ended is here."""
-    return {
-        f"{space}/*": f"{refs.at_remote(remote, refs.SEEN)}/{refs.name_of(space)}/*" for space in _WAITING
-    }
+    here, spaces = refs.at_remote(remote, refs.SEEN), (*_WAITING, refs.PUT)
+    return {f"{space}/*": f"{here}/{refs.name_of(space)}/*" for space in spaces}
 
 
 def _noted(repo: Repo, remote: str) -> Iterator[str]:
@@ -163,13 +162,15 @@ def _gone(repo: Repo, remote: str) -> Iterator[str]:
 
 
 def _show_waiting(repo: Repo, remote: str) -> None:
-    """Have in view what waited and ran at the last look."""
+    """Have in view what waited and ran at the last look, and what had been queued last by then: whoever knows
+    that one knows all."""
+    spaces = (*_WAITING, refs.PUT)
     now = {
         refs.at_remote(remote, ref): rev
-        for space in _WAITING
+        for space in spaces
         for ref, rev in waiting(repo, remote, space).items()
     }
-    shown = repo.refs(*(refs.at_remote(remote, space) for space in _WAITING))
+    shown = repo.refs(*(refs.at_remote(remote, space) for space in spaces))
     changes: list[tuple[str, str, str | None]] = [
         (ref, rev, None) for ref, rev in now.items() if shown.get(ref) != rev
     ]
@@ -200,8 +201,30 @@ def _bring(repo: Repo, remote: str, found: Mapping[str, str]) -> tuple[dict[str,
     raise Conflict(f"experiments of {remote} moved {_RACES} times in a row", "run the command again")
 
 
-def push(repo: Repo, remote: str) -> Exchanged:
+def share(repo: Repo, remote: str) -> None:
+    """Bring the remote what was judged, noted and spent here since `follow` was called.
+
+    Raises:
+        ArError: git cannot reach the remote, or may not write there.
+        Conflict: others push all the time.
+    """
+    for _ in range(_RACES):
+        known = {ref: repo.resolve(refs.at_remote(remote, ref)) for ref in _JOINED}
+        ahead = {ref: rev for ref in _JOINED if (rev := repo.resolve(ref)) not in (None, known[ref])}
+        if not ahead:
+            return
+        if transfer.push(repo, remote, ahead):
+            repo.update_refs(*((refs.at_remote(remote, ref), rev, None) for ref, rev in ahead.items() if rev))
+            return
+        follow(repo, remote)
+    raise Conflict(f"others pushed to {remote} {_RACES} times in a row", f"again: ar push {remote}")
+
+
+def push(repo: Repo, remote: str, signing: bool = True) -> Exchanged:
     """Bring to the remote what it lacks, notes first.
+
+    Args:
+        signing: sign what was measured here, where git has an ssh key for that.
 
     Raises:
         ArError: git cannot reach the remote, or may not write there.
@@ -209,7 +232,7 @@ def push(repo: Repo, remote: str) -> Exchanged:
     """
     signed, unsigned = 0, ""
     try:
-        signed = statements.sign(repo)
+        signed = statements.sign(repo) if signing else 0
     except CannotSign as error:
         unsigned = error.message
     for _ in range(_RACES):

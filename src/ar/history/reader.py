@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
@@ -16,10 +16,11 @@ from ar.errors import BadParams, nearest
 from ar.git import refs
 from ar.git.objects import LATEST, Commit, MissingObject
 from ar.git.repo import Repo
+from ar.history import leases
 from ar.history.attempts import grouped
 from ar.history.messages import FOREIGN_AGENT, Message
-from ar.history.records import Experiment, History, Note, Status
-from ar.local import claims, pulled
+from ar.history.records import Elsewhere, Experiment, History, Note, Status
+from ar.local import claims, joined, pulled
 from ar.project import params
 from ar.project.cache import Cache
 from ar.project.identity import identity
@@ -30,8 +31,9 @@ from ar.project.values import Scalar, flat
 
 _Values = dict[str, Scalar]  # by `file:dotted.key`
 # Commit, status of one that waits, note, and whether it is foreign.
-_Mark = tuple[str, Status | None, Mapping[str, object] | None, bool]
-_Place = tuple[Status | None, str, str, bool]  # status of one that waits, commit, baseline, as above
+_Mark = tuple[str, Status | None, Mapping[str, object] | None, bool, Elsewhere | None]
+# Status of one that waits, commit, baseline, as above.
+_Place = tuple[Status | None, str, str, bool, Elsewhere | None]
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,8 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
     old = last.marked if last.files == files else {}
     notes, places = repo.notes(), _places(repo)
     marks = {
-        name: (rev, status, notes.get(rev), is_pulled) for name, (status, rev, _, is_pulled) in places.items()
+        name: (rev, status, notes.get(rev), is_pulled, elsewhere)
+        for name, (status, rev, _, is_pulled, elsewhere) in places.items()
     }
     fresh = [name for name, mark in marks.items() if name not in old or old[name][0] != mark]
     revs = [places[name][1] for name in fresh]
@@ -246,26 +249,47 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
 
 def _places(repo: Repo) -> dict[str, _Place]:
     """Name to status (None: it ended), commit and, where the ref says it, baseline of every experiment."""
-    places: dict[str, _Place] = {}
+    places = dict(_places_elsewhere(repo))
     # Refs come in the order in which experiments move on: one that does so meanwhile is seen at least once.
     found = repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
     others = pulled.foreign(repo, found)  # after the refs: a ref is marked before it appears
     for ref, rev in found.items():
         name = refs.name_of(ref)
         if ref.startswith(f"{refs.QUEUE}/"):
-            places[name] = Status.QUEUED, rev, "", False
+            places[name] = Status.QUEUED, rev, "", False, None
         elif ref.startswith(f"{refs.RUNNING}/"):
             status = Status.QUEUED if claims.is_waiting(repo, name) else Status.RUNNING
-            places[name] = status, rev, "", False
-        elif (experiment := refs.ExperimentRef.parse(ref)) and not (ref in others and name in places):
-            places[name] = None, rev, experiment.baseline, ref in others
+            places[name] = status, rev, "", False, None
+        elif experiment := refs.ExperimentRef.parse(ref):
+            known = places.get(name)
+            if known is None or known[4] or ref not in others:
+                places[name] = None, rev, experiment.baseline, ref in others, None
     return places
+
+
+def _places_elsewhere(repo: Repo) -> Iterator[tuple[str, _Place]]:
+    """What waits or runs on remotes, as they were last looked at: foreign where nobody here takes part in the
+    remote's campaign."""
+    ours = joined.read(repo)
+    queued = repo.refs(refs.at_remote("*", refs.QUEUE))
+    for ref, rev in queued.items():
+        if refs.is_name(name := refs.name_of(ref)):
+            remote = refs.remote_in(ref)
+            yield name, (Status.QUEUED, rev, "", remote not in ours, Elsewhere(remote))
+    for ref, rev in repo.refs(refs.at_remote("*", refs.RUNNING)).items():
+        if (held := leases.read(repo, refs.name_of(ref), rev)) is not None:
+            remote, lease = refs.remote_in(ref), held.lease
+            status = Status.QUEUED if lease.is_broken else Status.RUNNING
+            where = Elsewhere(remote)
+            if status is Status.RUNNING:
+                where = Elsewhere(remote, lease.worker, lease.host, lease.device, lease.since)
+            yield held.name, (status, held.queued, "", remote not in ours, where)
 
 
 def _experiment(
     commit: Commit, name: str, baseline: str, mark: _Mark, metrics: _Values, params: _Values
 ) -> Experiment:
-    _, status, raw, is_pulled = mark
+    _, status, raw, is_pulled, elsewhere = mark
     message, note = Message.parse(commit.message), _note(raw)
     end = note.status if note else Status.CRASHED if _crashed(metrics) else Status.SUCCEEDED
     if message.imported:
@@ -283,6 +307,7 @@ def _experiment(
         params=params,
         note=note,
         pulled=is_pulled,
+        elsewhere=elsewhere,
     )
 
 

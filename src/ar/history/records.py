@@ -249,6 +249,28 @@ class Note(Record):
     audited: Audited | None = None
 
 
+@dataclass(frozen=True)
+class Elsewhere(Record):
+    """Where an experiment of a remote's queue is, as the remote was last looked at.
+
+    Args:
+        worker: the clone that has it, by the name of its notes; empty while it waits.
+        host, device: what that says of itself.
+        since: unix time, by its clock, at which it took the experiment.
+    """
+
+    remote: str
+    worker: str = ""
+    host: str = ""
+    device: str = ""
+    since: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """`on node-7`, or `waits on origin`."""
+        return f"on {self.host or self.worker}" if self.worker else f"waits on {self.remote}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Message):
     """One run of one change, whatever became of it: what its commit message says, and what is known besides.
@@ -260,12 +282,14 @@ class Experiment(Message):
         created: unix time of the commit.
         metrics, params: flat, keyed `file:dotted.key`.
         pulled: a remote brought it, and no trusted key signed it.
+        elsewhere: it is in a remote's queue, and nobody in this clone has it.
     """
 
     name: str
     rev: str
     baseline: str
     status: Status
+    elsewhere: Elsewhere | None = None
     pulled: bool = False
     created: float = 0.0
     metrics: dict[str, Scalar] = field(default_factory=dict)

@@ -21,7 +21,7 @@ class Lookout:
         self._watch = Watch()
         self._next = 0.0
         self._pause = _EVERY
-        self._away = False
+        self.is_away = False  # at the last look
 
     def finds(self) -> bool:
         """Whether something is free to be taken; False also where it is too soon for another look."""
@@ -31,14 +31,14 @@ class Lookout:
             self.queue.look()
             found = bool(self.queue.waiting()) | bool(self.free_lost())
         except ArError as error:
-            if not self._away:
+            if not self.is_away:
                 self.queue.tell(f"{error.message}; it is tried again and again")
-            self._away, self._pause = True, min(2 * self._pause, _MOST)
+            self.is_away, self._pause = True, min(2 * self._pause, _MOST)
             found = False
         else:
-            if self._away:
+            if self.is_away:
                 self.queue.tell(f"{self.queue.remote} can be reached again")
-            self._away, self._pause = False, _EVERY
+            self.is_away, self._pause = False, _EVERY
         self._next = time.monotonic() + self._pause
         return found
 

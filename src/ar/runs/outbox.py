@@ -6,57 +6,67 @@ last looks at it first. Only those who propose meet at that ref, never those who
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ar.errors import Conflict
 from ar.git import refs, remote
+from ar.git.objects import Commit
 from ar.git.references import ZERO, pause
 from ar.git.remote import Move
 from ar.git.repo import Repo
 from ar.history import exchange, leases
 from ar.history.messages import Message
+from ar.history.records import Status
 
 _RACES = 20
 
 
-def put(repo: Repo, there: str, name: str, rev: str, tell: Callable[[str], None]) -> None:
-    """Queue a stash-shaped commit on a remote. Nothing is queued where another clone has queued the very same
-    run of the same change since we last looked: theirs counts.
+def put(repo: Repo, there: str, name: str, rev: str, tell: Callable[[str], None]) -> bool:
+    """Queue a stash-shaped commit on a remote. False where another clone has queued the very same run of the
+    same change: theirs counts.
 
     Raises:
         Unreachable, Refused: not now.
         Conflict: others queue all the time.
     """
     last = refs.at_remote(there, refs.LAST)
-    known = _known(repo, there)
+    known = _runs(repo, there).keys()
     for attempt in range(_RACES):
-        old = repo.resolve(last) or ZERO
+        old = repo.resolve(last) or ZERO  # first: whatever it stands for is in view by then
+        # Whoever decided on this run may not have seen yet what came in since.
+        if twin := _twin(repo, there, repo.commit(rev), known):
+            tell(f"{twin} is the same run, queued from another clone: {name} is not needed")
+            return False
         if remote.move(repo, there, Move(refs.queued(name), rev, ZERO), Move(refs.LAST, rev, old)):
             repo.update_refs((last, rev, None), (refs.at_remote(there, refs.queued(name)), rev, None))
-            return
+            return True
         exchange.follow(repo, there)
-        if twin := _twin(repo, there, rev, known):
-            tell(f"{twin} is the same run, queued from another clone: {name} is not needed")
-            return
         pause(attempt)
     raise Conflict(f"others queue on {there} all the time", "run the command again")
 
 
-def _known(repo: Repo, there: str) -> set[str]:
-    spaces = [refs.at_remote(there, space) for space in (refs.QUEUE, refs.RUNNING)]
-    return {refs.name_of(ref) for ref in repo.refs(*spaces, refs.EXPS)}
+def _runs(repo: Repo, there: str) -> dict[str, Commit]:
+    """Every run that is known, by its name."""
+    found = repo.commits(refs.EXPS, refs.at_remote(there, refs.QUEUE), refs.RUNNING)
+    runs = {name: repo.commit(held.queued) for name, held in leases.held(repo, there).items()}
+    return runs | {refs.name_of(ref): commit for ref, commit in found.items()}
 
 
-def _twin(repo: Repo, there: str, rev: str, known: set[str]) -> str:
-    """The name of the same run of the same change, if there is one that was not known."""
-    found = repo.commits(refs.EXPS, refs.at_remote(there, refs.QUEUE))
-    runs = [(refs.name_of(ref), commit) for ref, commit in found.items()]
-    runs += [(name, repo.commit(held.queued)) for name, held in leases.held(repo, there).items()]
-    mine = repo.commit(rev)
-    for name, commit in runs:
-        if name not in known and commit.parents[:1] == mine.parents[:1]:
-            said = [Message.parse(it.message) for it in (mine, commit)]
-            ours, theirs = ((it.candidate, it.seed, it.rung, it.audit, it.aa) for it in said)
-            if ours == theirs:
-                return name
+def _twin(repo: Repo, there: str, mine: Commit, known: Collection[str]) -> str:
+    """The name of the same run of the same change, if there is one: with the same seed one that is under way
+    or gave a result, else one that was not known."""
+    ours = Message.parse(mine.message)
+    is_fixed = ours.seed is not None and not ours.aa
+    for name, commit in _runs(repo, there).items():
+        if commit.parents[:1] != mine.parents[:1] or (name in known and not is_fixed):
+            continue
+        said = (Message.parse(commit.message), ours)
+        theirs, wanted = ((it.candidate, it.seed, it.rung, it.audit, it.aa, it.only_on) for it in said)
+        if theirs == wanted and (name not in known or not _failed(repo, commit)):
+            return name
     return ""
+
+
+def _failed(repo: Repo, commit: Commit) -> bool:
+    """Whether a run has ended, and not well: it may be wanted once more."""
+    return str(repo.note(commit.rev).get("status", Status.SUCCEEDED)) != Status.SUCCEEDED

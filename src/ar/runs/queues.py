@@ -20,13 +20,14 @@ from ar.runs.pipeline import Pipeline
 class Queue(Protocol):
     """What can be done with experiments that wait or run.
 
-    `remote` is its remote; empty for the clone's own queue.
+    `remote` is its remote; empty for the clone's own queue. `tell` is called with what is worth a line.
     """
 
     remote: str
+    tell: Callable[[str], None]
 
-    def put(self, project: Project, tree: str, baseline: str, message: Message, name: str) -> None:
-        """Queue one run of a tree."""
+    def put(self, project: Project, tree: str, baseline: str, message: Message, name: str) -> bool:
+        """Queue one run of a tree. False where the very same run is there already: that one counts."""
 
     def refusals(self) -> tuple[str, str]:
         """Why no run may begin any more, and why none at the base scale may; empty where one may."""
@@ -67,9 +68,11 @@ class Home:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.repo = pipeline.repo
+        self.tell: Callable[[str], None] = print
 
-    def put(self, project: Project, tree: str, baseline: str, message: Message, name: str) -> None:
+    def put(self, project: Project, tree: str, baseline: str, message: Message, name: str) -> bool:
         queue.put(project, self.pipeline, tree, baseline, message, name)
+        return True
 
     def refusals(self) -> tuple[str, str]:
         return budget.refusals(Project(self.repo, load_program(self.repo.root)))

@@ -314,17 +314,15 @@ class RemoteQueue:
 
     # -- putting ------------------------------------------------------------------------------------------
 
-    def put(self, project: Project, tree: str, baseline: str, message: Message, name: str) -> None:
-        """Queue one run of a tree there; here, to be handed over later, where the remote is out of reach.
-
-        Where somebody else has queued the very same run meanwhile, theirs counts, and nothing is queued.
-        """
+    def put(self, project: Project, tree: str, baseline: str, message: Message, name: str) -> bool:
+        """Queue one run of a tree there; here, to be handed over later, where the remote is out of reach."""
         rev = queue.planted(project, self.pipeline, tree, baseline, message, name)
         try:
-            outbox.put(self.repo, self.remote, name, rev, self.tell)
+            return outbox.put(self.repo, self.remote, name, rev, self.tell)
         except (Unreachable, Refused) as error:
             self.tell(f"{error.message}; {name} waits here until then")
             queue.put(project, self.pipeline, tree, baseline, message, name)
+            return True
 
     def hand_over(self) -> bool:
         """Bring what waits in this clone's own queue to the remote's. Whether there was anything.

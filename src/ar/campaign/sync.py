@@ -1,0 +1,90 @@
+"""Keeps a clone and the remote that its campaign is shared on up to date with each other, beside the
+engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Self
+
+from ar.campaign.campaign import Campaign
+from ar.errors import ArError
+from ar.git import refs
+from ar.git.repo import Repo
+from ar.history import exchange
+from ar.runs.lookout import Lookout
+from ar.runs.pipeline import Pipeline
+from ar.runs.remote_queue import RemoteQueue
+
+_LOOK = 0.25  # seconds between two thoughts of a look; the lookout says when it is time
+
+
+class Sync:
+    """A thread that looks at the remote, takes in what others did, and tells them what was judged here.
+
+    It has a handle on the repository of its own. A remote that is out of reach is told once, and tried again.
+    """
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.remote = campaign.queue.remote
+        self.news = threading.Event()  # something is other than it was
+        self._repo = Repo.open(campaign.repo.root)
+        self._told = deque[str]()
+        self._queue = RemoteQueue(Pipeline(self._repo), self.remote, tell=self._told.append)
+        self._lookout = Lookout(self._queue)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Come to have all that the remote has, and the other way round.
+
+        Raises:
+            ArError: the remote cannot be reached, or written.
+        """
+        exchange.pull(self._repo, self.remote)
+        exchange.push(self._repo, self.remote, signing=False)
+        exchange.follow(self._repo, self.remote)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Share what was judged last."""
+        self._done.set()
+        self._thread.join()
+        try:
+            exchange.follow(self._repo, self.remote)
+            exchange.share(self._repo, self.remote)
+        except ArError as error:
+            self._told.append(f"{error.message}; what was done last is shared by: ar push {self.remote}")
+        self._queue.pipeline.close()
+
+    def said(self) -> Iterator[str]:
+        """What is worth a line since the last time."""
+        with contextlib.suppress(IndexError):
+            while True:
+                yield self._told.popleft()
+
+    def _run(self) -> None:
+        before = self._state()
+        while not self._done.wait(_LOOK):
+            try:
+                found = self._lookout.finds()
+                if self._lookout.is_away:
+                    continue
+                self._queue.hand_over()
+                exchange.share(self._repo, self.remote)
+            except ArError as error:
+                self._told.append(error.message)
+                self._done.wait(5.0)
+                continue
+            now = self._state()
+            if found or now != before:
+                self.news.set()
+            before = now
+
+    def _state(self) -> dict[str, str]:
+        spaces = (refs.QUEUE, refs.RUNNING, refs.HEADS, refs.WORKERS_NOTES, refs.NOTES)
+        return self._repo.refs(*(refs.at_remote(self.remote, space) for space in spaces))
