@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import (
+    Ar,
     allow,
     attempts_of,
     clone_of,
@@ -271,3 +272,35 @@ def test_two_heads_make_one_campaign(measured: Path) -> None:
     twice = [one for one in runs if sum(other[:2] == one[:2] for other in runs) > 1]
     assert not twice, (twice, said)
     assert len([one for one in ours if one["agent"] != "baseline"]) >= 6
+
+
+def test_every_clone_tells_who_runs_what_where(shared: Path, node: Path, ar: Ar) -> None:
+    name, waits = put(shared), put(shared, x=2.8)
+    claimed = claimed_by(queue_of(node), name)
+    joined.add(Repo.open(shared), "origin")
+    host = os.uname().nodename
+    shown = ar(shared, "show").stdout
+    assert f"{name} on {host}" in " ".join(shown.split())
+    assert "1 waiting" in shown
+    runs = runs_of(shared)
+    assert (runs[name]["status"], runs[name]["where"]) == ("running", f"on {host}")
+    assert (runs[waits]["status"], runs[waits]["where"]) == ("queued", "waits on origin")
+    assert f"{name} on {host}" in ar(shared, "doctor", check=False).stdout.replace("\n", " ")
+    ar(shared, "stop", name)
+    assert there(shared, refs.RUNNING) == []
+    assert runs_of(shared)[name]["status"] == "cancelled"
+    assert not queue_of(node).finish(claimed, *cancelled(queue_of(node), claimed))
+
+
+def test_the_token_of_a_remote_reaches_nobody(shared: Path, ar: Ar) -> None:
+    token = "tok-3f9a77c1e0b24d58"
+    git(shared, "remote", "set-url", "origin", f"http://me:{token}@localhost:1/x.git")
+    tried = ar(shared, "run", "--remote", "origin", "-n", "0", "--plain", check=False)
+    assert tried.returncode == 2
+    assert "cannot be reached" in tried.stderr
+    looked = ar(shared, "show", check=False)
+    assert "as it was at the last look" in looked.stderr
+    for done in (tried, looked, ar(shared, "doctor", check=False)):
+        assert token not in done.stdout + done.stderr
+    kept = [path for path in (shared / ".git" / "ar").rglob("*") if path.is_file()]
+    assert not [path for path in kept if token.encode() in path.read_bytes()]

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from ar.campaign.aa import line, mend
 from ar.campaign.check import Check
 from ar.errors import ArError
 from ar.git.repo import Repo
-from ar.history import reader
+from ar.history import exchange, reader
 from ar.history.records import History, Status
 from ar.judge import nodes
 from ar.judge.aa import last
+from ar.local import joined
 from ar.project.params import ParamKey
 from ar.project.pipeline_file import LOCK_FILE, PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Program, agent_plugins
@@ -33,7 +35,7 @@ from ar.runs import budget, recovery, sandbox, self_test
 from ar.runs.pipeline import Pipeline
 from ar.stage.attack import Outcome
 from ar.stage.limits import size
-from ar.text import counted
+from ar.text import counted, one_line, span
 
 _GIT = (2, 30)
 _LOW_DISK = 1_000_000_000
@@ -237,8 +239,28 @@ def _campaign(project: Project, history: History) -> list[Check]:
         *_aa(project.program, history),
         *walls(history),
         *machines(project.program, history),
+        *(_shared(project, remote) for remote in joined.read(project.repo)),
         *(Check("recovered", True, line) for line in recovery.recover(project, Pipeline(project.repo))),
     ]
+
+
+def _shared(project: Project, remote: str) -> Check:
+    """Who runs what where in the campaign that a remote's clones share."""
+    try:
+        exchange.follow(project.repo, remote, glance=True)
+    except ArError as error:
+        return Check("remote", False, error.message, error.mend, required=False)
+    places = [(run, run.elsewhere) for run in reader.read(project).everything if run.elsewhere]
+    here = [(run, place) for run, place in places if place.remote == remote]
+    waiting = sum(run.status is Status.QUEUED for run, _ in here)
+    busy = []
+    for run, place in here:
+        if place.worker:
+            device = f" ({one_line(place.device)})" if place.device else ""
+            since = span(max(0.0, time.time() - place.since))
+            busy.append(f"{one_line(run.name)} {one_line(place.words)} for {since}{device}")
+    words = ", ".join(busy) or "nobody runs anything"
+    return Check("remote", True, f"{remote}: {waiting} waiting; {words}")
 
 
 def baseline(history: History) -> Check:

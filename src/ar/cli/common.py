@@ -75,6 +75,23 @@ def join(campaign: Campaign, remote: str) -> str:
     return name
 
 
+def glance(campaign: Campaign) -> None:
+    """See what other clones of the campaign do, where this one takes part in a remote's; quickly, and without
+    it where that cannot be."""
+    from ar.campaign import headway
+    from ar.errors import ArError
+    from ar.history import exchange
+    from ar.local import joined
+
+    for remote in joined.read(campaign.repo):
+        try:
+            exchange.follow(campaign.repo, remote, glance=True)
+        except ArError as error:
+            say(f"{error.message}; what is shown of it is as it was at the last look.", err=True)
+    if words := headway.catch_up(campaign):
+        say(words, err=True)
+
+
 def _ask_leave(campaign: Campaign) -> None:
     """On a terminal, ask for what the repository demands and nobody has allowed yet."""
     from ar.runs import demands

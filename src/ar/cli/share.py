@@ -34,6 +34,7 @@ def pull(remote: str | None) -> None:
 
 def _exchange(remote: str | None, pushing: bool) -> None:
     """Tell what travels, and after it what does not and how that goes."""
+    from ar.campaign import headway
     from ar.git import transfer
     from ar.history import exchange
     from ar.project.pipeline_file import Declared
@@ -63,6 +64,8 @@ def _exchange(remote: str | None, pushing: bool) -> None:
         say(f"Signed {counted(moved.signed, 'experiment')} with your ssh key.")
     if moved.unsigned:
         say(f"Not signed: {moved.unsigned}", err=True)
+    if not pushing and (words := headway.catch_up(campaign)):
+        say(words)
     if pushing:
         say("The branch goes with: git push")
     if cached := sorted(Declared.read(campaign.repo, "HEAD").cached):

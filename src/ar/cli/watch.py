@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ar.cli.common import find_attempt, open_campaign
+from ar.cli.common import find_attempt, glance, open_campaign
 from ar.views.console import echo
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -30,6 +30,7 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
     from ar.views.time_to_target import time_view
 
     campaign = open_campaign()
+    glance(campaign)
     if recovery.abandoned(campaign.repo):
         for line in recovery.recover(campaign.project, campaign.pipeline):
             click.echo(f"recovered: {line}", err=True)

@@ -19,6 +19,7 @@ from ar.git.repo import Repo
 from ar.redaction import hand
 
 _SECONDS = 120.0  # for one exchange with a remote, after which it counts as out of reach
+_GLANCE = 5.0  # the same, where somebody waits for what is only to be shown
 _TRIES = 5  # of a push that is refused, though nobody moved what it moves: others may be at the lock files
 _LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
 # Nobody is there to answer a prompt.
@@ -89,21 +90,26 @@ def look(repo: Repo, remote: str, *patterns: str) -> dict[str, str]:
     return {ref: rev for rev, _, ref in (line.partition("\t") for line in lines) if ref}
 
 
-def mirror(repo: Repo, remote: str, spaces: Mapping[str, str]) -> None:
+def mirror(repo: Repo, remote: str, spaces: Mapping[str, str], glance: bool = False) -> None:
     """Have the refs of a remote whose names match patterns (the keys) as refs of ours, with all they need;
     what went there goes here. No others are looked at, however many the remote has.
 
     Args:
         spaces: a pattern has one `*` at its end, and so has what stands for it here.
+        glance: do not wait for long.
 
     Raises:
         Unreachable: it cannot be read.
     """
     specs = "".join(f"+{theirs}:{ours}\n" for theirs, ours in spaces.items())
-    options = ("--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
-    for attempt in range(_TRIES):
+    options = (
+        *("--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
+        *("--no-auto-maintenance", "--stdin"),
+    )
+    seconds = _GLANCE if glance else _SECONDS
+    for attempt in range(1 if glance else _TRIES):
         try:
-            _run(repo, "fetch", *options, "--no-auto-maintenance", "--stdin", remote, stdin=specs.encode())
+            _run(repo, "fetch", *options, remote, stdin=specs.encode(), seconds=seconds)
             return
         except GitFailed as error:
             failure = error
@@ -137,8 +143,8 @@ def _password(url: str) -> str:
         return ""
 
 
-def _run(repo: Repo, *args: str, stdin: bytes = b"") -> str:
-    return command.run(repo.top, *args, stdin=stdin, env=_ENV, seconds=_SECONDS)
+def _run(repo: Repo, *args: str, stdin: bytes = b"", seconds: float = _SECONDS) -> str:
+    return command.run(repo.top, *args, stdin=stdin, env=_ENV, seconds=seconds)
 
 
 def _unreachable(remote: str, error: GitFailed) -> Unreachable:

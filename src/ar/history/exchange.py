@@ -96,21 +96,24 @@ def pull(repo: Repo, remote: str, baseline: str = "") -> Exchanged:
     )
 
 
-def follow(repo: Repo, remote: str) -> None:
+def follow(repo: Repo, remote: str, glance: bool = False) -> None:
     """See what waits and runs on a remote, and bring in what has come of it since the last look, by name:
     what else the remote has costs nothing, however much it is.
 
     What is not there any more goes from view only once its end, if it had one, is here.
 
+    Args:
+        glance: somebody waits to be shown what there is: give up soon where the remote does not answer.
+
     Raises:
         ArError: git cannot reach the remote.
     """
     moved = {f"{ref}*": f"{refs.at_remote(remote, ref)}*" for ref in _JOINED}
-    mirror(repo, remote, _seen(remote) | moved | all_of(remote, *_CAMPAIGN))
+    mirror(repo, remote, _seen(remote) | moved | all_of(remote, *_CAMPAIGN), glance)
     ours = statements.experiments(repo)
     ended = [ref for ref in (*_noted(repo, remote), *_gone(repo, remote)) if ref not in ours]
     if ended:
-        mirror(repo, remote, {f"{ref}*": f"{refs.at_remote(remote, ref)}*" for ref in ended})
+        mirror(repo, remote, {f"{ref}*": f"{refs.at_remote(remote, ref)}*" for ref in ended}, glance)
     _join(repo, remote)
     here = {ref: repo.resolve(refs.at_remote(remote, ref)) for ref in ended}
     _bring(repo, remote, {ref: rev for ref, rev in here.items() if rev})

@@ -297,6 +297,11 @@ class Experiment(Message):
     note: Note | None = None
 
     @property
+    def where(self) -> str:
+        """Where it waits or runs, if that is not in this clone; else empty."""
+        return self.elsewhere.words if self.elsewhere else ""
+
+    @property
     def reason(self) -> str:
         """Why it ended as it did; empty where that is plain."""
         return self.note.reason if self.note else ""

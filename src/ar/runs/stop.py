@@ -9,15 +9,18 @@ from collections.abc import Callable
 from ar.errors import BadState
 from ar.git import refs
 from ar.git.repo import Repo
+from ar.history import leases
 from ar.history.records import Experiment
 from ar.local import claims, locks
 from ar.project.project import Project
 from ar.runs import outcomes, queue, recovery
 from ar.runs.pipeline import Pipeline
+from ar.runs.remote_queue import RemoteQueue
 from ar.stage.files import Request
 
 WORKER = "worker"  # an `ar worker` holds the lock `worker-<pid>`
 _PATIENCE = 60.0
+_RACES = 10  # with whoever renews a lease
 
 
 def stop_all(repo: Repo, say: Callable[[str], None]) -> list[str]:
@@ -49,6 +52,9 @@ def stop_one(project: Project, pipeline: Pipeline, run: Experiment) -> None:
         raise BadState(f"{run.name} has ended already: {run.status}", f"see: ar log {run.name}")
     if _cancel_waiting(project, pipeline, run.name):
         return
+    if run.elsewhere and not run.pulled:
+        _stop_elsewhere(project, RemoteQueue(pipeline, run.elsewhere.remote), run.name)
+        return
     if not project.repo.has_ref(refs.running(run.name)):
         raise BadState(f"a worker of DVC's has {run.name}", f"run: dvc queue kill {run.name}")
     if not claims.ask(project.repo, run.name, Request.CANCEL):
@@ -63,6 +69,25 @@ def stop_one(project: Project, pipeline: Pipeline, run: Experiment) -> None:
         raise BadState(f"{run.name} does not end; its worker is process {pid}", "run: ar stop")
     # Its worker may have given it back before it saw the request.
     _cancel_waiting(project, pipeline, run.name)
+
+
+def _stop_elsewhere(project: Project, queue: RemoteQueue, name: str) -> None:
+    """End an experiment of a remote's queue: whoever has it finds that out when it next renews its lease.
+
+    Raises:
+        BadState: it has just ended, or somebody else took it.
+        Unreachable, Refused: the remote cannot be reached, or written.
+    """
+    queue.ending = lambda: True
+    for _ in range(_RACES):
+        queue.look()
+        held = leases.held(project.repo, queue.remote).get(name)
+        claimed = queue.seize(held) if held else queue.claim(name)
+        if claimed is not None:
+            if queue.finish(claimed, *outcomes.of_cancelled(project, claimed)):
+                return
+            break
+    raise BadState(f"{name} moved on just now", f"see: ar log {name}")
 
 
 def _cancel_waiting(project: Project, pipeline: Pipeline, name: str) -> bool:

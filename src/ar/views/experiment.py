@@ -34,7 +34,7 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
     head.append(f"\n{one_line(experiment.name)}", style="not bold")
     head.append(f"  {experiment.rev[:9]}", style="not bold dim")
     facts = [
-        ("status", str(experiment.status)),
+        ("status", " ".join(filter(None, (str(experiment.status), one_line(experiment.where))))),
         ("reason", note.reason or None),
         ("to mend it", note.mend or None),
         ("tried again", f"after a first try in which {note.retried}" if note.retried else None),

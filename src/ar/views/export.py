@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ar.surrogate.importance import Importance
 
 _KEYS = ("name", "title", "agent", "baseline", "candidate", "outcome", "value", "standard_error", "guards")
-_RUN_KEYS = ("name", "rev", "status", "reason", "seed", "created", "device_class", "metrics", "params")
+_RUN_KEYS = (
+    *("name", "rev", "status", "where", "reason", "seed", "created", "device_class", "metrics", "params"),
+)
 _CSV_COLUMNS = (
     *("name", "title", "agent", "outcome", "attempt", "candidate", "status", "seed", "rev", "baseline"),
     *("created", "rung"),
@@ -53,8 +55,9 @@ def to_json(
       (as in `Claim`: what an imported one is said to be; else null), `audited` (as in `Audited`, or null),
       `created`,
       `rungs`: the same of what was measured at larger scales, by the rung's name
-    - each with `experiments`, oldest first: `name`, `rev`, `status`, `seed`, `created`, `device_class`
-      (what it was measured on; empty where unknown), `metrics` and `params` (keyed `file:dotted.key`)
+    - each with `experiments`, oldest first: `name`, `rev`, `status`, `where` (it waits or runs; empty where
+      that is in this clone, or over), `seed`, `created`, `device_class` (what it was measured on; empty where
+      unknown), `metrics` and `params` (keyed `file:dotted.key`)
 
     Numbers that are not finite become null: JSON has no word for them.
     """

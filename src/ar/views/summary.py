@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ar.campaign.aa import line
 from ar.history.attempts import level
-from ar.history.records import Attempt, History
+from ar.history.records import Attempt, History, Status
 from ar.judge import aa
 from ar.judge.findings import Total
 from ar.project.program import Program
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ar.agents.account import Account
     from ar.surrogate.importance import Importance
 
+_MOST_NAMED = 8
 EMPTY = "No experiment yet. Run: ar run"
 
 
@@ -46,6 +47,7 @@ def summary(
         *levels(history, program),
         *([f"A/A check: {line(checked)}."] if checked else []),
         *_unprotected(history),
+        *_elsewhere(history),
         *_foreign(history),
         *_matters(matters),
         *([f"Agents spent: {spent}."] if spent else []),
@@ -68,6 +70,16 @@ def _foreign(history: History) -> list[str]:
         for word, number, whose in told
         if number
     ]
+
+
+def _elsewhere(history: History) -> list[str]:
+    """Who runs what on other machines, and what waits for them."""
+    runs = [run for run in history.everything if run.elsewhere]
+    busy = [f"{one_line(run.name)} {one_line(run.where)}" for run in runs if run.status is Status.RUNNING]
+    more = [f"{len(busy) - _MOST_NAMED} more"] if len(busy) > _MOST_NAMED else []
+    words = ", ".join([*busy[:_MOST_NAMED], *more])
+    waits = [f"{len(runs) - len(busy)} waiting"] if len(runs) > len(busy) else []
+    return [f"Elsewhere: {', '.join([*filter(None, [words]), *waits])}."] if runs else []
 
 
 def _matters(found: Sequence[Importance]) -> list[str]:
