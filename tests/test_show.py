@@ -348,7 +348,18 @@ def test_json_shape() -> None:
     assert [item["name"] for item in data["attempts"]] == [item.name for item in reversed(HISTORY.attempts)]
     first = data["attempts"][-1]
     assert first["outcome"] == "baseline" and len(first["experiments"]) == 8
-    keys = {"name", "rev", "status", "reason", "seed", "created", "device_class", "metrics", "params"}
+    keys = {
+        "name",
+        "rev",
+        "status",
+        "where",
+        "reason",
+        "seed",
+        "created",
+        "device_class",
+        "metrics",
+        "params",
+    }
     assert set(first["experiments"][0]) == keys
     assert first["experiments"][0]["metrics"]["metrics.json:val_bpb"] == 2.231
 
