@@ -250,15 +250,15 @@ def _shared(project: Project, remote: str) -> Check:
         exchange.follow(project.repo, remote, glance=True)
     except ArError as error:
         return Check("remote", False, error.message, error.mend, required=False)
-    places = [(run, run.elsewhere) for run in reader.read(project).everything if run.elsewhere]
-    here = [(run, place) for run, place in places if place.remote == remote]
+    every = [(run, run.elsewhere) for run in reader.read(project).everything if run.elsewhere]
+    here = [(run, where) for run, where in every if where.remote == remote]
     waiting = sum(run.status is Status.QUEUED for run, _ in here)
     busy = []
-    for run, place in here:
-        if place.worker:
-            device = f" ({one_line(place.device)})" if place.device else ""
-            since = span(max(0.0, time.time() - place.since))
-            busy.append(f"{one_line(run.name)} {one_line(place.words)} for {since}{device}")
+    for run, where in here:
+        if where.worker:
+            device = f" ({one_line(where.device)})" if where.device else ""
+            since = span(max(0.0, time.time() - where.since))
+            busy.append(f"{one_line(run.name)} {one_line(where.words)} for {since}{device}")
     words = ", ".join(busy) or "nobody runs anything"
     return Check("remote", True, f"{remote}: {waiting} waiting; {words}")
 
