@@ -168,21 +168,7 @@ class RemoteQueue:
         return load_at(self.repo, claimed.baseline) or load_program(self.repo.root)
 
     def flaw(self, claimed: Claim) -> str:
-        project = Project(self.repo, self.program(claimed))
-        tree = self.repo.write_tree(claimed.rev, {ARGS_FILE: None})
-        said = Message.parse(claimed.message)
-        run = Experiment(
-            title=said.title,
-            hypothesis="",
-            agent=said.agent,
-            rung=said.rung,
-            name=claimed.name,
-            rev=tree,
-            baseline=claimed.baseline,
-            status=Status.QUEUED,
-        )
-        usual = integrity.reference(reader.read(project), claimed.baseline)
-        return integrity.changed(project, run, usual)
+        return _flaw(Project(self.repo, self.program(claimed)), claimed)
 
     # -- ending -------------------------------------------------------------------------------------------
 
@@ -341,6 +327,23 @@ class RemoteQueue:
         if self.repo.has_ref(refs.queued(name)):
             return queue.withdraw(self.pipeline, name, rev)
         return self._give_up(name, Move(refs.queued(name), ZERO, rev))
+
+
+def _flaw(project: Project, claimed: Claim) -> str:
+    """What stands in a claimed experiment that is outside the scope, in words; empty if nothing does."""
+    repo, said = project.repo, Message.parse(claimed.message)
+    run = Experiment(
+        title=said.title,
+        hypothesis="",
+        agent=said.agent,
+        rung=said.rung,
+        name=claimed.name,
+        rev=repo.write_tree(claimed.rev, {ARGS_FILE: None}),
+        baseline=claimed.baseline,
+        status=Status.QUEUED,
+    )
+    usual = integrity.reference(reader.read(project), claimed.baseline)
+    return integrity.changed(project, run, usual)
 
 
 def _seconds() -> float:
