@@ -141,8 +141,8 @@ def start(folder: Path, *args: str) -> subprocess.Popen[str]:
     )
 
 
-def typed(folder: Path, keys: str, *args: str) -> str:
-    """`ar` on a terminal on which somebody types. Returns what is on it in the end."""
+def typed(folder: Path, keys: str, *args: str, code: int = 0) -> str:
+    """`ar` on a terminal on which somebody types, with its exit code. Returns what is on it in the end."""
     ours, theirs = os.openpty()
     shown = b""
     with subprocess.Popen(
@@ -153,7 +153,7 @@ def typed(folder: Path, keys: str, *args: str) -> str:
         with contextlib.suppress(OSError):  # the terminal is gone with the process
             while more := os.read(ours, 1000):
                 shown += more
-        assert process.wait(60) == 0, shown
+        assert process.wait(60) == code, shown
     os.close(ours)
     return shown.decode()
 

@@ -46,7 +46,7 @@ for _command in (
     *(notes.note, notes.notebook_),
     *(decide.promote, decide.stack, decide.revert),
     *(share.push, share.pull, share.import_),
-    serve.mcp,
+    *(serve.mcp, serve.agent_kit),
     *(trust.allow, trust.trust),
 ):
     cli.add_command(_command)

@@ -1,10 +1,13 @@
-"""The command that serves other programs: mcp."""
+"""Commands that let other programs take part: mcp, agent-kit."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
+
+from ar.cli.common import say
 
 
 @click.command()
@@ -12,11 +15,40 @@ import click
 def mcp(allow_promote: bool) -> None:
     """Let a coding agent look at the campaign, propose and wait, over the Model Context Protocol.
 
-    The agent starts it, and speaks to it on its standard input and output. For Claude Code: claude mcp add ar
-    -- ar mcp; for others, see docs/mcp.md. It runs no experiment: ar run does, beside it.
+    The agent starts it, and speaks to it on its standard input and output; ar agent-kit tells it so. It runs
+    no experiment: ar run does, beside it.
     """
     from ar.git.repo import Repo
     from ar.serve.server import serve
 
     Repo.open()  # better said on the terminal than to a client
     serve(Path.cwd(), allow_promote)
+
+
+@click.command("agent-kit")
+@click.argument("client", type=click.Choice(["claude", "codex"]))
+@click.option("--remove", is_flag=True, help="Take it out again.")
+def agent_kit(client: str, remove: bool) -> None:
+    """Write into the project what a coding agent looks for, so that it finds ar mcp.
+
+    For Claude Code, .mcp.json and a skill; for Codex, .codex/config.toml and a section of AGENTS.md. What is
+    there stays. The changes are shown first; on a terminal, you are asked.
+    """
+    from ar.git.repo import Repo
+    from ar.serve import kit
+
+    root = Repo.open().root
+    changes = kit.plan(root, client, remove)
+    for change in changes:
+        say(change.diff)
+    if changes and sys.stdin.isatty():
+        click.confirm("Write this?", abort=True)
+    for change in changes:
+        kit.write(root, change)
+        click.echo(f"{'Wrote' if change.new is not None else 'Deleted'} {change.path}")
+    if not changes:
+        click.echo("Nothing to change.")
+    elif not remove:
+        click.echo(
+            f"Commit it, if others are to have it, too. Then start {client} here, and ar run beside it."
+        )
