@@ -6,7 +6,7 @@ Runs share no noise: each has a seed of its own. What it tries is a list that is
 no result: one parameter or several, by a few percent mostly, and some edits of code. The runs are small, as
 those of `make demo`, and only `val_bpb` counts, which does not depend on what else the machine does.
 
-    python benchmarks/greedy_branch.py make FOLDER         # about 170 runs
+    python benchmarks/greedy_branch.py make FOLDER         # about 210 runs
     python benchmarks/greedy_branch.py audit FOLDER -n 150 # ar import, ar audit --keeps, ar promote --audited
 
 The second writes what it found, and the agent's results.tsv, to benchmarks/recorded/greedy_branch.
