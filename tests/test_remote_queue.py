@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers import (
     Ar,
@@ -304,3 +308,58 @@ def test_the_token_of_a_remote_reaches_nobody(shared: Path, ar: Ar) -> None:
         assert token not in done.stdout + done.stderr
     kept = [path for path in (shared / ".git" / "ar").rglob("*") if path.is_file()]
     assert not [path for path in kept if token.encode() in path.read_bytes()]
+
+
+def test_a_worker_in_a_shallow_clone_over_gits_own_server(shared: Path) -> None:
+    bare = shared.parent / "shared.git"
+    if not (Path(run(bare, "git", "--exec-path").stdout.strip()) / "git-daemon").exists():
+        pytest.skip("git daemon is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ("--reuseaddr", "--export-all", "--enable=receive-pack", "--listen=127.0.0.1", f"--port={port}")
+    server = subprocess.Popen(["git", "daemon", *options, f"--base-path={bare.parent}", str(bare.parent)])
+    try:
+        url = f"git://127.0.0.1:{port}/shared.git"
+        wait_for(lambda: run(bare, "git", "ls-remote", url, check=False).returncode == 0)
+        git(shared, "remote", "set-url", "origin", url)
+        run(bare.parent, "git", "clone", "-q", "--depth", "1", url, "shallow")
+        folder = bare.parent / "shallow"
+        joined.add(Repo.open(folder), "origin")
+        name = put(shared)
+        run_next(folder, remote="origin")
+        assert there(shared, refs.EXPS) == [name]
+        assert runs_of(folder)[name]["status"] == "succeeded"
+        assert git(folder, "rev-parse", "--is-shallow-repository") == "true"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_a_worker_that_stood_still_past_its_lease_publishes_nothing(shared: Path, node: Path) -> None:
+    edit(shared / "dvc.yaml", "awk -f", "sleep 4 && awk -f")
+    git(shared, "commit", "-qam", "Take time")
+    git(shared, "push", "-q")
+    name = put(shared)
+    stopped = start(node, "worker", "--remote", "origin")
+    wait_for(lambda: there(shared, refs.RUNNING))
+    tree = [stopped.pid, *(child.pid for child in psutil.Process(stopped.pid).children(recursive=True))]
+    for pid in tree:
+        os.kill(pid, signal.SIGSTOP)
+    other = clone_of(shared, "other")
+    quick = start(other, "worker", "--remote", "origin")
+    wait_for(lambda: there(shared, refs.EXPS) == [name])
+    before = remote.look(Repo.open(shared), "origin", "refs/*")
+    for pid in tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: not names_of(node, refs.RUNNING))
+    stopped.send_signal(signal.SIGTERM)
+    said = stopped.communicate(timeout=60)[0]
+    assert f"{name} is not published" in said
+    assert remote.look(Repo.open(shared), "origin", "refs/*") == before
+    quick.send_signal(signal.SIGTERM)
+    assert name in quick.communicate(timeout=60)[0]
+    assert git(node, "for-each-ref", "refs/ar/leases", "refs/ar/running", "refs/ar/finished") == ""
+    run(shared.parent / "shared.git", "git", "fsck", "--strict")
