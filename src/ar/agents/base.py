@@ -37,6 +37,7 @@ class Briefing:
         notebook: what experiments taught.
         near: changes that are promising and not settled.
         used, spent: what runs and agents have used of the budget; None where nobody looked.
+        cards: names of the branch's cards of literature.
         curve: of the branch, at equal shares of a run, in its own direction; empty where there is none.
     """
 
@@ -53,6 +54,7 @@ class Briefing:
     used: Used | None = None
     spent: Spend | None = None
     curve: tuple[float, ...] = ()
+    cards: tuple[str, ...] = ()
 
 
 class Dropped(ArError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from ar.agents import digest
+from ar.agents import digest, literature
 from ar.agents.base import Briefing
 from ar.agents.fence import fence
 from ar.changes.merging import merge
@@ -79,6 +79,7 @@ def revisit(project: Project, briefing: Briefing, name: str, why: str) -> Propos
         simplification=first.simplification,
         parent=attempt.name,
         insist=one_line(why) or "the branch has moved since",
+        sources=literature.known(project.repo, head, first.sources),
     )
 
 

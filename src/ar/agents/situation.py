@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from ar.agents import digest, holdout
+from ar.agents import digest, holdout, literature
 from ar.agents.base import Briefing
 from ar.agents.fence import fence
 from ar.agents.rows import best, brief, ended, ended_at
@@ -62,7 +62,7 @@ def lately(briefing: Briefing) -> str:
             "The notebook: what was learned so far. Rest on it; say where an experiment contradicts it.\n"
             + told
         )
-    parts.append(_params(briefing))
+    parts += [literature.pointer(briefing.cards), _params(briefing)]
     return "\n\n".join(filter(None, parts))
 
 

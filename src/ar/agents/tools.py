@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ar import formats
-from ar.agents import holdout, memory, prompt
+from ar.agents import holdout, literature, memory, prompt
 from ar.agents.base import Briefing
 from ar.changes.proposal import prepare
 from ar.errors import ArError, NotFound, nearest
@@ -23,6 +23,7 @@ from ar.history.ideas import Edit, Proposal
 from ar.history.reader import changed
 from ar.history.records import Attempt, Experiment, History, Outcome
 from ar.judge.reflection import reflect
+from ar.project import papers
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
 from ar.project.project import Project
@@ -107,6 +108,11 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
         "Look through the notebook, beyond what the briefing has of it.",
         _object(contains=_text("Text that a lesson, its status, author or experiments have; empty for any.")),
     ),
+    "literature": (
+        "Search the branch's cards of literature (papers/*.md) by words: what papers claim, on what scale,"
+        " and what experiments here made of it.",
+        _object(query=_text("Words to look for, such as value embeddings; empty for all cards, in short.")),
+    ),
     "note": (
         "Write into the notebook, for all who come later, what holds beyond one change, or does not.",
         _object(
@@ -130,7 +136,7 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
         _object(
             title=_text("What changes, at most 72 characters."),
             hypothesis=_text("Why it should help, in a few sentences."),
-            evidence=_list("Names of the experiments that it rests on; may be empty.", _NAME),
+            evidence=_list("Names of the experiments and cards that it rests on; may be empty.", _NAME),
             expected=_text("Effect on the objective that you expect, in its unit."),
             refuted_by=_text("What result would refute the hypothesis."),
             **_CHANGE,
@@ -196,16 +202,17 @@ class Tools:
             BadInput: it is not what the schema asks for, or names experiments that do not exist.
         """
         check(given, SCHEMAS["propose"][1], "propose")
+        cited, rests_on = self._cited(given["evidence"])
         try:
-            for name in given["evidence"]:
+            for name in rests_on:
                 find(self.history, name)
             if given["builds_on"]:
                 refuse_third_repair(self.history, given["builds_on"])
         except NotFound as error:
             raise BadInput(error.message, f"cite experiments by their names. {error.mend}") from None
         parts = [plain(given["hypothesis"]).strip()]
-        if given["evidence"]:
-            parts.append(f"Evidence: {', '.join(map(one_line, given['evidence']))}.")
+        if rests_on:
+            parts.append(f"Evidence: {', '.join(map(one_line, rests_on))}.")
         if given["refuted_by"].strip():
             parts.append(f"Refuted if: {one_line(given['refuted_by'])}")
         return Proposal(
@@ -217,7 +224,18 @@ class Tools:
             simplification=given["simplification"],
             parent=one_line(given["builds_on"]),
             insist=one_line(given["insist"]),
+            sources=tuple(cited),
         )
+
+    def _cited(self, names: list[str]) -> tuple[list[str], list[str]]:
+        """Those of the names that are cards', and the others, which are experiments'.
+
+        A card is meant where no experiment has the name, or by its path.
+        """
+        known = {attempt.name for attempt in self.history.attempts}
+        cards = papers.read(self.repo, self.head).cards if names else {}
+        cited = [name for name in names if papers.named(name) in cards and name not in known]
+        return list(dict.fromkeys(map(papers.named, cited))), [name for name in names if name not in cited]
 
     # -- files --------------------------------------------------------------------------------------------
 
@@ -327,6 +345,9 @@ class Tools:
 
     def _lessons(self, contains: str) -> str:
         return memory.lessons(self.repo, self.briefing, contains)
+
+    def _literature(self, query: str) -> str:
+        return literature.found(self.repo, self.program, self.history, query)
 
     def _note(self, text: str, status: str, cites: list[str], lesson: str) -> str:
         if self.notes == memory.MOST_NOTES:

@@ -33,6 +33,7 @@ from ar.judge.findings import Case
 from ar.judge.ledger import first_seed, ledger, step
 from ar.judge.rule import Action, Kind, next_action
 from ar.local import claims, locks
+from ar.project import papers
 from ar.project.identity import is_edited
 from ar.project.program import AgentSpec
 from ar.project.project import Project
@@ -191,6 +192,7 @@ class Campaign:
             used=budget.used(self.repo, history),
             spent=account.read(self.repo).total,
             curve=incumbent_curve(self.repo, self.program, history),
+            cards=tuple(papers.read(self.repo, history.head).cards),
         )
 
     def check(self, proposal: Proposal) -> Change:
@@ -202,8 +204,7 @@ class Campaign:
         return prepare(self.project, proposal, self.history())
 
     def submit(self, change: Change, seed: int | None = None, only_on: str = "") -> tuple[Change, str]:
-        """Queue a change's first run, `only_on` as in `Message`. Returns the change as it was queued, and the
-        experiment's name.
+        """Queue a change's first run, `only_on` as in `Message`. Returns what was queued, and its name.
 
         Raises:
             BadProposal: somebody queued the same change since it was checked, or the branch moved and the

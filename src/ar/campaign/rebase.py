@@ -121,6 +121,7 @@ def _proposal(members: Sequence[Attempt], tree: str) -> Proposal:
             parent=members[0].name,
             stack=names,
             observed=first.observed,
+            sources=first.sources,
         )
     title = f"Stack of {len(members)}: {' + '.join(member.title for member in members)}"
     lines = [f"- {member.title} ({member.name})" for member in members]

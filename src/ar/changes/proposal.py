@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,9 +18,9 @@ from ar.errors import ArError, BadParams, BadProposal, TriedBefore, nearest
 from ar.formats import BadData, check, load_json
 from ar.git.repo import Repo
 from ar.history.ideas import Edit, Proposal
-from ar.history.messages import TITLE_LIMIT
+from ar.history.messages import MOST_SOURCES, TITLE_LIMIT
 from ar.history.records import History
-from ar.project import params
+from ar.project import papers, params
 from ar.project.identity import identity
 from ar.project.params import PARAMS_FILE, ParamKey, same_code
 from ar.project.pipeline_file import PIPELINE_FILE, Declared
@@ -74,6 +74,7 @@ def _checked_change(project: Project, proposal: Proposal, history: History) -> C
     if not proposal.title.strip() or "\n" in proposal.title:
         raise BadProposal("the title must be one line", f"at most {TITLE_LIMIT} characters")
     _refuse_odd(proposal)
+    _refuse_unknown(repo, history.head, proposal.sources)
     base = proposal.tree or history.head
     if proposal.tree:
         _check_tree(project, history.head, proposal.tree)
@@ -93,6 +94,21 @@ def _checked_change(project: Project, proposal: Proposal, history: History) -> C
     candidate = candidate_of(project, proposal, tree, history)
     _refuse_repeats(candidate, history)
     return Change(proposal=proposal, baseline=history.head, tree=tree, candidate=candidate)
+
+
+def _refuse_unknown(repo: Repo, head: str, sources: Sequence[str]) -> None:
+    """Hold what a proposal cites to the cards of literature that the head has."""
+    if not sources:
+        return
+    if len(sources) > MOST_SOURCES:
+        raise BadProposal(
+            f"{len(sources)} cards are too many to cite", f"cite the {MOST_SOURCES} it rests on"
+        )
+    known = papers.read(repo, head).cards
+    for name in sources:
+        if name not in known:
+            what = shorten_middle(one_line(name), 100)
+            raise BadProposal(f"the branch has no card {papers.FOLDER}/{what}.md", nearest(name, known))
 
 
 def _check_tree(project: Project, head: str, tree: str) -> None:

@@ -24,6 +24,7 @@ class Idea(Record):
         stack: names of the attempts whose changes it joins on a baseline that is not (all of) theirs.
         reverts: name of the promoted attempt that it takes out again.
         observed: id of the commit that somebody else made of it.
+        sources: names of the cards of literature that it rests on.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Idea(Record):
     stack: tuple[str, ...] = field(default=(), kw_only=True)
     reverts: str = field(default="", kw_only=True)
     observed: str = field(default="", kw_only=True)
+    sources: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

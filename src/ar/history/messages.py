@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from ar.git.refs import is_name
 from ar.history.ideas import Idea
 from ar.history.spend import Spend
+from ar.project import papers
 from ar.redaction import redact
 from ar.text import shorten_middle
 
 TITLE_LIMIT = 72
 HYPOTHESIS_LIMIT = 6000  # characters, whoever proposes
+MOST_SOURCES = 20  # cards that one change cites
 # The agent's name under which the incumbent is measured, so that its runs are never taken for a candidate's.
 BASELINE_AGENT = "baseline"
 FOREIGN_AGENT = "dvc"  # an experiment that somebody ran by `dvc exp run`
@@ -71,6 +73,7 @@ class Message(Idea):
             "Observed": self.observed,
             "Imported": self.imported,
             "Earlier": "yes" if self.earlier else "",
+            "Source": " ".join(filter(papers.is_name, self.sources)),
         }
         title = redact(_one_line(self.title)).lstrip("-# ")[:TITLE_LIMIT] or "experiment"
         body = inert(self.hypothesis)
@@ -118,6 +121,7 @@ class Message(Idea):
             observed=found["observed"] if _COMMIT.fullmatch(found.get("observed", "")) else "",
             imported=found.get("imported", ""),
             earlier=found.get("earlier") == "yes",
+            sources=tuple(filter(papers.is_name, found.get("source", "").split()[:MOST_SOURCES])),
         )
 
 

@@ -46,6 +46,7 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         ("device", _device(note)),
         ("python", note.python or None),
         ("proposal", _price(note.spend)),
+        ("cites", ", ".join(experiment.sources) or None),
         ("outcome", f"{mark.sign} {attempt.outcome}"),
         ("said to be", attempt.claimed or None),
         ("its record", note.claim.source if note.claim else None),
@@ -70,6 +71,7 @@ def proposal_view(proposal: Proposal, diff: str, name: str | None = None) -> Ren
         ("agent", proposal.agent),
         ("expected", proposal.expected or None),
         ("builds on", proposal.parent or None),
+        ("cites", ", ".join(map(one_line, proposal.sources)) or None),
         ("cost", _price(proposal.spend)),
         *((key, value_text(value)) for key, value in proposal.params.items()),
     ]
