@@ -240,6 +240,7 @@ def _activity(name: str, given: Any) -> str:
     verb, key = {
         "read_file": ("reads", "path"),
         "show_experiment": ("opens", "name"),
+        "compare": ("compares", "a"),
         "search_code": ("looks for", "text"),
         "list_files": ("lists the files", ""),
         "history": ("goes through the history", ""),

@@ -32,6 +32,16 @@ def names_it(text: str, program: Program) -> bool:
     return pattern is not None and pattern.search(text) is not None
 
 
+def may_tell(program: Program, runs: Iterable[Experiment]) -> list[str]:
+    """Metrics of runs that an agent may see: objective and guards first, the holdout's not."""
+    first = [str(metric) for metric in (program.objective, *program.guards)]
+    return [
+        name
+        for name in dict.fromkeys((*first, *(name for run in runs for name in run.metrics)))
+        if name != str(program.holdout) and (name in first or not names_it(name, program))
+    ]
+
+
 def hidden(text: str, program: Program, runs: Iterable[Experiment] = ()) -> str:
     """The text without the numbers that lines which name the holdout give for it, and without the values that
     these runs have on it."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ar import formats
-from ar.agents import holdout, literature, memory, prompt
+from ar.agents import holdout, literature, memory, prompt, side_by_side
 from ar.agents.base import Briefing
 from ar.changes.proposal import prepare
 from ar.errors import ArError, NotFound, nearest
@@ -103,6 +103,10 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
     "show_experiment": (
         "Open one experiment: hypothesis, change, verdict, loss curve, the end of what it printed.",
         _object(name=_NAME),
+    ),
+    "compare": (
+        "Put two experiments side by side: metrics by seed, parameters, curves, the change from a to b.",
+        _object(a=_text("Name of the one."), b=_text("Name of the other.")),
     ),
     "lessons": (
         "Look through the notebook, beyond what the briefing has of it.",
@@ -319,17 +323,20 @@ class Tools:
             parts.append(prompt.fence(hidden(run.note.log), "the end of what it printed", _LOG))
         return "\n".join(parts)
 
+    def _compare(self, a: str, b: str) -> str:
+        (one, first), (two, second) = find(self.history, a), find(self.history, b)
+        tables = [dict(curves(self.repo, self.declared, self.program, run)) for run in (first, second)]
+        diff = changed(self.project, first.rev, second.rev)
+        return side_by_side.told(self.program, one, two, tables, diff)
+
     def _values(self, attempt: Attempt) -> list[str]:
         """Every metric but the holdout's, objective and guards first, a line a run."""
         lines = []
         for run in attempt.experiments:
-            first = [str(metric) for metric in (self.program.objective, *self.program.guards)]
             shown = [
                 f"{one_line(name.rpartition(':')[2])} {quantity(value)}"
-                for name in dict.fromkeys((*first, *run.metrics))
-                if name != str(self.program.holdout)
-                and (name in first or not holdout.names_it(name, self.program))
-                and (value := number(run.metrics.get(name))) is not None
+                for name in holdout.may_tell(self.program, [run])
+                if (value := number(run.metrics.get(name))) is not None
             ][:_METRICS]
             seed = "" if run.seed is None else f", seed {run.seed}"
             lines.append(f"run {run.name}{seed}: {', '.join([run.status, *shown])}")
