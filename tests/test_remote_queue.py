@@ -18,6 +18,7 @@ from helpers import (
     allow,
     attempts_of,
     clone_of,
+    commit,
     edit,
     git,
     names_of,
@@ -224,6 +225,21 @@ def test_nothing_of_a_remotes_runs_that_this_machine_has_not_allowed(shared: Pat
     )
     assert done.returncode == 2
     assert "network" in done.stderr
+    assert there(shared, refs.QUEUE) == [name]
+
+
+def test_a_machine_without_the_data_gives_back_and_says_what_brings_it(shared: Path) -> None:
+    (shared / "rows.csv").write_text("1\n2\n")
+    run(shared, "dvc", "add", "-q", "rows.csv")
+    edit(shared / "dvc.yaml", "deps: [", "deps: [rows.csv, ")
+    commit(shared, "Read data")
+    git(shared, "push", "-q")
+    name, folder = put(shared), clone_of(shared, "node")
+    joined.add(Repo.open(folder), "origin")
+    allow(folder)
+    done = run(folder, sys.executable, "-m", "ar", "worker", "--remote", "origin", check=False)
+    assert done.returncode == 2
+    assert "dvc pull rows.csv.dvc" in done.stderr
     assert there(shared, refs.QUEUE) == [name]
 
 

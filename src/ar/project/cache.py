@@ -65,6 +65,11 @@ class Cache:
                 return path.read_bytes() if path.stat().st_size <= _MOST_READ else None
         return None
 
+    def has(self, md5: str) -> bool:
+        """Whether it holds the file, or the listing of the folder, with that hash."""
+        name, is_folder = md5.removesuffix(".dir"), md5.endswith(".dir")
+        return _MD5.fullmatch(name) is None or self._place(name, ".dir" if is_folder else "").is_file()
+
     def files(self, declared: Declared, path: str) -> list[tuple[str, Path]]:
         """An input or output of the pipeline, or the files of a folder that is one, with where the cache has
         them; those that it has not are left out."""

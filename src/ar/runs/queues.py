@@ -41,7 +41,11 @@ class Queue(Protocol):
         """The programme that a claimed experiment runs by."""
 
     def flaw(self, claimed: Claim) -> str:
-        """Why a claimed experiment must not run here at all; empty if nothing speaks against it."""
+        """Why a claimed experiment must not run at all; empty if nothing speaks against it.
+
+        Raises:
+            BadState: it may, but this machine lacks what it needs.
+        """
 
     def finish(self, claimed: Claim, rev: str, note: Note) -> bool:
         """Record the one outcome of a claimed experiment, and let go of it. False where it is not ours any

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ar.changes import integrity
-from ar.errors import ArError
+from ar.errors import ArError, BadState
 from ar.git import refs, remote
 from ar.git.references import ZERO
 from ar.git.remote import Move, Refused, Unreachable
@@ -23,6 +23,7 @@ from ar.history.messages import Message
 from ar.history.records import Experiment, Note, Status
 from ar.local import claims, node
 from ar.local.claims import Claim
+from ar.project import tracked
 from ar.project.pipeline_file import ARGS_FILE
 from ar.project.program import Program
 from ar.project.program_file import load as load_program
@@ -168,6 +169,9 @@ class RemoteQueue:
         return load_at(self.repo, claimed.baseline) or load_program(self.repo.root)
 
     def flaw(self, claimed: Claim) -> str:
+        if lacking := tracked.missing(self.repo, claimed.baseline):
+            what = f"data that stages read is not on this machine: {', '.join(lacking)}"
+            raise BadState(what, f"run: dvc pull {' '.join(lacking)}")
         return _flaw(Project(self.repo, self.program(claimed)), claimed)
 
     # -- ending -------------------------------------------------------------------------------------------

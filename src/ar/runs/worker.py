@@ -125,7 +125,8 @@ class Worker:
             passed.extend([] if found else [message])
             return found
 
-        with locks.hold(self.repo, "claim"):  # two workers must not both take the budget's last run
+        # Two workers must not both take the budget's last run, which on a remote is for others to see to.
+        with contextlib.nullcontext() if self.queue.remote else locks.hold(self.repo, "claim"):
             nothing, base = self.queue.refusals()
             try:
                 claimed = None if nothing else self.queue.claim(self.only, not base, suits)
