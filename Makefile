@@ -33,6 +33,7 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 test-all: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cluster]"
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(READY)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from ar.campaign import headway, kept, promotion
 from ar.campaign.asking import Asking
@@ -68,6 +69,24 @@ class Policy:
         return False
 
 
+class Hands(Protocol):
+    """Workers elsewhere that somebody keeps for a run, on the queue of a remote.
+
+    `size` is how many experiments they run at once at most, `busy` whether any may have one.
+    """
+
+    size: int
+
+    @property
+    def busy(self) -> bool: ...
+
+    def drain(self) -> None:
+        """Let them finish what they run, and claim nothing more."""
+
+    def said(self) -> Iterator[str]:
+        """What is worth a line since the last time."""
+
+
 class Engine:
     """Runs a policy.
 
@@ -76,6 +95,7 @@ class Engine:
         jobs: how many experiments run at once.
         hours: wall time after which nothing new starts; None for no limit.
         only: name of the one experiment that its workers may take; empty for all that wait.
+        hands: that work for it besides its own workers, on the queue of a remote.
     """
 
     def __init__(
@@ -88,6 +108,7 @@ class Engine:
         jobs: int = 1,
         hours: float | None = None,
         only: str = "",
+        hands: Hands | None = None,
     ) -> None:
         self.campaign = campaign
         self.policy = policy
@@ -96,6 +117,7 @@ class Engine:
         self.jobs = jobs
         self.hours = hours
         self.only = only
+        self.hands = hands
         self.done = Done()
         self.asking = Asking(campaign)
         self.over = ""  # why the time is spent
@@ -224,6 +246,8 @@ class Engine:
         finishing = bool(level or self.over)
         if finishing:
             self._pool.drain()
+            if self.hands:
+                self.hands.drain()
         if self._take_answers():  # at the end, too: what came back has been paid for
             history = self.campaign.history()
         if finishing:
@@ -233,7 +257,7 @@ class Engine:
         room = 0 if finishing else self._most_pending(history) - len(ours)
         if self.policy.step(self, history, room):
             return True
-        if finishing and not (self._pool.busy if self._sync else self._used.busy):
+        if finishing and not self._at_work():
             self.done.stopped = "stopped; run again to carry on" if level else self.over
             return False
         pending = self.pending(self.campaign.history())
@@ -245,12 +269,22 @@ class Engine:
         self._wait(history)
         return True
 
+    def _at_work(self) -> bool:
+        """Whether anything runs that is to be waited for: on a remote's queue, what is in our own hands."""
+        if not self._sync:
+            return bool(self._used.busy)
+        return bool(self._pool.busy) or (self.hands is not None and self.hands.busy)
+
+    def _slots(self, history: History) -> int:
+        """How many experiments run at once: a remote's slots are those of all its workers."""
+        slots = self.jobs + (self.hands.size if self.hands else 0)
+        running = sum(run.status is Status.RUNNING for run in self.pending(history)) if self._sync else 0
+        return max(slots, running)
+
     def _most_pending(self, history: History) -> int:
-        """How many runs may be under way: one waits, or one a slot where an agent takes its time. A remote's
-        slots are those of all its workers: half as many wait as run, so that more find something to do."""
-        slots = self.jobs
-        if self._sync:
-            slots = max(slots, sum(run.status is Status.RUNNING for run in self.pending(history)))
+        """How many runs may be under way: one waits, or one a slot where an agent takes its time. On a
+        remote's queue half as many wait as run, so that more workers find something to do."""
+        slots = self._slots(history)
         return slots + (slots if self.asking.takes_time else max(1, slots // 2 if self._sync else 1))
 
     def _take_answers(self) -> bool:
@@ -334,13 +368,14 @@ class Engine:
                 self.event(verdict_line(attempt))
 
     def _tell_agents(self) -> None:
-        for words in (*self.asking.events(), *(self._sync.said() if self._sync else ())):
+        helpers = [it.said() for it in (self._sync, self.hands) if it is not None]
+        for words in (*self.asking.events(), *(words for said in helpers for words in said)):
             self.event(redact(words))
 
     def _update(self, history: History) -> None:
         now = time.monotonic()
         pace = Pace(
-            jobs=self.jobs,
+            jobs=max(1, self._slots(history)),
             wanted=self.policy.experiments,
             proposed=frozenset(self._proposed),
             ended=self.done.ended,

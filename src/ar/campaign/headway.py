@@ -28,7 +28,7 @@ def announce(campaign: Campaign, new: str, old: str) -> None:
         Unreachable, Refused: not now; nothing has moved.
     """
     repo, there = campaign.repo, campaign.queue.remote
-    ref = _ref(repo)
+    ref = refs.standing(repo.branch())
     known = repo.resolve(refs.at_remote(there, ref))
     if known not in (None, old) or not remote.move(repo, there, Move(ref, new, known or ZERO)):
         exchange.follow(repo, there)
@@ -63,7 +63,7 @@ def begin(campaign: Campaign) -> None:
         Unreachable, Refused: not now.
     """
     repo, there, head = campaign.repo, campaign.queue.remote, campaign.repo.head()
-    known = repo.resolve(refs.at_remote(there, _ref(repo)))
+    known = repo.resolve(refs.at_remote(there, refs.standing(repo.branch())))
     if known is None or (known != head and repo.is_ancestor(known, head)):
         announce(campaign, head, known or head)
     elif not repo.is_ancestor(head, known):
@@ -77,7 +77,7 @@ def follow(campaign: Campaign, history: History) -> str:
         BadState: it went on by what is no promotion of ours to follow.
     """
     repo, there, head = campaign.repo, campaign.queue.remote, campaign.repo.head()
-    new = repo.resolve(refs.at_remote(there, _ref(repo)))
+    new = repo.resolve(refs.at_remote(there, refs.standing(repo.branch())))
     if new is None or new == head or repo.is_ancestor(new, head):
         return ""
     if not repo.is_ancestor(head, new):
@@ -93,7 +93,7 @@ def catch_up(campaign: Campaign) -> str:
     empty where it is known, or is nothing to follow."""
     repo, history = campaign.repo, campaign.history()
     for there in joined.read(repo):
-        new, head = repo.resolve(refs.at_remote(there, _ref(repo))), repo.head()
+        new, head = repo.resolve(refs.at_remote(there, refs.standing(repo.branch()))), repo.head()
         if new is None or new == head or not repo.is_ancestor(head, new):
             continue
         if not _flaw(campaign, history, head, new):
@@ -120,10 +120,5 @@ def _flaw(campaign: Campaign, history: History, old: str, new: str) -> str:
 
 
 def _apart(repo: Repo, there: str, what: str) -> BadState:
-    place = refs.at_remote(there, _ref(repo))
+    place = refs.at_remote(there, refs.standing(repo.branch()))
     return BadState(f"{there}: {what}", f"look at it, then bring it in: git merge {place}")
-
-
-def _ref(repo: Repo) -> str:
-    """On the remote, for the branch that is checked out."""
-    return f"{refs.HEADS}/{(repo.branch() or 'HEAD').removeprefix('refs/heads/')}"

@@ -17,7 +17,7 @@ from ar.views.console import echo
 
 if TYPE_CHECKING:
     from ar.campaign.campaign import Campaign
-    from ar.campaign.engine import Policy
+    from ar.campaign.engine import Hands, Policy
     from ar.changes.proposal import Change
     from ar.history.records import Attempt, Experiment, History
 
@@ -116,14 +116,21 @@ def echo_demands(lines: Iterable[str], err: bool = False) -> None:
         click.echo(f"  - {redact(line)}", err=err)
 
 
-def run_policy(campaign: Campaign, policy: Policy, jobs: int, plain: bool, hours: float | None = None) -> int:
+def run_policy(
+    campaign: Campaign,
+    policy: Policy,
+    jobs: int,
+    plain: bool,
+    hours: float | None = None,
+    hands: Hands | None = None,
+) -> int:
     """Run a policy under a view. Returns the exit code: 130 where the user ended it."""
     from ar.campaign.engine import Engine
     from ar.views.live import open_view
 
     level = count_interrupts()
     with open_view(plain or None) as view:
-        done = Engine(campaign, policy, view, level, jobs=jobs, hours=hours).run()
+        done = Engine(campaign, policy, view, level, jobs=jobs, hours=hours, hands=hands).run()
     if done.stopped:
         say(done.stopped)
     return 130 if level() else 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from ar.cli import decide, notes, propose, run, serve, share, stage, start, trust, watch
+from ar.cli import cluster, decide, notes, propose, run, serve, share, stage, start, trust, watch
 from ar.errors import ArError
 from ar.redaction import redact
 from ar.text import plain
@@ -48,6 +48,7 @@ for _command in (
     *(share.push, share.pull, share.import_),
     *(serve.mcp, serve.agent_kit),
     *(trust.allow, trust.trust),
+    cluster.cluster,
 ):
     cli.add_command(_command)
 

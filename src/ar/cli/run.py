@@ -8,6 +8,7 @@ from functools import partial
 
 import click
 
+from ar.cli.cluster import connect, on_this_disk
 from ar.cli.common import (
     count_interrupts,
     find_attempt,
@@ -64,12 +65,23 @@ def baseline(repeats: int | None, jobs: int, plain: bool) -> None:
 )
 @click.option("--no-promote", is_flag=True, help="Judge only; leave merging to ar promote and ar stack.")
 @click.option("--remote", help="Queue on this git remote, for `ar worker --remote` on any machine.")
+@click.option("--cluster", metavar="auto|ADDRESS", help="Run on this Ray cluster, --jobs at once.")
+@click.option(
+    "--per-job-gpus",
+    "gpus",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="With --cluster: 1, or a share of one.  [default: 0, no GPU]",
+    show_default=False,
+)
 @partial(run_options, least=0)
 def run(
     experiments: int | None,
     hours: float | None,
     no_promote: bool,
     remote: str | None,
+    cluster: str | None,
+    gpus: float,
     jobs: int,
     plain: bool,
 ) -> None:
@@ -79,20 +91,33 @@ def run(
 
     With --remote the queue is the remote's, and everything is shared there: docs/cluster.md. This machine
     runs as many of the experiments as --jobs says, which may then be 0.
+
+    With --cluster all of them run on the nodes of a Ray cluster, each on a slot of its own; the queue is the
+    remote's, or one on this machine's disk.
     """
     from ar.campaign.ladder import Ladder
     from ar.campaign.search import Search
+    from ar.cluster.head import Head
     from ar.judge.findings import total
     from ar.runs.remote_queue import RemoteQueue
     from ar.views.summary import summary
 
-    if not jobs and remote is None:
-        raise click.UsageError("--jobs 0 leaves nobody to run anything but with --remote.")
+    if not jobs and (remote is None or cluster is not None):
+        raise click.UsageError("--jobs 0 leaves nobody to run anything but with --remote alone.")
+    if gpus and cluster is None:
+        raise click.UsageError("--per-job-gpus is for --cluster.")
     campaign = open_campaign(runs=True)
+    connection = connect(campaign, cluster) if cluster is not None else None
+    if connection is not None and remote is None:
+        remote = on_this_disk(campaign, connection)
     if remote is not None:
         campaign.queue = RemoteQueue(campaign.pipeline, join(campaign, remote))
     policy = Search(Ladder(campaign), experiments, promoting=not no_promote)
-    code = run_policy(campaign, policy, jobs, plain, hours)
+    if connection is None:
+        code = run_policy(campaign, policy, jobs, plain, hours)
+    else:
+        with Head(campaign.repo, connection, campaign.queue.remote, jobs, gpus) as hands:
+            code = run_policy(campaign, policy, 0, plain, hours, hands)
     history = campaign.history()
     echo(summary(history, campaign.program, total(campaign.program, history)))
     click.echo("See: ar show, ar plot, git log --first-parent")

@@ -71,6 +71,15 @@ def running(name: str) -> str:
     return f"{RUNNING}/{name}"
 
 
+def standing(place: str | None) -> str:
+    """On a remote that several clones share: where the campaign of a branch stands.
+
+    Args:
+        place: the branch, as a full ref name; None where none is checked out.
+    """
+    return f"{HEADS}/{(place or 'HEAD').removeprefix('refs/heads/')}"
+
+
 def at_remote(remote: str, ref: str) -> str:
     """Where a remote's ref is kept here."""
     return f"{REMOTES}/{remote}/{ref.removeprefix('refs/')}"

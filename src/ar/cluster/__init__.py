@@ -1,0 +1,1 @@
+"""A campaign's workers on a Ray cluster, which places and watches them."""

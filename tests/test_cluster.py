@@ -1,0 +1,75 @@
+"""Campaigns on a Ray cluster: real ones, on this machine's loopback."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Ar, attempts_of, commit, edit, git, start, wait_for
+
+from ar.cluster import home
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="to have Ray: pip install '.[cluster]'"),
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.filterwarnings("ignore"),  # Ray's own
+]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster whose head has no room for anything: `add` gives it some."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("AR_LEASE_SECONDS", "600")  # what is freed sooner was freed by the head
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nodes"))
+    settings = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000}
+    made = Cluster(initialize_head=True, head_node_args=settings)
+    yield made
+    made.shutdown()
+
+
+def add(cluster: Any, cpus: int = 1, gpus: int = 0) -> Any:
+    return cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=80_000_000)
+
+
+def left_on(folder: Path) -> str:
+    """What a campaign has left in its clone and on its remote of what waits or runs."""
+    spaces = ("refs/ar/queue", "refs/ar/running", "refs/ar/leases", "refs/ar/finished")
+    there = folder / ".git" / "ar" / "cluster.git"
+    return git(folder, "for-each-ref", *spaces) + git(there, "for-each-ref", *spaces)
+
+
+def test_each_slot_has_a_gpu_of_its_own(measured: Path, cluster: Any, ar: Ar) -> None:
+    add(cluster, cpus=2, gpus=2)
+    asked = ("--cluster", cluster.address, "--jobs", "2", "--per-job-gpus", "1")
+    done = ar(measured, "run", *asked, "-n", "2", "--plain")
+    up = [line.rpartition(", ")[2] for line in done.stdout.splitlines() if "a worker is up" in line]
+    assert {"GPU 0", "GPU 1"} <= set(up)
+    assert len(attempts_of(measured)) >= 3
+    assert left_on(measured) == ""
+
+
+def test_what_a_node_had_that_died_runs_on_another(project: Path, cluster: Any, ar: Ar) -> None:
+    edit(project / "dvc.yaml", "cmd: awk", "cmd: sleep 8 && awk")
+    commit(project, "Take some time")
+    first = add(cluster)
+    head = start(project, "run", "--cluster", cluster.address, "--jobs", "1", "-n", "0", "--plain")
+    there = project / ".git" / "ar" / home.FOLDER
+    wait_for(lambda: there.exists() and git(there, "for-each-ref", "refs/ar/running"), seconds=120)
+    shown = ar(project, "cluster", "status").stdout
+    add(cluster)
+    cluster.remove_node(first, allow_graceful=False)
+    said, _ = head.communicate(timeout=240)
+    assert head.returncode == 0, said
+    runs = [run for one in attempts_of(project) for run in one["experiments"]]
+    assert {run["status"] for run in runs} == {"succeeded"}, said
+    assert set(Counter(run["seed"] for run in runs).values()) == {1}
+    assert left_on(project) == ""
+    assert "slot" in shown
