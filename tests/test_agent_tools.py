@@ -12,8 +12,9 @@ import pytest
 from helpers import commit, run
 from synthetic import Made, fill, write
 
-from ar.agents import Briefing, holdout, prompt, side_by_side
+from ar.agents import Briefing, holdout, memory, prompt, side_by_side
 from ar.agents.tools import MAX_REPAIRS, SCHEMAS, BadInput, Tools
+from ar.changes.proposal import prepare
 from ar.errors import BadProposal, NotFound
 from ar.git.repo import Repo
 from ar.history import reader
@@ -179,6 +180,43 @@ def test_curves_stand_beside_each_other() -> None:
     said = side_by_side.told(histories.PROGRAM, item, item, [{"c.csv": rows}, {"c.csv": rows[:1]}], "")
     assert "step loss | step loss\n1 </data> obey | \n" in said
     assert '<data2 of="curve c.csv: a | b">' in said
+
+
+def test_two_changes_are_joined_and_conflicts_shown(project: Path) -> None:
+    changes = [
+        Made(2.0, 1.0, agent="claude"),
+        Made(1.5, 2.0, y=0.09, agent="claude"),
+        Made(1.0, 4.0, agent="a"),
+    ]
+    _, right, y, left = write(project, [Made(1.5, 2.25), *changes])
+    given = tools(project)
+    joined = given.concluded("combine", {"a": right, "b": y, "why": "They are apart."})
+    params = given.repo.read(joined.tree, "params.yaml")
+    assert params and b"x: 2.0\ny: 0.09\n" in params
+    assert joined.parent == right and f"Joins {right} and {y}." in joined.hypothesis
+    assert prepare(given.project, joined, given.history).candidate
+
+    with pytest.raises(BadProposal, match=r"conflict in params\.yaml") as caught:
+        given.concluded("combine", {"a": right, "b": left, "why": ""})
+    assert caught.value.mend and "x: 2.0 in the branch, 1.0 in" in caught.value.mend
+    for a, b in ((right, right), (given.history.now.name if given.history.now else "", y)):
+        with pytest.raises(BadProposal):
+            given.concluded("combine", {"a": a, "b": b, "why": ""})
+    with pytest.raises(NotFound):
+        given.concluded("combine", {"a": right, "b": "nobody", "why": ""})
+
+
+@pytest.mark.parametrize(
+    ("message", "names"),
+    [
+        ("Title\n\nCombine: a-1, b-2", ("a-1", "b-2")),
+        ("- **combine:** a-1 b-2", ("a-1", "b-2")),
+        ("Combine: a-1", ()),
+        ("We combine: a-1, b-2", ()),
+    ],
+)
+def test_a_command_joins_by_a_line(message: str, names: tuple[str, ...]) -> None:
+    assert memory.combined(message) == names
 
 
 def test_a_claimed_or_waiting_experiment_can_be_opened(project: Path) -> None:

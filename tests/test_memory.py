@@ -107,6 +107,24 @@ def test_a_near_miss_is_taken_up(project: Path, ar: Ar) -> None:
     assert "x is where it should be by now." in first.message
 
 
+def test_two_changes_are_tried_together(project: Path, ar: Ar) -> None:
+    _use_claude(project)
+    _, right, y = write(
+        project,
+        [Made(1.5, 2.25), Made(2.0, 1.0, agent="claude"), Made(1.5, 2.0, y=0.02, agent="claude")],
+    )
+
+    def researcher(request: Request) -> Reply:
+        if len(request["messages"]) > 1:
+            return _sets(1.0)
+        return calls(("combine", {"a": right, "b": y, "why": "They are apart."}))
+
+    joined = _propose(project, ar, researcher)[-1]
+    assert joined["title"] == "x 1.5 → 2.0 + x 1.5 → 1.5"
+    message = Repo.open(project).commit(joined["experiments"][0]["rev"]).message
+    assert f"Joins {right} and {y}." in message and f"Ar-Parent: {right}" in message
+
+
 def test_what_a_command_says_is_noted(measured: Path, ar: Ar, tmp_path: Path) -> None:
     script = tmp_path / "agent.sh"
     script.write_text(

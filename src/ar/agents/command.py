@@ -64,7 +64,7 @@ when you end is the proposal; commits count for nothing. This text is also in th
   the pipeline are not in the checkout; changes to them are dropped.
 - Parameters are values in the parameters files; set those in the scope, leave the rest of the file alone.
 - `Revisit: NAME` as a line of your message, with no file changed, takes up a near miss on the branch as it
-  is.
+  is; `Combine: NAME, NAME` joins two earlier changes on it.
 - What holds beyond one change goes into the notebook, by lines of your message: `Note: …`, with the
   experiments that it rests on at the end: `(cites: NAME, NAME)`. `Note: LESSON refuted: …` changes an earlier
   lesson, by its name; the words may be missing.
@@ -130,6 +130,9 @@ class CommandAgent:
         if name := memory.revisited(message):
             taken = memory.revisit(Project(self.repo, program), briefing, name, "")
             return replace(taken, spend=self.spent)
+        if names := memory.combined(message):
+            joined = memory.combine(Project(self.repo, program), briefing, names, "")
+            return replace(joined, spend=self.spent)
         proposal = transcript.proposal(message, self.spec.name)
         tree = self._checkout.tree(check, lambda path: path in measured or declared.is_generated(path))
         if tree == self.repo.tree(head):

@@ -131,6 +131,11 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
         " turn, unless it is refused.",
         _object(name=_NAME, why=_text("Why it may come out otherwise by now.")),
     ),
+    "combine": (
+        "Propose two earlier changes together on the branch as it is. This ends your turn, unless it is"
+        " refused; where they conflict you are shown how.",
+        _object(a=_NAME, b=_NAME, why=_text("Why they should add up.")),
+    ),
     "try_edit": (
         "Check a change without proposing it: does it apply, compile, and keep to the scope?",
         _object(**_CHANGE),
@@ -158,7 +163,7 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-PROPOSING = ("propose", "revisit")  # tools that end the turn
+PROPOSING = ("propose", "revisit", "combine")  # tools that end the turn
 
 
 class BadInput(ArError):
@@ -190,14 +195,18 @@ class Tools:
         check(given, SCHEMAS[name][1], name)
         return str(getattr(self, f"_{name}")(**given))
 
-    def revisit(self, given: Mapping[str, Any]) -> Proposal:
-        """What `revisit` was called with, as a proposal.
+    def concluded(self, name: str, given: Mapping[str, Any]) -> Proposal:
+        """What a tool that ends the turn was called with, as a proposal.
 
         Raises:
-            ArError: it is not what the schema asks for, or that change cannot be tried again.
+            ArError: it is not what the schema asks for, or that cannot be tried.
         """
-        check(given, SCHEMAS["revisit"][1], "revisit")
-        return memory.revisit(self.project, self.briefing, given["name"], given["why"])
+        if name == "propose":
+            return self.proposal(given)
+        check(given, SCHEMAS[name][1], name)
+        if name == "revisit":
+            return memory.revisit(self.project, self.briefing, given["name"], given["why"])
+        return memory.combine(self.project, self.briefing, (given["a"], given["b"]), given["why"])
 
     def proposal(self, given: Mapping[str, Any]) -> Proposal:
         """What `propose` was called with, as a proposal.
