@@ -456,6 +456,9 @@ def test_texts_of_experiments_are_tame(client: Session, root: Path, names: list[
     proposal = Proposal(f"Title {EVIL}"[:72].replace("\n", " "), f"Why {EVIL}", "evil", {"x": 1.625})
     _, name = campaign.submit(campaign.check(proposal))
     campaign.pipeline.close()
+    hostile = {**LOSS.to_json(), "reason": EVIL, "device": EVIL, "failed_guard": EVIL}
+    attempt = next(item for item in campaign.history().attempts if item.name == names[0])
+    campaign.repo.update_note(attempt.first.rev, lambda note: {**note, "verdict": hostile})
     for text in everything(client, [*names, name]):
         assert not OBEYED.search(text)
     client.call("stop", name=name)

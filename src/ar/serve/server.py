@@ -20,6 +20,7 @@ from ar.serve.act import Act, Caller
 from ar.serve.desk import Desk
 from ar.serve.look import Look
 from ar.serve.texts import Texts
+from ar.serve.words import tame
 from ar.text import one_line
 
 if TYPE_CHECKING:
@@ -135,8 +136,8 @@ def _guarded(desk: Desk, call: _Call) -> _Call:
             if "caller" in given:
                 given["caller"] = _caller(given["caller"])
             if inspect.iscoroutinefunction(call):
-                return await call(**given)
-            return await asyncio.to_thread(call, **given)
+                return tame(await call(**given))
+            return tame(await asyncio.to_thread(call, **given))
         except Exception as error:
             raise ToolError(desk.says(error)) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Annotated
 
 from pydantic import Field
@@ -18,6 +17,7 @@ from ar.project.program import AgentSpec
 from ar.serve.desk import Desk
 from ar.serve.look import Look
 from ar.serve.overview import MOST_ROWS
+from ar.serve.words import tame
 from ar.views.summary import summary
 
 _MOST_LESSONS, _MOST_NEAR = 200, 20
@@ -55,7 +55,7 @@ class Texts:
 
     def history(self) -> str:
         """The newest attempts, as the tool history tells them."""
-        return json.dumps(asdict(self._look.history(limit=MOST_ROWS)), indent=1)
+        return json.dumps(tame(self._look.history(limit=MOST_ROWS)), indent=1)
 
     def notebook(self) -> str:
         """What agents and people learned, a lesson a line, the newest first."""
@@ -67,7 +67,7 @@ class Texts:
 
     def experiment(self, name: str) -> str:
         """One experiment, as the tool experiment tells it."""
-        return json.dumps(asdict(self._look.experiment(name)), indent=1)
+        return json.dumps(tame(self._look.experiment(name)), indent=1)
 
     # -- prompts ------------------------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 from ar.agents import holdout
 from ar.history.records import Attempt, Verdict
@@ -48,6 +49,7 @@ def told_verdict(words: Words, verdict: Verdict | None) -> Verdict | None:
         verdict,
         reason=words(verdict.reason),
         failed_guard=words(verdict.failed_guard),
+        device=words(verdict.device),
         effect=finite(verdict.effect),
         standard_error=finite(verdict.standard_error),
         z=finite(verdict.z),
@@ -55,3 +57,15 @@ def told_verdict(words: Words, verdict: Verdict | None) -> Verdict | None:
         needed=finite(verdict.needed),
         sigma=finite(verdict.sigma),
     )
+
+
+def tame(value: Any) -> Any:
+    """An answer as plain JSON types, every text in it without secrets and without what a terminal would obey:
+    a last look, whatever field of whatever record it came in."""
+    if isinstance(value, str):
+        return redact(plain(value))
+    if is_dataclass(value):
+        return {spec.name: tame(getattr(value, spec.name)) for spec in fields(value)}
+    if isinstance(value, Mapping):
+        return {tame(key): tame(item) for key, item in value.items()}
+    return [tame(item) for item in value] if isinstance(value, list | tuple) else value
