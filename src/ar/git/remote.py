@@ -148,7 +148,7 @@ def _run(repo: Repo, *args: str, stdin: bytes = b"", seconds: float = _SECONDS) 
 
 
 def _unreachable(remote: str, error: GitFailed) -> Unreachable:
-    said = shown(brief(error.said))
+    said = shown(brief(error.said)).rstrip(".")
     return Unreachable(f"{remote} cannot be reached: {said}", f"does this work? git ls-remote {remote}")
 
 
