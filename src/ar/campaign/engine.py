@@ -220,9 +220,7 @@ class Engine:
     def _begin(self) -> None:
         self._recover()
         if self._sync:
-            headway.begin(self.campaign)
-            there = self.campaign.queue.remote
-            self.event(f"queue: on {there}; machines with a clone join by: ar worker --remote {there}")
+            self.event(headway.begin(self.campaign))
         history = self.campaign.history()
         self._told = {run.name: run.status for run in history.everything if run.status.ended}
         self.ended_before = frozenset(self._told)

@@ -55,8 +55,9 @@ def bring(campaign: Campaign, new: str) -> str:
     return ""
 
 
-def begin(campaign: Campaign) -> None:
-    """Say where the campaign stands, where nobody has yet, or the user's branch is ahead.
+def begin(campaign: Campaign) -> str:
+    """Say where the campaign stands, where nobody has yet, or the user's branch is ahead. Returns what to
+    tell of the campaign.
 
     Raises:
         BadState: the branch went another way.
@@ -68,6 +69,7 @@ def begin(campaign: Campaign) -> None:
         announce(campaign, head, known or head)
     elif not repo.is_ancestor(head, known):
         raise _apart(repo, there, "the campaign there and your branch have gone separate ways")
+    return f"queue: on {there}; machines with a clone join by: ar worker --remote {there}"
 
 
 def follow(campaign: Campaign, history: History) -> str:
