@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from ar.cli import cluster, decide, notes, propose, run, serve, share, stage, start, trust, watch
+from ar.cli import cluster, decide, notes, papers, propose, run, serve, share, stage, start, trust, watch
 from ar.errors import ArError
 from ar.redaction import redact
 from ar.text import plain
@@ -44,6 +44,7 @@ for _command in (
     *(run.baseline, run.run, run.audit, run.retry, run.worker, run.stop, run.climb, run.observe),
     *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
     *(notes.note, notes.notebook_),
+    papers.read,
     *(decide.promote, decide.stack, decide.revert),
     *(share.push, share.pull, share.import_),
     *(serve.mcp, serve.agent_kit),

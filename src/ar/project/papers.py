@@ -7,6 +7,7 @@ What experiments made of a card is not written into it: it follows from their ve
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -145,8 +146,6 @@ def named(text: str) -> str:
 
 
 def rendered(card: Card) -> str:
-    """A card as the text of its file."""
-    import json
-
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in card.facts]
+    """A card as the text of its file, its empty fields too, for whoever fills them."""
+    lines = [f"{key}: {json.dumps(getattr(card, key), ensure_ascii=False)}" for key in KEYS]
     return "\n".join(["---", *lines, "---", "", card.prose.strip(), ""])

@@ -23,6 +23,7 @@ from ar.judge.findings import total
 from ar.judge.noise import noise_of
 from ar.project.program import Metric
 from ar.text import counted, interval, one_line, span
+from ar.views import papers
 from ar.views.audit import audit_section
 from ar.views.charts import files, kinds
 from ar.views.document import Block, Code, Document, Items, Picture, Prose, Section, Table
@@ -85,6 +86,7 @@ def gather(campaign: Campaign) -> Document:
             *imported(history),
             *audit_section(campaign, history),
             *section(notebook.read(campaign.repo).lessons()),
+            *papers.section(campaign.repo, history),
             *_pictures(campaign, history),
             _reproduce(history),
             _spent(campaign, history),
