@@ -50,7 +50,7 @@ class Connection:
         try:
             import ray
         except ImportError:
-            mend = 'on this machine and on every node: pip install "dvc-ar[cluster]"'
+            mend = "on this machine and on every node: pip install 'ray>=2.50,<3'"
             raise NoCluster("--cluster needs Ray, and it is not installed", mend) from None
         self.ray: Any = ray
         try:
