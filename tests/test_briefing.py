@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -13,11 +14,13 @@ from histories import NOW, PROGRAM, attempt, campaign
 
 from ar.agents import Briefing, prompt
 from ar.agents.claude import SYSTEM, TOOLS
+from ar.campaign.campaign import Campaign
 from ar.history.near_misses import NearMiss, Why
 from ar.history.notebook import Entry, Notebook, Standing, Written
 from ar.history.records import Attempt, Decision, History, Outcome, Verdict
 from ar.history.spend import Spend
-from ar.project.program import Budget, Metric
+from ar.project.program import AgentRole, AgentSpec, Budget, Metric
+from ar.project.project import Project
 from ar.runs.budget import Used
 
 WORDS = (
@@ -149,6 +152,22 @@ def test_what_a_briefing_tells() -> None:
         "no effect, where one was expected",
     ):
         assert told in text, told
+
+
+def test_roles_differ_in_the_last_paragraph_alone() -> None:
+    plain = _briefing(60, 1)
+    texts = {role: prompt.compose(replace(plain, role=role)).text for role in AgentRole}
+    shared = prompt.compose(plain).text
+    assert len(set(texts.values())) == len(AgentRole)
+    for role, text in texts.items():
+        assert text.startswith(f"{shared}\n\nYour role is {role}: ")
+        assert "\n\n" not in text.removeprefix(f"{shared}\n\n")
+
+
+def test_a_campaign_tells_an_agent_its_role(project: Path) -> None:
+    campaign = Campaign(Project.open(project))
+    spec = AgentSpec("claude", role=AgentRole.SKEPTIC)
+    assert "Your role is skeptic" in prompt.compose(campaign.briefing(campaign.history(), spec)).now
 
 
 def test_on_a_plateau_the_notebook_is_doubted() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from ar.errors import BadProgram
 from ar.project.params import ParamKey
-from ar.project.program import Metric, Range
+from ar.project.program import AgentRole, Metric, Range
 from ar.project.program_file import parse, seconds
 from ar.project.scope import Scope
 from ar.project.values import Scalar
@@ -24,6 +24,13 @@ def test_defaults() -> None:
     assert program.objective.direction == "minimize"
     assert [agent.name for agent in program.agents] == ["search"]
     assert program.prose == "prose"
+
+
+def test_agents_have_roles_besides_lanes() -> None:
+    swarm = "agents: [{kind: claude, role: scout}, {kind: claude, role: skeptic, lane: data}, claude]\n"
+    program = parse(_program(GOOD + swarm))
+    assert [agent.role for agent in program.agents] == [AgentRole.SCOUT, AgentRole.SKEPTIC, None]
+    assert [agent.name for agent in program.agents] == ["claude/scout", "claude/skeptic/data", "claude"]
 
 
 def test_a_metric_may_be_given_as_text() -> None:
@@ -48,6 +55,8 @@ def test_a_metric_may_be_given_as_text() -> None:
         (GOOD + "agents: [{kind: optuna}, optuna]\n", "names 'optuna' more than once"),
         (GOOD + "agent: optuna\nagents: [optuna]\n", "stands beside agent"),
         (GOOD + "agent: {lane: [a]}\n", "should be text"),
+        (GOOD + "agents: [{kind: claude, role: scot}]\n", "did you mean 'scout'"),
+        (GOOD + "agents: [{kind: search, role: scout}]\n", "role"),
         (GOOD + "agents: [{weight: 0}]\n", "agents[0].weight should be above 0"),
         (GOOD + "search: {lr: {low: 1, high: 2}}\n", "outside scope.params"),
         (GOOD + "scope: {params: [lr]}\nsearch: {lr: {low: 2, high: 1}}\n", "not below high"),

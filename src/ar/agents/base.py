@@ -15,7 +15,7 @@ from ar.history.near_misses import NearMiss
 from ar.history.notebook import Notebook
 from ar.history.records import History
 from ar.history.spend import Spend
-from ar.project.program import Program
+from ar.project.program import AgentRole, Program
 from ar.project.values import Scalar
 from ar.runs.budget import Used
 
@@ -31,6 +31,7 @@ class Briefing:
         params: parameters at the head, keyed `file:dotted.key`.
         refused: why earlier answers to this very question were refused, oldest first.
         lane: the field that this agent keeps to; empty for all of them.
+        role: the kind of change that it looks for; None for any.
         idea: what the user wants tried, in a sentence; empty where the agent may choose.
         surface: the campaign's model; None while too little is measured, or nothing is searched.
         agent: the name under which the answer is recorded.
@@ -54,6 +55,7 @@ class Briefing:
     used: Used | None = None
     spent: Spend | None = None
     curve: tuple[float, ...] = ()
+    role: AgentRole | None = None
     cards: tuple[str, ...] = ()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from ar.agents import digest, holdout, literature
+from ar.agents import digest, holdout, literature, roles
 from ar.agents.base import Briefing
 from ar.agents.fence import fence
 from ar.agents.rows import best, brief, ended, ended_at
@@ -186,6 +186,7 @@ def now(briefing: Briefing) -> str:
     if briefing.refused:
         refusals = fence("\n".join(f"- {plain(item)}" for item in briefing.refused), "the refusals")
         parts.append(f"Your last answers to this very question were refused:\n{refusals}")
+    parts.append(roles.told(briefing.role))
     return "\n\n".join(filter(None, parts))
 
 

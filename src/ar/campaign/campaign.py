@@ -163,9 +163,8 @@ class Campaign:
             history = self.history()
             briefing = self.briefing(history, spec, tuple(refused), idea)
             try:
-                proposal = replace(
-                    agent.propose(briefing), agent=spec.name, stack=(), reverts="", observed=""
-                )
+                proposal = agent.propose(briefing)
+                proposal = replace(proposal, agent=spec.name, stack=(), reverts="", observed="")
                 change = prepare(self.project, proposal, history)
                 # A user's own idea, and values that a model chose, are meant to be near to what was tried.
                 return change if idea or agent.instant else near.checked(self.likeness, change, history)
@@ -187,6 +186,7 @@ class Campaign:
             return briefing  # it reads no more than that
         return replace(
             briefing,
+            role=spec.role,
             notebook=notebook.read(self.repo),
             near=tuple(near_misses(self.project, history)),
             used=budget.used(self.repo, history),

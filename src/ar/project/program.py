@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,12 +97,22 @@ class Prices:
     output: float
 
 
+class AgentRole(StrEnum):
+    """What an agent does in a swarm: bring new ideas, refine near misses, refute and simplify, or combine."""
+
+    SCOUT = "scout"
+    REFINER = "refiner"
+    SKEPTIC = "skeptic"
+    SYNTHESIST = "synthesist"
+
+
 @dataclass(frozen=True)
 class AgentSpec:
     """One who proposes.
 
     Args:
         lane: the field it keeps to ("optimizer", "data order"); empty for all of them.
+        role: the kind of change that it looks for; None for any.
         weight: its share of the proposals, relative to the other agents'.
         timeout: seconds that one answer may take.
         fallback: kind of the agent that proposes while this one cannot; empty for none.
@@ -113,6 +124,7 @@ class AgentSpec:
 
     kind: str = "search"
     lane: str = ""
+    role: AgentRole | None = None
     weight: float = 1.0
     timeout: float = 900.0
     fallback: str = ""
@@ -125,8 +137,8 @@ class AgentSpec:
 
     @property
     def name(self) -> str:
-        """What the history calls it: its kind, and its lane where it has one."""
-        return f"{self.kind}/{self.lane}" if self.lane else self.kind
+        """What the history calls it: its kind, and its role and its lane where it has them."""
+        return "/".join(filter(None, (self.kind, self.role, self.lane)))
 
     @property
     def is_embedded(self) -> bool:

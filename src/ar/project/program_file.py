@@ -31,6 +31,7 @@ from ar.project.program import (
     FILES,
     OURS,
     PEAK_MEMORY,
+    AgentRole,
     AgentSpec,
     Allowance,
     Budget,
@@ -407,7 +408,9 @@ def _agents(value: Any, place: str) -> tuple[AgentSpec, ...]:
     names = [spec.name for spec in specs]
     for name in names:
         if names.count(name) > 1:
-            raise _bad("agents", f"names '{name}' more than once", "give each of them a lane of its own")
+            raise _bad(
+                "agents", f"names '{name}' more than once", "give each of them a role or a lane of its own"
+            )
     return specs
 
 
@@ -428,6 +431,10 @@ def _lane(value: Any, place: str) -> str:
     if len(text) > 40 or not text.isprintable():
         raise _bad(place, f"should be a few words, not {text[:50]!r}")
     return " ".join(text.split())
+
+
+def _role(value: Any, place: str) -> AgentRole:
+    return AgentRole(_one_of(*AgentRole)(value, place))
 
 
 def _fallback(value: Any, place: str) -> str:
@@ -470,7 +477,7 @@ def _url(value: Any, place: str) -> str:
 
 
 _prices = partial(_record, Prices, input=_not_negative, cached=_not_negative, output=_not_negative)
-_ASKED: dict[str, Reader] = {"timeout": seconds, "fallback": _fallback}
+_ASKED: dict[str, Reader] = {"timeout": seconds, "fallback": _fallback, "role": _role}
 _AGENT_KEYS: dict[str, dict[str, Reader]] = {
     "search": {},
     "optuna": {},
