@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from ar.git.repo import Repo
 from ar.history import reader
 from ar.history.ideas import Idea, Proposal
 from ar.history.messages import MOST_SOURCES, Message
-from ar.project import paper_search, papers
+from ar.project import paper_online, paper_search, papers
 from ar.project.papers import MOST_BYTES, BadCard, Card
 from ar.project.project import Project
+from ar.project.values import flat
 
+ROOT = Path(__file__).parents[1]
 MUON = """---
 title: "Muon is Scalable for LLM Training"
 claim: Orthogonalised momentum needs about half of AdamW's compute.
@@ -274,3 +277,20 @@ def test_what_experiments_made_of_a_card_is_told_with_it(library: Path, ar: Ar, 
     assert f"{attempt.name} queued" in found(library, "muon")
     assert "experiments that cite it: none" in found(library, "longformer")
     assert "muon" in ar(library, "log", attempt.name).stdout
+
+
+# -- the lab's own ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "papers").glob("*.md")), ids=lambda path: path.stem)
+def test_the_labs_cards_are_whole_and_point_at_its_code(path: Path) -> None:
+    card = Card.parse(path.stem, path.read_bytes())
+    assert papers.is_name(card.name)
+    assert all((card.claim, card.scale, card.code, card.status, card.prose))
+    assert not any("…" in value for _, value in card.facts)
+    if not card.source.startswith("https://github.com/"):
+        assert paper_online.meant(card.source)
+    files = re.findall(r"[\w/]+\.(?:py|yaml|md)", card.code)
+    assert files and all((ROOT / name).is_file() for name in files)
+    params = flat((ROOT / "params.yaml").read_bytes(), "params.yaml")
+    assert set(re.findall(r"\b(?:model|optim|schedule)\.(?!py)[a-z0-9_]+", card.code)) <= set(params)
