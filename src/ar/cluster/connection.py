@@ -55,9 +55,10 @@ class Connection:
         self.ray: Any = ray
         try:
             ray.init(address=address, namespace=_SPACE, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             version = f"Ray {ray.__version__} and Python {sys.version.partition(' ')[0]}"
-            mend = f"every node needs {version}, as here; to start one: ray start --head; see docs/cluster.md"
+            mend = f"every node needs {version}, as here, and the cluster's token where it has one; "
+            mend += "to start a cluster: ray start --head; see docs/cluster.md"
             raise NoCluster(f"no Ray cluster at {address}: {_brief(error)}", mend) from None
         self._class = ray.remote(NodeWorker)
 
