@@ -137,3 +137,20 @@ def test_what_a_command_says_is_noted(measured: Path, ar: Ar, tmp_path: Path) ->
     ar(measured, "run", "-n", "1", "--plain")
     [lesson] = notebook.read(Repo.open(measured)).lessons()
     assert (lesson.text, lesson.standing) == ("the floor lies at x = 2.9.", "supported")
+
+
+def test_a_command_joins_two_changes(project: Path, ar: Ar) -> None:
+    _, right, y = write(
+        project,
+        [Made(1.5, 2.25), Made(2.0, 1.0, agent="command"), Made(1.5, 2.0, y=0.02, agent="command")],
+    )
+    command = f'[echo, "Combine: {right}, {y}"]'
+    edit(
+        project / "program.md",
+        "budget:",
+        f"agent: {{kind: command, command: {command}, role: synthesist}}\nbudget:",
+    )
+    commit(project, "Ask a command")
+    ar(project, "run", "-n", "1", "--plain")
+    [joined] = [item for item in attempts_of(project) if item["agent"] == "command/synthesist"]
+    assert joined["title"] == "x 1.5 → 2.0 + x 1.5 → 1.5"
