@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from helpers import Ar, attempts_of, commit, edit, git, start, wait_for
 
@@ -73,3 +76,33 @@ def test_what_a_node_had_that_died_runs_on_another(project: Path, cluster: Any, 
     assert set(Counter(run["seed"] for run in runs).values()) == {1}
     assert left_on(project) == ""
     assert "slot" in shown
+
+
+def test_what_a_killed_worker_had_runs_again(project: Path, cluster: Any) -> None:
+    edit(project / "dvc.yaml", "cmd: awk", "cmd: sleep 4 && awk")
+    commit(project, "Take some time")
+    add(cluster, cpus=2)
+    head = start(project, "run", "--cluster", cluster.address, "--jobs", "2", "-n", "0", "--plain")
+    there = project / ".git" / "ar" / home.FOLDER
+    for victim in ("ray::NodeWorker", "worker --remote"):
+        wait_for(lambda: there.exists() and git(there, "for-each-ref", "refs/ar/running"), seconds=120)
+        wait_for(functools.partial(processes, victim))
+        for process in processes(victim):
+            process.kill()
+    said, _ = head.communicate(timeout=240)
+    assert head.returncode == 0, said
+    runs = [run for one in attempts_of(project) for run in one["experiments"]]
+    assert {run["status"] for run in runs} == {"succeeded"}, said
+    assert set(Counter(run["seed"] for run in runs).values()) == {1}
+    assert left_on(project) == ""
+    wait_for(lambda: not processes("worker --remote"))
+
+
+def processes(words: str) -> list[psutil.Process]:
+    """Those of the cluster of this test, by words of their command lines."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if words in " ".join(process.cmdline()):
+                found.append(process)
+    return found
