@@ -111,12 +111,12 @@ def test_experiments_appear_with_their_notes_and_nothing_is_overwritten(remote: 
     )
     assert not two.refs(refs.QUEUE)
     assert account.total(two) == Spend(5, 0, 1)
-    assert account.told(two) == Spend(100, 0, 10)
+    assert account.read(two).told == Spend(100, 0, 10)
     assert exchange.pull(two, "origin") == exchange.Exchanged("origin", 0, 0, pulled.clashes)
     exchange.push(two, "origin")
     exchange.pull(one, "origin")
     assert account.total(one) == Spend(100, 0, 10)
-    assert account.told(one) == Spend(5, 0, 1)
+    assert account.read(one).told == Spend(5, 0, 1)
     assert one.notes() == two.notes()
 
 

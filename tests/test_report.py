@@ -110,7 +110,7 @@ def test_every_attempt_that_did_not_hold_is_told_once() -> None:
     told = {item.partition(" (")[0]: block.folded for block in blocks for item in block.items}
     assert sum(len(block.items) for block in blocks) == len(told)
     others = (Outcome.FOREIGN, Outcome.PULLED, Outcome.IMPORTED)
-    held = (Outcome.BASELINE, Outcome.PROMOTED, Outcome.STACKED, *others)
+    held = (Outcome.BASELINE, Outcome.PROMOTED, Outcome.STACKED, Outcome.HOLDS, *others)
     assert set(told) == {f"It is {outcome}" for outcome in Outcome if outcome not in held}
     assert told["It is reverted"] == "Promoted, then reverted: 1"
     assert told["It is discarded"] == "No better beyond noise: 1"

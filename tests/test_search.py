@@ -20,7 +20,7 @@ from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
 from ar.campaign.ladder import Ladder
 from ar.campaign.search import Search
-from ar.errors import BadProgram
+from ar.errors import Exhausted
 from ar.history import reader
 from ar.history.ideas import Proposal
 from ar.history.records import Attempt, Decision, Verdict
@@ -87,7 +87,7 @@ def test_a_small_space_is_tried_to_its_end_and_no_further(project: Path) -> None
     assert first in everywhere
     write(project, [*base, *(made(x, y) for x, y in sorted(everywhere - {first}))])
     assert place(project) == first
-    with pytest.raises(BadProgram, match="every value"):
+    with pytest.raises(Exhausted):
         proposal(project, "taken")
 
 
