@@ -87,4 +87,4 @@ def test_of_requests_left_at_once_the_strongest_stands(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         left = files.read(Requested, folder / files.REQUEST)
-        assert left and left.request is Request.CANCEL
+        assert left and left.request is list(Request)[-1]
