@@ -127,6 +127,19 @@ def test_the_same_run_is_not_queued_twice(shared: Path, node: Path) -> None:
     assert len(there(shared, refs.QUEUE)) == 2
 
 
+def test_all_that_waits_in_a_clone_is_handed_over(shared: Path) -> None:
+    campaign = Campaign(Project.open(shared))
+    for x in (2.7, 2.8, 2.9):
+        proposal = Proposal(f"x 1.5 → {x}", "Nearer to the floor.", "human", {"x": x})
+        campaign.submit(prepare(campaign.project, proposal, campaign.history()), 1)
+    names = names_of(shared, refs.QUEUE)
+    assert len(names) == 3
+    queue = queue_of(shared)
+    assert queue.hand_over()
+    assert there(shared, refs.QUEUE) == sorted(names)
+    assert names_of(shared, refs.QUEUE) == []
+
+
 @pytest.mark.parametrize("words", ["An end", "Another end"])
 def test_what_was_taken_from_its_holder_is_not_published_by_it(shared: Path, node: Path, words: str) -> None:
     name = put(shared)

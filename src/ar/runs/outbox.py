@@ -47,9 +47,11 @@ def put(repo: Repo, there: str, name: str, rev: str, tell: Callable[[str], None]
 
 def _runs(repo: Repo, there: str) -> dict[str, Commit]:
     """Every run that is known, by its name."""
-    found = repo.commits(refs.EXPS, refs.at_remote(there, refs.QUEUE), refs.RUNNING)
+    ended, waiting = repo.commits(refs.EXPS), repo.commits(refs.at_remote(there, refs.QUEUE), refs.RUNNING)
     runs = {name: repo.commit(held.queued) for name, held in leases.held(repo, there).items()}
-    return runs | {refs.name_of(ref): commit for ref, commit in found.items()}
+    runs |= {refs.name_of(ref): commit for ref, commit in waiting.items()}
+    # DVC keeps its own queue below `refs/exps`, too: what waits there would be its own twin.
+    return runs | {it.name: commit for ref, commit in ended.items() if (it := refs.ExperimentRef.parse(ref))}
 
 
 def _twin(repo: Repo, there: str, mine: Commit, known: Collection[str]) -> str:
