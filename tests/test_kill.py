@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from helpers import Ar, commit, edit, git, names_of, run, runs_of
-
-VICTIMS = ("loop", "worker", "launcher", "training")
+from victims import KINDS, check_nothing_left, processes_of
 
 
 class Campaign:
@@ -76,48 +73,6 @@ class Campaign:
         assert self.loop.returncode in (0, -signal.SIGKILL), self.printed()
 
 
-def processes_of(root: Path, victim: str, loop: int) -> Iterator[psutil.Process]:
-    """Processes of one kind that belong to a project's campaign."""
-    for process in psutil.process_iter():
-        try:
-            command = process.cmdline()
-            if (victim == "loop" and process.pid == loop) or (
-                victim == "worker" and "ar.runs.worker" in command and str(root) in command
-            ):
-                yield process
-            elif victim == "launcher" and any("ar.stage.launcher" in word for word in command):
-                if str(root) in process.environ().get("AR_LAUNCH", ""):
-                    yield process
-            elif victim == "training" and command[:1] == ["sleep"] and is_below(process, root):
-                yield process
-        except psutil.Error:
-            continue
-
-
-def is_below(process: psutil.Process, root: Path) -> bool:
-    return process.cwd().startswith(str(root))
-
-
-def everything_of(root: Path) -> list[str]:
-    """Command lines of all processes that have anything to do with a project."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-            told = process.environ()
-            if process.pid != os.getpid() and (
-                any(
-                    str(root) in word
-                    for word in [*words, told.get("DVC_ROOT", ""), told.get("AR_LAUNCH", "")]
-                )
-                or is_below(process, root)
-            ):
-                found.append(" ".join(words))
-        except psutil.Error:
-            continue
-    return found
-
-
 def prepare(root: Path, ar: Ar) -> None:
     """Runs that last as long as DELAY says, no change better than another, and the baseline measured."""
     edit(root / "fit.awk", "loss = (x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2", "loss = 1")
@@ -139,28 +94,13 @@ def check(root: Path, ar: Ar, queued: list[str]) -> None:
     noted = {line.split()[1] for line in git(root, "notes", "--ref=ar", "list").splitlines()}
     assert set(git(root, "for-each-ref", "refs/exps", "--format=%(objectname)").split()) <= noted
     assert git(root, "for-each-ref", "refs/ar") == ""
-    assert everything_of(root) == []
-    assert not list((root / ".dvc" / "tmp" / "ar" / "exps").glob("*"))
-    assert not list((root / ".git" / "ar" / "running").glob("*"))
-    assert not list((root / ".git").rglob("*.lock")) or only_ours(root)
-    for token in (root / ".git" / "ar" / "slots").iterdir():
-        with token.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    check_nothing_left(root)
     fsck = run(root, "git", "fsck", "--strict", "--no-dangling")
     assert "missing" not in fsck.stdout + fsck.stderr
     shown = run(root, "dvc", "exp", "show", "--json").stdout
     assert all(name in shown for name in ended if not name.startswith("baseline"))
     assert "Queued" not in run(root, "dvc", "queue", "status").stdout
     assert git(root, "status", "--porcelain") == ""
-
-
-def only_ours(root: Path) -> bool:
-    """The files that our own locks are held on stay; whether they are held is what counts."""
-    for path in (root / ".git").rglob("*.lock"):
-        assert path.parent.name == "ar", path
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return True
 
 
 def storm(root: Path, ar: Ar, count: int, kills: int, pause: tuple[float, float], seconds: float) -> None:
@@ -178,7 +118,7 @@ def storm(root: Path, ar: Ar, count: int, kills: int, pause: tuple[float, float]
         while len(names_of(root, "refs/exps")) == ended and time.monotonic() - since < 5 * pause[1]:
             campaign.look_after()
             time.sleep(random.uniform(0.1, 0.4))
-        for victim in random.sample(VICTIMS, len(VICTIMS)):  # not every kind is there at any time
+        for victim in random.sample(KINDS, len(KINDS)):  # not every kind is there at any time
             if campaign.kill(victim):
                 break
         campaign.look_after()
