@@ -17,12 +17,13 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from sleeping import call, project
 
 from ar.campaign.campaign import Campaign
 from ar.changes.proposal import prepare
@@ -39,29 +40,6 @@ from ar.runs.pipeline import Pipeline
 from ar.runs.remote_queue import RemoteQueue
 
 CLAIMS = 10
-STAGE = """\
-began=$(date +%s.%N)
-sleep $1
-echo "{\\"loss\\": 1.5, \\"began\\": $began, \\"ended\\": $(date +%s.%N)}" > m.json
-"""
-PIPELINE = """\
-stages:
-  fit:
-    cmd: sh fit.sh SECONDS
-    deps: [fit.sh]
-    params: [x, seed]
-    metrics: [{m.json: {cache: false}}]
-"""
-PROGRAM = """\
----
-objective: {metric: "m.json:loss", direction: minimize}
-seed: seed
-scope: {params: [x]}
-search: {x: {low: 0.0, high: 1.0}}
-budget: {runs: 1000, timeout: 60s}
----
-Nothing to find.
-"""
 
 
 def main() -> None:
@@ -73,11 +51,11 @@ def main() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with tempfile.TemporaryDirectory(prefix="ar-bench-") as scratch:
         os.environ["XDG_CACHE_HOME"] = str(Path(scratch, "nodes"))
-        claim, publication = costs(project(Path(scratch, "costs"), 0))
+        claim, publication = costs(shared(Path(scratch, "costs"), 0))
         print(f"claim {claim:.2f} s, publication {publication:.2f} s (medians of {CLAIMS})", flush=True)
         one = 0.0
         for nodes in args.nodes:
-            folder = project(Path(scratch, str(nodes)), args.seconds)
+            folder = shared(Path(scratch, str(nodes)), args.seconds)
             rate, gaps = throughput(folder, nodes, nodes * args.runs)
             one = one or rate / nodes
             print(
@@ -87,33 +65,15 @@ def main() -> None:
             )
 
 
-def project(root: Path, seconds: float) -> Path:
+def shared(root: Path, seconds: float) -> Path:
     """A project with its campaign on `shared.git` beside it."""
-    root.mkdir()
-    folder, there = root / "project", root / "shared.git"
-    folder.mkdir()
-    call(folder, "git", "init", "-q")
-    call(folder, "git", "config", "user.name", "bench")
-    call(folder, "git", "config", "user.email", "bench@localhost")
-    call(folder, "dvc", "init", "-q")
-    (folder / "fit.sh").write_text(STAGE)
-    (folder / "dvc.yaml").write_text(PIPELINE.replace("SECONDS", f"{seconds:g}"))
-    (folder / "params.yaml").write_text("x: 0.5\nseed: 1\n")
-    (folder / "program.md").write_text(PROGRAM)
-    (folder / "m.json").write_text('{"loss": 1.5, "began": 0, "ended": 0}\n')
-    call(folder, "dvc", "commit", "-fq")
-    call(folder, "git", "add", "-A")
-    call(folder, "git", "commit", "-qm", "Start")
+    folder, there = project(root / "project", seconds), root / "shared.git"
     call(root, "git", "init", "-q", "--bare", str(there))
     call(folder, "git", "remote", "add", "origin", str(there))
     repo = Repo.open(folder)
     call(folder, "git", "push", "-q", "origin", f"HEAD:{refs.standing(repo.branch())}")
     joined.add(repo, "origin")
     return folder
-
-
-def call(folder: Path, *args: str) -> str:
-    return subprocess.run(args, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def put(folder: Path, count: int) -> RemoteQueue:

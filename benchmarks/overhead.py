@@ -26,31 +26,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sleeping import call, project
+
 RUNS = 20
 BASELINE = 8  # runs of the incumbent with which a campaign begins
-STAGE = """\
-began=$(date +%s.%N)
-sleep ${1:-0}
-echo "{\\"loss\\": 1.5, \\"began\\": $began, \\"ended\\": $(date +%s.%N)}" > m.json
-"""
-PIPELINE = """\
-stages:
-  fit:
-    cmd: sh fit.sh SECONDS
-    deps: [fit.sh]
-    params: [x, seed]
-    metrics: [{m.json: {cache: false}}]
-"""
-PROGRAM = """\
----
-objective: {metric: "m.json:loss", direction: minimize}
-seed: seed
-scope: {params: [x]}
-search: {x: {low: 0.0, high: 1.0}}
-budget: {runs: BUDGET, timeout: 60s}
----
-Nothing to find.
-"""
 DVC_IN_PROCESS = """\
 from dvc.repo import Repo
 with Repo() as repo:
@@ -87,30 +66,6 @@ class Cost:
     cpu: float
 
 
-def project(root: Path, seconds: float = 0, budget: int = RUNS) -> Path:
-    """A DVC project whose stage does nothing for so many seconds, run once and committed."""
-    root.mkdir(parents=True)
-    call(root, "git", "init", "-q")
-    call(root, "git", "config", "user.email", "bench@example.com")
-    call(root, "git", "config", "user.name", "Bench")
-    call(root, "dvc", "init", "-q")
-    (root / "fit.sh").write_text(STAGE)
-    (root / "dvc.yaml").write_text(PIPELINE.replace("SECONDS", f"{seconds:g}"))
-    (root / "params.yaml").write_text("x: 0.5\nseed: 1\n")
-    (root / "program.md").write_text(PROGRAM.replace("BUDGET", str(budget)))
-    call(root, "dvc", "repro", "-q")
-    call(root, "git", "add", "-A")
-    call(root, "git", "commit", "-qm", "Start")
-    return root
-
-
-def call(root: Path, *argv: str) -> str:
-    done = subprocess.run(argv, cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{argv} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done.stdout
-
-
 def cost(root: Path, *argv: str) -> Cost:
     """Of one process and all that it waits for, from start to exit."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -131,7 +86,7 @@ def compare(scratch: Path, rounds: int) -> dict[str, list[Cost]]:
         "DVC, in process": python(DVC_IN_PROCESS),
         "DVC's queue": python(DVC_QUEUE),
     }
-    template = project(scratch / "template")
+    template = project(scratch / "template", budget=RUNS)
     costs: dict[str, list[Cost]] = {way: [] for way in ways}
     for turn in range(rounds):
         for way, argv in ways.items():
