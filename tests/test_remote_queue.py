@@ -199,6 +199,35 @@ def test_a_remote_that_is_away_for_a_while_costs_nothing(shared: Path, node: Pat
     assert sum("published later" in words for words in told) == 1
 
 
+def test_a_remote_that_goes_away_within_a_publication_costs_nothing(
+    shared: Path, node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [put(shared), put(shared, x=2.8)]
+    queue = queue_of(node)
+    first, second = claimed_by(queue), claimed_by(queue)
+    assert queue.finish(first, *cancelled(queue, first))
+    git(node, "update-ref", "-d", refs.at_remote("origin", f"{refs.WORKERS_NOTES}/{queue.worker}"))
+    bare, away = shared.parent / "shared.git", shared.parent / "away.git"
+    look, waits = remote.look, iter([True])
+
+    def look_once(repo: Repo, there: str, *patterns: str) -> dict[str, str]:
+        found = look(repo, there, *patterns)
+        if len(patterns) == 2 and next(waits, None):  # at what became of a push
+            bare.rename(away)
+        return found
+
+    def ending() -> bool:
+        if away.exists():
+            away.rename(bare)
+        return False
+
+    monkeypatch.setattr(remote, "look", look_once)
+    queue.ending = ending
+    assert queue.finish(second, *cancelled(queue, second))
+    assert next(waits, None) is None
+    assert there(shared, refs.EXPS) == sorted(names)
+
+
 def test_a_result_that_a_killed_process_had_is_published_later(shared: Path, node: Path) -> None:
     name = put(shared)
     queue = queue_of(node)

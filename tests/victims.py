@@ -60,7 +60,7 @@ def check_nothing_left(root: Path) -> None:
     assert not list((root / ".dvc" / "tmp" / "ar" / "exps").glob("*"))
     assert not list((root / ".git" / "ar" / "running").glob("*"))
     assert not list((root / ".git").rglob("*.lock")) or only_ours(root)
-    for token in (root / ".git" / "ar" / "slots").iterdir():
+    for token in (root / ".git" / "ar" / "slots").glob("*"):
         with token.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from ar.git import refs, remote, transfer
+from ar.git import refs, remote
 from ar.git.references import ZERO, pause
 from ar.git.remote import Move, Refused
 from ar.git.repo import Repo
@@ -70,8 +70,7 @@ def publish(repo: Repo, there: str, worker: str, result: Result, lease: Held | N
                 repo.update_refs((mine, note, None))
                 return True
         held = remote.look(repo, there, result.ref, notes)
-        if notes in held:
-            transfer.fetch(repo, there, {notes: mine})
+        remote.mirror(repo, there, {f"{notes}*": f"{mine}*"})
         # The very same commit may be another worker's end of it: ours came with our note.
         if held.get(result.ref) == result.rev and any(it.message == text for it in repo.log(mine)):
             return True  # by an earlier push, whose answer was lost
