@@ -79,6 +79,19 @@ def test_a_remote_that_is_gone_is_told_from_one_that_takes_nothing(shared: Path,
     assert remote.move(repo, "origin", put)
 
 
+def test_what_a_crash_left_locked_on_a_remote_is_named(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_TRIES", 1)
+    repo = Repo.open(shared)
+    lock = tmp_path / "shared.git" / f"{refs.queued(NAME)}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with pytest.raises(Refused) as caught:
+        remote.move(repo, "origin", Move(refs.queued(NAME), repo.head(), ZERO))
+    assert f"{NAME}.lock" in caught.value.message
+
+
 def test_an_addresss_password_is_shown_nowhere(shared: Path) -> None:
     repo, token = Repo.open(shared), "tok-3f9a77c1e0b24d58"
     git(shared, "remote", "add", "web", f"https://me:{token}@localhost:1/x.git")

@@ -68,7 +68,7 @@ class Sync:
                 yield self._told.popleft()
 
     def _run(self) -> None:
-        before = self._state()
+        before, failure = self._state(), ""
         while not self._done.wait(_LOOK):
             try:
                 found = self._lookout.finds()
@@ -77,9 +77,12 @@ class Sync:
                 self._queue.hand_over()
                 exchange.share(self._repo, self.remote)
             except ArError as error:
-                self._told.append(error.message)
+                if error.message != failure:
+                    self._told.append(error.message)
+                failure = error.message
                 self._done.wait(5.0)
                 continue
+            failure = ""
             now = self._state()
             if found or now != before:
                 self.news.set()

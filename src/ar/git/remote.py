@@ -22,6 +22,7 @@ _SECONDS = 120.0  # for one exchange with a remote, after which it counts as out
 _GLANCE = 5.0  # the same, where somebody waits for what is only to be shown
 _TRIES = 5  # of a push that is refused, though nobody moved what it moves: others may be at the lock files
 _LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
+_ERROR = "remote: error: "
 # Nobody is there to answer a prompt.
 _ENV = {"GIT_TERMINAL_PROMPT": "0"}
 
@@ -154,7 +155,8 @@ def _unreachable(remote: str, error: GitFailed) -> Unreachable:
 
 def _refusal(error: GitFailed) -> str:
     """Why a remote refused a push: of the lines `flag <tab> from:to <tab> summary`, what those say that were
-    turned down, if there are any."""
+    turned down, if there are any, and the errors that the remote's own git printed."""
     rows = (line.split("\t") for line in error.out.split("\n"))
     summaries = [row[2] for row in rows if len(row) == 3 and row[0] == "!"]
-    return ", ".join(dict.fromkeys(summaries)) or brief(error.said)
+    errors = [brief(line.removeprefix(_ERROR)) for line in error.said.split("\n") if line.startswith(_ERROR)]
+    return ", ".join(dict.fromkeys([*summaries, *errors])) or brief(error.said)
