@@ -217,8 +217,12 @@ def check(bare: Path, clones: list[Path], names: list[str], ar: Ar) -> None:
 
 @pytest.fixture
 def slow_project(project: Path, ar: Ar) -> Path:
-    """Runs that last as long as DELAY says, no change better than another, and the baseline measured."""
-    edit(project / "fit.awk", "loss = (x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2 + 0.01 * noise", "loss = 1")
+    """Runs that last as long as DELAY says, every change for the worse, and the baseline measured."""
+    edit(
+        project / "fit.awk",
+        "(x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2",
+        "4 * (x - 1.5) ^ 2 + 4 * log(y / 0.03) ^ 2",
+    )
     edit(project / "dvc.yaml", "awk -f", 'sleep "$DELAY" && awk -f')
     edit(project / "program.md", "budget:", "sandbox: {env: [DELAY]}\nbudget:")
     commit(project, "Take time")
@@ -231,7 +235,7 @@ def test_a_storm_over_a_remotes_campaign_loses_nothing(
 ) -> None:
     monkeypatch.setenv("DELAY", "0.5")
     monkeypatch.setenv("AR_LEASE_SECONDS", "1.5")
-    storm(slow_project, ar, count=8, workers=2, strikes=6, away=2, pause=(0.5, 1.5))
+    storm(slow_project, ar, count=7, workers=2, strikes=5, away=2, pause=(0.3, 1.2))
 
 
 @pytest.mark.slow
