@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -373,17 +376,32 @@ def test_the_token_of_a_remote_reaches_nobody(shared: Path, ar: Ar) -> None:
     assert not [path for path in kept if token.encode() in path.read_bytes()]
 
 
+@contextlib.contextmanager
+def serving(*command: str) -> Iterator[None]:
+    """A server, while the block lasts."""
+    server = subprocess.Popen(command)
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 def test_a_worker_in_a_shallow_clone_over_gits_own_server(shared: Path) -> None:
     bare = shared.parent / "shared.git"
     if not (Path(run(bare, "git", "--exec-path").stdout.strip()) / "git-daemon").exists():
         pytest.skip("git daemon is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
+    url = f"git://127.0.0.1:{port}/shared.git"
     options = ("--reuseaddr", "--export-all", "--enable=receive-pack", "--listen=127.0.0.1", f"--port={port}")
-    server = subprocess.Popen(["git", "daemon", *options, f"--base-path={bare.parent}", str(bare.parent)])
-    try:
-        url = f"git://127.0.0.1:{port}/shared.git"
+    with serving("git", "daemon", *options, f"--base-path={bare.parent}", str(bare.parent)):
         wait_for(lambda: run(bare, "git", "ls-remote", url, check=False).returncode == 0)
         git(shared, "remote", "set-url", "origin", url)
         run(bare.parent, "git", "clone", "-q", "--depth", "1", url, "shallow")
@@ -394,9 +412,38 @@ def test_a_worker_in_a_shallow_clone_over_gits_own_server(shared: Path) -> None:
         assert there(shared, refs.EXPS) == [name]
         assert runs_of(folder)[name]["status"] == "succeeded"
         assert git(folder, "rev-parse", "--is-shallow-repository") == "true"
-    finally:
-        server.terminate()
-        server.wait()
+
+
+def test_a_worker_over_ssh(shared: Path, node: Path, tmp_path: Path) -> None:
+    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if sshd is None:
+        pytest.skip("sshd is not installed")
+    if os.geteuid() == 0 and not Path("/run/sshd").is_dir():
+        pytest.skip("root's sshd needs the folder /run/sshd")
+    for key in ("host", "mine"):
+        run(tmp_path, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    port = free_port()
+    settings = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": tmp_path / "host",
+        "AuthorizedKeysFile": tmp_path / "mine.pub",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PidFile": "none",
+    }
+    (tmp_path / "sshd.conf").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+    known = f"-o UserKnownHostsFile={tmp_path / 'known'} -o StrictHostKeyChecking=accept-new"
+    for folder in (shared, node):
+        git(folder, "config", "core.sshCommand", f"ssh -F none -i {tmp_path / 'mine'} -p {port} {known}")
+        url = f"ssh://{getpass.getuser()}@127.0.0.1:{port}{shared.parent / 'shared.git'}"
+        git(folder, "remote", "set-url", "origin", url)
+    with serving(sshd, "-D", "-f", str(tmp_path / "sshd.conf"), "-E", str(tmp_path / "sshd.log")):
+        wait_for(lambda: run(shared, "git", "ls-remote", "origin", check=False).returncode == 0)
+        name = put(shared)
+        run_next(node, remote="origin")
+        assert there(shared, refs.EXPS) == [name]
+        assert runs_of(node)[name]["status"] == "succeeded"
 
 
 @pytest.mark.slow
