@@ -201,7 +201,6 @@ def test_the_same_seed_really_runs_again_and_no_run_is_wasted(measured: Path, ar
     runs = [run for run in history.experiments if run.aa]
     assert sorted(run.seed or 0 for run in runs) == [1, 1, 2, 2]
     assert all(run.note and run.note.seconds for run in runs)  # a stage was started for each
-    assert len({run.note.finished for run in runs if run.note}) == 4
     found = of(measured)
     assert (found.runs, found.measured, found.promoted) == (4, 6, 0)
     assert found.metrics[0].is_deterministic

@@ -6,7 +6,11 @@ from ar.agents import turns
 from ar.history.records import Attempt, History, Outcome
 from ar.project.program import AgentSpec
 
-THREE = (AgentSpec("optuna"), AgentSpec("claude", "optimizer", 2.0), AgentSpec("claude", "data order"))
+THREE = (
+    AgentSpec("optuna"),
+    AgentSpec("claude", lane="optimizer", weight=2.0),
+    AgentSpec("claude", lane="data order"),
+)
 
 
 def _history(names: list[str]) -> History:
