@@ -33,14 +33,14 @@ What `ar COMMAND --help` prints. Written by `make docs` from the commands; do no
 
 
 def commands(_old: str) -> str:
-    """The whole page: the group first, then every command in the order of its name."""
+    """The whole page: the group first, then every command in the order in which the group lists them."""
     top = click.Context(cli, info_name="ar", terminal_width=WIDTH, max_content_width=WIDTH, **_settings())
-    parts = [HEAD, _section(top, cli)]
-    for name in cli.list_commands(top):
-        command = cli.get_command(top, name)
-        assert command is not None
-        context = click.Context(command, top, info_name=name, terminal_width=WIDTH, **_settings())
-        parts.append(_section(context, command))
+    parts = [HEAD, _section(top, cli, "##")]
+    for heading, part in cli.sections.items():
+        parts.append(f"## {heading}\n")
+        for command in part:
+            context = click.Context(command, top, info_name=command.name, terminal_width=WIDTH, **_settings())
+            parts.append(_section(context, command, "###"))
     return "\n".join(parts)
 
 
@@ -48,9 +48,9 @@ def _settings() -> dict[str, Any]:
     return {name: CONTEXT[name] for name in ("help_option_names", "show_default")}
 
 
-def _section(context: click.Context, command: click.Command) -> str:
+def _section(context: click.Context, command: click.Command, level: str) -> str:
     text = command.get_help(context).rstrip()
-    return f"## {context.command_path}\n\n```\n{text}\n```\n"
+    return f"{level} {context.command_path}\n\n```\n{text}\n```\n"
 
 
 def architecture(old: str) -> str:

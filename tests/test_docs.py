@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from helpers import git, run
 
 from ar.cli.main import cli
@@ -37,7 +38,27 @@ def test_the_house_names_modules_that_exist() -> None:
 
 def test_the_command_reference_has_all_commands() -> None:
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## ar (\S+)$", page, re.MULTILINE) == sorted(cli.commands)
+    assert sorted(re.findall(r"^### ar (\S+)$", page, re.MULTILINE)) == sorted(cli.commands)
+
+
+def test_the_help_and_the_command_reference_have_the_same_sections() -> None:
+    """Each command stands in one of them, in the help and in the page below the same heading."""
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    parts = {
+        part.splitlines()[0]: re.findall(r"^### ar (\S+)$", part, re.MULTILINE)
+        for part in re.split(r"^## ", page, flags=re.MULTILINE)[2:]
+    }
+    printed = CliRunner().invoke(cli, ["--help"], terminal_width=100).stdout
+    shown = dict.fromkeys(re.findall(r"^(\w[\w ]*):$", printed, re.MULTILINE))
+    listed = {
+        heading: re.findall(
+            r"^  ([\w-]+) ", printed.partition(f"\n{heading}:\n")[2].partition("\n\n")[0], re.MULTILINE
+        )
+        for heading in shown
+        if heading != "Options"
+    }
+    assert listed == parts
+    assert sum(map(len, parts.values())) == len(cli.commands)
 
 
 def test_every_trailer_of_an_experiment_is_explained() -> None:

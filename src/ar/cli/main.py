@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from ar.cli import cluster, decide, notes, papers, propose, run, serve, share, stage, start, trust, watch
+from ar.cli.sections import Sections
 from ar.errors import ArError
 from ar.redaction import redact
 from ar.text import plain
@@ -23,7 +24,20 @@ from ar.views import console
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
-@click.group(context_settings=CONTEXT)
+_SECTIONS = {
+    "Start and run": (
+        *(start.init, start.doctor, trust.allow),
+        *(run.baseline, run.run, run.worker, cluster.cluster, run.retry, run.stop),
+        *(run.observe, stage.capture),
+    ),
+    "Propose": (propose.next_, decide.revert, share.import_, papers.read, notes.note),
+    "Watch": (watch.show, watch.log, watch.diff, watch.plot, watch.report, notes.notebook_),
+    "Decide": (watch.judge, run.audit, run.climb, decide.stack, decide.promote),
+    "Share": (share.push, share.pull, trust.trust, serve.mcp, serve.agent_kit),
+}
+
+
+@click.group(cls=Sections, sections=_SECTIONS, context_settings=CONTEXT)
 @click.option("-C", "folder", type=click.Path(exists=True, file_okay=False), help="Work in this folder.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="dvc-ar", prog_name="ar")
@@ -35,23 +49,6 @@ def cli(folder: str | None, debug: bool) -> None:  # noqa: ARG001 - `main` looks
     """
     if folder:
         os.chdir(folder)
-
-
-for _command in (
-    *(start.init, start.doctor),
-    propose.next_,
-    stage.capture,
-    *(run.baseline, run.run, run.audit, run.retry, run.worker, run.stop, run.climb, run.observe),
-    *(watch.show, watch.log, watch.diff, watch.judge, watch.plot, watch.report),
-    *(notes.note, notes.notebook_),
-    papers.read,
-    *(decide.promote, decide.stack, decide.revert),
-    *(share.push, share.pull, share.import_),
-    *(serve.mcp, serve.agent_kit),
-    *(trust.allow, trust.trust),
-    cluster.cluster,
-):
-    cli.add_command(_command)
 
 
 def main() -> None:
