@@ -13,7 +13,8 @@ from helpers import commit, run
 from synthetic import Made, fill, write
 
 from ar.agents import Briefing, holdout, memory, prompt, side_by_side
-from ar.agents.tools import MAX_REPAIRS, SCHEMAS, BadInput, Tools
+from ar.agents.schemas import SCHEMAS, BadInput
+from ar.agents.tools import MAX_REPAIRS, Tools
 from ar.changes.proposal import prepare
 from ar.errors import BadProposal, NotFound
 from ar.git.repo import Repo
@@ -162,7 +163,7 @@ def test_two_are_put_side_by_side(project: Path) -> None:
         )
         for item in given.history.attempts
     ]
-    given.history = replace(given.history, attempts=tuple(attempts))
+    given.experiments.history = replace(given.history, attempts=tuple(attempts))
     said = given.answer("compare", {"a": first, "b": names[-1]}).splitlines()
     assert "m.json:val_loss: 4.5 | 5.5 | −0.75 ±0.25 over 2" in said  # of seed 3 there is no pair
     assert "  seed 2: 5 | 4.5" in said and "  seed 3: none | 9" in said

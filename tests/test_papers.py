@@ -15,7 +15,8 @@ from test_formats import BOMBS, QUICK, VALUES
 from test_outputs import EVIL, OBEYED
 
 from ar.agents import Briefing, literature, prompt
-from ar.agents.tools import BadInput, Tools
+from ar.agents.schemas import BadInput
+from ar.agents.tools import Tools
 from ar.agents.transcript import proposal as told
 from ar.campaign.campaign import Campaign
 from ar.errors import BadProposal, BadState

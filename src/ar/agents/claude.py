@@ -15,7 +15,8 @@ from typing import Any
 from ar.agents import prompt
 from ar.agents.api import Answer, Api, Malformed
 from ar.agents.base import Briefing, Channel
-from ar.agents.tools import PROPOSING, SCHEMAS, Tools
+from ar.agents.schemas import PROPOSING, SCHEMAS
+from ar.agents.tools import Tools
 from ar.errors import AgentFailed, ArError
 from ar.git.repo import Repo
 from ar.history.ideas import Proposal

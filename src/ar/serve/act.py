@@ -13,7 +13,8 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from ar.agents import Briefing, memory
-from ar.agents.tools import BadInput, refuse_third_repair
+from ar.agents.schemas import BadInput
+from ar.agents.tools import refuse_third_repair
 from ar.campaign import promotion, rebase
 from ar.campaign.campaign import Campaign
 from ar.campaign.promote import Promoter

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ar.agents import tools
+from ar.agents import experiments
+from ar.agents.curve_tables import curves
 from ar.campaign.campaign import Campaign
 from ar.campaign.ladder import cases
 from ar.history.attempts import find
@@ -80,7 +81,7 @@ class Look:
     ) -> Page:
         """List what was tried, an attempt a row: filtered, sorted, page by page."""
         with self._desk.campaign() as campaign:
-            found = tools.select(campaign.history(), contains, str(outcome or ""), str(sort))
+            found = experiments.select(campaign.history(), contains, str(outcome or ""), str(sort))
             part = found[skip : skip + limit]
             more = skip + limit if skip + limit < len(found) else None
             return Page(overview.rows(campaign.program, part, fields or USUAL), len(found), skip, more)
@@ -97,7 +98,7 @@ class Look:
                 attempt,
                 run,
                 changed(campaign.project, run.baseline, run.rev),
-                tools.curves(campaign.repo, declared, campaign.program, run),
+                curves(campaign.repo, declared, campaign.program, run),
                 _log(campaign, run),
             )
 
