@@ -201,6 +201,7 @@ def test_the_same_seed_really_runs_again_and_no_run_is_wasted(measured: Path, ar
     runs = [run for run in history.experiments if run.aa]
     assert sorted(run.seed or 0 for run in runs) == [1, 1, 2, 2]
     assert all(run.note and run.note.seconds for run in runs)  # a stage was started for each
+    assert len({run.note.finished for run in runs if run.note}) == 4
     found = of(measured)
     assert (found.runs, found.measured, found.promoted) == (4, 6, 0)
     assert found.metrics[0].is_deterministic
@@ -222,7 +223,7 @@ def test_a_metric_that_moves_with_the_time_is_warned_of(project: Path, ar: Ar) -
     line = next(line for line in text.splitlines() if '> "m.json"' in line)
     edit(project / "fit.awk", line, f"  {CLOCK}")
     commit(project, "Let it grow with the clock")
-    out = ar(project, "baseline", "--aa", "6", "--plain").stdout
+    out = ar(project, "baseline", "--aa", "8", "--plain").stdout
     found = of(project)
     assert [(flaw.kind, flaw.metric) for flaw in found.flaws] == [(FlawKind.DRIFTS, "m.json:val_loss")]
     assert not found.metrics[0].is_deterministic

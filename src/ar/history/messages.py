@@ -55,6 +55,15 @@ class Message(Idea):
     earlier: bool = field(default=False, kw_only=True)
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, name: str = "") -> str:
+        """The commit's message.
+
+        Args:
+            name: of the run. Two that are alike to the last byte and end within one second would else be one
+                commit, and share its note.
+        """
         trailers = {
             "Agent": self.agent,
             "Candidate": self.candidate,
@@ -74,6 +83,7 @@ class Message(Idea):
             "Imported": self.imported,
             "Earlier": "yes" if self.earlier else "",
             "Source": " ".join(filter(papers.is_name, self.sources)),
+            "Name": name,
         }
         title = redact(_one_line(self.title)).lstrip("-# ")[:TITLE_LIMIT] or "experiment"
         body = inert(self.hypothesis)

@@ -31,7 +31,7 @@ def planted(
     seeded = seeded_tree(project, tree, message.seed)
     seeded = project.repo.write_tree(seeded, {ARGS_FILE: pipeline.pack_arguments(name, baseline)})
     index = project.repo.commit_tree(project.repo.tree(baseline), [baseline], f"index on {baseline[:12]}\n")
-    return project.repo.commit_tree(seeded, [baseline, index], str(message))
+    return project.repo.commit_tree(seeded, [baseline, index], message.text(name))
 
 
 def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message: Message, name: str) -> str:
@@ -49,7 +49,7 @@ def put(project: Project, pipeline: Pipeline, tree: str, baseline: str, message:
         raise Conflict(f"an experiment called '{name}' exists", "choose another name")
     try:
         project.repo.update_refs((refs.queued(name), stash, ZERO), reason="ar: queue")
-        pipeline.enqueue(name, stash, baseline, str(message))
+        pipeline.enqueue(name, stash, baseline, project.repo.commit(stash).message)
     finally:
         claims.unlock(lock)
     return stash
