@@ -12,7 +12,8 @@ import pytest
 from helpers import commit, run
 from synthetic import Made, fill, write
 
-from ar.agents import Briefing, holdout, memory, prompt, side_by_side
+from ar.agents import Briefing, holdout, memory, prompt, rows, side_by_side
+from ar.agents.fence import tokens
 from ar.agents.schemas import SCHEMAS, BadInput
 from ar.agents.tools import MAX_REPAIRS, Tools
 from ar.changes.proposal import prepare
@@ -334,15 +335,15 @@ def test_a_crash_does_not_tell_the_holdout_by_its_last_words() -> None:
         name="e", rev="r", baseline="b", title="t", status=Status.CRASHED, agent="claude", note=note
     )
     attempt = Attempt("e", "t", "claude", "b", "c", (one,), None, None, {}, Outcome.CRASHED)
-    assert "2.314" not in prompt.line(program, attempt)
+    assert "2.314" not in rows.line(program, attempt)
     overfitted = Verdict(
         Decision.DISCARD, "Overfitted: clearly worse on the holdout.", -0.1, 0.01, label=Label.OVERFITTED
     )
     better = replace(
         attempt, outcome=Outcome.DISCARDED, verdict=overfitted, experiments=(replace(one, note=None),)
     )
-    assert "(overfitted)" in prompt.line(program, better)
-    assert prompt.best([better], 5) == []
+    assert "(overfitted)" in rows.line(program, better)
+    assert rows.best([better], 5) == []
 
 
 def test_agents_of_other_packages_are_given_nothing_of_it() -> None:
@@ -400,7 +401,7 @@ def test_the_longest_names_fit_too(count: int) -> None:
 
     attempts = tuple(attempt(index) for index in range(count))
     text = prompt.compose(Briefing(program, History("b", "c0", attempts)))
-    assert prompt.tokens(text.text) < prompt.LIMIT
+    assert tokens(text.text) < prompt.LIMIT
     # Everybody is in a line, or in a paragraph that counts them.
     listed = sum(item.name in text.text for item in attempts)
     summed = sum(

@@ -14,6 +14,7 @@ from histories import NOW, PROGRAM, attempt, campaign
 
 from ar.agents import Briefing, prompt
 from ar.agents.claude import SYSTEM, TOOLS
+from ar.agents.fence import tokens
 from ar.campaign.campaign import Campaign
 from ar.history.near_misses import NearMiss, Why
 from ar.history.notebook import Entry, Notebook, Standing, Written
@@ -89,7 +90,7 @@ def test_most_of_a_briefing_is_read_from_the_cache(size: int) -> None:
     first, second = _request(_briefing(size, 0)), _request(_briefing(size + 1, 1))
     shared = next((place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), 0)
     assert shared >= 0.85 * len(second)
-    assert prompt.tokens(second.decode()) < prompt.LIMIT
+    assert tokens(second.decode()) < prompt.LIMIT
 
 
 def test_over_a_whole_block_most_is_read_from_the_cache() -> None:

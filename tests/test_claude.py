@@ -18,7 +18,8 @@ from messages_api import KEY, Reply, Server, calls, fails, proposes, says
 from rich.console import Console
 from synthetic import fill
 
-from ar.agents import Briefing, Channel, Dropped, account, api, prompt
+from ar.agents import Briefing, Channel, Dropped, account, api, prompt, rows
+from ar.agents.fence import tokens
 from ar.campaign.asking import Asking
 from ar.campaign.campaign import Campaign
 from ar.campaign.progress import Snapshot
@@ -403,15 +404,15 @@ def test_seven_hundred_experiments_fit_and_are_cached(project: Path, monkeypatch
         history = replace(briefing.history, attempts=(*briefing.history.attempts, more, waiting))
         allowed_agent(asked.repo, SPEC).propose(replace(briefing, history=history))
     first, second = (wire.prefix(request) for request in server.requests[:2])
-    assert prompt.tokens(first.decode()) < prompt.LIMIT
+    assert tokens(first.decode()) < prompt.LIMIT
     assert b"one-more-abcdef" in second
     assert b"waiting-abcdef" in second
     shared = next(
         (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first)
     )
     assert shared >= 0.85 * len(first)
-    assert server.usages[1]["cache_read_input_tokens"] >= 0.85 * prompt.tokens(first.decode())
+    assert server.usages[1]["cache_read_input_tokens"] >= 0.85 * tokens(first.decode())
     # Nobody is dropped: each has a line.
     whole = "\n".join(text.past)
-    missing = [item.name for item in prompt.ended(briefing.history) if item.name not in whole]
+    missing = [item.name for item in rows.ended(briefing.history) if item.name not in whole]
     assert not missing

@@ -20,8 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ar.agents import account, prompt
+from ar.agents import account
 from ar.agents.base import Channel, Dropped
+from ar.agents.fence import BYTES_PER_TOKEN, tokens
 from ar.errors import AgentFailed, ArError, OutOfBudget
 from ar.git.repo import Repo
 from ar.history.spend import Spend
@@ -87,7 +88,7 @@ class _Meter:
         amount = Spend(
             told.input or (self.input_estimate if sent else 0),
             told.cached,
-            max(told.output, self.received // prompt.BYTES_PER_TOKEN),
+            max(told.output, self.received // BYTES_PER_TOKEN),
         )
         return account.priced(amount, prices, self.written_short, self.written_long)
 
@@ -146,7 +147,7 @@ class Api:
 
     def _paid(self, request: Mapping[str, Any]) -> Answer:
         """One call, entered into the account before and after."""
-        estimate = prompt.tokens(json.dumps(request, ensure_ascii=False))
+        estimate = tokens(json.dumps(request, ensure_ascii=False))
         at_most, meter, sent = self._affordable(estimate), _Meter(estimate), True
         call = account.open_call(self.repo, self.spec.name, at_most)
         try:

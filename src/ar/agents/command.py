@@ -23,6 +23,7 @@ from pathlib import Path
 from ar.agents import account, memory, prompt, transcript
 from ar.agents.base import Briefing, Channel
 from ar.agents.checkout import BRIEFING, Checkout
+from ar.agents.fence import tokens
 from ar.changes.proposal import checked_path
 from ar.errors import AgentFailed, BadProgram, BadProposal
 from ar.git.repo import Repo
@@ -150,7 +151,7 @@ class CommandAgent:
         given.write_text(text, encoding="utf-8")
         env = self._environment(checkout.folder)
         self._find(checkout.folder, env["PATH"])
-        run = _Run(checkout.home, prompt.tokens(text))
+        run = _Run(checkout.home, tokens(text))
         run.call = account.open_call(self.repo, self.spec.name, self._priced(run.at_least))
         with given.open("rb") as stdin, run.said.open("wb") as stdout, run.errors.open("wb") as stderr:
             seccomp = bwrap.opened_filter(Caller.AGENT)

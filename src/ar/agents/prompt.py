@@ -17,13 +17,8 @@ from itertools import pairwise
 
 from ar.agents import situation
 from ar.agents.base import Briefing
-from ar.agents.fence import BYTES_PER_TOKEN as BYTES_PER_TOKEN
-from ar.agents.fence import fence as fence
-from ar.agents.fence import tokens as tokens
-from ar.agents.rows import best as best
-from ar.agents.rows import brief
-from ar.agents.rows import ended as ended
-from ar.agents.rows import line as line
+from ar.agents.fence import fence, tokens
+from ar.agents.rows import best, brief, ended, line
 from ar.agents.situation import BLOCK
 from ar.history.records import Attempt, Outcome
 from ar.project.program import Program, Range

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ar.agents.prompt import BYTES_PER_TOKEN
+from ar.agents.fence import BYTES_PER_TOKEN
 from ar.formats import BadData, load_json
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT

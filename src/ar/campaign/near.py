@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ar.agents import prompt
+from ar.agents import rows
+from ar.agents.fence import fence
 from ar.changes.likeness import Likeness
 from ar.changes.proposal import Change
 from ar.errors import BadProposal
@@ -22,8 +23,8 @@ class TooNear(BadProposal):
     def __init__(self, near: Sequence[Attempt], program: Program) -> None:
         mend = "propose something else, or say in `insist` why this one is worth a run"
         super().__init__(f"it is near to {_names(near)}", mend)
-        lines = "\n".join(prompt.line(program, attempt) for attempt in near[:_MOST])
-        self.told = prompt.fence(lines, "what it is near to: name | title | effect | … | verdict | reason")
+        lines = "\n".join(rows.line(program, attempt) for attempt in near[:_MOST])
+        self.told = fence(lines, "what it is near to: name | title | effect | … | verdict | reason")
 
 
 def checked(likeness: Likeness, change: Change, history: History) -> Change:
