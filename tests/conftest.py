@@ -12,7 +12,7 @@ from typing import cast
 
 import forks
 import pytest
-from helpers import PROGRAM, Ar, allow, commit, run, share
+from helpers import PROGRAM, Ar, allow, commit, edit, run, share
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # several workers share the cores
 
@@ -132,6 +132,21 @@ def measured(measured_template: Path, tmp_path: Path) -> Path:
     root = tmp_path / "measured"
     shutil.copytree(measured_template, root, symlinks=True)
     return root
+
+
+@pytest.fixture
+def slow_project(project: Path, ar: Ar) -> Path:
+    """Runs that last as long as DELAY says, every change for the worse, and the baseline measured."""
+    edit(
+        project / "fit.awk",
+        "(x - 3) ^ 2 + (log(y) - log(0.1)) ^ 2",
+        "4 * (x - 1.5) ^ 2 + 4 * log(y / 0.03) ^ 2",
+    )
+    edit(project / "dvc.yaml", "awk -f", 'sleep "$DELAY" && awk -f')
+    edit(project / "program.md", "budget:", "sandbox: {env: [DELAY]}\nbudget:")
+    commit(project, "Take time")
+    ar(project, "run", "-n", "0", "--plain", env={**os.environ, "DELAY": "0"})
+    return project
 
 
 @pytest.fixture

@@ -6,13 +6,15 @@ import contextlib
 import functools
 import importlib.util
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from helpers import Ar, attempts_of, commit, edit, git, start, wait_for
+from helpers import Ar, attempts_of, commit, edit, git, share, start, wait_for
+from storms import check, storm
+from victims import processes_of
 
 from ar.cluster import home
 
@@ -32,7 +34,14 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("AR_LEASE_SECONDS", "600")  # what is freed sooner was freed by the head
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nodes"))
+    health = {
+        "health_check_initial_delay_ms": 1000,
+        "health_check_period_ms": 1000,
+        "health_check_timeout_ms": 1000,
+        "health_check_failure_threshold": 3,
+    }
     settings = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000}
+    settings["_system_config"] = health  # a node that stands still is dead after some seconds
     made = Cluster(initialize_head=True, head_node_args=settings)
     yield made
     made.shutdown()
@@ -96,6 +105,74 @@ def test_what_a_killed_worker_had_runs_again(project: Path, cluster: Any) -> Non
     assert set(Counter(run["seed"] for run in runs).values()) == {1}
     assert left_on(project) == ""
     wait_for(lambda: not processes("worker --remote"))
+
+
+class Nodes:
+    """The nodes of a cluster that have room for a slot each, with all that Ray has started on them."""
+
+    kinds: Sequence[str] = ("raylet", "actor", "loop", "worker", "launcher", "training", "machine")
+
+    def __init__(self, cluster: Any, clones: Path, count: int) -> None:
+        self.cluster = cluster
+        self.clones = clones
+        for _ in range(count):
+            add(cluster)
+
+    def find(self, kind: str) -> list[psutil.Process]:
+        match kind:
+            case "raylet":
+                return [one for node in self.cluster.worker_nodes for one in raylet_of(node)]
+            case "actor":
+                return processes("ray::NodeWorker")
+            case "loop":
+                return processes("worker --remote")
+            case "machine":
+                found = self.find("raylet")[:1]
+                return [*found, *(below for one in found for below in one.children(recursive=True))]
+        return list(processes_of(self.clones, kind, 0))
+
+    def look_after(self) -> None:
+        for node in list(self.cluster.worker_nodes):
+            if not raylet_of(node):
+                self.cluster.remove_node(node, allow_graceful=False)
+                add(self.cluster)
+
+    def end(self) -> None:
+        """Its head has had all of them end by now."""
+
+    def said(self) -> str:
+        return "\n".join(path.read_text() for path in self.clones.rglob("cluster-worker.log"))
+
+
+def raylet_of(node: Any) -> list[psutil.Process]:
+    """The process that stands for a node, while it is there."""
+    with contextlib.suppress(psutil.Error):
+        [started] = node.all_processes["raylet"]
+        if started.process.poll() is None:
+            return [psutil.Process(started.process.pid)]
+    return []
+
+
+@pytest.mark.timeout(1800)
+def test_sixty_experiments_of_a_clusters_campaign_under_fire(
+    slow_project: Path, tmp_path: Path, cluster: Any, ar: Ar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELAY", "1.0")
+    monkeypatch.setenv("AR_LEASE_SECONDS", "5")
+    bare, clones = share(slow_project), tmp_path / "nodes"
+    head = ("--cluster", cluster.address, "--jobs", "3")
+    names = storm(
+        slow_project,
+        ar,
+        count=60,
+        head=head,
+        others=lambda: [Nodes(cluster, clones, 3)],
+        strikes=80,
+        away=10,
+        pause=(0.5, 4.0),
+    )
+    wait_for(lambda: not processes("worker --remote"))
+    check(bare, [slow_project, *sorted(clones.glob("ar/nodes/*/slot-*"))], names, ar)
 
 
 def processes(words: str) -> list[psutil.Process]:

@@ -13,12 +13,14 @@ KINDS = ("loop", "worker", "launcher", "training")
 
 
 def processes_of(root: Path, victim: str, loop: int) -> Iterator[psutil.Process]:
-    """Processes of one kind that belong to a project's campaign."""
+    """Processes of one kind that belong to a project's campaign, or to those in the folders of one folder."""
     for process in psutil.process_iter():
         try:
             command = process.cmdline()
             if (victim == "loop" and process.pid == loop) or (
-                victim == "worker" and "ar.runs.worker" in command and str(root) in command
+                victim == "worker"
+                and "ar.runs.worker" in command
+                and any(is_in(word, root) for word in command)
             ):
                 yield process
             elif victim == "launcher" and any("ar.stage.launcher" in word for word in command):
@@ -30,8 +32,12 @@ def processes_of(root: Path, victim: str, loop: int) -> Iterator[psutil.Process]
             continue
 
 
+def is_in(path: str, root: Path) -> bool:
+    return path == str(root) or path.startswith(f"{root}/")
+
+
 def is_below(process: psutil.Process, root: Path) -> bool:
-    return process.cwd().startswith(str(root))
+    return is_in(process.cwd(), root)
 
 
 def everything_of(root: Path) -> list[str]:
