@@ -111,7 +111,7 @@ def begin(
                 spec = AgentSpec(kind, options={"mood": mood, "seen": str(seen)})
             params = reader.baseline_params(campaign.project)
             history = _with_secret(campaign.history())
-            briefing = Briefing(program, history, params, surface=campaign.surface(history))
+            briefing = Briefing(program, history, params, surface=campaign.model.surface(history))
             channel = Channel()
             agent = allowed_agent(campaign.repo, spec, channel)
             return Asked(campaign, spec, agent, briefing, told, channel)

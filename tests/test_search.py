@@ -54,7 +54,7 @@ def opened() -> list[Made]:
 def briefing(root: Path, *refused: str) -> Briefing:
     campaign = Campaign(Project.open(root))
     history, params = campaign.history(), reader.baseline_params(campaign.project)
-    return Briefing(campaign.program, history, params, refused, surface=campaign.surface(history))
+    return Briefing(campaign.program, history, params, refused, surface=campaign.model.surface(history))
 
 
 def proposal(root: Path, *refused: str) -> Proposal:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 from ar.agents import Agent, Briefing, Channel, account, make, turns
 from ar.campaign import near
+from ar.campaign.model import Model
 from ar.changes import integrity, merging, own
 from ar.changes.likeness import Likeness
 from ar.changes.patches import Patch
@@ -42,10 +41,6 @@ from ar.runs.pipeline import Pipeline
 from ar.runs.queues import Home, Queue
 from ar.text import one_line
 
-if TYPE_CHECKING:
-    from ar.surrogate.importance import Importance, Share
-    from ar.surrogate.surface import Surface
-
 MAX_REFUSALS = 3
 _MEASURES = {
     "baseline": "Measures the branch as it is, so that changes can be told from noise.",
@@ -65,51 +60,12 @@ class Campaign:
         self.pipeline = pipeline or Pipeline(project.repo)
         self.queue: Queue = Home(self.pipeline)
         self.memory = reader.Memory()
-        self._model: tuple[History, Surface | None] | None = None
+        self.model = Model(project)
         self.likeness = Likeness(project)
         self.books = account.Books(project.repo)
 
     def history(self) -> History:
         return reader.read(self.project, self.memory)
-
-    def surface(self, history: History) -> Surface | None:
-        """The model of the campaign; None while too little is measured, or where nothing is searched."""
-        params = reader.baseline_params(self.project)
-        if not self.program.searched(params) or not any(item.own and item.value for item in history.attempts):
-            return None
-        from ar.surrogate.points import surface_of  # it takes its time to load
-
-        known = self._model
-        if known is None or known[0] is not history:
-            last = known[1].weights if known and known[1] else None
-            known = self._model = history, surface_of(self.program, history, params, last)
-        return known[1]
-
-    def importances(self, history: History) -> tuple[Importance, ...]:
-        """How much each searched parameter matters; none where there is no model."""
-        surface = self.surface(history)
-        if surface is None:
-            return ()
-        from ar.surrogate.importance import importances
-
-        return importances(surface)
-
-    def shares(self, history: History, attempt: Attempt) -> tuple[Share, ...]:
-        """What a joint move that was judged good gains by each of its parts; none of other changes."""
-        if not attempt.is_judged_good or attempt.stack or attempt.rung:
-            return ()
-        surface = self.surface(history)
-        if surface is None:
-            return ()
-        from ar.surrogate.importance import shares
-
-        return shares(surface, self.program, history, attempt)
-
-    @cached_property
-    def is_searched(self) -> bool:
-        """Whether the model has parameters to go by, and seeds that make runs comparable."""
-        program = self.program
-        return program.seed is not None and bool(program.searched(reader.baseline_params(self.project)))
 
     # -- proposing ----------------------------------------------------------------------------------------
 
@@ -180,7 +136,7 @@ class Campaign:
         self, history: History, spec: AgentSpec, refused: tuple[str, ...] = (), idea: str = ""
     ) -> Briefing:
         """What an agent is given. Arguments are those of `Briefing`."""
-        params, surface = reader.baseline_params(self.project), self.surface(history)
+        params, surface = reader.baseline_params(self.project), self.model.surface(history)
         briefing = Briefing(self.program, history, params, refused, spec.lane, idea, surface, spec.name)
         if spec.is_embedded:
             return briefing  # it reads no more than that

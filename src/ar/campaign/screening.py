@@ -19,7 +19,7 @@ from ar.text import signed
 def is_screened(campaign: Campaign, attempt: Attempt) -> bool:
     """Whether the model chooses if an attempt goes on: those that agents propose, and that say no more than
     that they are better. What users, stacks and simplifications try is judged at once."""
-    if not campaign.is_searched or attempt.stack or attempt.first.simplification:
+    if not campaign.model.is_searched or attempt.stack or attempt.first.simplification:
         return False
     agents = campaign.program.agents
     return attempt.agent in (*EMBEDDED, *(spec.name for spec in agents))
@@ -55,7 +55,7 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
     from ar.surrogate import screening  # it takes its time to load
     from ar.surrogate.points import residual_of, settings_of
 
-    surface, residual = campaign.surface(history), residual_of(ledger)
+    surface, residual = campaign.model.surface(history), residual_of(ledger)
     if surface is None or residual is None:
         return False
     settings = settings_of(campaign.program, history, waiting)

@@ -45,7 +45,11 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
     elif as_csv:
         click.echo(to_csv(history, program, limit), nl=False)
     else:
-        whole, matters, paid = total(program, history), campaign.importances(history), campaign.books.read()
+        whole, matters, paid = (
+            total(program, history),
+            campaign.model.importances(history),
+            campaign.books.read(),
+        )
         if as_json:
             click.echo(to_json(history, program, limit, whole, matters, paid))
         else:
@@ -99,7 +103,7 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     attempt = find_attempt(history, name)[0]
     case, climbs = cases(campaign, history, attempt)
     stacked = additivity(campaign.program, history, attempt)
-    parts = campaign.shares(history, attempt)
+    parts = campaign.model.shares(history, attempt)
     if as_json:
         found = case.to_json()
         if climbs:

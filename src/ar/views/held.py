@@ -74,7 +74,7 @@ def _evidence(
     added = additivity(campaign.program, history, item)
     if added is not None:
         blocks = ["Each of these won alone; this is their sum.", _members(added)]
-    if parts := campaign.shares(history, item):
+    if parts := campaign.model.shares(history, item):
         words = "What it gains by each of its parts: the whole against the whole without it."
         blocks += [words, Table(("part", "by the model", "measured"), tuple(map(share_cells, parts)))]
     return Section(one_line(item.title), (*blocks, Items(tuple(facts)), Code(diff, "diff")), level=3)

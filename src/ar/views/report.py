@@ -113,7 +113,7 @@ def _metric(metric: Metric) -> str:
 def _result(campaign: Campaign, history: History) -> Section:
     program, audited = campaign.program, total(campaign.program, history)
     blocks: list[Block] = [
-        *summary(history, program, audited, campaign.importances(history)).plain.splitlines()
+        *summary(history, program, audited, campaign.model.importances(history)).plain.splitlines()
     ]
     base, now = history.first, history.now
     if base is not None and now is not None and base is not now:

@@ -27,7 +27,7 @@ def specification(kind: str, campaign: Campaign, history: History) -> dict[str, 
     """
     program = campaign.program
     if kind == "surface":
-        return surface(campaign.surface(history), program)
+        return surface(campaign.model.surface(history), program)
     if kind == "time-to-target":
         return time_to_target(scales(campaign.project, history), program)
     return _OF_HISTORY[kind](history, program)
