@@ -23,6 +23,7 @@ from ar.views.checks import checks_view
 from ar.views.console import echo
 from ar.views.experiment import diff_view, log_view, proposal_view
 from ar.views.export import to_csv, to_json
+from ar.views.listing import listing
 from ar.views.marks import MARKS
 from ar.views.summary import EMPTY, summary
 from ar.views.table import render
@@ -158,16 +159,16 @@ def test_wide_table_shows_everything_in_one_line() -> None:
 
 
 def test_newest_first_and_limited() -> None:
-    lines = draw(render(HISTORY, PROGRAM, limit=3, now=NOW), 200).splitlines()
+    lines = draw(render(HISTORY, PROGRAM, listing(HISTORY, PROGRAM, limit=3), now=NOW), 200).splitlines()
     numbers = [int(line.split()[0][-6:], 16) for line in lines[1:4]]
     assert numbers == [31, 30, 29]
-    assert f"{len(HISTORY.attempts) - 3} older" in lines[4]
+    assert f"{len(HISTORY.attempts) - 3} more: -n {len(HISTORY.attempts)} " in lines[4]
     assert "31 attempts" in lines[-1]
 
 
 @pytest.mark.parametrize("limit", [None, 1, 1000])
 def test_any_limit(limit: int | None) -> None:
-    assert "val_bpb" in draw(render(HISTORY, PROGRAM, limit, NOW))
+    assert "val_bpb" in draw(render(HISTORY, PROGRAM, listing(HISTORY, PROGRAM, limit=limit), NOW))
 
 
 def test_direction_turns_arrow_and_effect() -> None:
@@ -374,9 +375,9 @@ def test_json_is_valid_whatever_was_measured() -> None:
 
 def test_json_and_csv_of_nothing_and_of_the_newest() -> None:
     assert json.loads(to_json(NOTHING, PROGRAM))["attempts"] == []
-    assert len(json.loads(to_json(HISTORY, PROGRAM, 2))["attempts"]) == 2
+    assert len(json.loads(to_json(HISTORY, PROGRAM, listing(HISTORY, PROGRAM, limit=2)))["attempts"]) == 2
     assert len(to_csv(NOTHING, PROGRAM).splitlines()) == 1
-    assert len(to_csv(HISTORY, PROGRAM, 2).splitlines()) == 3
+    assert len(to_csv(HISTORY, PROGRAM, listing(HISTORY, PROGRAM, limit=2)).splitlines()) == 3
 
 
 def test_csv_has_a_line_for_every_experiment() -> None:

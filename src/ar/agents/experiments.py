@@ -12,6 +12,7 @@ from ar.agents.schemas import MOST_LISTED
 from ar.history.attempts import find
 from ar.history.reader import changed
 from ar.history.records import Attempt, Experiment, History
+from ar.history.selection import Order, Selection
 from ar.judge.reflection import reflect
 from ar.project.pipeline_file import Declared
 from ar.project.project import Project
@@ -32,8 +33,9 @@ class Experiments:
         self.declared = Declared.read(project.repo, history.head)
 
     def listed(self, contains: str, outcome: str, sort: str, skip: int, limit: int) -> str:
-        """A line each of those that `select` finds."""
-        found = select(self.history, contains, outcome, sort)
+        """A line each of those that were tried and fit."""
+        tried = (item for item in self.history.attempts if not item.is_baseline)
+        found = Selection(contains, outcome).of(tried, Order(sort))
         part = found[max(0, skip) :][: max(1, min(limit, MOST_LISTED))]
         lines = "\n".join(line(self.program, attempt) for attempt in part)
         return fence(lines or "none", f"{len(part)} of {len(found)} experiments, {sort} first")
@@ -92,30 +94,3 @@ class Experiments:
     def _curves(self, run: Experiment) -> list[str]:
         tables = curves(self.repo, self.declared, self.program, run)
         return [fence("\n".join(map(" ".join, table)), f"its curve {path}", _CURVE) for path, table in tables]
-
-
-def select(history: History, contains: str, outcome: str, sort: str) -> list[Attempt]:
-    """What was tried and has a text in its name, title, agent or hypothesis.
-
-    Args:
-        outcome: empty for any.
-        sort: newest, oldest, best or worst first; the latter two leave out what has no effect yet.
-    """
-    wanted = contains.lower()
-    found = [
-        attempt
-        for attempt in history.attempts
-        if not attempt.is_baseline
-        and (not outcome or attempt.outcome == outcome)
-        and any(
-            wanted in text.lower()
-            for text in (attempt.name, attempt.title, attempt.agent, attempt.first.hypothesis)
-        )
-    ]
-    if sort == "newest":
-        found.reverse()
-    elif sort in ("best", "worst"):
-        effects = {item.name: item.verdict.effect for item in found if item.verdict}
-        found = [item for item in found if effects.get(item.name) is not None]
-        found.sort(key=lambda item: effects[item.name] or 0.0, reverse=sort == "worst")
-    return found

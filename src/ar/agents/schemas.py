@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ar.errors import ArError, nearest
+from ar.history.selection import Order
 
 MOST_LINES, MOST_LISTED = 400, 100  # of a file, and experiments, in one answer
 
@@ -66,7 +67,7 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
         _object(
             contains=_text("Text that name, title, hypothesis or agent has; empty for any."),
             outcome=_text("promoted, discarded, crashed, open, queued, …; empty for any."),
-            sort={"type": "string", "enum": ["newest", "oldest", "best", "worst"]},
+            sort={"type": "string", "enum": list(map(str, Order))},
             skip=_whole("How many of the first to leave out."),
             limit=_whole(f"How many; at most {MOST_LISTED}."),
         ),

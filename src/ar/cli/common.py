@@ -1,8 +1,9 @@
-"""What several commands share: the folder's campaign, an attempt by its name, Ctrl-C, text, two options."""
+"""What several commands share: the folder's campaign, an attempt by its name, Ctrl-C, text, options."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from ar.changes.proposal import Change
     from ar.history.records import Attempt, Experiment, History
 
+# Those of `history.records`, which is slow to import.
+OUTCOMES = (
+    *("baseline", "queued", "running", "open", "discarded", "promoted", "winner", "holds", "stacked"),
+    *("lapsed", "superseded", "reverted", "tampered", "crashed", "diverged", "timed out", "cancelled"),
+    *("foreign", "imported", "not judged"),
+)
+
 
 def run_options(command: Callable[..., None], least: int = 1) -> Callable[..., None]:
     """Options of a command that makes runs: `jobs`, from `least` on, and `plain`."""
@@ -29,6 +37,26 @@ def run_options(command: Callable[..., None], least: int = 1) -> Callable[..., N
     )
     plain = click.option("--plain", is_flag=True, help="Log lines instead of the live view.")
     return jobs(plain(command))
+
+
+def selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say which attempts a command is about; it is called with them as a `selection`."""
+
+    @functools.wraps(command)
+    def selected(contains: str | None, outcome: str | None, agent: str | None, **given: Any) -> None:
+        from ar.history.selection import Selection
+
+        command(selection=Selection(contains or "", outcome or "", agent or ""), **given)
+
+    for option in (
+        click.option("--agent", metavar="NAME", help="Only what this agent proposed."),
+        click.option("--outcome", type=click.Choice(OUTCOMES), help="Only what came to this."),
+        click.option(
+            "--contains", metavar="TEXT", help="Only those with this in name, title, agent or hypothesis."
+        ),
+    ):
+        selected = option(selected)
+    return selected
 
 
 def open_campaign(runs: bool = False) -> Campaign:

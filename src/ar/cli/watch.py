@@ -5,29 +5,57 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ar.cli.common import find_attempt, glance, open_campaign
+from ar.cli.common import find_attempt, glance, open_campaign, selecting
 from ar.views.console import echo
+
+if TYPE_CHECKING:
+    from ar.campaign.campaign import Campaign
+    from ar.history.records import History
+    from ar.history.selection import Selection
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("-n", "limit", type=click.IntRange(1), help="Only the newest N.")
+@click.option("-n", "limit", type=click.IntRange(1), help="Only the first N.  [default: 100 of a table]")
+@selecting
+@click.option(
+    "--sort",
+    default="newest",
+    metavar="ORDER",
+    help="newest, oldest, best, worst, or a column: -COLUMN has the largest first.",
+)
+@click.option(
+    "--columns",
+    metavar="NAME,…",
+    help="These instead, such as name,effect,verdict and any metric's or parameter's name.",
+)
 @click.option("--seeds", is_flag=True, help="Each attempt's runs, one by one, below it.")
 @click.option("--time-to", "time_to", is_flag=True, help="When the branch reaches the first baseline's end.")
-@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
-@click.option("--csv", "as_csv", is_flag=True, help="A line an experiment, as CSV.")
-def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON; with --columns, only those.")
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="As CSV, a line an experiment; with --columns, an attempt."
+)
+def show(
+    selection: Selection,
+    limit: int | None,
+    sort: str,
+    columns: str | None,
+    seeds: bool,
+    time_to: bool,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
     """Show the history: what was tried, what it gave, what the judge said."""
-    from ar.history.time_to_target import reaches, scales
     from ar.judge.findings import total
     from ar.runs import recovery
-    from ar.views.export import to_csv, to_json
+    from ar.views import export
+    from ar.views.listing import MOST, listing
     from ar.views.table import render
-    from ar.views.time_to_target import time_view
 
     campaign = open_campaign()
     glance(campaign)
@@ -36,14 +64,15 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
             click.echo(f"recovered: {line}", err=True)
     history, program = campaign.history(), campaign.program
     if time_to:
-        tracks = scales(campaign.project, history).values()
-        reached = [reach for scale in tracks for reach in reaches(scale)]
-        if as_json:
-            click.echo(json.dumps([reach.to_json() for reach in reached], indent=2))
-        else:
-            echo(time_view(reached, program))
-    elif as_csv:
-        click.echo(to_csv(history, program, limit), nl=False)
+        _time_to(campaign, history, as_json)
+        return
+    most = limit or (None if as_json or as_csv else MOST)
+    names = [name.strip() for name in columns.split(",")] if columns else ()
+    listed = listing(history, program, selection, sort, most, names)
+    if as_csv:
+        click.echo(export.rows_to_csv(listed) if names else export.to_csv(history, program, listed), nl=False)
+    elif as_json and names:
+        click.echo(export.rows_to_json(listed))
     else:
         whole, matters, paid = (
             total(program, history),
@@ -51,9 +80,21 @@ def show(limit: int | None, seeds: bool, time_to: bool, as_json: bool, as_csv: b
             campaign.books.read(),
         )
         if as_json:
-            click.echo(to_json(history, program, limit, whole, matters, paid))
+            click.echo(export.to_json(history, program, listed, whole, matters, paid))
         else:
-            echo(render(history, program, limit, seeds=seeds, total=whole, matters=matters, paid=paid))
+            echo(render(history, program, listed, seeds=seeds, total=whole, matters=matters, paid=paid))
+
+
+def _time_to(campaign: Campaign, history: History, as_json: bool) -> None:
+    from ar.history.time_to_target import reaches, scales
+    from ar.views.time_to_target import time_view
+
+    tracks = scales(campaign.project, history).values()
+    reached = [reach for scale in tracks for reach in reaches(scale)]
+    if as_json:
+        click.echo(json.dumps([reach.to_json() for reach in reached], indent=2))
+    else:
+        echo(time_view(reached, campaign.program))
 
 
 @click.command()
@@ -132,13 +173,14 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     help="Which chart: every attempt in order; loss against time; effects at each rung; a waterfall of "
     "what is promoted; what the model expects along each parameter; curves until the first baseline's level.",
 )
-def plot(path: Path | None, kind: str) -> None:
+@selecting
+def plot(selection: Selection, path: Path | None, kind: str) -> None:
     """Draw a chart of the campaign."""
     from ar.views.charts import kinds
 
     campaign = open_campaign()
     path = path or Path(f"{kind}.png")
-    kinds.draw(kind, campaign, campaign.history(), path)
+    kinds.draw(kind, campaign, campaign.history(), path, selection)
     click.echo(f"Wrote {path}")
 
 

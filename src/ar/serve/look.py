@@ -6,13 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ar.agents import experiments
 from ar.agents.curve_tables import curves
 from ar.campaign.campaign import Campaign
 from ar.campaign.ladder import cases
 from ar.history.attempts import find
 from ar.history.reader import changed
 from ar.history.records import Attempt, Experiment, History, Outcome
+from ar.history.selection import Order, Selection
 from ar.judge.findings import total
 from ar.project.pipeline_file import Declared
 from ar.runs import budget
@@ -20,7 +20,8 @@ from ar.serve import comparison, details, overview
 from ar.serve.comparison import Comparison
 from ar.serve.desk import Desk, advice, is_at_work
 from ar.serve.details import Details, Judgement
-from ar.serve.overview import MOST_ROWS, USUAL, Column, Order, Overview, Page
+from ar.serve.overview import MOST_ROWS, USUAL, Overview, Page
+from ar.views.columns import Column
 
 Name = Annotated[
     str,
@@ -81,7 +82,8 @@ class Look:
     ) -> Page:
         """List what was tried, an attempt a row: filtered, sorted, page by page."""
         with self._desk.campaign() as campaign:
-            found = experiments.select(campaign.history(), contains, str(outcome or ""), str(sort))
+            tried = (it for it in campaign.history().attempts if not it.is_baseline)
+            found = Selection(contains, outcome or "").of(tried, sort)
             part = found[skip : skip + limit]
             more = skip + limit if skip + limit < len(found) else None
             return Page(overview.rows(campaign.program, part, fields or USUAL), len(found), skip, more)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from ar.history.records import Attempt, History, Outcome, Verdict
+from ar.history.records import Attempt, History, Outcome
 from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
 from ar.record import Record
-from ar.serve.words import PROSE, Words, finite
+from ar.serve.words import LINE, PROSE, Words, finite
+from ar.views import columns
+from ar.views.columns import Column
 
 MOST_ROWS = 100
 _MOST_SHOWN = 40
@@ -41,36 +42,7 @@ class Level(Record):
     runs: int
 
 
-class Column(StrEnum):
-    """What a row of the history can tell of an attempt."""
-
-    NAME = "name"
-    TITLE = "title"
-    AGENT = "agent"
-    OUTCOME = "outcome"
-    EFFECT = "effect"
-    STANDARD_ERROR = "standard_error"
-    VALUE = "value"
-    RUNS = "runs"
-    GUARDS = "guards"
-    LABEL = "label"
-    REASON = "reason"
-    HYPOTHESIS = "hypothesis"
-    EXPECTED = "expected"
-    BUILDS_ON = "builds_on"
-    BASELINE = "baseline"
-    CREATED = "created"
-
-
-class Order(StrEnum):
-    """Which rows come first; best and worst leave out what has no effect yet."""
-
-    NEWEST = "newest"
-    OLDEST = "oldest"
-    BEST = "best"
-    WORST = "worst"
-
-
+_PROSE = (*(Column.TITLE, Column.AGENT, Column.REASON, Column.HYPOTHESIS, Column.EXPECTED, Column.BUILDS_ON),)
 USUAL = (
     *(Column.NAME, Column.TITLE, Column.AGENT, Column.OUTCOME, Column.EFFECT, Column.STANDARD_ERROR),
     *(Column.RUNS, Column.REASON),
@@ -128,9 +100,9 @@ def outcomes(history: History) -> dict[str, int]:
     return dict(Counter(str(attempt.outcome) for attempt in history.tried))
 
 
-def rows(program: Program, attempts: Sequence[Attempt], columns: Sequence[Column] = USUAL) -> tuple[Row, ...]:
+def rows(program: Program, attempts: Sequence[Attempt], fields: Sequence[Column] = USUAL) -> tuple[Row, ...]:
     """Each attempt in a row. An effect is that of the verdict, in the objective's own direction and unit."""
-    return tuple({str(column): _cell(program, attempt, column) for column in columns} for attempt in attempts)
+    return tuple({str(column): _cell(program, attempt, column) for column in fields} for attempt in attempts)
 
 
 def under_way(program: Program, history: History) -> tuple[Row, ...]:
@@ -160,35 +132,8 @@ class Page(Record):
 
 
 def _cell(program: Program, attempt: Attempt, column: Column) -> Scalar:
-    verdict, first, words = attempt.verdict, attempt.first, Words(program, [attempt])
-    cells: dict[Column, Callable[[], Scalar]] = {
-        Column.NAME: lambda: attempt.name,
-        Column.TITLE: lambda: words(attempt.title),
-        Column.AGENT: lambda: words(attempt.agent),
-        Column.OUTCOME: lambda: str(attempt.outcome),
-        Column.EFFECT: lambda: _effect(program, verdict),
-        Column.STANDARD_ERROR: lambda: finite(verdict.standard_error) if verdict else None,
-        Column.VALUE: lambda: finite(attempt.value),
-        Column.RUNS: lambda: sum(run.status.ended for run in attempt.own),
-        Column.GUARDS: lambda: ", ".join(f"{key} {value:.5g}" for key, value in attempt.guards.items()),
-        Column.LABEL: lambda: str(verdict.label) if verdict else "",
-        Column.REASON: lambda: words(_reason(attempt)),
-        Column.HYPOTHESIS: lambda: words(first.hypothesis, PROSE // 4),
-        Column.EXPECTED: lambda: words(first.expected),
-        Column.BUILDS_ON: lambda: words(first.parent),
-        Column.BASELINE: lambda: attempt.baseline,
-        Column.CREATED: lambda: attempt.created,
-    }
-    return cells[column]()
-
-
-def _effect(program: Program, verdict: Verdict | None) -> float | None:
-    if verdict is None or verdict.effect is None:
-        return None
-    return finite(program.objective.orient(verdict.effect))
-
-
-def _reason(attempt: Attempt) -> str:
-    """How a run failed, or else why the verdict is what it is."""
-    notes = [run.note for run in attempt.own if run.note]
-    return next(filter(None, (item.reason for item in (*notes, attempt.verdict) if item)), "")
+    value = columns.cell(program, attempt, column)
+    if column in _PROSE:
+        limit = PROSE // 4 if column is Column.HYPOTHESIS else LINE
+        return Words(program, [attempt])(str(value), limit)
+    return finite(value) if isinstance(value, float) else value

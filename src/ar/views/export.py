@@ -16,6 +16,7 @@ from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
 from ar.text import one_line
+from ar.views.listing import Listing, listing
 
 if TYPE_CHECKING:
     from ar.agents.account import Account
@@ -34,7 +35,7 @@ _CSV_COLUMNS = (
 def to_json(
     history: History,
     program: Program,
-    limit: int | None = None,
+    listed: Listing | None = None,
     total: Total | None = None,
     matters: Sequence[Importance] = (),
     paid: Account | None = None,
@@ -50,18 +51,18 @@ def to_json(
       `worst`, `is_clear` (whether it is told apart from nothing)
     - `spent`, null where it was not asked for: `total` and, by the agent's name, `agents`, each with `input`,
       `cached` (of the input), `output` (tokens) and `usd` (null without prices)
-    - `attempts`, newest first: `name`, `title`, `agent`, `baseline`, `candidate`, `outcome`, `value`,
-      `standard_error`, `guards` (metric name to mean), `verdict` (as in `Verdict`, or null), `claim`
-      (as in `Claim`: what an imported one is said to be; else null), `audited` (as in `Audited`, or null),
-      `created`,
-      `rungs`: the same of what was measured at larger scales, by the rung's name
+    - `attempts`, those that are listed, newest first where nobody sorts them: `name`, `title`, `agent`,
+      `baseline`, `candidate`, `outcome`, `value`, `standard_error`, `guards` (metric name to mean), `verdict`
+      (as in `Verdict`, or null), `claim` (as in `Claim`: what an imported one is said to be; else null),
+      `audited` (as in `Audited`, or null), `created`, `rungs`: the same of what was measured at larger
+      scales, by the rung's name
     - each with `experiments`, oldest first: `name`, `rev`, `status`, `where` (it waits or runs; empty where
       that is in this clone, or over), `seed`, `created`, `device_class` (what it was measured on; empty where
       unknown), `metrics` and `params` (keyed `file:dotted.key`)
 
     Numbers that are not finite become null: JSON has no word for them.
     """
-    shown = history.shown[::-1][:limit]
+    shown = (listed or listing(history, program)).shown
     data = {
         "objective": {"metric": str(program.objective), "direction": program.objective.direction},
         "guards": [str(guard) for guard in program.guards],
@@ -110,12 +111,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def to_csv(history: History, program: Program, limit: int | None = None) -> str:
+def to_csv(history: History, program: Program, listed: Listing | None = None) -> str:
     """A line an experiment, newest attempt first; metrics and parameters a column each.
 
     The objective's column is the first of the metrics, the guards' follow. Runs at larger scales come last.
     """
-    shown = history.shown[::-1][:limit]
+    shown = list((listed or listing(history, program)).shown)
     inside = {attempt.candidate for attempt in shown}
     shown += [climb for climb in reversed(history.at_rungs) if climb.candidate in inside]
     runs = [run for attempt in shown for run in attempt.experiments]
@@ -137,6 +138,21 @@ def to_csv(history: History, program: Program, limit: int | None = None) -> str:
                     *(_cell(run.params.get(key)) for key in params),
                 ]
             )
+    return out.getvalue()
+
+
+def rows_to_json(listed: Listing) -> str:
+    """The chosen columns of each attempt, an object each, as a JSON list."""
+    rows = [{column.name: column.of(attempt) for column in listed.columns} for attempt in listed.shown]
+    return json.dumps(_finite(rows), indent=2, allow_nan=False)
+
+
+def rows_to_csv(listed: Listing) -> str:
+    """The chosen columns of each attempt, a line each."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([_cell(column.name) for column in listed.columns])
+    writer.writerows([_cell(column.of(attempt)) for column in listed.columns] for attempt in listed.shown)
     return out.getvalue()
 
 

@@ -20,7 +20,9 @@ from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
 from ar.text import one_line, shorten_middle, span
-from ar.views.facts import short_key
+from ar.views.columns import Chosen
+from ar.views.facts import short_key, value_text
+from ar.views.listing import Listing, listing
 from ar.views.marks import MARKS
 from ar.views.summary import EMPTY, levels, summary
 
@@ -37,34 +39,35 @@ _ROOMY = 140  # from this width on, guards have their whole names above them
 def render(
     history: History,
     program: Program,
-    limit: int | None = None,
+    listed: Listing | None = None,
     now: float | None = None,
     seeds: bool = False,
     total: Total | None = None,
     matters: Sequence[Importance] = (),
     paid: Account | None = None,
 ) -> RenderableType:
-    """The history table, newest first, and the summary line below it.
+    """The history table, and the summary line below it.
 
     Args:
-        limit: only that many of the newest attempts; None for all.
+        listed: the attempts that it has; None for all, newest first.
         now: unix time that ages count from.
         seeds: below each attempt, its runs one by one.
         total: what the closing audit says of the whole campaign.
         matters: what the campaign's model says of each parameter.
         paid: what the agents spent.
     """
-    every = history.shown
-    if not every:
+    if not history.shown:
         return Text(EMPTY)
-    shown = every[::-1][:limit]
+    listed = listed or listing(history, program)
     rows = tuple(
-        (attempt, run) for attempt in shown for run in (None, *(attempt.experiments if seeds else ()))
+        (attempt, run) for attempt in listed.shown for run in (None, *(attempt.experiments if seeds else ()))
     )
-    table = _Table(rows, program, time.time() if now is None else now, history)
-    left = len(every) - len(shown)
-    older = [Text(f"… {left} older", style="dim")] if left else []
-    return Group(table, *older, Text(), summary(history, program, total, matters, paid))
+    table = _Table(rows, program, time.time() if now is None else now, history, listed.columns)
+    left = listed.total - len(listed.shown)
+    words = f"… {left:,} more: -n {listed.total} shows all; --contains, --outcome, --agent some"
+    more = [Text(words, style="dim")] if left else []
+    body = table if listed.shown else Text("No attempt is like that. All of them: ar show")
+    return Group(body, *more, Text(), summary(history, program, total, matters, paid))
 
 
 def climbed(
@@ -111,6 +114,7 @@ class _Table:
     program: Program
     now: float
     history: History
+    chosen: tuple[Chosen, ...] = ()
 
     @property
     def rungs(self) -> list[str]:
@@ -120,13 +124,10 @@ class _Table:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns = self._columns(roomy=options.max_width >= _ROOMY)
-        names, room = self._fit(columns, options.max_width)
-        widths = {name: columns[name].width for name in names}
-        if "title" in names:
-            widths["name"] = min(widths["name"], max(_NAME_WIDTH, room - widths["title"]))
-            widths["title"] = min(widths["title"], room - widths["name"])
-        else:
-            widths["name"] = min(widths["name"], room)
+        widths = (
+            _narrowed(columns, options.max_width) if self.chosen else self._fit(columns, options.max_width)
+        )
+        names = list(widths)
 
         def line(cells: Iterable[Text]) -> Text:
             placed = []
@@ -147,7 +148,7 @@ class _Table:
             styles = {"baseline": "cyan", "promoted": "bold green"}
             row.style = styles.get(attempt.outcome, "") if run is None else "dim"
             yield row
-            if "title" not in names and run is None:
+            if "title" not in names and run is None and not self.chosen:
                 title = Text("  ", style="dim").append_text(columns["title"].cells[index])
                 title.append(f" · {columns['agent'].cells[index]}" if "agent" not in names else "")
                 title.truncate(options.max_width, overflow="ellipsis")
@@ -167,12 +168,24 @@ class _Table:
         headers |= {"verdict": "verdict", "age": "age"}
         rows = [self._cells(attempt, run) for attempt, run in self.rows]
         right = {"seeds", "objective", "effect", "age", *guards, *map(_at, self.rungs)}
-        return {
+        usual = {
             name: _Column(
                 header, [row.get(name, Text()) for row in rows], "right" if name in right else "left"
             )
             for name, header in headers.items()
         }
+        own = {str(objective): "objective", **{rung: _at(rung) for rung in self.rungs}}
+        return {
+            column.name: usual.get(own.get(column.key, column.key)) or self._told(column)
+            for column in self.chosen
+        } or usual
+
+    def _told(self, column: Chosen) -> _Column:
+        """A column that the usual table lacks: of an attempt, and of its runs where they tell it, too."""
+        values = [column.of(attempt) if run is None else column.of_run(run) for attempt, run in self.rows]
+        cells = [Text("" if value is None else one_line(value_text(value))) for value in values]
+        is_text = any(isinstance(value, str) for value in values)
+        return _Column(one_line(column.name), cells, "left" if is_text else "right")
 
     def _cells(self, attempt: Attempt, run: Experiment | None) -> dict[str, Text]:
         """Column to cell; what a row has nothing to say in is left out."""
@@ -213,12 +226,23 @@ class _Table:
             sign, style = "✗", "red"
         return Text(f"{effect(climb, self.program)} {sign}".strip(), style=style)
 
-    def _fit(self, columns: dict[str, _Column], width: int) -> tuple[list[str], int]:
-        """Which columns are shown, and how many places name and title share.
+    def _fit(self, columns: dict[str, _Column], width: int) -> dict[str, int]:
+        """Which of the usual columns are shown, and how wide.
 
-        On a tight terminal the effect goes, then the agent; then titles move to a line of their own below
-        the numbers, and as little as still fits leaves from there. The objective never does.
+        On a tight terminal the effect goes, then the agent; then titles move to a line of their own below the
+        numbers, and as little as still fits leaves from there. The objective never does.
         """
+        names, room = self._that_fit(columns, width)
+        widths = {name: columns[name].width for name in names}
+        if "title" in names:
+            widths["name"] = min(widths["name"], max(_NAME_WIDTH, room - widths["title"]))
+            widths["title"] = min(widths["title"], room - widths["name"])
+        else:
+            widths["name"] = min(widths["name"], room)
+        return widths
+
+    def _that_fit(self, columns: dict[str, _Column], width: int) -> tuple[list[str], int]:
+        """Which columns are shown, and how many places name and title share."""
         guards = [str(guard) for guard in self.program.guards]
         rungs = [_at(rung) for rung in self.rungs]
         below = [name for name in columns if name not in ("title", "agent")]
@@ -235,6 +259,18 @@ class _Table:
                 if room >= wanted:
                     return names, room
         return names, max(room, 4)
+
+
+def _narrowed(columns: dict[str, _Column], width: int) -> dict[str, int]:
+    """How wide columns are that all stay: of those that are text the widest give way first."""
+    widths = {name: column.width for name, column in columns.items()}
+    texts = [name for name, column in columns.items() if column.justify == "left"]
+    while texts and (over := sum(widths.values()) + _GAP * (len(widths) - 1) - width) > 0:
+        widest = max(texts, key=lambda name: widths[name])
+        if widths[widest] <= _NAME_WIDTH:
+            break
+        widths[widest] = max(_NAME_WIDTH, widths[widest] - over)
+    return widths
 
 
 def _measured(value: Scalar, form: str) -> str:

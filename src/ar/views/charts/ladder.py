@@ -6,6 +6,7 @@ from typing import Any
 
 from ar.errors import ArError
 from ar.history.records import Attempt, Decision, History, Label
+from ar.history.selection import EVERYTHING, Selection
 from ar.judge.arithmetic import half_width
 from ar.project.program import Program
 from ar.text import one_line, signed
@@ -16,13 +17,13 @@ _MOST_ROWS = 40
 _SAID = {Decision.PROMOTE: "better", Decision.DISCARD: "not better", Decision.OPEN: "open"}
 
 
-def ladder(history: History, program: Program) -> base.Spec:
-    """The effect of what climbed, at each rung, with its 95 % interval.
+def ladder(history: History, program: Program, selection: Selection = EVERYTHING) -> base.Spec:
+    """The effect of what climbed, at each rung, with its 95 % interval; of what a selection takes.
 
     Raises:
         ArError: nothing has climbed yet.
     """
-    climbed = _climbed(history, program)
+    climbed = [pair for pair in _climbed(history, program) if selection.takes(pair[0])]
     if not climbed:
         raise ArError("there is nothing to draw: no change has climbed yet", "run: ar climb")
     left_out = max(0, len(climbed) - _MOST_ROWS)
@@ -54,6 +55,7 @@ def ladder(history: History, program: Program) -> base.Spec:
         base.layer(rows, "point", {"filled": True, "size": 70, "opacity": 1}, x=x, tooltip=tips, **place),
     ]
     said = "with 95 % intervals, each judged by its own rung's noise; best at its largest rung first"
+    said += f"\nshown: {one_line(selection.words)}" if selection else ""
     said += f"\n{left_out} more are left out" if left_out else ""
     height = {"step": base.row_height(labels, 14 + 9 * len(present)), "for": "position"}
     return base.picture("Effects at larger scales", said, width=base.WIDTH - 240, height=height, layer=layers)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ar.errors import ArError
 from ar.history.records import History
+from ar.history.selection import EVERYTHING, Selection
 from ar.project.program import Metric, Program
 from ar.text import counted, one_line, quantity
 from ar.views.charts import base
@@ -15,8 +16,9 @@ _BRANCH = Dot("the branch", GREEN, "diamond")
 _CONFIRMED = (_BRANCH, PROMOTED, BASELINE)
 
 
-def pareto(history: History, program: Program) -> base.Spec:
-    """Objective against the first guard, the frontier of both, and what would be accepted.
+def pareto(history: History, program: Program, selection: Selection = EVERYTHING) -> base.Spec:
+    """Objective against the first guard, the frontier of both, and what would be accepted: of the branch, and
+    of the attempts that a selection takes.
 
     Raises:
         ArError: program.md has no guard, or nothing is measured.
@@ -25,7 +27,7 @@ def pareto(history: History, program: Program) -> base.Spec:
         mend = f"name one under guards: in {program.file}"
         raise ArError("a chart of loss against time needs a guard", mend)
     cost, metric = program.guards[0], program.objective
-    dots = _dots(history, cost)
+    dots = _dots(history, cost, selection)
     if not dots:
         raise ArError("there is nothing to draw: no experiment has been measured yet", "run: ar run")
     confirmed = [dot for dot in dots if dot["kind"] in {kind.words for kind in _CONFIRMED}]
@@ -52,6 +54,7 @@ def pareto(history: History, program: Program) -> base.Spec:
     outside = len(dots) - len(shown)
     said = ["shaded: better or equal in both than the branch; what lies there beyond noise may be promoted"]
     said += ["dashed: the frontier of what was confirmed"] if front else []
+    said += [f"shown: {one_line(selection.words)}"] if selection else []
     said += [f"{outside} worse by far, outside the picture"] if outside else []
     title = f"{one_line(metric.key)} against {one_line(cost.key)}, {counted(len(history.tried), 'attempt')}"
     return base.picture(title, "\n".join(said), width=base.WIDTH, height=400, layer=layers)
@@ -75,9 +78,11 @@ def _marks(shown: base.Rows, confirmed: base.Rows, at: base.Spec, small: float) 
     ]
 
 
-def _dots(history: History, cost: Metric) -> base.Rows:
+def _dots(history: History, cost: Metric, selection: Selection) -> base.Rows:
     dots: base.Rows = []
     for item in history.attempts:
+        if item is not history.now and not selection.takes(item):
+            continue
         paid = item.guards.get(str(cost))
         if item.value is None or paid is None:
             continue

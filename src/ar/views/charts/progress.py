@@ -10,6 +10,7 @@ from typing import Any
 
 from ar.errors import ArError
 from ar.history.records import Attempt, History, Outcome
+from ar.history.selection import EVERYTHING, Selection
 from ar.project.program import Metric, Program
 from ar.text import counted, one_line, quantity
 from ar.views.charts import base
@@ -81,8 +82,8 @@ class _Points:
     kept: list[tuple[float, Attempt]] = field(default_factory=list)
 
 
-def progress(history: History, program: Program) -> base.Spec:
-    """The progress chart.
+def progress(history: History, program: Program, selection: Selection = EVERYTHING) -> base.Spec:
+    """The progress chart: the branch's level, and the attempts that a selection takes.
 
     Raises:
         ArError: nothing is measured yet.
@@ -93,11 +94,14 @@ def progress(history: History, program: Program) -> base.Spec:
     placed = [(place, item) for place, item in _places(history) if item is not first and _has_dot(item)]
     if not placed:
         raise ArError("there is nothing to draw yet: only the baseline was measured", "run: ar run")
+    if selection and not any(selection.takes(item) for _, item in placed):
+        raise ArError(f"there is nothing to draw: no attempt is {selection.words}", "see: ar show")
     drawn = [item for _, item in placed]
     frame = _frame([first, *drawn] if first else drawn, program.objective, len(history.tried))
-    points = _points(placed, first, frame)
+    points = _points(placed, first, frame, selection)
     layers = [*_baseline(first, frame), *_attempts(points, frame), *_labels(points, frame)]
     title, said = _title(history, program, first)
+    said += f"\nshown: {one_line(selection.words)}" if selection else ""
     return base.picture(title, said, width=WIDTH, height=HEIGHT, layer=layers)
 
 
@@ -150,12 +154,17 @@ def _interval(attempt: Attempt) -> list[float]:
     return [attempt.value - error, attempt.value + error]
 
 
-def _points(placed: Sequence[tuple[float, Attempt]], first: Attempt | None, frame: _Frame) -> _Points:
+def _points(
+    placed: Sequence[tuple[float, Attempt]], first: Attempt | None, frame: _Frame, selection: Selection
+) -> _Points:
     points = _Points()
     if first is not None:
         points.steps.append({"x": 0, "y": first.value})
     for place, attempt in placed:
         shown, value = MARKS[attempt.outcome].dot, attempt.value
+        if not selection.takes(attempt):
+            points.steps += [{"x": place, "y": value}] if shown is PROMOTED and value is not None else []
+            continue
         dot: dict[str, Any] = {
             "x": place,
             "kind": shown.words,
