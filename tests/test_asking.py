@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from helpers import wait_for
 
 from ar.agents import Channel, Dropped
+from ar.agents.account import Account
 from ar.campaign import asking
 from ar.campaign.asking import Asking
 from ar.changes.proposal import Change
 from ar.errors import AgentFailed, BadProposal, BadState, OutOfBudget
 from ar.history.ideas import Proposal
 from ar.history.records import History
+from ar.history.spend import Spend
 from ar.project.program import AgentSpec, Program
 from ar.project.program_file import parse
 
@@ -33,6 +35,7 @@ class Scripted:
     script: list[Any]
     agents: tuple[AgentSpec, ...] = (CLAUDE,)
     may: threading.Event = field(default_factory=threading.Event)
+    books: ClassVar[Any] = SimpleNamespace(read=lambda: Account({}, Spend()))
 
     @property
     def program(self) -> Program:

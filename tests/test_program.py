@@ -58,6 +58,7 @@ def test_a_metric_may_be_given_as_text() -> None:
         (GOOD + "agents: [{kind: claude, role: scot}]\n", "did you mean 'scout'"),
         (GOOD + "agents: [{kind: search, role: scout}]\n", "role"),
         (GOOD + "agents: [{weight: 0}]\n", "agents[0].weight should be above 0"),
+        (GOOD + "agents: [{weight: learned}, optuna]\n", "weight is learned for one agent only"),
         (GOOD + "search: {lr: {low: 1, high: 2}}\n", "outside scope.params"),
         (GOOD + "scope: {params: [lr]}\nsearch: {lr: {low: 2, high: 1}}\n", "not below high"),
         (GOOD + "scope: {params: [lr]}\nsearch: {lr: {low: 0, high: 1, log: true}}\n", "logarithmic"),

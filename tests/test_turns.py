@@ -24,7 +24,7 @@ def _history(names: list[str]) -> History:
 def _play(specs: tuple[AgentSpec, ...], rounds: int, before: list[str] | None = None) -> list[str]:
     names = list(before or [])
     for _ in range(rounds):
-        names.append(turns.order(specs, _history(names))[0].name)
+        names.append(turns.order(specs, _history(names), {})[0].name)
     return names[len(before or []) :]
 
 

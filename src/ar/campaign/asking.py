@@ -92,7 +92,8 @@ class Asking:
         """
         asked = [question.spec.name for question in self._questions]
         stalled = {question.spec.name for question in self._questions if question.is_stalled}
-        for spec in turns.order(self.campaign.program.agents, history, asked):
+        specs, spent = self.campaign.program.agents, self.campaign.books.read().agents
+        for spec in turns.order(specs, history, spent, asked):
             for candidate in _with_fallback(spec):
                 if self._standing(candidate).state is State.READY and candidate.name not in stalled:
                     return candidate

@@ -111,7 +111,7 @@ class Campaign:
         specs = self.program.agents
         if agent is not None:
             return turns.named(specs, agent)
-        return specs[0] if len(specs) == 1 else turns.order(specs, self.history())[0]
+        return turns.order(specs, self.history(), self.books.read().agents)[0] if specs[1:] else specs[0]
 
     def _ask(self, spec: AgentSpec, agent: Agent, idea: str) -> Change:
         refused: list[str] = []

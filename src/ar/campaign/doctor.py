@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ar.agents import account
+from ar.agents import account, turns
 from ar.campaign import first_run
 from ar.campaign.aa import line, mend
 from ar.campaign.check import Check
@@ -317,4 +317,13 @@ def _budget(project: Project, history: History) -> list[Check]:
     return [
         Check("budget", not used.refusal(project.program), detail, mend, required=False),
         *([Check("agents spent", True, words)] if words else []),
+        *_learned_shares(project.program, history, paid),
     ]
+
+
+def _learned_shares(program: Program, history: History, paid: account.Account) -> list[Check]:
+    """Each agent's share of the proposals, where what they gain decides on it."""
+    if not any(spec.is_learned for spec in program.agents):
+        return []
+    parts = turns.shares(program.agents, history, paid.agents)
+    return [Check("agents' shares", True, ", ".join(f"{name} {part:.0%}" for name, part in parts.items()))]

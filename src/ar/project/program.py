@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FILE = "program.md"
 FILES = (FILE, ".ar/program.md")  # the second where a project has a program.md of its own for something else
 AGENTS = ("search", "optuna", "claude", "command")
+LEARNED = "learned"  # stands for a weight that follows from what an agent gains
 EMBEDDED = ("search", "optuna")  # agents that move parameters by themselves, at once and for nothing
 OURS = "ar"  # stands for the file in the names of metrics that `ar` measures itself
 CPU_SECONDS, PEAK_MEMORY = f"{OURS}:cpu_seconds", f"{OURS}:peak_memory_mb"
@@ -113,7 +114,7 @@ class AgentSpec:
     Args:
         lane: the field it keeps to ("optimizer", "data order"); empty for all of them.
         role: the kind of change that it looks for; None for any.
-        weight: its share of the proposals, relative to the other agents'.
+        weight: its share of the proposals, relative to the other agents'; None where what it gains decides.
         timeout: seconds that one answer may take.
         fallback: kind of the agent that proposes while this one cannot; empty for none.
         prices: of the model that answers.
@@ -125,7 +126,7 @@ class AgentSpec:
     kind: str = "search"
     lane: str = ""
     role: AgentRole | None = None
-    weight: float = 1.0
+    weight: float | None = 1.0
     timeout: float = 900.0
     fallback: str = ""
     prices: Prices | None = None
@@ -139,6 +140,11 @@ class AgentSpec:
     def name(self) -> str:
         """What the history calls it: its kind, and its role and its lane where it has them."""
         return "/".join(filter(None, (self.kind, self.role, self.lane)))
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether its share of the proposals follows from what they gained for what they cost."""
+        return self.weight is None
 
     @property
     def is_embedded(self) -> bool:

@@ -29,6 +29,7 @@ from ar.project.program import (
     EMBEDDED,
     FILE,
     FILES,
+    LEARNED,
     OURS,
     PEAK_MEMORY,
     AgentRole,
@@ -170,6 +171,9 @@ def _parse(text: str) -> Program:
 
 
 def _refuse_contradictions(program: Program) -> None:
+    if sum(spec.is_learned for spec in program.agents) == 1:
+        what, mend = f"is {LEARNED} for one agent only", "give it to those that are to be compared"
+        raise _bad("weight", what, mend)
     names = [rung.name for rung in program.ladder[1:]]
     if program.promote_rung not in ("", *names):
         mend = nearest(program.promote_rung, names) if names else "declare it under ladder:"
@@ -420,10 +424,14 @@ def _agent(value: Any, place: str) -> AgentSpec:
     if kind not in AGENTS and kind not in agent_plugins():
         raise _bad(f"{place}.kind", f"is {kind!r}", nearest(kind, [*AGENTS, *agent_plugins()]))
     own = _AGENT_KEYS.get(kind, {**_ASKED, "options": _mapping})
-    spec = _record(AgentSpec, value, place, kind=_text, lane=_lane, weight=_positive, **own)
+    spec = _record(AgentSpec, value, place, kind=_text, lane=_lane, weight=_weight, **own)
     if kind == "command" and not spec.command:
         raise _bad(f"{place}.command", "is missing")
     return spec
+
+
+def _weight(value: Any, place: str) -> float | None:
+    return None if value == LEARNED else _positive(value, place)
 
 
 def _lane(value: Any, place: str) -> str:
