@@ -79,6 +79,32 @@ def test_a_remote_that_is_gone_is_told_from_one_that_takes_nothing(shared: Path,
     assert remote.move(repo, "origin", put)
 
 
+def test_a_push_to_a_folder_is_told_of_no_experiments_but_those_beside_it(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo, there = Repo.open(shared), tmp_path / "shared.git"
+    head, trace = repo.head(), tmp_path / "trace"
+    beside, others = (refs.ExperimentRef(rev, "x") for rev in (head, "ab" * 20))
+    for ref in (beside, others):
+        git(there, "update-ref", str(ref), git(there, "rev-parse", "HEAD"))
+
+    def told(*moves: Move) -> str:
+        monkeypatch.setenv("GIT_TRACE_PACKET", str(trace))
+        assert remote.move(repo, "origin", *moves)
+        monkeypatch.delenv("GIT_TRACE_PACKET")
+        found = trace.read_text()
+        trace.unlink()
+        return found
+
+    said = told(Move(refs.queued(NAME), head, ZERO))
+    assert str(beside) not in said
+    said = told(Move(str(refs.ExperimentRef(head, "y")), head, ZERO), Move(refs.queued(NAME), ZERO, head))
+    assert str(beside) in said
+    assert str(others) not in said
+    git(shared, "config", "remote.origin.receivepack", "git-receive-pack")
+    assert str(others) in told(Move(refs.queued(NAME), head, ZERO))
+
+
 def test_what_a_crash_left_locked_on_a_remote_is_named(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from helpers import git, run
 
 from ar.errors import ArError, BadState, Conflict, NotARepo
 from ar.git import refs
+from ar.git.packed_refs import PackedRefs
 from ar.git.references import ZERO
 from ar.git.repo import Repo
 from ar.history import reader
@@ -111,6 +112,31 @@ def test_a_full_disk_is_no_conflict(repo: Repo, full: Path) -> None:
     (full / "fill.lock").unlink()
     repo.update_refs(("refs/ar/queue/a", repo.head(), ZERO))
     assert set(repo.refs("refs/ar")) == {"refs/ar/queue/a"}
+
+
+@pytest.mark.parametrize(
+    "headline", ["# pack-refs with: peeled fully-peeled sorted \n", "# pack-refs with: peeled\n", ""]
+)
+def test_refs_in_one_file_are_found_wherever_they_stand(headline: str) -> None:
+    names = [
+        "refs/exps/0a",
+        "refs/exps/ab/x",
+        "refs/exps/ab/x-y",
+        "refs/exps/abc",
+        "refs/heads/m",
+        "refs/tags/é",
+        "x",
+    ]
+    rows = {name: f"{count:040x}" for count, name in enumerate(names)}
+    lines = [
+        f"{value} {name}\n" + f"^{value}\n" * (count % 2) for count, (name, value) in enumerate(rows.items())
+    ]
+    packed = PackedRefs((headline + "".join(lines if "sorted" in headline else lines[::-1])).encode())
+    for first in (*names, "a", "refs", "refs/", "refs/exps/ab", "refs/exps/ab/", "refs/z", "z"):
+        assert packed.of(first) == {name: value for name, value in rows.items() if name == first}
+        wanted = {name: value for name, value in rows.items() if name.startswith(first)}
+        assert packed.beginning(first) == wanted
+        assert list(packed.beginning(first)) == list(wanted)
 
 
 @pytest.mark.parametrize("pattern", ["refs/ar", "refs/ar/queue/a", "refs/exps/*/*/a", "refs/none", "refs"])

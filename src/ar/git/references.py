@@ -15,6 +15,7 @@ from ar.errors import BadState, Conflict
 from ar.git import refs
 from ar.git.command import GitFailed, brief
 from ar.git.objects import Commit, MissingObject, Objects
+from ar.git.packed_refs import PackedRefs
 
 ZERO = "0" * 40
 RETRIES = 200  # of a compare-and-swap that everybody may try at once
@@ -27,7 +28,7 @@ class References(Objects):
 
     def __init__(self, root: Path, top: Path, git_dir: Path) -> None:
         super().__init__(root, top, git_dir)
-        self._packed_refs: tuple[tuple[int, int, int], dict[str, str]] = (0, 0, 0), {}
+        self._packed_refs: tuple[tuple[int, int, int], PackedRefs] = (0, 0, 0), PackedRefs(b"")
 
     def branch(self) -> str | None:
         """The checked-out branch as a full ref name; None on a detached HEAD."""
@@ -119,16 +120,19 @@ class References(Objects):
     def _packed(self, pattern: str) -> dict[str, str]:
         """Refs below a pattern that share git's one file, which is always replaced as a whole."""
         try:
-            with (self.git_dir / "packed-refs").open(encoding="utf-8", errors="surrogateescape") as file:
+            with (self.git_dir / "packed-refs").open("rb") as file:
                 state = os.fstat(file.fileno())
                 version = state.st_ino, state.st_size, state.st_mtime_ns
                 if self._packed_refs[0] != version:
-                    rows = [line.rstrip("\n").split(" ", 1) for line in file if line[0] not in "#^"]
-                    self._packed_refs = version, {ref: value for value, ref in rows}
+                    self._packed_refs = version, PackedRefs(file.read())
         except FileNotFoundError:
             return {}
+        first, star, _ = pattern.partition("*")
+        packed = self._packed_refs[1]
+        if not star:
+            return packed.of(first) | packed.beginning(f"{first}/")
         is_below = _below(pattern)
-        return {ref: value for ref, value in self._packed_refs[1].items() if is_below(ref)}
+        return {ref: value for ref, value in packed.beginning(first).items() if is_below(ref)}
 
     def commits(self, *patterns: str) -> dict[str, Commit]:
         """Full ref name to its commit, for every ref below the patterns that names one, read as by `refs`."""

@@ -7,7 +7,8 @@ afterwards, never by what git says of it. A push whose answer was lost on the wa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -58,12 +59,12 @@ def move(repo: Repo, remote: str, *moves: Move) -> bool:
     """
     leases = [f"--force-with-lease={it.ref}:{'' if it.old == ZERO else it.old}" for it in moves]
     specs = [f"{'' if it.new == ZERO else it.new}:{it.ref}" for it in moves]
-    said = ""
+    narrowed, said = narrow(repo, remote, [it.ref for it in moves]), ""
     for attempt in range(_TRIES):
         try:
             # --no-verify: DVC's own hook would upload its cache with every push.
             options = ("--porcelain", "--atomic", "--no-verify", "--no-signed", "--recurse-submodules=no")
-            _run(repo, "push", *options, *leases, remote, *specs)
+            _run(repo, "push", *options, *narrowed, *leases, remote, *specs)
             return True
         except GitFailed as error:
             said = _refusal(error)
@@ -76,6 +77,26 @@ def move(repo: Repo, remote: str, *moves: Move) -> bool:
         pause(10 * attempt)
     what = f"{remote} can be read, but not written to: {shown(said)}"
     raise Refused(what, f"check your rights and the space there; does this work? git push {remote} HEAD")
+
+
+def narrow(repo: Repo, remote: str, names: Iterable[str]) -> list[str]:
+    """Options of a push that moves some refs, for a remote that is a folder of this machine's, or one that it
+    mounts: git's other side leaves out the experiments that nobody moves. Otherwise it would tell us of each,
+    and hold the new commits against each; with 100,000 of them that is nearly all that a push costs.
+
+    Another remote's git is none of ours to set up; nor is a folder's where the user has done so.
+    """
+    addresses = repo.run("remote", "get-url", "--push", "--all", remote).split("\n")
+    is_set_up = f"remote.{remote}.receivepack" in repo.libgit2.config
+    if is_set_up or not all((repo.top / it.removeprefix("file://")).is_dir() for it in addresses):
+        return []
+    # Git refuses to move what it hides.
+    spaces = sorted({ref.rpartition("/")[0] for ref in names if ref.startswith(f"{refs.EXPS}/")})
+    settings = [f"receive.hideRefs={refs.EXPS}", *(f"receive.hideRefs=!{space}" for space in spaces)]
+    # That is the repository itself, for git that has new commits on trial beside it.
+    settings.append("core.alternateRefsPrefixes=refs/heads")
+    command = ["git", *(word for setting in settings for word in ("-c", setting)), "receive-pack"]
+    return [f"--receive-pack={shlex.join(command)}"]
 
 
 def look(repo: Repo, remote: str, *patterns: str) -> dict[str, str]:

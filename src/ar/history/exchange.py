@@ -110,8 +110,12 @@ def follow(repo: Repo, remote: str, glance: bool = False) -> None:
     """
     moved = {f"{ref}*": f"{refs.at_remote(remote, ref)}*" for ref in _JOINED}
     mirror(repo, remote, _seen(remote) | moved | all_of(remote, *_CAMPAIGN), glance)
-    ours = statements.experiments(repo)
-    ended = [ref for ref in (*_noted(repo, remote), *_gone(repo, remote)) if ref not in ours]
+    told = list(dict.fromkeys([*_noted(repo, remote), *_gone(repo, remote)]))
+    ours = repo.refs(*told)
+    ended = [ref for ref in told if ref not in ours]
+    if len(ended) > _BATCH and not glance:  # a clone that was away for long, or is new
+        pull(repo, remote)
+        return
     if ended:
         mirror(repo, remote, {f"{ref}*": f"{refs.at_remote(remote, ref)}*" for ref in ended}, glance)
     _join(repo, remote)
@@ -185,6 +189,8 @@ def _show_waiting(repo: Repo, remote: str) -> None:
 def _bring(repo: Repo, remote: str, found: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Make experiments that were fetched ours, by ref and commit. Returns those that are since, and the names
     of those whose names are taken."""
+    if not found:
+        return {}, ()
     for _ in range(_RACES):
         ours = statements.experiments(repo)
         new = {ref: rev for ref, rev in found.items() if ref not in ours}

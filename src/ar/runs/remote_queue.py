@@ -66,6 +66,7 @@ class RemoteQueue:
         self.ending = ending
         self.worker = node.name(self.repo)
         self._keepers: dict[str, Keeper] = {}
+        self._pulled = set[str]()  # baselines whose runs were asked for
 
     # -- looking ------------------------------------------------------------------------------------------
 
@@ -158,9 +159,13 @@ class RemoteQueue:
         return claimed
 
     def _fetch_baseline(self, claimed: Claim) -> None:
-        """Have the runs of the baseline here: they show what any run changes, and what is hopeless."""
+        """Have the runs of the baseline here: they show what any run changes, and what is hopeless. Once for
+        each: what workers ran since then comes with every look."""
+        if claimed.baseline in self._pulled:
+            return
         try:
             exchange.pull(self.repo, self.remote, claimed.baseline)
+            self._pulled.add(claimed.baseline)
         except ArError as error:
             self.tell(f"the baseline's runs are not here: {error.message}")
 
