@@ -226,14 +226,17 @@ def _dvc(*args: str) -> object:
     return import_module("dvc.cli").main()
 
 
-def _python(option: str, what: str, *args: str) -> int:
+def _python(*given: str) -> int:
+    is_safe = given[0] == "-P"
+    option, what, *args = given[is_safe:]
     sys.argv = [option, *args]
     if option == "-c":
         sys.path.insert(0, "")
         main = sys.modules["__main__"] = ModuleType("__main__")
         exec(what, main.__dict__)
     else:
-        sys.path.insert(0, str(Path.cwd()))
+        if not is_safe:
+            sys.path.insert(0, str(Path.cwd()))
         if what != "ar":
             del sys.modules[what]
         runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -39,7 +39,8 @@ How to work:
   an assumption behind it has changed, and then say so in the hypothesis.
 - Prefer a mechanism you can name over a number you can turn. Change one thing at a time.
 - Open experiments that bear on your idea, and read the code that you want to edit: `old` in an edit must be
-  text of the file, exactly, and stand in it once. Use `try_edit` before you propose an edit.
+  text of the file, exactly, and stand in it once. Use `try_edit` before you propose an edit, and `smoke_run`
+  where it may crash: new code, other shapes, more memory.
 - An experiment that crashed for a small mistake may be repaired: propose it again, mended, and name it in
   `builds_on`.
 - A change near to earlier ones (the same lines with other numbers, or the same reasons) is sent back with
@@ -81,9 +82,10 @@ class ClaudeAgent:
         if self._api is None:
             self._api = Api(self.spec, briefing.program.budget, self.repo, self.channel)
         if self._conversation is None or not briefing.refused:
-            self._conversation = _Conversation(self._api, Tools(self.repo, briefing), briefing)
+            self._conversation = _Conversation(self._api, Tools(self.repo, briefing, self.channel), briefing)
         else:
-            self._conversation.refuse(Tools(self.repo, briefing), briefing.refused[-1])
+            tools = Tools(self.repo, briefing, self.channel, self._conversation.tools)
+            self._conversation.refuse(tools, briefing.refused[-1])
         return replace(self._conversation.proposal(self.channel), spend=self._api.spent)
 
 
@@ -247,6 +249,7 @@ def _activity(name: str, given: Any) -> str:
         "list_files": ("lists the files", ""),
         "history": ("goes through the history", ""),
         "try_edit": ("tries an edit", ""),
+        "smoke_run": ("runs a change for a few seconds", ""),
         "lessons": ("looks into the notebook", ""),
         "note": ("notes", "text"),
         "revisit": ("takes up", "name"),

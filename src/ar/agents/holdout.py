@@ -15,6 +15,7 @@ from ar.project.program import Metric, Program
 from ar.project.values import number
 
 REMOVED = "[holdout]"
+UNTOLD = "[no metric is told]"
 _ANY_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]\d|[A-Za-z_])")
 # What may stand between a name and its value, or ends the values that belong to a name.
 _LINKING = r"(?:is|was|are|of|at|to|now|about|equals|mean|final|best|value)\b"
@@ -48,18 +49,31 @@ def hidden(text: str, program: Program, runs: Iterable[Experiment] = ()) -> str:
     pattern = _pattern(program)
     if pattern is None or program.holdout is None:
         return text
+    known = [number(run.metrics.get(str(program.holdout))) for run in runs]
+    return _without(text, pattern, [value for value in known if value is not None], REMOVED)
+
+
+def unmeasured(text: str, program: Program, values: Sequence[float]) -> str:
+    """The text without the numbers that lines give for any of the programme's metrics, and without these
+    values; whatever it says of the holdout is hidden too."""
+    text = hidden(text, program)
+    for metric in program.metrics:
+        text = _without(text, _named(_words(metric)[-1:]), values, UNTOLD)
+    return text
+
+
+def _without(text: str, pattern: re.Pattern[str], values: Sequence[float], mark: str) -> str:
+    """A text without the numbers of the lines that name something, and without values of it."""
     lines, is_open = [], False
     for line in text.split("\n"):
         names = list(pattern.finditer(line))
-        lines.append(_ANY_NUMBER.sub(REMOVED, line) if is_open and not names else _blinded(line, names))
+        lines.append(_ANY_NUMBER.sub(mark, line) if is_open and not names else _blinded(line, names, mark))
         is_open = bool(names) and _OPEN_END.fullmatch(line, names[-1].end()) is not None
     text = "\n".join(lines)
-    known = [number(run.metrics.get(str(program.holdout))) for run in runs]
-    values = [value for value in known if value is not None]
-    return _NUMBER.sub(lambda match: REMOVED if _is_one_of(match[0], values) else match[0], text)
+    return _NUMBER.sub(lambda match: mark if _is_one_of(match[0], values) else match[0], text)
 
 
-def _blinded(line: str, names: Sequence[re.Match[str]]) -> str:
+def _blinded(line: str, names: Sequence[re.Match[str]], mark: str) -> str:
     """A line without what follows each of the names as its value, or without any number where that is not
     plain to see."""
     done, parts = 0, []
@@ -69,8 +83,8 @@ def _blinded(line: str, names: Sequence[re.Match[str]]) -> str:
         told = line[name.end() : end]
         plain = any("." in found[0] for found in _ANY_NUMBER.finditer(told)) or _WHOLE.match(told)
         if not plain or _BEFORE.match(told):
-            return _ANY_NUMBER.sub(REMOVED, line)
-        parts += [line[done : name.end()], _ANY_NUMBER.sub(REMOVED, told)]
+            return _ANY_NUMBER.sub(mark, line)
+        parts += [line[done : name.end()], _ANY_NUMBER.sub(mark, told)]
         done = end
     return "".join([*parts, line[done:]])
 
@@ -125,7 +139,11 @@ def _pattern(program: Program) -> re.Pattern[str] | None:
         return None
     others = {word for metric in (program.objective, *program.guards) for word in _words(metric)}
     own = _words(program.holdout)
-    words = [word for word in own if word not in others] or own[-1:]
+    return _named([word for word in own if word not in others] or own[-1:])
+
+
+def _named(words: Sequence[str]) -> re.Pattern[str]:
+    """Matches any of the words, with spaces, dashes or underscores in them."""
     spelled = ("[ _-]?".join(map(re.escape, re.split(r"[\s_-]+", word))) for word in words)
     return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(spelled)})(?![A-Za-z0-9])", re.IGNORECASE)
 

@@ -9,6 +9,7 @@ from ar.errors import ArError, nearest
 from ar.history.selection import Order
 
 MOST_LINES, MOST_LISTED = 400, 100  # of a file, and experiments, in one answer
+MOST_TRIALS = 3  # smoke runs for one proposal
 
 _NAME = {"type": "string"}
 _VALUE = {"anyOf": [{"type": "number"}, _NAME, {"type": "boolean"}]}
@@ -110,6 +111,12 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "try_edit": (
         "Check a change without proposing it: does it apply, compile, and keep to the scope?",
+        _object(**_CHANGE),
+    ),
+    "smoke_run": (
+        "Run a change in the sandbox for a few seconds, without proposing it: does everything import, do the"
+        " shapes fit, does it take a step? You are told whether it lived, and the end of what it printed, but"
+        f" no metric. At most {MOST_TRIALS} for one proposal.",
         _object(**_CHANGE),
     ),
     "propose": (

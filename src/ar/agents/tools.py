@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ar.agents import literature, memory, schemas
-from ar.agents.base import Briefing
+from ar.agents import literature, memory, schemas, smoke
+from ar.agents.base import Briefing, Channel
 from ar.agents.branch_files import BranchFiles
 from ar.agents.experiments import Experiments
 from ar.agents.fence import fence
@@ -29,9 +29,16 @@ _DIFF = 12_000  # characters
 
 
 class Tools:
-    """The tools of one turn, over the history and the head that its briefing has."""
+    """The tools of one turn, over the history and the head that its briefing has.
 
-    def __init__(self, repo: Repo, briefing: Briefing) -> None:
+    Args:
+        channel: by which the answer may be dropped while a tool takes its time.
+        before: those of the same question before its answer was refused, which count too.
+    """
+
+    def __init__(
+        self, repo: Repo, briefing: Briefing, channel: Channel | None = None, before: Tools | None = None
+    ) -> None:
         self.repo = repo
         self.project = Project(repo, briefing.program)
         self.briefing = briefing
@@ -40,7 +47,9 @@ class Tools:
         self.head = briefing.history.head
         self.files = BranchFiles(repo, self.program, self.head)
         self.experiments = Experiments(self.project, self.history)
-        self.notes = 0
+        self.channel = channel or Channel()
+        self.notes: int = before.notes if before else 0
+        self.trials: int = before.trials if before else 0
         self._answers: dict[str, Callable[..., str]] = {
             "list_files": self.files.listed,
             "read_file": self.files.read,
@@ -52,6 +61,7 @@ class Tools:
             "literature": self._literature,
             "note": self._note,
             "try_edit": self._try_edit,
+            "smoke_run": self._smoke_run,
         }
 
     def answer(self, name: str, given: Mapping[str, Any]) -> str:
@@ -133,10 +143,21 @@ class Tools:
         self.notes += 1
         return said
 
+    def _smoke_run(self, params: list[Any], edits: list[Any]) -> str:
+        if self.trials == schemas.MOST_TRIALS:
+            raise BadInput(f"{self.trials} smoke runs are enough for one proposal", "propose now")
+        tree = self._tried(params, edits)
+        self.trials += 1
+        return smoke.told(self.repo, self.briefing, tree, self.channel)
+
     def _try_edit(self, params: list[Any], edits: list[Any]) -> str:
-        tried = Proposal("try", agent="claude", **_change({"params": params, "edits": edits}))
-        patch = self.repo.diff(self.head, prepare(self.project, tried, self.history).tree)
+        patch = self.repo.diff(self.head, self._tried(params, edits))
         return "It applies, keeps to the scope and is new.\n" + fence(patch, "the change", _DIFF)
+
+    def _tried(self, params: list[Any], edits: list[Any]) -> str:
+        """The tree of a change that would pass every check."""
+        tried = Proposal("try", agent="claude", **_change({"params": params, "edits": edits}))
+        return prepare(self.project, tried, self.history).tree
 
 
 def refuse_third_repair(history: History, name: str) -> None:

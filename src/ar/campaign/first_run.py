@@ -166,7 +166,7 @@ def _rehearsal(project: Project) -> Check:
     except ArError as error:
         return Check("rehearsal", False, error.message, error.mend)
     if note.status is Status.SUCCEEDED:
-        return Check("rehearsal", True, f"the pipeline ran to its end in {note.seconds or 0:.1f} s")
+        return Check("rehearsal", True, f"the pipeline ran to its end in {note.seconds:.1f} s")
     if note.status is Status.TIMED_OUT:
         return Check("rehearsal", True, f"the pipeline was well under way after {rehearsal.SECONDS:g} s")
     return Check(

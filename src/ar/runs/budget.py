@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ar.git import refs
 from ar.git.repo import Repo
-from ar.history import reader
+from ar.history import reader, trials
 from ar.history.records import Experiment, History, Status
 from ar.project.program import Program
 from ar.project.project import Project
@@ -32,8 +32,8 @@ class Used:
         runs: at the base scale that ended, crashed ones too.
         under_way: those that a worker has and that have not ended.
         busy: the same at any scale.
-        hours: in which at least one run was under way.
-        gpu_hours: in which a GPU had a run, summed over GPUs.
+        hours: in which at least one run was under way, trial runs of agents too.
+        gpu_hours: in which a GPU had one, summed over GPUs.
     """
 
     runs: int = 0
@@ -75,6 +75,11 @@ def used(repo: Repo, history: History) -> Used:
         if slot.startswith("gpu"):
             # Slots that share a GPU are `gpu0`, `gpu0.2`, …; GPUs of two hosts may have one name.
             gpus[f"{host} {slot.partition('.')[0]}"].append(span)
+
+    for trial in trials.read(repo):
+        spans.append((trial.finished - trial.seconds, trial.finished))
+        if trial.slot.startswith("gpu"):
+            gpus[f"{trial.host} {trial.slot.partition('.')[0]}"].append(spans[-1])
 
     def has_worker(run: Experiment) -> bool:
         return not run.status.ended and (run.status is Status.RUNNING or run.name in claimed)

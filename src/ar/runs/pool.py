@@ -140,9 +140,10 @@ class Pool:
 
     def _start(self, number: int) -> None:
         slots = json.dumps([dataclasses.asdict(slot) for slot in self.slots])
+        told = [str(self.repo.root), slots, self.only, self.remote]
         with self._log(number).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ar.runs.worker", str(self.repo.root), slots, self.only, self.remote],
+                [sys.executable, "-P", "-m", "ar.runs.worker", *told],  # -P: no folder `ar` of the project's
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -82,6 +82,7 @@ class Worker:
         self.slots = slots
         self.only = only
         self.report = report or (lambda event: None)
+        self.share = 1.0  # of the machine that a run may use, where no slot says
         self.told: Request | None = None
         self.queue: Queue = Home(self.pipeline) if not remote else self._of_remote(remote)
         self._claimed: Claim | None = None
@@ -283,7 +284,7 @@ class Worker:
     def plan(self, program: Program, claimed: Claim, workspace: Workspace) -> Plan:
         """What the launcher is to do for each of its stages."""
         message, bubblewrap = Message.parse(claimed.message), sandbox.find(program.sandbox)
-        share = min((slot.share for slot in self.slots), default=1.0)
+        share = min((slot.share for slot in self.slots), default=self.share)
         limits = sandbox.limits(program.sandbox, self.repo.root, share)
         dvc, cache = workspace.root / ".dvc", self.pipeline.cache
         declared = Declared.read(self.repo, claimed.rev)
