@@ -23,6 +23,7 @@ from ar.project.program_file import load
 from ar.project.project import Project
 from ar.runs import gpu_meter, slots
 from ar.runs.pipeline import Pipeline
+from ar.runs.pool import Pool
 from ar.runs.slots import Slot
 from ar.stage.processes import born
 
@@ -435,3 +436,12 @@ def _words(process: psutil.Process) -> list[str]:
     with contextlib.suppress(psutil.Error):
         return list(process.cmdline())
     return []
+
+
+def test_a_folder_called_ar_is_not_run_in_its_place(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "ar").mkdir()
+    (project / "ar" / "__init__.py").write_text(f"open({str(project / 'hijacked')!r}, 'w')")
+    monkeypatch.chdir(project)
+    with Pool(Repo.open(project), [], workers=1):
+        pass
+    assert not (project / "hijacked").exists()

@@ -80,7 +80,7 @@ class NodeWorker:
         # Of Ray's settings, its token above all, a worker needs none.
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         env[VISIBLE] = self.gpus  # Ray hides GPUs from nobody who asked for none
-        command = [sys.executable, "-m", "ar.cluster.tether", str(os.getpid())]
+        command = [sys.executable, "-P", "-m", "ar.cluster.tether", str(os.getpid())]
         command += ["-C", str(self._repo.root), "worker", "--remote", REMOTE]
         with self._log.open("wb") as log:
             return subprocess.Popen(
