@@ -109,6 +109,16 @@ def test_the_seed_is_no_part_of_a_change(project: Path, ar: Ar) -> None:
     assert " 2 +-" in ar(project, "diff", "--stat", second).stdout
 
 
+def test_two_experiments_are_compared(project: Path, ar: Ar) -> None:
+    first, second = write(project, [Made(x, value, agent="optuna") for x, value in ((2.5, 0.3), (2.0, 0.5))])
+    shown = ar(project, "compare", first, second).stdout
+    assert [part for part in (first, second, "val_loss", "+x: 2.0") if part not in shown] == []
+    told = json.loads(ar(project, "compare", first, second, "--json").stdout)
+    assert (told["a"]["name"], told["b"]["value"]) == (first, 0.5)
+    assert told["params"] == [{"key": "params.yaml:x", "a": 2.5, "b": 2.0}]
+    assert "no experiment is called" in _fails(ar, project, "compare", first, "nobody")
+
+
 @pytest.mark.parametrize(
     ("encoding", "command"),
     [("ascii", ["show"]), ("ascii", ["worker", "--plain"]), ("latin-1", ["log"])],

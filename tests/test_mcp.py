@@ -266,6 +266,8 @@ def test_two_are_compared_by_the_seeds_that_both_have(client: Session, names: li
     loss = next(one for one in said["metrics"] if one["metric"] == "m.json:val_loss")
     assert loss["seeds"] == 1 and loss["difference"] == pytest.approx(loss["b"] - loss["a"])
     assert "+x: 2.5" in said["diff"]
+    curve = [["step", "val"], ["1", "2.5"], ["2", "1.5"]]
+    assert said["curves"] == [{"path": "curve.csv", "a": curve, "b": curve}]
 
 
 def test_the_judge_is_asked_as_things_stand(client: Session, names: list[str]) -> None:

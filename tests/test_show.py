@@ -12,6 +12,7 @@ import pytest
 from histories import NOW, OBJECTIVE, PROGRAM, attempt, campaign, every_outcome, renamed
 from rich.console import Console, RenderableType
 
+from ar.agents.curve_tables import CurvePair
 from ar.campaign.check import Check
 from ar.campaign.doctor import walls
 from ar.history.ideas import Edit, Proposal
@@ -20,6 +21,7 @@ from ar.judge.findings import Total
 from ar.project.program import Metric, Program
 from ar.text import clock, one_line, plain, quantity, shorten_middle, span
 from ar.views.checks import checks_view
+from ar.views.comparison import compared, comparison_view
 from ar.views.console import echo
 from ar.views.experiment import diff_view, log_view, proposal_view
 from ar.views.export import to_csv, to_json
@@ -385,3 +387,34 @@ def test_csv_has_a_line_for_every_experiment() -> None:
     assert [row["name"] for row in rows][-1] == HISTORY.experiments[7].name
     assert len(rows) == len(HISTORY.experiments)
     assert rows[-1]["metrics.json:val_bpb"] == "2.231" and rows[-1]["params.yaml:optim.matrix_lr"] == "0.06"
+
+
+# -- two side by side -------------------------------------------------------------------------------------
+
+
+def test_a_comparison_has_metrics_parameters_curves_and_the_change() -> None:
+    one, two = attempt(1, 2.2, runs=3), attempt(2, 2.1, runs=2, title=WEIRD)
+    moved = {"params.yaml:optim.matrix_lr": 0.12}
+    two = replace(two, experiments=tuple(replace(run, params=moved) for run in two.experiments))
+    curve = CurvePair(
+        "loss.csv", (("step", "loss"), ("1", "9.5"), ("2", "8.5")), (("step", "loss"), ("1", "7.5"))
+    )
+    found = compared(PROGRAM, one, two, [curve], "--- a\n+++ b\n-x\n+y\n")
+    rows = [line.split() for line in draw(comparison_view(found), 200).splitlines()]
+    assert ["val_bpb", "2.2", "2.1", "−0.1", "±0", "2"] in rows
+    assert ["optim.matrix_lr", "0.06", "0.12"] in rows
+    assert ["1", "9.5", "1", "7.5"] in rows and ["2", "8.5"] in rows
+    assert rows[-1] == ["+y"]
+    data = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert data["a"]["value"] == 2.2 and data["b"]["title"] == WEIRD
+    assert data["curves"] == [
+        {"path": "loss.csv", "a": [list(row) for row in curve.a], "b": [["step", "loss"], ["1", "7.5"]]}
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 80, 200])
+def test_a_comparison_of_weird_text_is_data(width: int) -> None:
+    item = attempt(1, None, "crashed", title=WEIRD)
+    curve = CurvePair(WEIRD, ((WEIRD, "b"), ("1", WEIRD)), ())
+    text = draw(comparison_view(compared(PROGRAM, item, attempt(2, 2.1), [curve], WEIRD)), width)
+    assert "\x1b" not in text and "\u202e" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ar import formats
@@ -11,14 +12,32 @@ from ar.git.repo import Repo
 from ar.history.records import Experiment
 from ar.project.pipeline_file import Declared
 from ar.project.program import Program
+from ar.record import Record
 
 _Row = TypeVar("_Row")
+Table = list[list[str]]  # header and rows
 _POINTS, _CURVES = 16, 3
 
 
-def curves(
-    repo: Repo, declared: Declared, program: Program, run: Experiment
-) -> list[tuple[str, list[list[str]]]]:
+@dataclass(frozen=True)
+class CurvePair(Record):
+    """A curve of two runs, thinned out: header, then rows; empty where a side did not leave it."""
+
+    path: str
+    a: tuple[tuple[str, ...], ...]
+    b: tuple[tuple[str, ...], ...]
+
+
+def pairs(repo: Repo, declared: Declared, program: Program, a: Experiment, b: Experiment) -> list[CurvePair]:
+    """Curves that either of two runs left, side by side."""
+    ours, theirs = (dict(curves(repo, declared, program, run)) for run in (a, b))
+    return [
+        CurvePair(path, *(tuple(map(tuple, side.get(path, ()))) for side in (ours, theirs)))
+        for path in dict.fromkeys((*ours, *theirs))
+    ]
+
+
+def curves(repo: Repo, declared: Declared, program: Program, run: Experiment) -> list[tuple[str, Table]]:
     """Curves that a run left in its commit, by their paths: header and rows, thinned out, nothing of the
     holdout."""
     if not run.status.ended or run.is_imported:  # its tree holds its baseline's
@@ -36,10 +55,10 @@ def curves(
     return [(path, table) for path, table in tables if table][:_CURVES]
 
 
-def _thinned(path: str, content: bytes, program: Program) -> list[list[str]]:
+def _thinned(path: str, content: bytes, program: Program) -> Table:
     """A table of a few rows, evenly spaced, first and last among them; columns of the holdout left out."""
     header: list[str] = []
-    lines: list[list[str]] = []
+    lines: Table = []
     with contextlib.suppress(ValueError):
         if path.endswith(".json"):
             data = formats.load_json(content)

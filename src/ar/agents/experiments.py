@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from ar.agents import holdout, side_by_side
-from ar.agents.curve_tables import curves
+from ar.agents.curve_tables import curves, pairs
 from ar.agents.fence import fence
 from ar.agents.rows import line
 from ar.agents.schemas import MOST_LISTED
@@ -74,9 +74,9 @@ class Experiments:
             NotFound: one of them does not exist.
         """
         (one, first), (two, second) = find(self.history, a), find(self.history, b)
-        tables = [dict(curves(self.repo, self.declared, self.program, run)) for run in (first, second)]
+        beside = pairs(self.repo, self.declared, self.program, first, second)
         diff = changed(self.project, first.rev, second.rev)
-        return side_by_side.told(self.program, one, two, tables, diff)
+        return side_by_side.told(self.program, one, two, beside, diff)
 
     def _values(self, attempt: Attempt) -> list[str]:
         """Every metric but the holdout's, objective and guards first, a line a run."""

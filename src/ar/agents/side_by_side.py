@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from itertools import zip_longest
 
 from ar.agents import holdout
+from ar.agents.curve_tables import CurvePair
 from ar.agents.fence import fence
 from ar.agents.rows import line
 from ar.history.comparison import Measured, measured, settings
@@ -15,14 +16,13 @@ from ar.text import one_line, quantity, shorten_middle, signed
 
 _METRICS, _PARAMS, _VALUE = 40, 60, 80
 _DIFF, _CURVES = 12_000, 6_000  # characters
-Table = Sequence[Sequence[str]]
 
 
-def told(program: Program, a: Attempt, b: Attempt, curves: Sequence[Mapping[str, Table]], diff: str) -> str:
+def told(program: Program, a: Attempt, b: Attempt, curves: Iterable[CurvePair], diff: str) -> str:
     """The comparison as text, nothing of the holdout in it.
 
     Args:
-        curves: of a and of b, by path: header and rows.
+        curves: of a and of b; those that one side lacks are left to `show_experiment`.
         diff: from a to b.
     """
     runs = (*a.experiments, *b.experiments)
@@ -42,7 +42,7 @@ def told(program: Program, a: Attempt, b: Attempt, curves: Sequence[Mapping[str,
         fence("\n".join(facts), "a, then b"),
         fence("\n".join(metrics) or "none", "metrics: a | b | b − a ± one standard error, over common seeds"),
         fence("\n".join(params) or "none", "parameters that differ: a | b"),
-        *_curves(curves),
+        *(_curve(curve) for curve in curves if curve.a and curve.b),
         fence(diff or "nothing besides outputs", "from a to b", _DIFF),
     ]
     return "\n".join(parts)
@@ -62,13 +62,8 @@ def _size(value: float | None) -> str:
     return "none" if value is None else quantity(value)
 
 
-def _curves(curves: Sequence[Mapping[str, Table]]) -> list[str]:
-    """Curves that both left, row beside row; others are left to `show_experiment`."""
-    ours, theirs = curves
-    parts = []
-    for path in ours:
-        if path in theirs:
-            rows = zip_longest(ours[path], theirs[path], fillvalue=())
-            text = "\n".join(f"{' '.join(left)} | {' '.join(right)}" for left, right in rows)
-            parts.append(fence(text, f"curve {path}: a | b", _CURVES))
-    return parts
+def _curve(curve: CurvePair) -> str:
+    """Row beside row."""
+    rows = zip_longest(curve.a, curve.b, fillvalue=())
+    text = "\n".join(f"{' '.join(left)} | {' '.join(right)}" for left, right in rows)
+    return fence(text, f"curve {curve.path}: a | b", _CURVES)

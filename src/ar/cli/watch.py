@@ -1,4 +1,4 @@
-"""Commands that show a campaign and change nothing: show, log, diff, judge, plot, report."""
+"""Commands that show a campaign and change nothing: show, log, diff, compare, judge, plot, report."""
 
 from __future__ import annotations
 
@@ -109,6 +109,30 @@ def diff(name: str, stat: bool) -> None:
     _, experiment = find_attempt(campaign.history(), name)
     text = changed(campaign.project, experiment.baseline, experiment.rev, stat)
     echo(diff_view(text or "no change besides outputs\n"))
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+def compare(a: str, b: str, as_json: bool) -> None:
+    """Put two experiments side by side: metrics, parameters, curves, and the change from A to B."""
+    from ar.agents.curve_tables import pairs
+    from ar.history.reader import changed
+    from ar.project.pipeline_file import Declared
+    from ar.views.comparison import compared, comparison_view
+
+    campaign = open_campaign()
+    history = campaign.history()
+    (one, first), (two, second) = (find_attempt(history, name) for name in (a, b))
+    declared = Declared.read(campaign.repo, history.head)
+    curves = pairs(campaign.repo, declared, campaign.program, first, second)
+    diff = changed(campaign.project, first.rev, second.rev)
+    found = compared(campaign.program, one, two, curves, diff)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        echo(comparison_view(found))
 
 
 @click.command()

@@ -12,7 +12,7 @@ from ar.judge.findings import Case
 from ar.project.program import Program
 from ar.project.values import number
 from ar.record import Record
-from ar.serve.words import LOG, PROSE, Words, finite, patch, shown, told_verdict
+from ar.serve.words import CELL, LOG, PROSE, Words, finite, patch, shown, told_verdict
 
 _MOST_RUNS = 64
 
@@ -105,7 +105,7 @@ def details(
         claimed=words(attempt.claimed),
         diff=patch(diff),
         curves=tuple(
-            Table(words(path), tuple(tuple(words(cell, 40) for cell in row) for row in table))
+            Table(words(path), tuple(tuple(words(cell, CELL) for cell in row) for row in table))
             for path, table in curves
         ),
         log=words(log, LOG),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ar.agents.curve_tables import curves
+from ar.agents.curve_tables import curves, pairs
 from ar.campaign.campaign import Campaign
 from ar.campaign.ladder import cases
 from ar.history.attempts import find
@@ -105,12 +105,14 @@ class Look:
             )
 
     def compare(self, a: Name, b: Name) -> Comparison:
-        """Put two experiments side by side: metrics, parameters, and the change from a to b."""
+        """Put two experiments side by side: metrics, parameters, curves, and the change from a to b."""
         with self._desk.campaign() as campaign:
             history = campaign.history()
             (one, first), (two, second) = find(history, a), find(history, b)
+            declared = Declared.read(campaign.repo, history.head)
+            beside = pairs(campaign.repo, declared, campaign.program, first, second)
             diff = changed(campaign.project, first.rev, second.rev)
-            return comparison.comparison(campaign.program, one, two, diff)
+            return comparison.comparison(campaign.program, one, two, beside, diff)
 
     def judge(self, name: Name) -> Judgement:
         """Ask the judge what it thinks of an experiment, as things stand, and what that rests on."""

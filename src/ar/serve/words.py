@@ -13,7 +13,7 @@ from ar.project.program import Metric, Program
 from ar.redaction import redact
 from ar.text import plain, shorten_middle
 
-LINE, PROSE, LOG, DIFF = 300, 4_000, 6_000, 16_000  # characters
+CELL, LINE, PROSE, LOG, DIFF = 40, 300, 4_000, 6_000, 16_000  # characters
 
 
 class Words:

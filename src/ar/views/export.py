@@ -85,7 +85,7 @@ def to_json(
             for attempt in shown
         ],
     }
-    return json.dumps(_finite(data), indent=2, allow_nan=False)
+    return json.dumps(finite(data), indent=2, allow_nan=False)
 
 
 def _spent_json(paid: Account) -> dict[str, Any]:
@@ -103,11 +103,12 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain data with null for numbers that JSON has no word for."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -144,7 +145,7 @@ def to_csv(history: History, program: Program, listed: Listing | None = None) ->
 def rows_to_json(listed: Listing) -> str:
     """The chosen columns of each attempt, an object each, as a JSON list."""
     rows = [{column.name: column.of(attempt) for column in listed.columns} for attempt in listed.shown]
-    return json.dumps(_finite(rows), indent=2, allow_nan=False)
+    return json.dumps(finite(rows), indent=2, allow_nan=False)
 
 
 def rows_to_csv(listed: Listing) -> str:
