@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 Request = dict[str, Any]
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
 KEY = "sk-ant-api03-" + "Zx9_" * 20
 
 
@@ -283,6 +284,11 @@ def _events(message: dict[str, Any], reply: Reply) -> Iterator[dict[str, Any]]:
             yield {"type": "content_block_start", "index": index, "content_block": {**block, "input": {}}}
             text = json.dumps(block["input"]) if reply.raw_input is None else reply.raw_input
             parts = [{"type": "input_json_delta", "partial_json": part} for part in _cut(text)]
+        elif block["type"] == "thinking":
+            begun = {**block, "thinking": "", "signature": ""}
+            yield {"type": "content_block_start", "index": index, "content_block": begun}
+            parts = [{"type": "thinking_delta", "thinking": part} for part in _cut(block["thinking"])]
+            parts.append({"type": "signature_delta", "signature": block["signature"]})
         else:
             yield {"type": "content_block_start", "index": index, "content_block": {**block, "text": ""}}
             parts = [{"type": "text_delta", "text": part} for part in _cut(block["text"])]
@@ -304,9 +310,11 @@ def _cut(text: str) -> list[str]:
 
 def _fault(request: Request) -> str:
     """How a request breaks the rules of the real API; empty if it does not."""
-    for key in ("temperature", "top_p", "top_k", "tool_choice", "thinking"):
+    for key in ("temperature", "top_p", "top_k", "tool_choice"):
         if key in request:
             return f"{key} is not for every model"
+    if fault := _bad_manner(request):
+        return fault
     marks = [block["cache_control"] for block in _blocks(request) if "cache_control" in block]
     if len(marks) > 4:
         return f"{len(marks)} cache marks"
@@ -332,6 +340,23 @@ def _fault(request: Request) -> str:
         waiting = [block["id"] for block in message["content"] if block["type"] == "tool_use"]
     if request["messages"][-1]["role"] != "user":
         return "the last message is not the user's"
+    return ""
+
+
+def _bad_manner(request: Request) -> str:
+    """What is wrong with how an answer is to be thought of; empty if nothing is."""
+    thinking, config = request.get("thinking", {"type": "disabled"}), request.get("output_config", {})
+    if thinking["type"] not in ("adaptive", "disabled", "enabled"):
+        return f"thinking of type {thinking['type']}"
+    if thinking["type"] == "enabled" and not 1024 <= thinking["budget_tokens"] < request["max_tokens"]:
+        return "thinking.budget_tokens"
+    if thinking["type"] != "disabled":
+        for message in request["messages"]:
+            kinds = [block["type"] for block in message["content"]]
+            if "tool_use" in kinds and "thinking" in kinds and kinds[0] != "thinking":
+                return "an assistant message must start with its thinking"
+    if config and (set(config) != {"effort"} or config["effort"] not in EFFORTS):
+        return f"output_config {config}"
     return ""
 
 

@@ -111,6 +111,48 @@ def test_what_it_cost_is_on_the_account_and_on_the_proposal(
     assert proposal.spend.usd == pytest.approx(usd)
 
 
+@pytest.mark.parametrize(
+    ("thinking", "sent"),
+    [
+        ("", None),
+        ("adaptive", {"type": "adaptive"}),
+        ("off", {"type": "disabled"}),
+        (20_000, {"type": "enabled", "budget_tokens": 20_000}),
+    ],
+)
+def test_it_thinks_as_the_programme_says(
+    thinking: str | int, sent: object, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = calls(("list_files", {"pattern": ""}))
+    thought = {"type": "thinking", "thinking": "Which files are there?", "signature": "c2lnbmVk"}
+    with Server([replace(looks, content=(thought, *looks.content)), proposes()]) as server:
+        Asked(project, server, monkeypatch, thinking=thinking, effort="xhigh" if sent else "").propose()
+    for request in server.requests:
+        assert request.get("thinking") == sent
+        assert request.get("output_config") == ({"effort": "xhigh"} if sent else None)
+    assert server.requests[1]["messages"][1]["content"][0] == thought  # as it came, its signature too
+
+
+def test_less_thinking_where_the_budget_nears_its_end(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server([proposes()]) as server:
+        asked = Asked(project, server, monkeypatch, budget=Budget(tokens=30_000), thinking=30_000)
+        asked.propose()
+    (request,) = server.requests
+    assert request["thinking"]["budget_tokens"] == request["max_tokens"] - 1 < 30_000
+
+
+def test_what_a_model_does_not_take_is_said_with_the_setting(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / ".ar").mkdir(exist_ok=True)
+    (project / "program.md").rename(project / ".ar" / "program.md")
+    with Server([fails(400, "invalid_request_error")]) as server:
+        asked = Asked(project, server, monkeypatch, thinking=2_000)
+        with pytest.raises(AgentFailed) as failure:
+            asked.propose()
+    assert failure.value.mend and "thinking" in failure.value.mend and ".ar/program.md" in failure.value.mend
+
+
 def test_a_refused_proposal_goes_on_in_the_same_conversation(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

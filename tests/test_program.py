@@ -26,6 +26,12 @@ def test_defaults() -> None:
     assert program.prose == "prose"
 
 
+def test_claude_may_think_more_or_less() -> None:
+    swarm = "agents: [{kind: claude, thinking: off}, {kind: claude, lane: a, thinking: 8_000, effort: low}]\n"
+    program = parse(f"---\n{GOOD}{swarm}---\n")
+    assert [(agent.thinking, agent.effort) for agent in program.agents] == [("off", ""), (8000, "low")]
+
+
 def test_agents_have_roles_besides_lanes() -> None:
     swarm = "agents: [{kind: claude, role: scout}, {kind: claude, role: skeptic, lane: data}, claude]\n"
     program = parse(_program(GOOD + swarm))
@@ -57,6 +63,10 @@ def test_a_metric_may_be_given_as_text() -> None:
         (GOOD + "agent: {lane: [a]}\n", "should be text"),
         (GOOD + "agents: [{kind: claude, role: scot}]\n", "did you mean 'scout'"),
         (GOOD + "agents: [{kind: search, role: scout}]\n", "role"),
+        (GOOD + "agent: {kind: claude, thinking: 500}\n", "adaptive, off, or tokens from 1,024 to 30,000"),
+        (GOOD + "agent: {kind: claude, thinking: on}\n", "adaptive, off, or tokens"),
+        (GOOD + "agent: {kind: claude, effort: hihg}\n", "did you mean 'high'"),
+        (GOOD + "agent: {kind: command, command: codex, effort: high}\n", "effort"),
         (GOOD + "agents: [{weight: 0}]\n", "agents[0].weight should be above 0"),
         (GOOD + "agents: [{weight: learned}, optuna]\n", "weight is learned for one agent only"),
         (GOOD + "search: {lr: {low: 1, high: 2}}\n", "outside scope.params"),

@@ -19,6 +19,7 @@ from ar.git import refs
 from ar.git.repo import Repo
 from ar.history import exchange
 from ar.history.spend import Spend
+from ar.project.program import Budget, Metric, Program
 from ar.views.live import frame
 
 
@@ -117,12 +118,16 @@ def test_nothing_is_lost_when_many_write_at_once(repo: Repo) -> None:
 
 
 def test_a_limit_is_named_with_the_way_to_raise_it() -> None:
-    account.refuse_beyond(Spend(600, 0, 400, 2.0), 1000, 2.0)
-    account.refuse_beyond(Spend(600, 0, 400), None, 1.0)
+    def refuse_beyond(spent: Spend, tokens: int | None, usd: float | None) -> None:
+        budget = Budget(tokens=tokens, usd=usd)
+        account.refuse_beyond(spent, Program(Metric("m.json", "loss"), budget=budget, file=".ar/program.md"))
+
+    refuse_beyond(Spend(600, 0, 400, 2.0), 1000, 2.0)
+    refuse_beyond(Spend(600, 0, 400), None, 1.0)
     with pytest.raises(OutOfBudget, match=r"budget.tokens is 999 and 1,000 would be spent"):
-        account.refuse_beyond(Spend(600, 0, 400, 2.0), 999, None)
-    with pytest.raises(OutOfBudget, match=r"raise budget.usd"):
-        account.refuse_beyond(Spend(0, 0, 0, 2.01), None, 2.0)
+        refuse_beyond(Spend(600, 0, 400, 2.0), 999, None)
+    with pytest.raises(OutOfBudget, match=r"raise budget.usd in .ar/program.md"):
+        refuse_beyond(Spend(0, 0, 0, 2.01), None, 2.0)
 
 
 @pytest.mark.parametrize(

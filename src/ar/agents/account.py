@@ -19,7 +19,7 @@ from ar.git.objects import Commit
 from ar.git.repo import Repo
 from ar.history.spend import Spend
 from ar.local import pulled
-from ar.project.program import Prices
+from ar.project.program import Prices, Program
 from ar.text import one_line
 
 # Tokens that go into Anthropic's prompt cache cost more than others, for five minutes and for an hour.
@@ -146,17 +146,19 @@ def priced(amount: Spend, prices: Prices | None, written_short: int = 0, written
     return replace(amount, usd=usd)
 
 
-def refuse_beyond(spent: Spend, tokens: float | None, usd: float | None) -> None:
-    """Refuse to go on where an amount reaches beyond a limit; a limit of None is none.
+def refuse_beyond(spent: Spend, program: Program) -> None:
+    """Refuse to go on where an amount reaches beyond a limit of the budget.
 
     Raises:
         OutOfBudget: which of the two limits it is.
     """
-    for name, limit, amount in (("tokens", tokens, float(spent.tokens)), ("usd", usd, spent.usd or 0.0)):
+    budget = program.budget
+    limits = (("tokens", budget.tokens, float(spent.tokens)), ("usd", budget.usd, spent.usd or 0.0))
+    for name, limit, amount in limits:
         if limit is not None and amount > limit:
             raise OutOfBudget(
                 f"budget.{name} is {limit:,g} and {amount:,.6g} would be spent",
-                f"raise budget.{name} in program.md, or let an agent without a price propose",
+                f"raise budget.{name} in {program.file}, or let an agent without a price propose",
             )
 
 

@@ -26,7 +26,7 @@ from ar.agents.fence import BYTES_PER_TOKEN, tokens
 from ar.errors import AgentFailed, ArError, OutOfBudget
 from ar.git.repo import Repo
 from ar.history.spend import Spend
-from ar.project.program import AgentSpec, Budget, Prices
+from ar.project.program import AgentSpec, Prices, Program
 from ar.redaction import redact
 from ar.text import one_line, shorten_middle, span
 
@@ -94,17 +94,18 @@ class _Meter:
 
 
 class Api:
-    """Asks Claude, as `spec` and `budget` of `program.md` allow."""
+    """Asks Claude, as its `spec` and the budget of the programme allow."""
 
-    def __init__(self, spec: AgentSpec, budget: Budget, repo: Repo, channel: Channel) -> None:
-        if budget.usd is not None and spec.prices is None:
+    def __init__(self, spec: AgentSpec, program: Program, repo: Repo, channel: Channel) -> None:
+        if program.budget.usd is not None and spec.prices is None:
             raise AgentFailed(
                 "budget.usd is set, but the agent's prices are not",
-                f"add to it in program.md what a million tokens of {spec.model} cost:"
+                f"add to it in {program.file} what a million tokens of {spec.model} cost:"
                 " prices: {input: …, cached: …, output: …}",
             )
         self.spec = spec
-        self.budget = budget
+        self.program = program
+        self.budget = program.budget
         self.repo = repo
         self.channel = channel
         self.spent = Spend()  # by all calls so far, failed ones too
@@ -151,8 +152,9 @@ class Api:
         at_most, meter, sent = self._affordable(estimate), _Meter(estimate), True
         call = account.open_call(self.repo, self.spec.name, at_most)
         try:
-            with _explained(self.spec):
-                message = self._stream({**request, "max_tokens": at_most.output}, meter)
+            with _explained(self.spec, self.program.file):
+                most = {"max_tokens": at_most.output, **_manner(self.spec, at_most.output)}
+                message = self._stream({**request, **most}, meter)
         except AgentFailed as error:
             sent = not _never_sent(error.__cause__)
             raise
@@ -179,8 +181,8 @@ class Api:
                 output = 0
         if output < LEAST_TOKENS:
             at_most = spent + account.priced(Spend(estimate, 0, LEAST_TOKENS), prices, written_long=estimate)
-            account.refuse_beyond(at_most, self.budget.tokens, self.budget.usd)
-            raise OutOfBudget("the budget has no room for another answer", "raise it in program.md")
+            account.refuse_beyond(at_most, self.program)
+            raise OutOfBudget("the budget has no room for another answer", f"raise it in {self.program.file}")
         return account.priced(Spend(estimate, 0, output), prices, written_long=estimate)
 
     def _stream(self, request: Mapping[str, Any], meter: _Meter) -> Message:
@@ -223,6 +225,19 @@ class Api:
         return message
 
 
+def _manner(spec: AgentSpec, most: int) -> dict[str, Any]:
+    """How an answer of so many tokens at most is to be thought of, where the programme says that."""
+    manner: dict[str, Any] = {"output_config": {"effort": spec.effort}} if spec.effort else {}
+    if spec.thinking == "off":
+        manner["thinking"] = {"type": "disabled"}
+    elif isinstance(spec.thinking, int):
+        tokens = min(spec.thinking, most - 1)  # a budget that nears its end leaves it less
+        manner["thinking"] = {"type": "enabled", "budget_tokens": tokens}
+    elif spec.thinking:
+        manner["thinking"] = {"type": spec.thinking}
+    return manner
+
+
 def _client(spec: AgentSpec) -> Anthropic:
     """The client, with whatever credentials it finds by itself.
 
@@ -245,7 +260,7 @@ def _client(spec: AgentSpec) -> Anthropic:
 
 
 @contextlib.contextmanager
-def _explained(spec: AgentSpec) -> Iterator[None]:
+def _explained(spec: AgentSpec, file: str) -> Iterator[None]:
     """Errors of the client as ours; the first becomes the other's cause."""
     import anthropic
     import httpx2
@@ -255,18 +270,18 @@ def _explained(spec: AgentSpec) -> Iterator[None]:
     except ArError:
         raise
     except anthropic.APIStatusError as error:
-        raise _by_status(error, spec) from error
+        raise _by_status(error, spec, file) from error
     except (anthropic.APITimeoutError, httpx2.TimeoutException, TimeoutError) as error:
         raise AgentFailed(
             f"Claude was too slow (more than {span(spec.timeout)}, or silent for {span(_SILENCE)})",
-            "try again later, or raise the agent's timeout in program.md",
+            f"try again later, or raise the agent's timeout in {file}",
             passing=True,
         ) from error
     except (anthropic.APIConnectionError, httpx2.HTTPError, ConnectionError) as error:
         where = spec.base_url or os.environ.get("ANTHROPIC_BASE_URL") or "api.anthropic.com"
         raise AgentFailed(
             f"the connection to {one_line(where)} broke or could not be made",
-            "check the network, base_url in program.md and ANTHROPIC_BASE_URL",
+            f"check the network, base_url in {file} and ANTHROPIC_BASE_URL",
             passing=True,
         ) from error
     except anthropic.AnthropicError as error:
@@ -276,7 +291,7 @@ def _explained(spec: AgentSpec) -> Iterator[None]:
         raise Malformed(f"the answer cannot be read: {type(error).__name__}") from error
 
 
-def _by_status(error: Any, spec: AgentSpec) -> AgentFailed:
+def _by_status(error: Any, spec: AgentSpec, file: str) -> AgentFailed:
     status, kind = error.status_code, str(error.type or "")
     said = _brief(error.api_message or error.message)
     if status in (408, 409, 429) or status >= 500 or kind in _PASSING_TYPES:
@@ -289,13 +304,17 @@ def _by_status(error: Any, spec: AgentSpec) -> AgentFailed:
         return AgentFailed(f"Claude cannot answer now: {word}{number}", f"it said: {said}", passing=True)
     name = "ANTHROPIC_API_KEY" if os.environ.get("ANTHROPIC_API_KEY") else "ANTHROPIC_AUTH_TOKEN"
     key = ("Claude refused the key", f"set {name} to a key that is valid for {spec.model}")
+    manner = " and ".join(name for name in ("thinking", "effort") if getattr(spec, name))
+    usual = (
+        f"its {manner} may not suit {spec.model}: see {file}" if manner else "if it is ar's fault, report it"
+    )
     words, mend = {
         401: key,
         403: key,
         402: ("Claude's account cannot pay", "top it up, then run again"),
-        404: (f"Claude knows no model '{spec.model}'", "correct the agent's model in program.md"),
-        413: ("the question is too long for Claude", "shorten program.md"),
-    }.get(status, ("Claude refused the request", "if it is ar's fault, report it"))
+        404: (f"Claude knows no model '{spec.model}'", f"correct the agent's model in {file}"),
+        413: ("the question is too long for Claude", f"shorten {file}"),
+    }.get(status, ("Claude refused the request", usual))
     return AgentFailed(f"{words} ({status}): {said}", mend)
 
 

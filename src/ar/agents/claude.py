@@ -80,7 +80,7 @@ class ClaudeAgent:
             Dropped: nobody wants the answer any more.
         """
         if self._api is None:
-            self._api = Api(self.spec, briefing.program.budget, self.repo, self.channel)
+            self._api = Api(self.spec, briefing.program, self.repo, self.channel)
         if self._conversation is None or not briefing.refused:
             self._conversation = _Conversation(self._api, Tools(self.repo, briefing, self.channel), briefing)
         else:
@@ -135,7 +135,7 @@ class _Conversation:
                 self._add("user", [_text(f"You have {_REMIND} answers left: call `propose` soon.")])
         raise AgentFailed(
             f"Claude came to no proposal in {MAX_ANSWERS} answers",
-            "say in program.md what to look at first",
+            f"say in {self.tools.program.file} what to look at first",
             in_vain=True,
         )
 

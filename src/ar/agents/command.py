@@ -31,6 +31,7 @@ from ar.history.ideas import Proposal
 from ar.history.spend import Spend
 from ar.project.pipeline_file import Declared
 from ar.project.program import AgentSpec, Budget
+from ar.project.program_file import place
 from ar.project.project import Project
 from ar.redaction import redact
 from ar.runs import sandbox
@@ -96,6 +97,7 @@ class CommandAgent:
         self.spec = spec
         self.repo = repo
         self.channel = channel
+        self.file = place(repo.root)
         self.spent: Spend | None = None  # by all answers to the question so far
         self._checkout: Checkout | None = None
 
@@ -110,7 +112,7 @@ class CommandAgent:
             Dropped: nobody wants the answer any more.
         """
         program, head = briefing.program, briefing.history.head
-        account.refuse_beyond(account.total(self.repo), program.budget.tokens, program.budget.usd)
+        account.refuse_beyond(account.total(self.repo), program)
         declared = Declared.read(self.repo, head)
         measured = {metric.file for metric in program.written}
 
@@ -209,7 +211,7 @@ class CommandAgent:
         if getattr(budget, what) is not None and (spent is None or getattr(spent, what) is None):
             raise AgentFailed(
                 f"{self._name} does not tell what it cost, so budget.{what} cannot be held",
-                "let it print JSON, set the agent's prices, or take that budget out of program.md",
+                f"let it print JSON, set the agent's prices, or take that budget out of {self.file}",
             )
 
     def _failed(self, run: _Run, code: int) -> AgentFailed:
@@ -235,7 +237,7 @@ class CommandAgent:
                 raise AgentFailed(
                     f"{self._name} was ended after {self.spec.timeout:g} s, its time limit; it had said:"
                     f" {shorten_middle(redact(one_line(words or 'nothing')), 300)}",
-                    "raise timeout of this agent in program.md",
+                    f"raise timeout of this agent in {self.file}",
                     in_vain=True,
                 )
             if sum(path.stat().st_size for path in (run.said, run.errors)) > MAX_OUTPUT:
@@ -259,7 +261,7 @@ class CommandAgent:
         if shutil.which(name if "/" not in name else str(folder / name), path=path) is None:
             where = "does not exist, or may not be executed" if "/" in name else "is not on PATH"
             raise AgentFailed(
-                f"the agent's command {name} {where}", "install it, or correct agent.command in program.md"
+                f"the agent's command {name} {where}", f"install it, or correct agent.command in {self.file}"
             )
 
     def _last_words(self, *paths: Path) -> str:

@@ -119,6 +119,9 @@ class AgentSpec:
         fallback: kind of the agent that proposes while this one cannot; empty for none.
         prices: of the model that answers.
         model, base_url: of the API that answers; an empty `base_url` is the client's own.
+        thinking: how that may think before it answers: `adaptive`, as it sees fit; `off`; or by so many
+            tokens at most. Empty for the model's own way.
+        effort: how much of its tokens it is to spend; empty for the model's own.
         command, env: of a command-line agent, what to run and which variables it is given besides the usual.
         options: of an agent that another package offers, as they stand in `program.md`.
     """
@@ -132,6 +135,8 @@ class AgentSpec:
     prices: Prices | None = None
     model: str = "claude-opus-5-5"
     base_url: str = ""
+    thinking: str | int = ""
+    effort: str = ""
     command: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)

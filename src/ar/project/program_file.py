@@ -69,6 +69,7 @@ _KINDS = {
 }
 
 
+_LEAST_THINKING, _MOST_THINKING = 1024, 30_000  # tokens of one answer's: the least that the API takes
 _NOT_OURS = "compare: ar init --dry-run; is it a text for something else, run: ar init"
 
 
@@ -445,6 +446,16 @@ def _role(value: Any, place: str) -> AgentRole:
     return AgentRole(_one_of(*AgentRole)(value, place))
 
 
+def _thinking(value: Any, place: str) -> str | int:
+    if value in ("adaptive", "off", False):  # YAML 1.1 reads a bare off as false
+        return "adaptive" if value == "adaptive" else "off"
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or not _LEAST_THINKING <= value <= _MOST_THINKING:
+        what = f"adaptive, off, or tokens from {_LEAST_THINKING:,} to {_MOST_THINKING:,}"
+        raise _bad(place, f"is {value!r}", f"give one of: {what}")
+    return int(value)
+
+
 def _fallback(value: Any, place: str) -> str:
     if value not in EMBEDDED:
         raise _bad(
@@ -489,7 +500,14 @@ _ASKED: dict[str, Reader] = {"timeout": seconds, "fallback": _fallback, "role": 
 _AGENT_KEYS: dict[str, dict[str, Reader]] = {
     "search": {},
     "optuna": {},
-    "claude": {**_ASKED, "prices": _prices, "model": _text, "base_url": _url},
+    "claude": {
+        **_ASKED,
+        "prices": _prices,
+        "model": _text,
+        "base_url": _url,
+        "thinking": _thinking,
+        "effort": _one_of("low", "medium", "high", "xhigh", "max"),
+    },
     "command": {**_ASKED, "prices": _prices, "command": _argv, "env": _list_of(_text)},
 }
 
