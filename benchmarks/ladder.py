@@ -1,8 +1,8 @@
 """What each way up a ladder gains at the target for the same compute, in worlds with known truth.
 
-Every policy has the same ideas with the same luck and the same budget, and pays for its baselines. What counts
-is the true effect at the target of all that it takes. All but `bottom only` take only what the judge's rule lets
-pass at the target; ours takes its ideas there as one stack, as `ar stack` does.
+Every policy has the same ideas with the same luck and the same budget, and pays for its baselines. What
+counts is the true effect at the target of all that it takes. All but `bottom only` take only what the judge's
+rule lets pass at the target; ours takes its ideas there as one stack, as `ar stack` does.
 
     python benchmarks/ladder.py --worlds 100 --first 1000
 """
@@ -10,6 +10,7 @@ pass at the target; ours takes its ideas there as one stack, as `ar stack` does.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import multiprocessing
 import os
@@ -17,13 +18,18 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ladder_worlds import COSTS, KINDS, RUNGS, OutOfCompute, Play
+from ladder_worlds import KINDS, RUNGS, OutOfCompute, Play
 
 from ar.campaign.tournament import halve
 
 BUDGET = 8192  # runs at the lowest rung: 32 at the target
 TOP = RUNGS - 1
-SHOWN = {"plain": "plain climb", "asha": "ASHA (Optuna)", "target": "everything at target", "bottom": "bottom only"}
+SHOWN = {
+    "plain": "plain climb",
+    "asha": "ASHA (Optuna)",
+    "target": "everything at target",
+    "bottom": "bottom only",
+}
 
 
 @dataclass
@@ -43,7 +49,7 @@ class Outcome:
 
 
 def plain(play: Play) -> list[int]:
-    """`ar climb --all` by successive halving: a third of the ideas a rung; with what is left of the budget, half."""
+    """`ar climb --all` by successive halving: of three ideas one climbs; then, with what is left, of two."""
     taken: list[int] = []
     everybody = [(idea,) for idea in range(play.ideas)]
     try:
@@ -63,7 +69,8 @@ def plain(play: Play) -> list[int]:
 
 
 def asha(play: Play) -> list[int]:
-    """Optuna's asynchronous successive halving on one run a rung; what comes through is judged at the target."""
+    """Optuna's asynchronous successive halving on one run a rung; what comes through is judged at the
+    target."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -90,22 +97,17 @@ def asha(play: Play) -> list[int]:
             taken.append(trial.number)
         return value
 
-    try:
+    with contextlib.suppress(OutOfCompute):
         study.optimize(run, n_trials=play.ideas)
-    except OutOfCompute:
-        pass
     return taken
 
 
 def target(play: Play) -> list[int]:
     """Every idea is judged at the target alone, until the budget ends."""
-    taken = []
-    try:
+    taken: list[int] = []
+    with contextlib.suppress(OutOfCompute):
         for idea in range(play.ideas):
-            if play.rungs[TOP].judge((idea,)):
-                taken.append(idea)
-    except OutOfCompute:
-        pass
+            taken += [idea] if play.rungs[TOP].judge((idea,)) else []
     return taken
 
 
@@ -146,7 +148,8 @@ def table(outcomes: Sequence[Outcome], policies: Sequence[str]) -> list[str]:
             cells.append(f"{statistics.fmean(gains):.2f} ± {error:.2f}")
         mine = [o for o in outcomes if o.policy == policy]
         cells.append(f"{statistics.fmean(o.gain for o in mine):.2f}")
-        cells[-1] += f" ({statistics.fmean(o.taken for o in mine):.1f} taken, {statistics.fmean(o.spent for o in mine):.0f} spent)"
+        taken, spent = statistics.fmean(o.taken for o in mine), statistics.fmean(o.spent for o in mine)
+        cells[-1] += f" ({taken:.1f} taken, {spent:.0f} spent)"
         lines.append(f"| {SHOWN.get(policy, policy)} | " + " | ".join(cells) + " |")
     for kind in KINDS:
         covered = [held for o in outcomes if o.kind == kind for held in o.covered]
@@ -156,7 +159,9 @@ def table(outcomes: Sequence[Outcome], policies: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--worlds", type=int, default=100, help="of each kind")
     parser.add_argument("--first", type=int, default=1000, help="number of the first; below 1000 to tune on")
     parser.add_argument("--budget", type=float, default=BUDGET, help="runs at the lowest rung")
@@ -166,7 +171,12 @@ def main() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     numbers = range(args.first, args.first + args.worlds)
-    tasks = [(policy, kind, number, args.budget) for policy in args.policies for kind in KINDS for number in numbers]
+    tasks = [
+        (policy, kind, number, args.budget)
+        for policy in args.policies
+        for kind in KINDS
+        for number in numbers
+    ]
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
         outcomes = pool.map(solve, tasks, chunksize=1)
     print("\n".join(table(outcomes, args.policies)))

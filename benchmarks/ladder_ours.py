@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from ladder_worlds import COSTS, NOISE, RUNGS, OutOfCompute, Play
+from ladder_worlds import COSTS, RUNGS, OutOfCompute, Play
 
 from ar.surrogate.transfer import Measured, Transfer
 
@@ -21,7 +21,9 @@ def fitted(play: Play, start=None) -> Transfer:
         row = []
         for rung in play.rungs:
             met = rung.effect((idea,))
-            share = 0.0 if not met else met.error / 2**0.5 if met.paired else met.sigma / len(rung.base) ** 0.5
+            share = (
+                0.0 if not met else met.error / 2**0.5 if met.paired else met.sigma / len(rung.base) ** 0.5
+            )
             row.append(Measured(met.effect, met.error, share) if met and met.df else None)
         rows.append(row)
     return Transfer(rows, RUNGS, start)
@@ -42,7 +44,6 @@ def run_noise(play: Play) -> list[float]:
 def ours(play: Play) -> tuple[list[int], list[bool]]:
     taken: list[int] = []
     fit = None
-    tried: set[tuple[int, ...]] = set()
     try:
         for idea in range(play.ideas):
             play.rungs[0].judge((idea,))
@@ -70,7 +71,21 @@ def ours(play: Play) -> tuple[list[int], list[bool]]:
         members = [i for i in range(play.ideas) if fit.forecast(i).effect < 0]
         if TRACE:
             counts = [sum(len(r) for r in rung.runs.values()) for rung in play.rungs]
-            print(play.kind, play.number, "runs", counts, "members", len(members), round(play.spent), "pred", round(-sum(fit.forecast(i).effect for i in members), 2), "true", round(play.gain(members), 2), fit.chain, [round(float(a),2) for a in fit.luck])
+            print(
+                play.kind,
+                play.number,
+                "runs",
+                counts,
+                "members",
+                len(members),
+                round(play.spent),
+                "pred",
+                round(-sum(fit.forecast(i).effect for i in members), 2),
+                "true",
+                round(play.gain(members), 2),
+                fit.chain,
+                [round(float(a), 2) for a in fit.luck],
+            )
         while members:
             if play.rungs[TOP].judge(tuple(members)):
                 taken = members

@@ -1,4 +1,5 @@
-"""Simulated ladders with known truth: ideas whose effects at five rungs are drawn, and runs that measure them.
+"""Simulated ladders with known truth: ideas whose effects at five rungs are drawn, and runs that measure
+them.
 
 A run costs 4 times one of the rung below. Its value is the truth plus noise, half of whose variance is the
 seed's; it falls by 15 % a rung. Lower is better, and the unit is one run's noise at the lowest rung. Effects

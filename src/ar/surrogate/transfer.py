@@ -2,11 +2,11 @@
 
     effect(rung r) ~ N(rho_r · effect(rung r - 1), tau_r²),   measured = effect + noise
 
-(Kennedy and O'Hagan 2000.) `rho`, what is left of an effect one rung up, and `tau`, what is new there, are learnt
-over all ideas of a campaign by expectation-maximisation, under priors that speak where ideas are few. At one rung
-at most an idea may break with its past: from there on its effect is one like any other idea's, whatever it was
-below. So each idea is a mixture of as many Gaussian chains as there are places to break, and none of it hides an
-outlier or a flip. Lower is better; below 0 a change improves.
+(Kennedy and O'Hagan 2000.) `rho`, what is left of an effect one rung up, and `tau`, what is new there, are
+learnt over all ideas of a campaign by expectation-maximisation, under priors that speak where ideas are few.
+At one rung at most an idea may break with its past: from there on its effect is one like any other idea's,
+whatever it was below. So each idea is a mixture of as many Gaussian chains as there are places to break, and
+none of it hides an outlier or a flip. Lower is better; below 0 a change improves.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Measured:
 
     Args:
         error: its standard error.
-        base: the part of it that is the baseline's luck, which all ideas of the rung share as far as they have
+        base: the part of it that is the baseline's luck, which all ideas of the rung share as far as they
+        have
             the same seeds.
     """
 
@@ -95,8 +96,8 @@ class Chain:
         return np.array(means), np.array(variances)
 
     def priors(self) -> tuple[Array, Array, Array]:
-        """Weight, mean (rungs) and covariance (rungs, rungs) of an idea that never breaks, of one that breaks at
-        the first step, at the second, …, and of one that does next to nothing."""
+        """Weight, mean (rungs) and covariance (rungs, rungs) of an idea that never breaks, of one that breaks
+        at the first step, at the second, …, and of one that does next to nothing."""
         means, variances = self.marginals
         count = len(means)
         centres, covariances = np.tile(means, (count + 1, 1)), np.zeros((count + 1, count, count))
@@ -140,7 +141,8 @@ class Transfer:
         for _, r, at in found:
             self.shared[r] = max(self.shared[r], at.base**2)
         for i, r, at in found:
-            # Of k runs' luck the first one's is one part in k, so that it counts the less the smaller the error.
+            # Of k runs' luck the first one's is one part in k, so that it counts the less the smaller the
+            # error.
             load = at.base**2 / self.shared[r] if self.shared[r] else 0.0
             own = at.error**2 - load**2 * self.shared[r]
             self.effects[i, r], self.loads[i, r] = at.effect, load
@@ -168,9 +170,7 @@ class Transfer:
         step = np.einsum("ihrs,ihs->ihr", self.covariances, pull)
         self.means = centres + step
         fit = (pull * off).sum(2) - (pull * step).sum(2)
-        log = np.log(prior) - 0.5 * (
-            fit + np.linalg.slogdet(covariances)[1] + np.linalg.slogdet(inside)[1]
-        )
+        log = np.log(prior) - 0.5 * (fit + np.linalg.slogdet(covariances)[1] + np.linalg.slogdet(inside)[1])
         log -= log.max(1, keepdims=True)
         self.weights = np.exp(log) / np.exp(log).sum(1, keepdims=True)
 
@@ -211,10 +211,10 @@ class Transfer:
         return mean, np.einsum("ih,ihrs->irs", self.weights, whole)
 
     def worth(self, noise: Sequence[float]) -> list[list[float]]:
-        """What one more run of each idea at each rung adds, on average, to the gain at the target of a campaign
-        that takes an idea if it is expected to improve it: the knowledge gradient (Frazier, Powell and Dayanik
-        2008), of the best number of runs by the run (Frazier and Powell 2010), as a single one may never change
-        a decision.
+        """What one more run of each idea at each rung adds, on average, to the gain at the target of a
+        campaign that takes an idea if it is expected to improve it: the knowledge gradient (Frazier, Powell
+        and Dayanik 2008), of the best number of runs by the run (Frazier and Powell 2010), as a single one
+        may never change a decision.
 
         Args:
             noise: standard error of an effect from one run at each rung.
@@ -246,8 +246,8 @@ def _first(effects: Array, precisions: Array, rungs: int) -> Chain:
 
 
 def _refit(fit: Transfer) -> Chain:
-    """The chain that the posterior speaks for, under the priors. An idea that was not measured at a rung or above
-    says nothing of the step to it."""
+    """The chain that the posterior speaks for, under the priors. An idea that was not measured at a rung or
+    above says nothing of the step to it."""
     chain, covs = fit.chain, fit.covariances[:, :-1]
     seen = fit.precisions > 0
     known = seen.any(1)
@@ -258,8 +258,10 @@ def _refit(fit: Transfer) -> Chain:
     square = (weights * (covs[:, :, 0, 0] + (first - centre) ** 2))[known].sum()
     prior = _first(fit.effects, fit.precisions, len(chain.tau) + 1).variance
     variance = float((PRIOR_IDEAS * prior + square) / (PRIOR_IDEAS + some))
-    sums, broken, steps = [], 0.0, 0.0
-    for step in range(len(chain.tau)):
+    size = len(chain.tau)
+    xx, xy, yy, count = (np.zeros(size) for _ in range(4))
+    broken = steps = 0.0
+    for step in range(size):
         of = seen[:, step + 1 :].any(1)
         share = weights[of].copy()
         broken += float(share[:, step + 1].sum())
@@ -267,11 +269,10 @@ def _refit(fit: Transfer) -> Chain:
         share[:, step + 1] = 0.0
         low, high = means[of][:, :, step], means[of][:, :, step + 1]
         cov = covs[of]
-        xx = float((share * (low**2 + cov[:, :, step, step])).sum())
-        xy = float((share * (low * high + cov[:, :, step, step + 1])).sum())
-        yy = float((share * (high**2 + cov[:, :, step + 1, step + 1])).sum())
-        sums.append((xx, xy, yy, float(share.sum())))
-    xx, xy, yy, count = (np.array(column) for column in zip(*sums, strict=True)) if sums else (np.zeros(0),) * 4
+        xx[step] = float((share * (low**2 + cov[:, :, step, step])).sum())
+        xy[step] = float((share * (low * high + cov[:, :, step, step + 1])).sum())
+        yy[step] = float((share * (high**2 + cov[:, :, step + 1, step + 1])).sum())
+        count[step] = float(share.sum())
     inverse = 1 / chain.tau**2
     told = 1 / (RHO_ALIKE**2 + 1 / np.maximum(xx * inverse, 1e-12))  # of rho over all rungs, by each step
     each = xy / np.maximum(xx, 1e-300)
