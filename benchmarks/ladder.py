@@ -20,10 +20,9 @@ from dataclasses import dataclass
 
 from ladder_worlds import KINDS, RUNGS, OutOfCompute, Play
 
-from ar.campaign.tournament import halve
-
 BUDGET = 8192  # runs at the lowest rung: 32 at the target
 TOP = RUNGS - 1
+Members = tuple[int, ...]
 SHOWN = {
     "plain": "plain climb",
     "asha": "ASHA (Optuna)",
@@ -48,8 +47,15 @@ class Outcome:
     covered: tuple[bool, ...] = ()
 
 
+def halve(scored: Sequence[tuple[float, Members]], keep: int) -> list[Members]:
+    """The best `keep` of those that score above 0, best first; equals in the order given."""
+    ranked = sorted(scored, key=lambda pair: -pair[0])
+    return [item for score, item in ranked[:keep] if score > 0]
+
+
 def plain(play: Play) -> list[int]:
-    """`ar climb --all` by successive halving: of three ideas one climbs; then, with what is left, of two."""
+    """A rung at a time by successive halving (Jamieson and Talwalkar 2016): of three ideas one climbs; then,
+    with what is left, of two."""
     taken: list[int] = []
     everybody = [(idea,) for idea in range(play.ideas)]
     try:

@@ -2,101 +2,60 @@
 
 from __future__ import annotations
 
-import math
-import os
+import contextlib
 
 from ladder_worlds import COSTS, RUNGS, OutOfCompute, Play
 
-from ar.surrogate.transfer import Measured, Transfer
+from ar.judge.evidence import MOST_RUNS
+from ar.surrogate.choosing import LIKELY
+from ar.surrogate.climbs import Climbs, known
 
+NAMES = tuple(f"r{rung}" for rung in range(RUNGS))
 TOP = RUNGS - 1
-BASES = 8
 GATE = 6  # runs of the stack kept back
-TRACE = os.environ.get("TRACE")
 
 
-def fitted(play: Play, start=None) -> Transfer:
-    rows = []
-    for idea in range(play.ideas):
-        row = []
-        for rung in play.rungs:
-            met = rung.effect((idea,))
-            share = (
-                0.0 if not met else met.error / 2**0.5 if met.paired else met.sigma / len(rung.base) ** 0.5
-            )
-            row.append(Measured(met.effect, met.error, share) if met and met.df else None)
-        rows.append(row)
-    return Transfer(rows, RUNGS, start)
-
-
-def run_noise(play: Play) -> list[float]:
-    """Standard error of an effect from one run at each rung."""
-    found = []
-    for rung in play.rungs:
-        noise = rung.noise
-        sigma = noise.residual_sigma if noise.residual.pool.df >= 5 else noise.sigma
-        if math.isnan(sigma):
-            sigma = found[-1] / math.sqrt(2)
-        found.append(sigma * math.sqrt(2))
-    return found
+def evidence(play: Play, before: Climbs | None = None) -> Climbs:
+    """What `ar` would read of its history."""
+    rows = [tuple(known(rung.verdicts.get((idea,))) for rung in play.rungs) for idea in range(play.ideas)]
+    opened = tuple(bool(rung.base) for rung in play.rungs)
+    seconds = tuple(float(cost) for cost in COSTS)
+    return Climbs(NAMES, (), tuple(rows), seconds, opened, start=before.fit if before else None)
 
 
 def ours(play: Play) -> tuple[list[int], list[bool]]:
+    """What is taken, and whether each idea's interval at the target held the truth."""
     taken: list[int] = []
-    fit = None
-    try:
-        for idea in range(play.ideas):
-            play.rungs[0].judge((idea,))
-        fit = fitted(play)
-        while True:
-            opened = [bool(rung.base) for rung in play.rungs]
-            reserve = COSTS[TOP] * (GATE + (0 if opened[TOP] else BASES))
-            worth = fit.worth(run_noise(play))
-            doubtful = max(1, sum(0.02 < chance < 0.98 for chance in fit.chances()))
-            best = (0.0, -1, -1)
-            for idea in range(play.ideas):
-                for rung in range(1, RUNGS):
-                    if (idea,) in play.rungs[rung].decided:
-                        continue
-                    extra = 0 if opened[rung] or rung == TOP else BASES * COSTS[rung]
-                    if play.spent + COSTS[rung] + extra + reserve > play.budget:
-                        continue
-                    cost = COSTS[rung] + extra / doubtful
-                    best = max(best, (worth[idea][rung] / cost, idea, rung))
-            if best[1] < 0 or best[0] <= 1e-7:
-                break
-            _, idea, rung = best
+    for idea in range(play.ideas):
+        play.rungs[0].judge((idea,))
+    climbs = evidence(play)
+    with contextlib.suppress(OutOfCompute):
+        while (best := _next(play, climbs)) is not None:
+            idea, rung = best
             play.rungs[rung].step((idea,))
-            fit = fitted(play, fit.chain)
-        members = [i for i in range(play.ideas) if fit.forecast(i).effect < 0]
-        if TRACE:
-            counts = [sum(len(r) for r in rung.runs.values()) for rung in play.rungs]
-            print(
-                play.kind,
-                play.number,
-                "runs",
-                counts,
-                "members",
-                len(members),
-                round(play.spent),
-                "pred",
-                round(-sum(fit.forecast(i).effect for i in members), 2),
-                "true",
-                round(play.gain(members), 2),
-                fit.chain,
-                [round(float(a), 2) for a in fit.luck],
-            )
-        while members:
+            climbs = evidence(play, climbs)
+    forecasts = [climbs.fit.forecast(idea) for idea in range(play.ideas)]
+    members = [idea for idea, found in enumerate(forecasts) if found.chance >= LIKELY]
+    with contextlib.suppress(OutOfCompute):
+        while members and not taken:
             if play.rungs[TOP].judge(tuple(members)):
                 taken = members
-                break
-            ranked = sorted(members, key=lambda i: fit.forecast(i).chance)
+            ranked = sorted(members, key=lambda idea: forecasts[idea].chance)
             members = sorted(ranked[len(ranked) // 2 + 1 :])
-    except OutOfCompute:
-        pass
-    held = []
-    if fit:
-        for idea in range(play.ideas):
-            low, high = fit.forecast(idea).interval
-            held.append(low <= play.truth[idea][-1] <= high)
-    return taken, held
+    ends = [found.interval for found in forecasts]
+    return taken, [low <= truth[-1] <= high for (low, high), truth in zip(ends, play.truth, strict=True)]
+
+
+def _next(play: Play, climbs: Climbs) -> tuple[int, int] | None:
+    """The run of most worth by the unit of compute that leaves enough for the stack at the target."""
+    reserve = COSTS[TOP] * (GATE + (0 if climbs.opened[TOP] else MOST_RUNS))
+    found = [
+        (climbs.rates[idea][rung], idea, rung)
+        for rung in range(1, RUNGS)
+        for idea in range(play.ideas)
+        if (idea,) not in play.rungs[rung].decided
+        and play.spent + reserve + COSTS[rung] * (1 if climbs.opened[rung] or rung == TOP else 1 + MOST_RUNS)
+        <= play.budget
+    ]
+    rate, idea, rung = max(found, default=(0.0, 0, 0))
+    return (idea, rung) if rate > 0 else None

@@ -15,7 +15,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ar.judge.contrast import Comparison, compare, own_residual
+from ar.history.records import Verdict
 from ar.judge.evidence import Candidate, Ledger, Run
 from ar.judge.noise import Noise
 from ar.judge.rule import Action, Kind, next_action
@@ -109,6 +109,7 @@ class Rung:
         self.base: tuple[Run, ...] = ()
         self.runs: dict[tuple[int, ...], tuple[Run, ...]] = {}
         self.decided: dict[tuple[int, ...], Action] = {}
+        self.verdicts: dict[tuple[int, ...], Verdict] = {}
         self._noise: Noise | None = None
 
     @property
@@ -140,6 +141,7 @@ class Rung:
         runs = self.runs.get(members, ())
         self.runs[members] = (*runs, self.play.run(self.rung, members, len(runs)))
         action = self.action(members)
+        self.verdicts[members] = action.verdict
         if action.kind in (Kind.PROMOTE, Kind.DISCARD):
             self.decided[members] = action
             self._noise = None
@@ -151,10 +153,6 @@ class Rung:
             pass
         return self.decided[members].kind is Kind.PROMOTE
 
-    def effect(self, members: tuple[int, ...]) -> Comparison | None:
-        runs = self.runs.get(members, ())
-        return compare(runs, self.base, self.noise, own_residual(runs, self.base)) if runs else None
-
     def score(self, members: tuple[int, ...]) -> float:
-        met = self.effect(members)
-        return met.z if met else -math.inf
+        verdict = self.verdicts.get(members)
+        return -math.inf if verdict is None or verdict.z is None else verdict.z

@@ -8,17 +8,14 @@ import os
 import shutil
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import Ar, attempts_of, commit, edit, git, run, start
-from histories import attempt
 
-from ar.campaign import ladder, tournament
+from ar.campaign import ladder
 from ar.errors import BadProgram
-from ar.history.records import Attempt, Decision, History, Verdict
 from ar.project.program import Program
 from ar.project.program_file import load, parse
 
@@ -221,61 +218,6 @@ def test_killed_while_it_climbs_it_carries_on(climbed: Path, ar: Ar) -> None:
     assert len(seeds) == len(set(seeds))
     assert titled(climbed, ar, "good")["rungs"]["s3"]["verdict"]["decision"] == "promote"
     assert git(climbed, "for-each-ref", "refs/ar/queue", "refs/ar/running") == ""
-
-
-# -- the tournament ---------------------------------------------------------------------------------------
-
-
-def idea(number: int, z: float, rung: str = "", decided: bool = True) -> Attempt:
-    made = attempt(number, 2.2)
-    decision = Decision.DISCARD if decided else Decision.OPEN
-    return replace(made, verdict=Verdict(decision, "", z=z), rung=rung)
-
-
-def numbers(attempts: list[Attempt]) -> list[int]:
-    return [int(item.candidate, 16) for item in attempts]
-
-
-def test_the_best_third_climbs_and_of_it_the_best_third() -> None:
-    ideas = tuple(idea(number, z=number / 10 - 0.35) for number in range(1, 10))
-    history = History(head="b" * 40, incumbent="", attempts=ideas)
-    first = tournament.tournament(history, ["d4", "d8"])
-    assert first is not None
-    assert first[0] == "d4"
-    assert numbers(first[1]) == [9, 8, 7]
-    at_d4 = (idea(9, 0.1, "d4"), idea(8, 2.0, "d4"), idea(7, 1.0, "d4"))
-    second = tournament.tournament(replace(history, at_rungs=at_d4), ["d4", "d8"])
-    assert second is not None
-    assert (second[0], numbers(second[1])) == ("d8", [8])
-    done = replace(history, at_rungs=(*at_d4, idea(8, 1.0, "d8")))
-    assert tournament.tournament(done, ["d4", "d8"]) is None
-
-
-def test_a_rung_is_played_until_every_player_is_decided() -> None:
-    ideas = tuple(idea(number, z=1.0) for number in range(1, 7))
-    at_d4 = (idea(1, 1.0, "d4"), idea(2, 5.0, "d4", decided=False))
-    history = History(head="b" * 40, incumbent="", attempts=ideas, at_rungs=at_d4)
-    now = tournament.tournament(history, ["d4", "d8"])
-    assert now is not None
-    assert (now[0], numbers(now[1])) == ("d4", [1, 2])
-
-
-def test_what_looks_worse_than_the_branch_climbs_nowhere() -> None:
-    ideas = (idea(1, z=-0.1), idea(2, z=-3.0), idea(3, z=0.5))
-    history = History(head="b" * 40, incumbent="", attempts=ideas)
-    now = tournament.tournament(history, ["d4"], eta=2)
-    assert now is not None
-    assert numbers(now[1]) == [3]
-    lost = replace(history, at_rungs=(idea(3, -1.0, "d4"),))
-    assert tournament.tournament(lost, ["d4", "d8"], eta=2) is None
-
-
-def test_who_cannot_climb_makes_room() -> None:
-    ideas = tuple(idea(number, z=number) for number in range(1, 4))
-    history = History(head="b" * 40, incumbent="", attempts=ideas)
-    now = tournament.tournament(history, ["d4"], refused={ideas[2].name})
-    assert now is not None
-    assert numbers(now[1]) == [2]
 
 
 # -- program.md -------------------------------------------------------------------------------------------

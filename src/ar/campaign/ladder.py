@@ -124,12 +124,31 @@ class AtRung:
             action = next_action(self.campaign.ledger(view, mine))
         if action.kind is Kind.RUN_INCUMBENT:
             return self._measure_incumbent(history, view, before, alone=bool(own))
-        if self._is_spent(history):
+        if self.is_spent(history):
             return Moved(Step.SPENT)
         if mine and own:
             self.campaign.record(mine, action.verdict)
             return Moved(Step.QUEUED, self.campaign.replicate(mine, action.seed, action.only_on))
         return Moved(Step.QUEUED, self._begin(attempt, action.seed, action.only_on))
+
+    def settle(self, history: History, attempt: Attempt) -> bool:
+        """Let the judge look at what a contender was run for since it last did; nothing is queued. True if it
+        had something to say."""
+        mine = history.at_rung(attempt.candidate, self.rung.name)
+        if mine is None or not mine.own or any(not run.status.ended for run in mine.own):
+            return False
+        known = mine.verdict
+        if known and mine.is_decided:
+            return self._follow(attempt, known)
+        action = self.campaign.step(self.view(history, attempt.baseline), mine)
+        if action.kind in (Kind.PROMOTE, Kind.DISCARD):
+            self.campaign.record(mine, action.verdict)
+            self._follow(attempt, action.verdict)
+            return True
+        if known and (known.runs, known.base_runs) == (action.verdict.runs, action.verdict.base_runs):
+            return False
+        self.campaign.record(mine, action.verdict)
+        return True
 
     def case(self, history: History, attempt: Attempt) -> Case:
         """What the verdict on an attempt at this rung rests on.
@@ -157,7 +176,7 @@ class AtRung:
         action = next_action(ledger)
         if action.kind is not Kind.RUN_INCUMBENT and not alone:
             return Moved(Step.WAITING)
-        if self._is_spent(history):
+        if self.is_spent(history):
             return Moved(Step.SPENT)
         candidates.refuse_hopeless(self.program, view.now, before)
         seed = action.seed if action.kind is Kind.RUN_INCUMBENT else next_base_seed(ledger)
@@ -171,7 +190,8 @@ class AtRung:
         )
         return Moved(Step.QUEUED, self._queue(view.head, view.head, message))
 
-    def _is_spent(self, history: History) -> bool:
+    def is_spent(self, history: History) -> bool:
+        """Whether the rung's budget of runs is."""
         used = sum(len(item.experiments) for item in history.at_rungs if item.rung == self.rung.name)
         return self.rung.runs is not None and used >= self.rung.runs
 
@@ -232,6 +252,35 @@ class Ladder:
             self.stuck.add(attempt.name)
             engine.event(f"{attempt.name} is not decided at {rung}: the rung's budget of runs is spent")
         return moved.step
+
+    def toward(self, engine: Engine, target: str, history: History, attempt: Attempt, room: int) -> Step:
+        """Take a winner a step further towards a rung: at one below it, where a second of a run says more of
+        the target, else at the target itself, where the judge decides.
+
+        Raises:
+            CannotClimb: it changes nothing there.
+        """
+        between = [rung.name for rung in upto(self.campaign.program, target)[:-1]]
+        mine = history.at_rung(attempt.candidate, target)
+        if not between or (mine and mine.own):
+            return self.climb(engine, target, history, attempt, room)
+        told = [self.rung(rung).settle(history, attempt) for rung in between]
+        if any(told):
+            return Step.DECIDED
+        climbs = (history.at_rung(attempt.candidate, rung) for rung in between)
+        if any(not run.status.ended for climb in climbs if climb for run in climb.own):
+            return Step.WAITING
+        from ar.surrogate.choosing import detour  # it takes its time to load
+        from ar.surrogate.climbs import climbs_of
+
+        known = climbs_of(self.campaign.program, history, target)
+        able = [
+            rung
+            for rung in between
+            if not decided_at(history, attempt, rung) and not self.rung(rung).is_spent(history)
+        ]
+        rung = detour(known, attempt, able)
+        return self.climb(engine, rung or target, history, attempt, room)
 
 
 def tree_at(repo: Repo, rung: Rung, rev: str) -> str:

@@ -94,7 +94,7 @@ class Search(Policy):
             return None
         if campaign.program.promote_rung:
             try:
-                climbed = self.ladder.climb(engine, campaign.program.promote_rung, history, attempt, room)
+                climbed = self.ladder.toward(engine, campaign.program.promote_rung, history, attempt, room)
             except CannotClimb as error:
                 verdict = Verdict(Decision.DISCARD, f"It cannot climb: {error.message}.")
                 campaign.record(attempt, verdict)

@@ -227,8 +227,18 @@ def stop(name: str | None) -> None:
 @click.option(
     "--to", "rung", metavar="RUNG", help="The rung to climb to.  [default: the next; --all: the last]"
 )
-@click.option("--all", "everything", is_flag=True, help="A tournament of all ideas against the branch.")
-@click.option("--eta", type=click.IntRange(2), default=3, help="With --all: of so many ideas one climbs on.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Of all ideas, what says most of the last rung.",
+)
+@click.option(
+    "--eta",
+    type=click.IntRange(2),
+    default=3,
+    help="With --all: of so many one is confirmed, a rung.",
+)
 @run_options
 def climb(
     names: tuple[str, ...], rung: str | None, everything: bool, eta: int, jobs: int, plain: bool

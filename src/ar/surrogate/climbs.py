@@ -4,7 +4,6 @@ costs."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, median
@@ -26,6 +25,10 @@ class Climbs:
         rungs: names, the base first; the last is the target.
         ideas: what was measured at the base, or above.
         verdicts: of each, by rung; None where the judge has said nothing that holds an effect.
+        seconds: that one run takes at each rung.
+        opened: whether the baseline was measured there.
+        measuring: seconds that all runs between base and target took.
+        start: an earlier fit, to begin from.
     """
 
     rungs: tuple[str, ...]
@@ -33,11 +36,13 @@ class Climbs:
     verdicts: tuple[tuple[Verdict | None, ...], ...]
     seconds: tuple[float, ...]
     opened: tuple[bool, ...]
+    measuring: float = 0.0
+    start: Transfer | None = None
 
     @cached_property
     def fit(self) -> Transfer:
         rows = [[None if v is None else _measured(v) for v in row] for row in self.verdicts]
-        return Transfer(rows, len(self.rungs))
+        return Transfer(rows, len(self.rungs), self.start)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -49,10 +54,10 @@ class Climbs:
         """Standard error of an effect by one run at each rung; where none was made, as at the rung below."""
         found: list[float] = []
         for place in range(len(self.rungs)):
-            known = [_one_run(row[place]) for row in self.verdicts if row[place] is not None]
-            found.append(median(known) if known else found[-1] if found else math.nan)
-        known = [size for size in found if not math.isnan(size)]
-        return [next(iter(known), 1.0) if math.isnan(size) else size for size in found]
+            sizes = [_one_run(row[place]) for row in self.verdicts if row[place] is not None]
+            found.append(median(sizes) if sizes else found[-1] if found else math.nan)
+        sizes = [size for size in found if not math.isnan(size)]
+        return [next(iter(sizes), 1.0) if math.isnan(size) else size for size in found]
 
     @cached_property
     def worth(self) -> list[list[float]]:
@@ -94,27 +99,29 @@ def climbs_of(program: Program, history: History, target: str) -> Climbs:
         if not item.own or item.is_hearsay or item.outcome is Outcome.TAMPERED:
             continue
         found = [item, *(history.at_rung(item.candidate, name) for name in rungs[1:])]
-        row = tuple(_known(one) for one in found)
+        row = tuple(known(one.verdict) if one and one.own else None for one in found)
         if any(row):
             ideas.append(item)
             verdicts.append(row)
     seconds: list[float] = []
-    opened = []
+    opened, measuring = [], 0.0
     for name in rungs:
         attempts = (
             history.attempts if name == rungs[0] else [it for it in history.at_rungs if it.rung == name]
         )
         runs = [run for item in attempts for run in item.experiments]
         took = [run.note.seconds for run in runs if run.note and run.note.seconds]
+        measuring += sum(took) if name not in (rungs[0], target) else 0.0
         seconds.append(fmean(took) if took else COST_RATIO * seconds[-1] if seconds else 1.0)
         opened.append(any(run.measures_baseline and run.status.ended for run in runs))
-    return Climbs(rungs, tuple(ideas), tuple(verdicts), tuple(seconds), tuple(opened))
+    return Climbs(rungs, tuple(ideas), tuple(verdicts), tuple(seconds), tuple(opened), measuring)
 
 
-def _known(attempt: Attempt | None) -> Verdict | None:
-    verdict = attempt.verdict if attempt and attempt.own else None
-    known = verdict is not None and verdict.effect is not None and verdict.standard_error is not None
-    return verdict if known and verdict and verdict.df else None
+def known(verdict: Verdict | None) -> Verdict | None:
+    """A verdict, if it holds an effect."""
+    if verdict is None or verdict.effect is None or verdict.standard_error is None or not verdict.df:
+        return None
+    return verdict
 
 
 def _measured(verdict: Verdict) -> Measured:
@@ -131,10 +138,3 @@ def _one_run(verdict: Verdict | None) -> float:
     if verdict.sigma is None:
         return verdict.standard_error
     return verdict.sigma * math.sqrt(2 if verdict.paired else 1 + 1 / max(1, verdict.base_runs))
-
-
-def finalists(climbs: Climbs, able: Sequence[Attempt], most: int) -> list[Attempt]:
-    """Those that are expected to gain at the target, the best first, at most so many."""
-    found = [(climbs.forecast(item.candidate), item) for item in able]
-    good = [(one.effect, item) for one, item in found if one is not None and one.effect < 0]
-    return [item for _, item in sorted(good, key=lambda pair: pair[0])[:most]]

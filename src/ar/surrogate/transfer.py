@@ -125,11 +125,11 @@ class Transfer:
     Args:
         ideas: of each, what was measured at each rung, the lowest first; None where nothing was.
         rungs: how many there are; the last is the target.
-        start: an earlier fit's chain, to begin from.
+        start: an earlier fit, to begin from.
     """
 
     def __init__(
-        self, ideas: Sequence[Sequence[Measured | None]], rungs: int, start: Chain | None = None
+        self, ideas: Sequence[Sequence[Measured | None]], rungs: int, start: Transfer | None = None
     ) -> None:
         shape = len(ideas), rungs
         self.effects, self.precisions, self.loads = np.zeros(shape), np.zeros(shape), np.zeros(shape)
@@ -148,7 +148,13 @@ class Transfer:
             self.effects[i, r], self.loads[i, r] = at.effect, load
             self.precisions[i, r] = 1 / max(own, (floor or 1.0) ** 2)
         self.luck = np.zeros(rungs)  # the baseline's, at each rung: above 0 it makes ideas look worse
-        self.chain = start or _first(self.effects, self.precisions, rungs)
+        alike = self.effects[self.loads[:, 0] > 0.5, 0]
+        if len(alike):  # many ideas do nothing: what the middle one shows is mostly the baseline's luck
+            most = 2 * math.sqrt(self.shared[0])
+            self.luck[0] = np.clip(np.median(alike), -most, most)
+        self.chain = _first(self.effects, self.precisions, rungs)
+        if start is not None:
+            self.chain, self.luck = start.chain, start.luck
         for _ in range((WARM_ROUNDS if start else ROUNDS) if found else 0):
             before = self.chain
             self._infer()
