@@ -108,9 +108,8 @@ class Choosing(Policy):
             not open_to[item.candidate] and _runs(history, item, self.rungs) for item in players
         ):
             return wanted
-        judged = sum(decided_at(history, item, target) for item in players)
         able = [item for item in players if target in open_to[item.candidate]]
-        best = finalists(climbs, able, most - judged)
+        best = finalists(climbs, able, most - sum(decided_at(history, item, target) for item in players))
         self.phase = f"confirming at {target}"
         if best:
             names = ", ".join(item.name for item in best)
