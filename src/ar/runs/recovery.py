@@ -17,7 +17,7 @@ from ar.history import leases
 from ar.local import claims, orphans
 from ar.local.claims import Claim
 from ar.project.project import Project
-from ar.runs import outcomes, queue
+from ar.runs import outcomes, queue, showing
 from ar.runs.gpu_meter import Meter
 from ar.runs.keeper import queue_of
 from ar.runs.pipeline import Pipeline
@@ -154,6 +154,7 @@ def _check_queue(pipeline: Pipeline, ended: set[str]) -> list[str]:
 
 def _clear_folders(pipeline: Pipeline) -> None:
     """Remove the folders and files of claims that nobody has."""
+    showing.clear(pipeline.repo)
     claimed = set(map(refs.name_of, pipeline.repo.refs(refs.RUNNING)))
     for name in (claims.names(pipeline.repo) | pipeline.workspaces()) - claimed:
         held = claims.lock(pipeline.repo, name)

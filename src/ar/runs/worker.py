@@ -36,7 +36,7 @@ from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
 from ar.project.program import FILE, Program, Sandbox
 from ar.project.program_file import load as load_program
 from ar.project.project import Project
-from ar.runs import demands, devices, faults, interpreter, outcomes, sandbox
+from ar.runs import demands, devices, faults, interpreter, outcomes, sandbox, showing
 from ar.runs.early_stop import curve_watch, incumbents_curve
 from ar.runs.events import FINISH, WAKE, Event, EventKind
 from ar.runs.gpu_meter import Meter, metered
@@ -216,7 +216,7 @@ class Worker:
         with self.pipeline.workspace(claimed.name, claimed.rev, claimed.baseline) as workspace:
             incumbent = incumbents_curve(project, claimed.baseline, claimed.message)
             watch = curve_watch(workspace.root, program.early_stop, incumbent, end)
-            with self._metered(claimed) as meter, watch:
+            with self._metered(claimed) as meter, watch, showing.shown(self.repo, claimed):
                 outcome = self.reproduce(claimed, program, workspace)
             asked = claimed.requested if isinstance(outcome, Failure) else None
             if isinstance(outcome, Failure) and faults.pause(claimed.message, tries) is not None:
