@@ -15,6 +15,7 @@ from ar.history.near_misses import NearMiss
 from ar.history.notebook import Notebook
 from ar.history.records import History
 from ar.history.spend import Spend
+from ar.local.board import Post
 from ar.project.program import AgentRole, Program
 from ar.project.values import Scalar
 from ar.runs.budget import Used
@@ -39,6 +40,7 @@ class Briefing:
         near: changes that are promising and not settled.
         used, spent: what runs and agents have used of the budget; None where nobody looked.
         cards: names of the branch's cards of literature.
+        board: what others say that they are about to work on.
         curve: of the branch, at equal shares of a run, in its own direction; empty where there is none.
     """
 
@@ -57,6 +59,7 @@ class Briefing:
     curve: tuple[float, ...] = ()
     role: AgentRole | None = None
     cards: tuple[str, ...] = ()
+    board: tuple[Post, ...] = ()
 
 
 class Dropped(ArError):
@@ -70,11 +73,13 @@ class Channel:
     Args:
         say: told what goes on at the moment, in a few words.
         event: told what happened, where that deserves a lasting line.
+        claim: told what the agent is about to work on, which all others see until its answer is there.
         dropped: set when the answer is not wanted any more.
     """
 
     say: Callable[[str], None] = lambda words: None
     event: Callable[[str], None] = lambda words: None
+    claim: Callable[[str], None] = lambda words: None
     dropped: threading.Event = field(default_factory=threading.Event)
     _due: float = field(default=math.inf, init=False)  # monotonic time
 

@@ -6,6 +6,7 @@ convenience only: what was changed is found by comparing the files themselves wi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -21,8 +22,11 @@ from ar.git.objects import TreeEntry
 from ar.git.repo import Repo
 
 BRIEFING = ".ar-briefing.md"
+CLAIM = ".ar-working-on"  # where the program says what it is about to work on
+_OURS = (BRIEFING, CLAIM)
 MAX_FILES = 200_000
 _LINK, _SUBMODULE = "120000", "160000"
+_MOST_CLAIM = 1_000  # bytes
 _BATCH = 500  # files read from git at a time
 _NOT_OURS = {".git", "__pycache__"}
 
@@ -71,7 +75,7 @@ class Checkout:
         self.repo.run(*common, "add", "--all", "--force", ".")
         self.repo.run(*common, "commit", "-q", "--allow-empty", "-m", "Baseline")
         (self.folder / ".git" / "info").mkdir(exist_ok=True)
-        (self.folder / ".git" / "info" / "exclude").write_text(f"/{BRIEFING}\n")
+        (self.folder / ".git" / "info" / "exclude").write_text("".join(f"/{name}\n" for name in _OURS))
 
     def tree(self, check: Callable[[str], None], drop: Callable[[str], bool]) -> str:
         """The baseline's tree with the files as they are now. What git ignores counts only where the baseline
@@ -97,6 +101,16 @@ class Checkout:
         changed = {path: self._entry(path, info) for path, info in differing.items()}
         return self.repo.write_tree(self.base, {**deleted, **changed})
 
+    @property
+    def claimed(self) -> str:
+        """What the program says that it is about to work on; empty while it says nothing."""
+        with contextlib.suppress(OSError):
+            found = os.open(self.folder / CLAIM, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(found, "rb") as stream:
+                if stat.S_ISREG(os.fstat(found).st_mode):
+                    return stream.read(_MOST_CLAIM).decode(errors="replace").strip()
+        return ""
+
     def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
         """Path and `lstat` of everything that is not a folder. Links are not followed."""
         folders, count = [""], 0
@@ -105,7 +119,7 @@ class Checkout:
             with os.scandir(self.folder / folder) as entries:
                 for entry in entries:
                     path = f"{folder}{entry.name}"
-                    if entry.name in _NOT_OURS or path == BRIEFING:
+                    if entry.name in _NOT_OURS or path in _OURS:
                         continue
                     count += 1
                     if count > MAX_FILES:

@@ -38,6 +38,7 @@ How to work:
 - Read what was tried before you look at code. Learn from failures; do not repeat what was discarded, unless
   an assumption behind it has changed, and then say so in the hypothesis.
 - Prefer a mechanism you can name over a number you can turn. Change one thing at a time.
+- As soon as you know what you will work on, say so with `work_on`; keep off what others work on.
 - Open experiments that bear on your idea, and read the code that you want to edit: `old` in an edit must be
   text of the file, exactly, and stand in it once. Use `try_edit` before you propose an edit, and `smoke_run`
   where it may crash: new code, other shapes, more memory.
@@ -249,6 +250,7 @@ def _activity(name: str, given: Any) -> str:
         "list_files": ("lists the files", ""),
         "history": ("goes through the history", ""),
         "try_edit": ("tries an edit", ""),
+        "work_on": ("works on:", "text"),
         "smoke_run": ("runs a change for a few seconds", ""),
         "lessons": ("looks into the notebook", ""),
         "note": ("notes", "text"),

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ar.agents import account, memory, prompt, transcript
 from ar.agents.base import Briefing, Channel
-from ar.agents.checkout import BRIEFING, Checkout
+from ar.agents.checkout import BRIEFING, CLAIM, Checkout
 from ar.agents.fence import tokens
 from ar.changes.proposal import checked_path
 from ar.errors import AgentFailed, BadProgram, BadProposal
@@ -50,6 +50,7 @@ ALLOWED_ENV = (
 MAX_OUTPUT = 50_000_000
 _TAIL = 20_000  # bytes at the end of an output in which its last line is looked for
 _GRACE = 3.0
+_LOOK = 0.5  # seconds between two looks at what it says that it works on
 _TELL = 15.0  # seconds between two words of what goes on
 _MARK = "AR_AGENT"
 _PASSING = (408, 409, 429)  # statuses of HTTP between 400 and 500 that pass by themselves
@@ -60,6 +61,8 @@ branch as it is now, made for you alone: change files in it, within the scope na
 when you end is the proposal; commits count for nothing. This text is also in the file {BRIEFING}.
 
 - Make one change with a hypothesis. Prefer a mechanism you can name over a number you can turn.
+- As soon as you know what you will work on, write it into the file {CLAIM}, in one sentence: others who
+  propose at the same time see it. Keep off what others work on.
 - Read what was tried before, below. Do not repeat what was discarded, unless an assumption behind it has
   changed, and then say so.
 - Do not run the training to measure your change: it will be run over several seeds and judged. Outputs of
@@ -171,7 +174,7 @@ class CommandAgent:
                 os.close(descriptor)
             failure: AgentFailed | None = None
             try:
-                self._wait(process, run)
+                self._wait(process, run, checkout)
             except AgentFailed as error:
                 failure = error
             finally:
@@ -226,8 +229,9 @@ class CommandAgent:
             in_vain=status is None,
         )
 
-    def _wait(self, process: subprocess.Popen[bytes], run: _Run) -> None:
-        began = told = time.monotonic()
+    def _wait(self, process: subprocess.Popen[bytes], run: _Run, checkout: Checkout) -> None:
+        began = told = looked = time.monotonic()
+        claimed = ""
         while process.poll() is None:
             self.channel.wait(0.1)
             now = time.monotonic()
@@ -240,6 +244,10 @@ class CommandAgent:
                     f"raise timeout of this agent in {self.file}",
                     in_vain=True,
                 )
+            if now - looked > _LOOK:
+                looked, earlier, claimed = now, claimed, checkout.claimed or claimed
+                if claimed != earlier:
+                    self.channel.claim(claimed)
             if sum(path.stat().st_size for path in (run.said, run.errors)) > MAX_OUTPUT:
                 raise AgentFailed(f"{self._name} printed more than {MAX_OUTPUT} bytes and was ended")
             if now - told > _TELL:

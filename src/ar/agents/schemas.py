@@ -99,6 +99,11 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
             lesson=_text("Name of the lesson that it is about; empty for a new one."),
         ),
     ),
+    "work_on": (
+        "Say what you are about to work on. Others who propose at the same time see it, and keep off it,"
+        " until your proposal is there.",
+        _object(text=_text("In one sentence, at most 200 characters.")),
+    ),
     "revisit": (
         "Propose an earlier change once more on the branch as it is, such as a near miss. This ends your"
         " turn, unless it is refused.",

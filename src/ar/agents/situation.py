@@ -175,7 +175,7 @@ def now(briefing: Briefing) -> str:
     _, since = snapshot(attempts)
     parts.append(_near(briefing, since, math.inf, _MOST_FRESH_NEAR))
     parts.append(digest.fresh(program, history, briefing.notebook, since))
-    parts += [_model(briefing), _pending(history), _pulled(briefing), _imported(briefing)]
+    parts += [_model(briefing), _pending(history), _board(briefing), _pulled(briefing), _imported(briefing)]
     if briefing.lane:
         parts.append(f"Your lane is: {one_line(briefing.lane)}. Others work on the rest; keep to it.")
     if briefing.idea:
@@ -289,6 +289,15 @@ def _pending(history: History) -> str:
     if len(waiting) > _MOST_PENDING:
         lines.insert(0, f"{len(waiting) - _MOST_PENDING} more, and:")
     return fence("\n".join(lines), "under way, do not propose again: name | title | state | agent")
+
+
+def _board(briefing: Briefing) -> str:
+    """What others are about to propose."""
+    lines = [
+        holdout.hidden(f"{one_line(post.agent)} | {post.text}", briefing.program)
+        for post in briefing.board[-_MOST_PENDING:]
+    ]
+    return fence("\n".join(lines), "others work on this now, keep off it: agent | what") if lines else ""
 
 
 def _pulled(briefing: Briefing) -> str:

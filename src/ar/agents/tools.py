@@ -62,6 +62,7 @@ class Tools:
             "note": self._note,
             "try_edit": self._try_edit,
             "smoke_run": self._smoke_run,
+            "work_on": self._work_on,
         }
 
     def answer(self, name: str, given: Mapping[str, Any]) -> str:
@@ -142,6 +143,10 @@ class Tools:
         said = memory.note(self.repo, self.briefing, text, status, cites, lesson)
         self.notes += 1
         return said
+
+    def _work_on(self, text: str) -> str:
+        self.channel.claim(text)
+        return "The others are told."
 
     def _smoke_run(self, params: list[Any], edits: list[Any]) -> str:
         if self.trials == schemas.MOST_TRIALS:

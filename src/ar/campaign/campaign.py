@@ -31,7 +31,8 @@ from ar.judge.evidence import Ledger
 from ar.judge.findings import Case
 from ar.judge.ledger import first_seed, ledger, step
 from ar.judge.rule import Action, Kind, next_action
-from ar.local import claims, locks
+from ar.local import board, claims, locks
+from ar.local.board import Place
 from ar.project import papers
 from ar.project.identity import is_edited
 from ar.project.program import AgentSpec
@@ -84,7 +85,16 @@ class Campaign:
 
     def ask(self, spec: AgentSpec, channel: Channel | None = None, idea: str = "") -> Change:
         """`propose` by one agent. May run beside the other steps, in a thread of its own."""
-        return self._ask(spec, make(spec, self.repo, channel), idea)
+        with self._seat(spec, channel) as (agent, place):
+            return self._ask(spec, agent, idea, place)
+
+    @contextlib.contextmanager
+    def _seat(self, spec: AgentSpec, channel: Channel | None) -> Iterator[tuple[Agent, Place]]:
+        """An agent that can be asked, and its place on the board."""
+        channel = channel or Channel()
+        with board.place(self.repo, spec.name) as place:
+            channel.claim = place.post
+            yield make(spec, self.repo, channel), place
 
     def queue_next(
         self, agent: str | None = None, idea: str = "", channel: Channel | None = None
@@ -95,11 +105,13 @@ class Campaign:
             BadProposal: the agent was refused too often in a row, or others were faster every time.
         """
         spec = self._turn(agent)
-        asked = make(spec, self.repo, channel)
-        with locks.hold(self.repo, "propose") if asked.instant else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            asked, place = stack.enter_context(self._seat(spec, channel))
+            if asked.instant:
+                stack.enter_context(locks.hold(self.repo, "propose"))
             races = 0
             while True:
-                change = self._ask(spec, asked, idea)
+                change = self._ask(spec, asked, idea, place)
                 try:
                     return self.submit(change)
                 except BadProposal:
@@ -113,11 +125,11 @@ class Campaign:
             return turns.named(specs, agent)
         return turns.order(specs, self.history(), self.books.read().agents)[0] if specs[1:] else specs[0]
 
-    def _ask(self, spec: AgentSpec, agent: Agent, idea: str) -> Change:
+    def _ask(self, spec: AgentSpec, agent: Agent, idea: str, place: Place) -> Change:
         refused: list[str] = []
         while True:
             history = self.history()
-            briefing = self.briefing(history, spec, tuple(refused), idea)
+            briefing = self.briefing(history, spec, tuple(refused), idea, place)
             try:
                 proposal = agent.propose(briefing)
                 proposal = replace(proposal, agent=spec.name, stack=(), reverts="", observed="")
@@ -133,9 +145,14 @@ class Campaign:
                     ) from None
 
     def briefing(
-        self, history: History, spec: AgentSpec, refused: tuple[str, ...] = (), idea: str = ""
+        self,
+        history: History,
+        spec: AgentSpec,
+        refused: tuple[str, ...] = (),
+        idea: str = "",
+        place: Place | None = None,
     ) -> Briefing:
-        """What an agent is given. Arguments are those of `Briefing`."""
+        """What an agent is given. Arguments are those of `Briefing`; `place` is its own on the board."""
         params, surface = reader.baseline_params(self.project), self.model.surface(history)
         briefing = Briefing(self.program, history, params, refused, spec.lane, idea, surface, spec.name)
         if spec.is_embedded:
@@ -149,6 +166,7 @@ class Campaign:
             spent=account.read(self.repo).total,
             curve=incumbent_curve(self.repo, self.program, history),
             cards=tuple(papers.read(self.repo, history.head).cards),
+            board=board.read(self.repo, place),
         )
 
     def check(self, proposal: Proposal) -> Change:
