@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from helpers import Ar, git, wait_for
 
-from ar.cluster import home
+from ar.cli.common import say
+from ar.cluster import home, node_worker, token
 from ar.cluster.node_worker import NodeWorker
 from ar.cluster.state import State
 from ar.errors import BadState
 from ar.git import refs
 from ar.git.repo import Repo
+from ar.project.cache import Cache
 from ar.runs.gpu_meter import VISIBLE
 
 TOKEN = "tok-3f9a77c1e0b24d58"
@@ -55,6 +57,34 @@ def test_it_sees_neither_gpus_that_it_was_not_given_nor_rays_token(made: NodeWor
     found = environment(pid_of(made))
     assert found[VISIBLE] == ""
     assert TOKEN not in found.values()
+
+
+def test_slots_of_a_node_share_what_dvc_caches(made: NodeWorker, tmp_path: Path) -> None:
+    folder = tmp_path / "nodes" / "ar" / "nodes" / "home-1"
+    assert made._repo.root == folder / "slot-3"
+    assert Cache.of(made._repo.root).folder == folder / "cache"
+    node_worker.share_cache(made._repo.root, tmp_path)  # there already
+    assert Cache.of(made._repo.root).folder == folder / "cache"
+    assert git(made._repo.root, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(("named", "secret"), [(True, "ray-5b1c77aa90e2"), (False, "ray-9c1c77aa11b4")])
+def test_rays_token_is_shown_nowhere(
+    named: bool,
+    secret: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.write_text(f"{secret}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if named:
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file.rename(tmp_path / "elsewhere")))
+    token.guard()
+    say(f"denied for {secret}")
+    assert secret not in capsys.readouterr().out
 
 
 def test_it_tells_of_itself_and_ends_when_it_is_told(made: NodeWorker) -> None:

@@ -35,11 +35,12 @@ from helpers import (
 )
 
 from ar.campaign.campaign import Campaign
+from ar.campaign.sync import Sync
 from ar.changes.proposal import prepare
 from ar.errors import BadProposal
 from ar.git import refs, remote
 from ar.git.references import ZERO
-from ar.git.remote import Move
+from ar.git.remote import Move, Refused
 from ar.git.repo import Repo
 from ar.history import exchange, leases
 from ar.history.ideas import Proposal
@@ -47,7 +48,7 @@ from ar.history.messages import Message
 from ar.history.records import Note, Status
 from ar.local import joined
 from ar.project.project import Project
-from ar.runs import outcomes, recovery
+from ar.runs import outbox, outcomes, recovery
 from ar.runs.lookout import Lookout
 from ar.runs.pipeline import Pipeline
 from ar.runs.remote_queue import RemoteQueue
@@ -130,17 +131,46 @@ def test_the_same_run_is_not_queued_twice(shared: Path, node: Path) -> None:
     assert len(there(shared, refs.QUEUE)) == 2
 
 
-def test_all_that_waits_in_a_clone_is_handed_over(shared: Path) -> None:
+def test_all_that_waits_in_a_clone_is_handed_over_but_what_is_refused(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_TRIES", 1)
     campaign = Campaign(Project.open(shared))
     for x in (2.7, 2.8, 2.9):
         proposal = Proposal(f"x 1.5 → {x}", "Nearer to the floor.", "human", {"x": x})
         campaign.submit(prepare(campaign.project, proposal, campaign.history()), 1)
-    names = names_of(shared, refs.QUEUE)
-    assert len(names) == 3
-    queue = queue_of(shared)
-    assert queue.hand_over()
-    assert there(shared, refs.QUEUE) == sorted(names)
+    first, *others = sorted(names_of(shared, refs.QUEUE))
+    lock = shared.parent / "shared.git" / f"{refs.queued(first)}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with pytest.raises(Refused):
+        outbox.hand_over(campaign.pipeline, "origin", print)
+    assert there(shared, refs.QUEUE) == others
+    assert names_of(shared, refs.QUEUE) == [first]
+    lock.unlink()
+    assert outbox.hand_over(campaign.pipeline, "origin", print)
+    assert there(shared, refs.QUEUE) == [first, *others]
     assert names_of(shared, refs.QUEUE) == []
+
+
+def test_what_is_refused_holds_up_nothing_else_and_is_not_tried_at_once(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign, tried = Campaign(Project.open(shared)), list[str]()
+
+    def refuse(pipeline: Pipeline, there: str, tell: object) -> bool:
+        tried.append(there)
+        raise Refused("it is full")
+
+    monkeypatch.setattr(outbox, "hand_over", refuse)
+    campaign.queue = queue_of(shared)
+    sync = Sync(campaign)
+    campaign.repo.update_note(campaign.repo.head(), lambda note: {**note, "status": "succeeded"})
+    for _ in range(2):
+        sync._give()
+    assert tried == ["origin"]
+    assert remote.look(campaign.repo, "origin", refs.NOTES) == {refs.NOTES: campaign.repo.resolve(refs.NOTES)}
+    assert list(sync.said()) == ["it is full"]
 
 
 @pytest.mark.parametrize("words", ["An end", "Another end"])

@@ -86,6 +86,11 @@ def hand(values: Iterable[str]) -> None:
     _handed.update(values)
 
 
+def is_secret(name: str) -> bool:
+    """Whether the name of a variable or a setting says that its value is a secret."""
+    return _NAME.search(name) is not None
+
+
 def redact(
     text: str, environ: Mapping[str, str] | None = None, start: int = 0, unfinished: bool = False
 ) -> str:
@@ -213,7 +218,7 @@ def _end_begins(text: str, spelling: str) -> int:
 
 def _values(environ: Mapping[str, str]) -> Iterator[str]:
     """Secret values of an environment, and those that were handed on: each of their lines, and the whole."""
-    named = (value for name, value in environ.items() if _NAME.search(name))
+    named = (value for name, value in environ.items() if is_secret(name))
     unnamed = (value for value in _handed if not _WORD.fullmatch(value))
     for value in itertools.chain(named, unnamed):
         for part in (value, *value.splitlines()):

@@ -18,6 +18,7 @@ from ar.git.repo import Repo
 from ar.history import exchange
 from ar.history.records import History
 from ar.local import joined
+from ar.project.pipeline_file import Declared, within
 
 
 def announce(campaign: Campaign, new: str, old: str) -> None:
@@ -50,6 +51,7 @@ def bring(campaign: Campaign, new: str) -> str:
         ahead = repo.ahead()
         repo.update_refs((ahead, new, repo.resolve(ahead) or ZERO), reason="ar: promote")
         return f"{error.message}; the campaign goes on on {ahead.removeprefix('refs/heads/')}"
+    campaign.queue.fetch_outputs(new)
     campaign.pipeline.checkout()
     worktree.done(repo)
     return ""
@@ -60,10 +62,14 @@ def begin(campaign: Campaign) -> str:
     tell of the campaign.
 
     Raises:
-        BadState: the branch went another way.
+        BadState: the branch went another way, or its metrics are for this machine alone.
         Unreachable, Refused: not now.
     """
     repo, there, head = campaign.repo, campaign.queue.remote, campaign.repo.head()
+    cached = Declared.read(repo, head).cached
+    if unseen := sorted({it.file for it in campaign.program.written if within(it.file, cached)}):
+        what = f"{', '.join(unseen)} is kept in DVC's cache alone, where other machines cannot read it"
+        raise BadState(what, "set cache: false for it in dvc.yaml, and commit that")
     known = repo.resolve(refs.at_remote(there, refs.standing(repo.branch())))
     if known is None or (known != head and repo.is_ancestor(known, head)):
         announce(campaign, head, known or head)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Self
@@ -15,11 +16,13 @@ from ar.errors import ArError
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history import exchange
+from ar.runs import outbox
 from ar.runs.lookout import Lookout
 from ar.runs.pipeline import Pipeline
 from ar.runs.remote_queue import RemoteQueue
 
 _LOOK = 0.25  # seconds between two thoughts of a look; the lookout says when it is time
+_PAUSE = 5.0, 60.0  # seconds before what was not taken is brought again, at first and at most
 
 
 class Sync:
@@ -35,6 +38,8 @@ class Sync:
         self._told = deque[str]()
         self._queue = RemoteQueue(Pipeline(self._repo), self.remote, tell=self._told.append)
         self._lookout = Lookout(self._queue)
+        self._failure = ""  # as last told
+        self._again, self._pause = 0.0, _PAUSE[0]
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -68,25 +73,34 @@ class Sync:
                 yield self._told.popleft()
 
     def _run(self) -> None:
-        before, failure = self._state(), ""
+        before = self._state()
         while not self._done.wait(_LOOK):
-            try:
-                found = self._lookout.finds()
-                if self._lookout.is_away:
-                    continue
-                self._queue.hand_over()
-                exchange.share(self._repo, self.remote)
-            except ArError as error:
-                if error.message != failure:
-                    self._told.append(error.message)
-                failure = error.message
-                self._done.wait(5.0)
+            found = self._lookout.finds()
+            if self._lookout.is_away:
                 continue
-            failure = ""
+            self._give()
             now = self._state()
             if found or now != before:
                 self.news.set()
             before = now
+
+    def _give(self) -> None:
+        """Bring the remote what only this clone has; what it does not take is tried again, less and less
+        often."""
+        if time.monotonic() < self._again:
+            return
+        try:
+            try:
+                outbox.hand_over(self._queue.pipeline, self.remote, self._told.append)
+            finally:
+                exchange.share(self._repo, self.remote)
+        except ArError as error:
+            if error.message != self._failure:
+                self._told.append(error.message)
+            self._failure, self._again = error.message, time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, _PAUSE[1])
+        else:
+            self._failure, self._pause = "", _PAUSE[0]
 
     def _state(self) -> dict[str, str]:
         spaces = (refs.QUEUE, refs.RUNNING, refs.HEADS, refs.WORKERS_NOTES, refs.NOTES)

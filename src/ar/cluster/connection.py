@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
+from ar.cluster import token
 from ar.cluster.node_worker import NodeWorker
 from ar.cluster.state import Node, State
 from ar.errors import ArError
@@ -44,6 +45,7 @@ class Connection:
     """
 
     def __init__(self, address: str) -> None:
+        token.guard()
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # we hide GPUs ourselves
         if address.startswith("ray://"):
             raise NoCluster("a Ray client's address cannot be used", "run ar on a node of the cluster")

@@ -14,11 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ar.cluster import token
 from ar.cluster.state import State
 from ar.errors import ArError
 from ar.git import clone, refs, remote
 from ar.git.repo import Repo
 from ar.local import allowed, node
+from ar.project import cache
 from ar.redaction import redact
 from ar.runs.gpu_meter import VISIBLE
 from ar.text import one_line
@@ -36,6 +38,14 @@ def folder_of(home: str, slot: int) -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("ar")) / "nodes" / home / f"slot-{slot}"
+
+
+def share_cache(root: Path, folder: Path) -> None:
+    """Have DVC keep what it caches for the project at `root` in a folder that all slots of a node share; not
+    where the project or the node's owner has it elsewhere already."""
+    if (root / ".dvc").is_dir() and not cache.config(root, "cache").get("dir"):
+        with (root / ".dvc" / "config.local").open("a", encoding="utf-8") as file:
+            file.write(f'[cache]\n    dir = "{folder}"\n')
 
 
 class NodeWorker:
@@ -60,6 +70,7 @@ class NodeWorker:
         allowed_there: Sequence[str],
         with_gpu: bool,
     ) -> None:
+        token.guard()
         self.slot = slot
         self.gpus = os.environ.get(VISIBLE, "") if with_gpu else ""
         self.worker = self.failure = ""
@@ -69,6 +80,7 @@ class NodeWorker:
             clone.check_out(top, REMOTE, url, ref)
             self._repo = Repo.open(top / prefix)
             remote.guard(self._repo, REMOTE)
+            share_cache(self._repo.root, top.with_name("cache"))
             allowed.add(self._repo, allowed_there)
             self.worker = node.name(self._repo)
             self._log = self._repo.own_folder() / "cluster-worker.log"

@@ -153,11 +153,12 @@ def guard(repo: Repo, remote: str) -> None:
     """Count the password in a remote's address as a secret from here on, wherever it may turn up."""
     urls = repo.run("remote", "get-url", "--all", remote).split("\n")
     urls += repo.run("remote", "get-url", "--push", "--all", remote).split("\n")
-    found = [part for url in urls for part in (_password(url),) if part]
+    found = [part for url in urls for part in (password(url),) if part]
     hand([*found, *map(unquote, found)])
 
 
-def _password(url: str) -> str:
+def password(url: str) -> str:
+    """The password in an address; empty where there is none."""
     try:
         parts = urlsplit(url)
         return parts.password or (parts.username or "" if parts.scheme.startswith("http") else "")

@@ -21,7 +21,7 @@ from typing import Any
 from ar.errors import Conflict
 from ar.formats import BadData, load_json
 from ar.git import refs, transfer
-from ar.git.references import ZERO
+from ar.git.references import ZERO, pause
 from ar.git.remote import all_of, mirror
 from ar.git.repo import Repo
 from ar.git.signatures import CannotSign
@@ -217,7 +217,8 @@ def share(repo: Repo, remote: str) -> None:
         ArError: git cannot reach the remote, or may not write there.
         Conflict: others push all the time.
     """
-    for _ in range(_RACES):
+    for attempt in range(_RACES):
+        pause(10 * attempt)
         known = {ref: repo.resolve(refs.at_remote(remote, ref)) for ref in _JOINED}
         ahead = {ref: rev for ref in _JOINED if (rev := repo.resolve(ref)) not in (None, known[ref])}
         if not ahead:
@@ -244,7 +245,8 @@ def push(repo: Repo, remote: str, signing: bool = True) -> Exchanged:
         signed = statements.sign(repo) if signing else 0
     except CannotSign as error:
         unsigned = error.message
-    for _ in range(_RACES):
+    for attempt in range(_RACES):
+        pause(10 * attempt)
         theirs = transfer.listed(repo, remote, *_patterns())
         transfer.fetch(repo, remote, _joined_refs(remote, theirs))
         before = repo.resolve(refs.at_remote(remote, refs.NOTES))

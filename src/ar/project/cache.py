@@ -112,6 +112,13 @@ def remote_url(repo: Repo, rev: str, url: str) -> tuple[str, ...]:
     return (str(_section(text.decode(errors="replace"), f'remote "{name.lower()}"').get("url")),)
 
 
+def committed_config(root: Path, section: str) -> dict[str, Any]:
+    """A section of the settings that the repository at `root` itself brings, as they are in its checkout."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return _section((root / ".dvc" / "config").read_text(encoding="utf-8"), section)
+    return {}
+
+
 def config(root: Path, section: str) -> dict[str, Any]:
     """A section of DVC's settings for the project at `root`, as `dvc config` resolves it."""
     return {name: value for _, settings in _sections(root, section) for name, value in settings.items()}

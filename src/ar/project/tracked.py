@@ -1,4 +1,5 @@
-"""Data that DVC keeps beside the pipeline, by the `.dvc` files that stand for it in git."""
+"""Data that DVC keeps: beside the pipeline, by the `.dvc` files that stand for it in git, and what stages
+make, by `dvc.lock`."""
 
 from __future__ import annotations
 
@@ -13,19 +14,44 @@ from ar.project.cache import Cache
 from ar.project.pipeline_file import Declared, within
 
 
-def missing(repo: Repo, rev: str) -> list[str]:
-    """The `.dvc` files of a commit whose data stages read, and that this machine's cache has not."""
+def missing(repo: Repo, rev: str) -> dict[str, list[str]]:
+    """The `.dvc` files of a commit whose data stages read, each with the hashes that this machine's cache has
+    not; those that it has whole are left out."""
     inputs, cache = Declared.read(repo, rev).inputs, Cache.of(repo.root)
     files = repo.named(rev, "*.dvc", hidden=True)
     contents = repo.read_many([(rev, path) for path in files])
-    return [
-        file
-        for file, content in zip(files, contents, strict=True)
-        if any(
-            not cache.has(md5) and any(within(it, [path]) or within(path, [it]) for it in inputs)
+    found = {
+        file: [
+            md5
             for path, md5 in _outs(file, content)
-        )
+            if not cache.has(md5) and any(_meet(path, it) for it in inputs)
+        ]
+        for file, content in zip(files, contents, strict=True)
+    }
+    return {file: hashes for file, hashes in found.items() if hashes}
+
+
+def missing_between(repo: Repo, rev: str) -> list[str]:
+    """Hashes of what stages of a commit make for others, and this machine's cache has not: without them the
+    stages that made them run again."""
+    declared, cache = Declared.read(repo, rev), Cache.of(repo.root)
+    read = {path for use in declared.uses for path in use.deps}
+    return [md5 for path, md5 in kept(declared) if not cache.has(md5) and any(_meet(path, it) for it in read)]
+
+
+def kept(declared: Declared) -> list[tuple[str, str]]:
+    """Path and hash of each output that `dvc.lock` has, and DVC keeps."""
+    return [
+        (path, md5)
+        for stage in declared.locked.values()
+        for path, md5 in stage.outs.items()
+        if md5 and path in declared.cached
     ]
+
+
+def _meet(path: str, other: str) -> bool:
+    """Whether one of two paths is the other, or lies in it."""
+    return within(path, [other]) or within(other, [path])
 
 
 def _outs(file: str, content: bytes | None) -> Iterator[tuple[str, str]]:

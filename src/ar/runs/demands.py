@@ -23,6 +23,7 @@ from ar.project.pipeline_file import PIPELINE_FILE, Declared
 from ar.project.program import AgentSpec, Allowance, Program
 from ar.project.program_file import place
 from ar.project.project import Project
+from ar.project.storage import Storage, shown
 from ar.runs import sandbox
 from ar.stage.limits import size
 
@@ -84,6 +85,14 @@ def of_stages(repo: Repo, program: Program, rev: str) -> Iterator[str]:
             yield f"run this of {_quoted(file)} without a sandbox: {_quoted(line)}"
 
 
+def of_storage(storage: Storage) -> Iterator[str]:
+    """What it demands to have data brought from DVC's remote, and to it: of those settings that the
+    repository brings, as far as no secret is in them."""
+    for name, settings in storage.committed.items():
+        told = json.dumps(shown(settings), sort_keys=True)
+        yield f"let DVC fetch data from, and bring outputs to, its remote {_quoted(name)}: {told}"
+
+
 def _commands(repo: Repo, rev: str) -> Iterator[tuple[str, str]]:
     """Every command line with its file, as it is written there: values of templates change all the time."""
     for file in repo.named(rev, PIPELINE_FILE, hidden=True):
@@ -118,8 +127,10 @@ def not_allowed(project: Project) -> list[str]:
 
 
 def allow(project: Project) -> tuple[str, ...]:
-    """Allow what a project demands as it stands. Returns that."""
-    wanted = of_project(project)
+    """Allow what a project demands as it stands, and what it may demand where machines share a campaign.
+    Returns that."""
+    storage = Storage.of(project.repo.root)
+    wanted = (*of_project(project), *(of_storage(storage) if storage else ()))
     allowed.add(project.repo, wanted)
     return wanted
 

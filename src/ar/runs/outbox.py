@@ -12,11 +12,13 @@ from ar.errors import Conflict
 from ar.git import refs, remote
 from ar.git.objects import Commit
 from ar.git.references import ZERO, pause
-from ar.git.remote import Move
+from ar.git.remote import Move, Refused
 from ar.git.repo import Repo
 from ar.history import exchange, leases
 from ar.history.messages import Message
 from ar.history.records import Status
+from ar.runs import queue
+from ar.runs.pipeline import Pipeline
 
 _RACES = 20
 
@@ -43,6 +45,27 @@ def put(repo: Repo, there: str, name: str, rev: str, tell: Callable[[str], None]
         exchange.follow(repo, there)
         pause(attempt)
     raise Conflict(f"others queue on {there} all the time", "run the command again")
+
+
+def hand_over(pipeline: Pipeline, there: str, tell: Callable[[str], None]) -> bool:
+    """Bring what waits in a clone's own queue to a remote's. Whether there was anything.
+
+    Raises:
+        Unreachable: not now.
+        Refused, Conflict: some of it stays here for now; the rest is there.
+    """
+    found, failure = pipeline.repo.commits(refs.QUEUE), None
+    for ref, commit in found.items():
+        name = refs.name_of(ref)
+        try:
+            put(pipeline.repo, there, name, commit.rev, tell)
+        except (Refused, Conflict) as error:
+            failure = error
+            continue
+        queue.withdraw(pipeline, name, commit.rev)
+    if failure is not None:
+        raise failure
+    return bool(found)
 
 
 def _runs(repo: Repo, there: str) -> dict[str, Commit]:

@@ -375,6 +375,27 @@ def keep(repo: Repo, path: str) -> None:
         raise BadState(f"DVC cannot keep {path}: {_shorten(str(error))}", f"run: dvc add {path}") from None
 
 
+def move(pipeline: Pipeline, hashes: Iterable[str], there: bool) -> None:
+    """Copy what DVC keeps under some MD5s from its default remote into the cache, or the other way.
+
+    Raises:
+        BadState: not all of it could be copied.
+    """
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    wanted = {HashInfo("md5", md5) for md5 in hashes}
+    logging.disable()  # what DVC logs may hold addresses with their logins
+    try:
+        cloud = pipeline._dvc.cloud
+        failed = len((cloud.push if there else cloud.pull)(wanted).failed)
+    except Exception as error:  # of whichever library DVC reaches that remote by
+        raise BadState(_shorten(str(error) or type(error).__name__)) from None
+    finally:
+        logging.disable(logging.NOTSET)
+    if failed:
+        raise BadState(f"{failed} of its files could not be copied")
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A folder in which one experiment runs.

@@ -63,6 +63,9 @@ class Queue(Protocol):
     def withdraw(self, name: str, rev: str) -> bool:
         """Take a waiting experiment out of the queue for good. False if it is not waiting any more."""
 
+    def fetch_outputs(self, rev: str) -> None:
+        """Have here what the stages of a commit made elsewhere, as far as that can be had."""
+
 
 class Home:
     """The clone's own queue."""
@@ -107,3 +110,6 @@ class Home:
 
     def withdraw(self, name: str, rev: str) -> bool:
         return queue.withdraw(self.pipeline, name, rev)
+
+    def fetch_outputs(self, rev: str) -> None:
+        """What was made here is here."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ar.changes import integrity
-from ar.errors import ArError, BadState
+from ar.errors import ArError
 from ar.git import refs, remote
 from ar.git.references import ZERO
 from ar.git.remote import Move, Refused, Unreachable
@@ -23,13 +23,13 @@ from ar.history.messages import Message
 from ar.history.records import Experiment, Note, Status
 from ar.local import claims, node
 from ar.local.claims import Claim
-from ar.project import tracked
 from ar.project.pipeline_file import ARGS_FILE
 from ar.project.program import Program
 from ar.project.program_file import load as load_program
 from ar.project.program_file import load_at
 from ar.project.project import Project
 from ar.runs import outbox, queue
+from ar.runs.delivery import Delivery
 from ar.runs.keeper import Keeper
 from ar.runs.pipeline import Pipeline
 from ar.runs.publication import Result, publish
@@ -65,6 +65,7 @@ class RemoteQueue:
         self.tell = tell or (lambda words: None)
         self.ending = ending
         self.worker = node.name(self.repo)
+        self._delivery = Delivery(pipeline, remote, lambda words: self.tell(words))
         self._keepers: dict[str, Keeper] = {}
         self._pulled = set[str]()  # baselines whose runs were asked for
 
@@ -174,9 +175,7 @@ class RemoteQueue:
         return load_at(self.repo, claimed.baseline) or load_program(self.repo.root)
 
     def flaw(self, claimed: Claim) -> str:
-        if lacking := tracked.missing(self.repo, claimed.baseline):
-            what = f"data that stages read is not on this machine: {', '.join(lacking)}"
-            raise BadState(what, f"run: dvc pull {' '.join(lacking)}")
+        self._delivery.fetch_inputs(claimed.baseline)
         return _flaw(Project(self.repo, self.program(claimed)), claimed)
 
     # -- ending -------------------------------------------------------------------------------------------
@@ -188,6 +187,7 @@ class RemoteQueue:
         """
         result = Result.of(self.repo, claimed, rev, note)
         self.repo.update_refs((refs.of_remote(refs.FINISHED, self.remote, claimed.name), result.note, None))
+        self._delivery.bring_outputs(Project(self.repo, self.program(claimed)), claimed, rev, note)
         lease, shortest = self._let_lapse(claimed.name), _WAIT[0]
         away = False
         while True:
@@ -319,18 +319,8 @@ class RemoteQueue:
             queue.put(project, self.pipeline, tree, baseline, message, name)
             return True
 
-    def hand_over(self) -> bool:
-        """Bring what waits in this clone's own queue to the remote's. Whether there was anything.
-
-        Raises:
-            Unreachable, Refused: not now.
-        """
-        found = self.repo.commits(refs.QUEUE)
-        for ref, commit in found.items():
-            name = refs.name_of(ref)
-            outbox.put(self.repo, self.remote, name, commit.rev, self.tell)
-            queue.withdraw(self.pipeline, name, commit.rev)
-        return bool(found)
+    def fetch_outputs(self, rev: str) -> None:
+        self._delivery.fetch_outputs(rev)
 
     def withdraw(self, name: str, rev: str) -> bool:
         if self.repo.has_ref(refs.queued(name)):
