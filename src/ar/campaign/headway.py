@@ -99,12 +99,12 @@ def follow(campaign: Campaign, history: History) -> str:
 def catch_up(campaign: Campaign) -> str:
     """Have this clone know where the campaign is by now, and leave the checkout alone. Returns what to tell;
     empty where it is known, or is nothing to follow."""
-    repo, history = campaign.repo, campaign.history()
+    repo = campaign.repo
     for there in joined.read(repo):
         new, head = repo.resolve(refs.at_remote(there, refs.standing(repo.branch()))), repo.head()
         if new is None or new == head or not repo.is_ancestor(head, new):
             continue
-        if not _flaw(campaign, history, head, new):
+        if not _flaw(campaign, campaign.history(), head, new):
             ahead = repo.ahead()
             repo.update_refs((ahead, new, repo.resolve(ahead) or ZERO), reason="ar: follow")
             name = ahead.removeprefix("refs/heads/")

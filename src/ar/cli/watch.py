@@ -54,20 +54,25 @@ def show(
     from ar.judge.findings import total
     from ar.runs import recovery
     from ar.views import export
+    from ar.views.glimpse import excerpt
     from ar.views.listing import MOST, listing
-    from ar.views.table import render
+    from ar.views.table import drawn, render
 
     campaign = open_campaign()
     glance(campaign)
     if recovery.abandoned(campaign.repo):
         for line in recovery.recover(campaign.project, campaign.pipeline):
             click.echo(f"recovered: {line}", err=True)
-    history, program = campaign.history(), campaign.program
+    most = limit or (None if as_json or as_csv else MOST)
+    names = [name.strip() for name in columns.split(",")] if columns else ()
+    program = campaign.program
+    if not (time_to or as_json or as_csv or names):
+        echo(drawn(excerpt(campaign, selection, sort, most), program, seeds=seeds))
+        return
+    history = campaign.history()
     if time_to:
         _time_to(campaign, history, as_json)
         return
-    most = limit or (None if as_json or as_csv else MOST)
-    names = [name.strip() for name in columns.split(",")] if columns else ()
     listed = listing(history, program, selection, sort, most, names)
     if as_csv:
         click.echo(export.rows_to_csv(listed) if names else export.to_csv(history, program, listed), nl=False)

@@ -20,16 +20,19 @@ class PackedRefs:
     def of(self, name: str) -> dict[str, str]:
         """The ref of exactly that name with its object id, if there is one."""
         wanted = _bytes(name)
-        return self._between(wanted, wanted + b"\1")
+        return _parsed(self._between(wanted, wanted + b"\1"))
 
     def beginning(self, first: str) -> dict[str, str]:
         """Name to object id of every ref whose name begins so, in alphabetical order."""
+        return _parsed(self.lines(first))
+
+    def lines(self, first: str) -> bytes:
+        """The same as they stand in the file."""
         wanted = _bytes(first)
         return self._between(wanted, wanted[:-1] + bytes([wanted[-1] + 1]))
 
-    def _between(self, first: bytes, beyond: bytes) -> dict[str, str]:
-        text = self._lines[self._place(first) : self._place(beyond)].decode("utf-8", "surrogateescape")
-        return {line[_ID + 1 :]: line[:_ID] for line in text.split("\n") if line[_ID : _ID + 1] == " "}
+    def _between(self, first: bytes, beyond: bytes) -> bytes:
+        return self._lines[self._place(first) : self._place(beyond)]
 
     def _place(self, name: bytes) -> int:
         """Where the line of the first ref begins whose name is not before this one."""
@@ -52,6 +55,11 @@ class PackedRefs:
     def _after(self, begin: int) -> int:
         """Where the line after that one begins."""
         return self._lines.find(b"\n", begin) + 1 or len(self._lines)
+
+
+def _parsed(lines: bytes) -> dict[str, str]:
+    rows = lines.decode("utf-8", "surrogateescape").split("\n")
+    return {row[_ID + 1 :]: row[:_ID] for row in rows if row[_ID : _ID + 1] == " "}
 
 
 def _bytes(name: str) -> bytes:

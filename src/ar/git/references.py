@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import random
@@ -85,6 +86,16 @@ class References(Objects):
         """How many refs there are below the patterns, without a look into them."""
         return len({ref for it in sorted(patterns) for ref in (*self._loose(it), *self._packed(it))})
 
+    def state(self, *spaces: str) -> str:
+        """A digest of the refs below some spaces: another one where one of them has moved, or where git has
+        packed them."""
+        told = hashlib.blake2b(digest_size=16)
+        for space in sorted(spaces):
+            loose = sorted((ref, self._read_ref(ref)) for ref in self._loose(space))
+            told.update(f"{loose}\0".encode(errors="surrogateescape"))
+            told.update(self._in_one_file().lines(f"{space}/") + b"\0")
+        return told.hexdigest()
+
     def _loose(self, pattern: str) -> list[str]:
         """Names of refs below a pattern that have a file of their own."""
         names, found = [pattern.partition("*")[0].rstrip("/")], list[str]()
@@ -118,7 +129,16 @@ class References(Objects):
         return match[0].decode() if match else None
 
     def _packed(self, pattern: str) -> dict[str, str]:
-        """Refs below a pattern that share git's one file, which is always replaced as a whole."""
+        """Refs below a pattern that share git's one file."""
+        first, star, _ = pattern.partition("*")
+        packed = self._in_one_file()
+        if not star:
+            return packed.of(first) | packed.beginning(f"{first}/")
+        is_below = _below(pattern)
+        return {ref: value for ref, value in packed.beginning(first).items() if is_below(ref)}
+
+    def _in_one_file(self) -> PackedRefs:
+        """The refs that share git's one file, which is always replaced as a whole."""
         try:
             with (self.git_dir / "packed-refs").open("rb") as file:
                 state = os.fstat(file.fileno())
@@ -126,13 +146,8 @@ class References(Objects):
                 if self._packed_refs[0] != version:
                     self._packed_refs = version, PackedRefs(file.read())
         except FileNotFoundError:
-            return {}
-        first, star, _ = pattern.partition("*")
-        packed = self._packed_refs[1]
-        if not star:
-            return packed.of(first) | packed.beginning(f"{first}/")
-        is_below = _below(pattern)
-        return {ref: value for ref, value in packed.beginning(first).items() if is_below(ref)}
+            return PackedRefs(b"")
+        return self._packed_refs[1]
 
     def commits(self, *patterns: str) -> dict[str, Commit]:
         """Full ref name to its commit, for every ref below the patterns that names one, read as by `refs`."""

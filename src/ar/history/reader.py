@@ -249,7 +249,7 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
 
 def _places(repo: Repo) -> dict[str, _Place]:
     """Name to status (None: it ended), commit and, where the ref says it, baseline of every experiment."""
-    places = dict(_places_elsewhere(repo))
+    places = dict(places_elsewhere(repo))
     # Refs come in the order in which experiments move on: one that does so meanwhile is seen at least once.
     found = repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
     others = pulled.foreign(repo, found)  # after the refs: a ref is marked before it appears
@@ -267,7 +267,7 @@ def _places(repo: Repo) -> dict[str, _Place]:
     return places
 
 
-def _places_elsewhere(repo: Repo) -> Iterator[tuple[str, _Place]]:
+def places_elsewhere(repo: Repo) -> Iterator[tuple[str, _Place]]:
     """What waits or runs on remotes, as they were last looked at: foreign where nobody here takes part in the
     remote's campaign."""
     ours = joined.read(repo)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from ar.git.repo import Repo
 from ar.local import lines
 
-_FILE = "joined"
+FILE = "joined"
 
 
 def read(repo: Repo) -> list[str]:
     """Their names; whoever owns the machine may take a line out of the file."""
-    return [name for name in dict.fromkeys(lines.read(repo, _FILE)) if name]
+    return [name for name in dict.fromkeys(lines.read(repo, FILE)) if name]
 
 
 def add(repo: Repo, remote: str) -> None:
@@ -24,7 +24,7 @@ def add(repo: Repo, remote: str) -> None:
         BadState: the git directory cannot be written.
     """
     if remote not in read(repo):
-        lines.append(repo, _FILE, [remote])
+        lines.append(repo, FILE, [remote])
 
 
 def word(remote: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from ar.git.repo import Repo
 from ar.local import joined, lines, trusted
 
-_FILE, _VOUCHED = "pulled", "vouched"
+FILE, VOUCHED = "pulled", "vouched"
 
 
 def read(repo: Repo) -> frozenset[str]:
     """All that a remote brought: full names of experiments' refs, ids of the commits of accounts."""
-    return frozenset(lines.read(repo, _FILE))
+    return frozenset(lines.read(repo, FILE))
 
 
 def foreign(repo: Repo, found: Mapping[str, str]) -> frozenset[str]:
@@ -32,7 +32,7 @@ def vouched(repo: Repo) -> frozenset[tuple[str, str]]:
     """Refs and commits for which there was the word of somebody whose key is still trusted, or that came from
     a remote whose campaign this clone still has a part in."""
     keys = {*trusted.read(repo), *map(joined.word, joined.read(repo))}
-    rows = (line.split(" ") for line in lines.read(repo, _VOUCHED))
+    rows = (line.split(" ") for line in lines.read(repo, VOUCHED))
     return frozenset((row[1], row[2]) for row in rows if len(row) == 3 and row[0] in keys)
 
 
@@ -42,7 +42,7 @@ def add(repo: Repo, names: Iterable[str]) -> None:
     Raises:
         BadState: the git directory cannot be written.
     """
-    lines.append(repo, _FILE, names)
+    lines.append(repo, FILE, names)
 
 
 def vouch(repo: Repo, words: Iterable[tuple[str, str, str]]) -> None:
@@ -52,4 +52,4 @@ def vouch(repo: Repo, words: Iterable[tuple[str, str, str]]) -> None:
     Raises:
         BadState: the git directory cannot be written.
     """
-    lines.append(repo, _VOUCHED, map(" ".join, words))
+    lines.append(repo, VOUCHED, map(" ".join, words))

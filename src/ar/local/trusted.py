@@ -8,17 +8,17 @@ from ar.git.repo import Repo
 from ar.git.signatures import PublicKey
 from ar.local import lines
 
-_FILE = "trusted"
+FILE = "trusted"
 
 
 def path(repo: Repo) -> Path:
     """The file with a line for each key, as in ssh's `.pub` files; whoever owns the machine may edit it."""
-    return lines.path(repo, _FILE)
+    return lines.path(repo, FILE)
 
 
 def read(repo: Repo) -> dict[str, PublicKey]:
     """Fingerprint to key."""
-    return {key.fingerprint: key for line in lines.read(repo, _FILE) if (key := PublicKey.parse(line))}
+    return {key.fingerprint: key for line in lines.read(repo, FILE) if (key := PublicKey.parse(line))}
 
 
 def add(repo: Repo, key: PublicKey) -> None:
@@ -28,4 +28,4 @@ def add(repo: Repo, key: PublicKey) -> None:
         BadState: the git directory cannot be written.
     """
     if key.fingerprint not in read(repo):
-        lines.append(repo, _FILE, [key.line])
+        lines.append(repo, FILE, [key.line])

@@ -21,6 +21,7 @@ from ar.project.program import Program
 from ar.project.values import Scalar
 from ar.text import one_line, shorten_middle, span
 from ar.views.columns import Chosen
+from ar.views.excerpt import Excerpt
 from ar.views.facts import short_key, value_text
 from ar.views.listing import Listing, listing
 from ar.views.marks import MARKS
@@ -56,40 +57,45 @@ def render(
         matters: what the campaign's model says of each parameter.
         paid: what the agents spent.
     """
-    if not history.shown:
-        return Text(EMPTY)
     listed = listed or listing(history, program)
+    excerpt = Excerpt.of(history, program, listed, summary(history, program, total, matters, paid))
+    return drawn(excerpt, program, now, seeds, listed.columns)
+
+
+def drawn(
+    excerpt: Excerpt,
+    program: Program,
+    now: float | None = None,
+    seeds: bool = False,
+    chosen: tuple[Chosen, ...] = (),
+) -> RenderableType:
+    """`render`, of what it needs to know."""
+    if not excerpt.known:
+        return Text(EMPTY)
     rows = tuple(
-        (attempt, run) for attempt in listed.shown for run in (None, *(attempt.experiments if seeds else ()))
+        (attempt, run) for attempt in excerpt.shown for run in (None, *(attempt.experiments if seeds else ()))
     )
-    table = _Table(rows, program, time.time() if now is None else now, history, listed.columns)
-    left = listed.total - len(listed.shown)
-    words = f"… {left:,} more: -n {listed.total} shows all; --contains, --outcome, --agent some"
+    table = _Table(rows, program, time.time() if now is None else now, excerpt, chosen)
+    left = excerpt.total - len(excerpt.shown)
+    words = f"… {left:,} more: -n {excerpt.total} shows all; --contains, --outcome, --agent some"
     more = [Text(words, style="dim")] if left else []
-    body = table if listed.shown else Text("No attempt is like that. All of them: ar show")
-    return Group(body, *more, Text(), summary(history, program, total, matters, paid))
+    body = table if excerpt.shown else Text("No attempt is like that. All of them: ar show")
+    return Group(body, *more, Text(), excerpt.text)
 
 
 def climbed(
     history: History, program: Program, rungs: Sequence[str], candidates: Sequence[str] | None = None
 ) -> RenderableType:
     """The rows of what has climbed to any of the rungs; `candidates` None for all of it."""
-    shown = [
-        attempt
-        for attempt in reversed(history.attempts)
-        if (candidates is None or attempt.candidate in candidates)
-        and any(_climb(history, attempt, rung) for rung in rungs)
-    ]
+    up = {it.candidate for it in history.at_rungs if it.rung in rungs and it.own}
+    wanted = up if candidates is None else up.intersection(candidates)
+    shown = tuple(attempt for attempt in reversed(history.attempts) if attempt.candidate in wanted)
     if not shown:
         return Text("Nothing has climbed.")
-    table = _Table(tuple((attempt, None) for attempt in shown), program, time.time(), history)
-    return Group(table, Text(), Text("\n".join(levels(history, program))))
-
-
-def _climb(history: History, attempt: Attempt, rung: str) -> Attempt | None:
-    """What a change did at a rung, as a change; None where it was at most measured as an incumbent."""
-    found = history.at_rung(attempt.candidate, rung)
-    return found if found and found.own else None
+    excerpt = Excerpt.of(
+        history, program, Listing(shown, len(shown)), Text("\n".join(levels(history, program)))
+    )
+    return drawn(excerpt, program)
 
 
 @dataclass(frozen=True)
@@ -113,14 +119,13 @@ class _Table:
     rows: tuple[_Row, ...]
     program: Program
     now: float
-    history: History
+    excerpt: Excerpt
     chosen: tuple[Chosen, ...] = ()
 
     @property
-    def rungs(self) -> list[str]:
-        """Rungs above the base that have a column: those where anything was measured."""
-        measured = {attempt.rung for attempt in self.history.at_rungs}
-        return [rung.name for rung in self.program.ladder[1:] if rung.name in measured]
+    def rungs(self) -> tuple[str, ...]:
+        """Rungs above the base that have a column."""
+        return self.excerpt.rungs
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns = self._columns(roomy=options.max_width >= _ROOMY)
@@ -200,7 +205,7 @@ class _Table:
                 "effect": Text(effect(attempt, self.program)),
                 **{_at(rung): self._climbed(attempt, rung) for rung in self.rungs},
                 **{name: Text(f"{value:.4g}") for name, value in attempt.guards.items()},
-                "verdict": _verdict(attempt, self.history.devices),
+                "verdict": _verdict(attempt, self.excerpt.own_class),
                 "age": age,
             }
         ended_well = run.status is Status.SUCCEEDED
@@ -217,7 +222,7 @@ class _Table:
 
     def _climbed(self, attempt: Attempt, rung: str) -> Text:
         """The effect at a rung, with the mark of its verdict."""
-        climb = _climb(self.history, attempt, rung)
+        climb = self.excerpt.climb(attempt, rung)
         if climb is None:
             return Text()
         mark = MARKS[climb.outcome]
@@ -286,14 +291,14 @@ def _seeds(attempt: Attempt) -> str:
     return f"{done}+{coming}" if coming else str(done)
 
 
-def _verdict(attempt: Attempt, devices: Sequence[str]) -> Text:
+def _verdict(attempt: Attempt, own_class: str) -> Text:
     """The outcome, and what kind of one; on which devices, where those are not the campaign's own."""
     mark = MARKS[attempt.outcome]
     scale_bound = attempt.verdict is not None and attempt.verdict.label is Label.SCALE_BOUND
     label = f", {Label.SCALE_BOUND}" if scale_bound else ""
     said = attempt.claimed or (str(attempt.audited.finding) if attempt.audited else "")
     label = f": {said}" if said else label
-    if attempt.verdict and attempt.verdict.device not in ("", devices[0]):
+    if attempt.verdict and attempt.verdict.device not in ("", own_class):
         label += f", on {one_line(attempt.verdict.device)}"
     return Text(f"{mark.sign} {attempt.outcome}{label}", style=mark.style)
 
