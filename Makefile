@@ -20,10 +20,13 @@ setup: $(READY)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[lab,claude,mcp,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[lab,claude,mcp,ui,dev]"
 	command -v bwrap >/dev/null \
 	  || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq bubblewrap; } >/dev/null 2>&1 \
 	  || echo "bubblewrap is not installed: experiments run without a sandbox, and its tests are skipped"
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+	  || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq chromium chromium-driver; } >/dev/null 2>&1 \
+	  || echo "chromium and its driver are not installed: tests of the page in a browser are skipped"
 	touch $(READY)
 
 demo: $(READY)

@@ -14,7 +14,7 @@ PACKAGE = SOURCE / "ar"
 GROUND = ("errors", "text", "formats", "redaction", "record")
 PACKAGES = (
     *("stage", "git", "local", "project", "history", "changes", "importing", "judge"),
-    *("surrogate", "runs", "cluster", "agents", "campaign", "views", "serve", "cli"),
+    *("surrogate", "runs", "cluster", "agents", "campaign", "views", "serve", "page", "cli"),
 )
 RANK = {"": 0, **dict.fromkeys(GROUND, 0), **{name: rank for rank, name in enumerate(PACKAGES, 1)}}
 

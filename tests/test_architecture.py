@@ -41,6 +41,10 @@ SEAMS = {
     "click": "cli",
     "mcp": "serve.server",
     "pydantic": "serve",
+    "starlette": "page.app",
+    "uvicorn": "page.app",
+    "jinja2": "page.render",
+    "markupsafe": "page.render",
     "pynvml": "runs.gpu_meter",
     "ray": "cluster.connection",
     "numpy": "surrogate",
@@ -55,7 +59,7 @@ LONG = {}
 STARTS_GIT = {
     "campaign.doctor": "asks for git's version before there is a repository",
 }
-NOT_FOR_HELP = HEAVY | {"git", "mcp", "pydantic"}
+NOT_FOR_HELP = HEAVY | {"git", "mcp", "pydantic", "starlette", "uvicorn", "jinja2"}
 
 
 @pytest.mark.parametrize("module", FILES)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -35,14 +36,15 @@ WON = {
 }
 
 
-def _plant(repo: Repo, name: str) -> None:
-    """A winner and each of its texts as bad as it can be, its change and figures too."""
+def plant(repo: Repo, name: str, figures: Mapping[str, float] | None = None, log: str = "") -> None:
+    """A winner and each of its texts as bad as it can be, its change and figures too; with more of both."""
     head = repo.head()
     params = (repo.read(head, "params.yaml") or b"").replace(b"x: 1.5", b"x: 2.5")
     fit = (repo.read(head, "fit.awk") or b"") + f"# {EVIL} {SCRIPT}\n".encode()
     metrics = json.loads(repo.read(head, "m.json") or b"{}") | {
         f"=1+1{EVIL}": f"@SUM(A1){EVIL}",
         "﹢": "＝cmd",
+        **(figures or {}),
     }
     files = {"params.yaml": params, "fit.awk": fit, "m.json": json.dumps(metrics).encode()}
     text = (
@@ -53,7 +55,7 @@ def _plant(repo: Repo, name: str) -> None:
     note = {
         "status": "succeeded",
         "verdict": WON,
-        "log": f"{EVIL}\rlog",
+        "log": f"{EVIL}\rlog{log}",
         "worker": EVIL,
         "slot": f"gpu{EVIL}",
     }
@@ -65,7 +67,7 @@ def _plant(repo: Repo, name: str) -> None:
 
 @pytest.fixture
 def hostile(measured: Path) -> Path:
-    _plant(Repo.open(measured), "bad")
+    plant(Repo.open(measured), "bad")
     return measured
 
 
@@ -101,7 +103,7 @@ def test_no_report_runs_or_hides_it(hostile: Path, tmp_path: Path, ending: str) 
     git(hostile, "push", "-q", str(bare), "main")
     run(tmp_path, "git", "clone", "-q", str(bare), "evil")
     evil = Repo.open(tmp_path / "evil")
-    _plant(evil, "theirs")
+    plant(evil, "theirs")
     git(evil.root, "push", "-q", str(bare), "refs/exps/*:refs/exps/*", "refs/notes/ar:refs/notes/ar")
     git(hostile, "remote", "add", "origin", str(bare))
     exchange.pull(Repo.open(hostile), "origin")

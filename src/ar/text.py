@@ -26,6 +26,17 @@ def plain(text: str) -> str:
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
 
 
+def visible(text: str) -> str:
+    """The text with a sign for each mark that nobody sees or that reorders what is around it, so that no
+    change can look like another: `␛`, `⟨U+202E⟩`. The end of a line is one however it is written."""
+
+    def sign(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+
+    return _SURROGATE.sub("\ufffd", _CONTROL.sub(sign, text.replace("\r\n", "\n")))
+
+
 def one_line(text: str) -> str:
     """Plain text with every run of whitespace a single space: for titles and table cells."""
     return " ".join(plain(text).split())

@@ -31,7 +31,16 @@ _SECTIONS = {
         *(run.observe, stage.capture),
     ),
     "Propose": (propose.next_, decide.revert, share.import_, papers.read, notes.note),
-    "Watch": (watch.show, watch.log, watch.diff, watch.compare, watch.plot, watch.report, notes.notebook_),
+    "Watch": (
+        watch.show,
+        watch.log,
+        watch.diff,
+        watch.compare,
+        watch.plot,
+        watch.report,
+        notes.notebook_,
+        serve.ui,
+    ),
     "Decide": (watch.judge, run.audit, run.climb, decide.stack, decide.promote),
     "Share": (share.push, share.pull, trust.trust, serve.mcp, serve.agent_kit),
 }

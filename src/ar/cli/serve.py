@@ -1,4 +1,4 @@
-"""Commands that let other programs take part: mcp, agent-kit."""
+"""Commands that let browsers and other programs take part: ui, mcp, agent-kit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ from pathlib import Path
 import click
 
 from ar.cli.common import say
+
+_HERE = ("127.0.0.1", "::1", "localhost")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8157, help="0 for any that is free.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--allow-remote", is_flag=True, help="Let other machines in, too: with --host.")
+def ui(port: int, host: str, allow_remote: bool) -> None:
+    """Watch the campaign in a browser: a page that is always up to date.
+
+    It prints a link that is good for one browser, and another one once that was opened. The page shows what
+    is there and changes nothing. Needs: pip install 'starlette>=1,<2' 'uvicorn>=0.30,<1' 'jinja2>=3.1,<4'
+    """
+    from ar.page.app import serve
+
+    if host not in _HERE:
+        if not allow_remote:
+            raise click.UsageError(f"--host {host} is not this machine alone: say --allow-remote, too.")
+        say("Whoever can reach this port and has the link sees the campaign, over plain HTTP.", err=True)
+    serve(Path.cwd(), host, port, allow_remote and host not in _HERE, click.echo)
 
 
 @click.command()

@@ -56,8 +56,12 @@ class Desk:
 
     def marks(self) -> tuple[object, ...]:
         """What differs once anything has come to an experiment; cheap enough to be asked each second."""
-        repo = Repo.open(self._root)
+        repo = self.repo()
         return repo.head(), repo.resolve(refs.NOTES), repo.refs(refs.QUEUE, refs.RUNNING)
+
+    def repo(self) -> Repo:
+        """The repository as it is by now."""
+        return Repo.open(self._root)
 
     def says(self, error: Exception) -> str:
         """An error in words: what is wrong and what to do next. Nothing of the holdout, and no traceback."""

@@ -92,36 +92,45 @@ class Look:
         """Open one experiment: hypothesis, change, runs, verdict, curves, and the end of what it printed."""
         with self._desk.campaign() as campaign:
             history = campaign.history()
-            attempt, run = find(history, name)
-            declared = Declared.read(campaign.repo, history.head)
-            return details.details(
-                campaign.program,
-                history,
-                attempt,
-                run,
-                changed(campaign.project, run.baseline, run.rev),
-                curves(campaign.repo, declared, campaign.program, run),
-                _log(campaign, run),
-            )
+            return details_of(campaign, history, *find(history, name))
 
     def compare(self, a: Name, b: Name) -> Comparison:
         """Put two experiments side by side: metrics, parameters, curves, and the change from a to b."""
         with self._desk.campaign() as campaign:
             history = campaign.history()
-            (one, first), (two, second) = find(history, a), find(history, b)
-            declared = Declared.read(campaign.repo, history.head)
-            beside = pairs(campaign.repo, declared, campaign.program, first, second)
-            diff = changed(campaign.project, first.rev, second.rev)
-            return comparison.comparison(campaign.program, one, two, beside, diff)
+            return comparison_of(campaign, history, a, b)
 
     def judge(self, name: Name) -> Judgement:
         """Ask the judge what it thinks of an experiment, as things stand, and what that rests on."""
         with self._desk.campaign() as campaign:
             history = campaign.history()
-            return _judgement(campaign, history, find(history, name)[0])
+            return judgement_of(campaign, history, find(history, name)[0])
 
 
-def _judgement(campaign: Campaign, history: History, attempt: Attempt) -> Judgement:
+def details_of(campaign: Campaign, history: History, attempt: Attempt, run: Experiment) -> Details:
+    """All there is to know of an experiment, one of whose runs was named."""
+    declared = Declared.read(campaign.repo, history.head)
+    return details.details(
+        campaign.program,
+        history,
+        attempt,
+        run,
+        changed(campaign.project, run.baseline, run.rev),
+        curves(campaign.repo, declared, campaign.program, run),
+        _log(campaign, run),
+    )
+
+
+def comparison_of(campaign: Campaign, history: History, a: str, b: str) -> Comparison:
+    """Two experiments side by side, by their names."""
+    (one, first), (two, second) = find(history, a), find(history, b)
+    declared = Declared.read(campaign.repo, history.head)
+    beside = pairs(campaign.repo, declared, campaign.program, first, second)
+    diff = changed(campaign.project, first.rev, second.rev)
+    return comparison.comparison(campaign.program, one, two, beside, diff)
+
+
+def judgement_of(campaign: Campaign, history: History, attempt: Attempt) -> Judgement:
     case, climbs = cases(campaign, history, attempt)
     return details.judgement(campaign.program, attempt, case, climbs)
 

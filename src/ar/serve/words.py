@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from ar.agents import holdout
 from ar.history.records import Attempt, Verdict
 from ar.project.program import Metric, Program
 from ar.redaction import redact
-from ar.text import plain, shorten_middle
+from ar.text import one_line, plain, shorten_middle, visible
 
 CELL, LINE, PROSE, LOG, DIFF = 40, 300, 4_000, 6_000, 16_000  # characters
 
@@ -27,6 +27,12 @@ class Words:
         hidden = holdout.hidden(plain(text), self._program, self._runs)
         return shorten_middle(redact(hidden).strip("\n"), limit)
 
+    def lines(self, texts: Sequence[str]) -> list[str]:
+        """Each of the texts as one line. They are looked at together, since each look takes its time."""
+        whole = "\n".join(["-", *(shorten_middle(one_line(text), LINE) for text in texts), "-"])
+        found = self(whole, len(whole) + len(texts) * LINE).split("\n")[1:-1]
+        return found if len(found) == len(texts) else [self(one_line(text)) for text in texts]
+
 
 def shown(program: Program) -> tuple[Metric, ...]:
     """The metrics that are told, and no other is: the holdout may be told by more than its own."""
@@ -39,7 +45,7 @@ def finite(value: float | None) -> float | None:
 
 
 def patch(diff: str) -> str:
-    return shorten_middle(redact(plain(diff)), DIFF)
+    return shorten_middle(redact(visible(diff)), DIFF)
 
 
 def told_verdict(words: Words, verdict: Verdict | None) -> Verdict | None:

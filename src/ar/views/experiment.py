@@ -34,6 +34,26 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
     head.append(f"\n{one_line(experiment.name)}", style="not bold")
     head.append(f"  {experiment.rev[:9]}", style="not bold dim")
     facts = [
+        *run_facts(experiment),
+        ("outcome", f"{mark.sign} {attempt.outcome}"),
+        ("said to be", attempt.claimed or None),
+        ("its record", note.claim.source if note.claim else None),
+        ("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}" if verdict else None),
+    ]
+    facts += [(short_key(metric), value_text(value)) for metric, value in experiment.metrics.items()]
+    parts = [head, Text(), fact_lines(facts, mark.style), *prose(experiment.hypothesis)]
+    printed = plain(running_log or note.log).strip("\n")
+    title = "printed so far" if running_log else "printed"
+    parts += [Text(), Text(f"-- {title} --" if printed else "It printed nothing.", style="dim")]
+    if printed:
+        parts.append(Text(printed))
+    return Group(*parts)
+
+
+def run_facts(experiment: Experiment) -> list[tuple[str, str | None]]:
+    """What is known of one run, but for its metrics; None where there is nothing to say."""
+    note = experiment.note or Note(experiment.status)
+    return [
         ("status", " ".join(filter(None, (str(experiment.status), one_line(experiment.where))))),
         ("reason", note.reason or None),
         ("to mend it", note.mend or None),
@@ -47,20 +67,8 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         ("python", note.python or None),
         ("proposal", _price(note.spend)),
         ("cites", ", ".join(experiment.sources) or None),
-        ("outcome", f"{mark.sign} {attempt.outcome}"),
-        ("said to be", attempt.claimed or None),
-        ("its record", note.claim.source if note.claim else None),
         ("unprotected", "no walls kept the code under test in" if experiment.is_unprotected else None),
-        ("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}" if verdict else None),
-        *((short_key(metric), value_text(value)) for metric, value in experiment.metrics.items()),
     ]
-    parts = [head, Text(), fact_lines(facts, mark.style), *prose(experiment.hypothesis)]
-    printed = plain(running_log or note.log).strip("\n")
-    title = "printed so far" if running_log else "printed"
-    parts += [Text(), Text(f"-- {title} --" if printed else "It printed nothing.", style="dim")]
-    if printed:
-        parts.append(Text(printed))
-    return Group(*parts)
 
 
 def proposal_view(proposal: Proposal, diff: str, name: str | None = None) -> RenderableType:

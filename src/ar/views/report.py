@@ -16,7 +16,7 @@ from ar.campaign.campaign import Campaign
 from ar.errors import ArError
 from ar.history import notebook
 from ar.history import time_to_target as timing
-from ar.history.records import Attempt, History, Status
+from ar.history.records import History, Status
 from ar.history.spend import Spend
 from ar.judge.arithmetic import half_width
 from ar.judge.findings import total
@@ -118,7 +118,7 @@ def _result(campaign: Campaign, history: History) -> Section:
     base, now = history.first, history.now
     if base is not None and now is not None and base is not now:
         if audited is None:
-            blocks += _unaudited(campaign, history, base, now)
+            blocks += _unaudited(campaign, history)
         rows = []
         for name, before in base.guards.items():
             if (after := now.guards.get(name)) is not None:
@@ -135,15 +135,24 @@ def _result(campaign: Campaign, history: History) -> Section:
     return Section("The result", tuple(blocks))
 
 
-def _unaudited(campaign: Campaign, history: History, base: Attempt, now: Attempt) -> list[str]:
-    """The interval of the gain so far, where the closing audit has not been made; nothing if unknown."""
-    df = noise_of(campaign.ledger(history)).df
-    if base.value is None or now.value is None or not df:
-        return []
+def gain_so_far(campaign: Campaign, history: History) -> tuple[float, float, float] | None:
+    """The change from the first baseline to the branch by all runs of either side, its standard error, and
+    half of its 95 % interval; None if unknown."""
+    base, now, df = history.first, history.now, noise_of(campaign.ledger(history)).df
+    if not df or base is None or now is None or base.value is None or now.value is None:
+        return None
     if base.standard_error is None or now.standard_error is None:
+        return None
+    error = math.hypot(base.standard_error, now.standard_error)
+    return now.value - base.value, error, half_width(error, df)
+
+
+def _unaudited(campaign: Campaign, history: History) -> list[str]:
+    """The interval of the gain so far, where the closing audit has not been made; nothing if unknown."""
+    found = gain_so_far(campaign, history)
+    if found is None:
         return []
-    change, error = now.value - base.value, math.hypot(base.standard_error, now.standard_error)
-    half = half_width(error, df)
+    change, error, half = found
     return [
         f"95 % interval of the change in {campaign.program.objective.key}: "
         f"{interval((change - half, change + half), error)}, from all runs of either side. No closing audit "

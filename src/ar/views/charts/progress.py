@@ -91,7 +91,7 @@ def progress(history: History, program: Program, selection: Selection = EVERYTHI
     if not any(attempt.value is not None for attempt in history.attempts):
         raise ArError("there is nothing to draw: no experiment has been measured yet", "run: ar run")
     first = history.first if history.first and history.first.value is not None else None
-    placed = [(place, item) for place, item in _places(history) if item is not first and _has_dot(item)]
+    placed = [(place, item) for place, item in places(history) if item is not first and _has_dot(item)]
     if not placed:
         raise ArError("there is nothing to draw yet: only the baseline was measured", "run: ar run")
     if selection and not any(selection.takes(item) for _, item in placed):
@@ -105,12 +105,23 @@ def progress(history: History, program: Program, selection: Selection = EVERYTHI
     return base.picture(title, said, width=WIDTH, height=HEIGHT, layer=layers)
 
 
-def _places(history: History) -> Iterator[tuple[float, Attempt]]:
+def places(history: History) -> Iterator[tuple[float, Attempt]]:
     """Attempts at their numbers; baselines, and what DVC ran by itself, in between."""
     number, tried = 0, {item.name for item in history.tried}
     for item in history.attempts:
         number += item.name in tried
         yield number if item.name in tried else number + 0.5, item
+
+
+def shown_range(history: History, program: Program) -> tuple[float, float] | None:
+    """The ends of the metric's axis; None while nothing is measured."""
+    first = history.first if history.first and history.first.value is not None else None
+    drawn = [item for item in history.attempts if item is not first and _has_dot(item)]
+    measured = [item for item in ([first, *drawn] if first else drawn) if item.value is not None]
+    if not measured:
+        return None
+    frame = _frame(measured, program.objective, len(history.tried))
+    return frame.low, frame.high
 
 
 def _has_dot(attempt: Attempt) -> bool:

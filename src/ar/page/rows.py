@@ -1,0 +1,153 @@
+"""The history as the browser has it: an attempt a row, and the states of the branch that they belong to.
+
+The table, the charts and the tree are all drawn from these rows, there, so that one filter holds for all of
+them and no filter has to ask the server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ar.history.attempts import effect, level, of_commit
+from ar.history.records import Attempt, History
+from ar.project.program import Program
+from ar.record import Record
+from ar.serve.words import Words, finite
+from ar.text import one_line
+from ar.views.charts.progress import places
+from ar.views.marks import MARKS
+
+_WHY = 160  # characters of a hypothesis, for the search
+
+
+class Row(NamedTuple):
+    """An attempt; a tuple, since a long campaign has thousands and all of them are sent.
+
+    Args:
+        sign, kind: its outcome's mark, and the words of its dot's legend.
+        number: its place in the order of attempts; baselines lie in between.
+        value, error: mean of the objective in the metric's own direction, and its standard error; null where
+            the value says nothing.
+        effect, effect_error: the verdict's, in the metric's own direction.
+        gain: the same in words.
+        state: place in the list of the branch's states that it was tried on.
+        why: the beginning of the hypothesis.
+    """
+
+    name: str
+    title: str
+    agent: str
+    outcome: str
+    sign: str
+    kind: str
+    number: float
+    value: float | None
+    error: float | None
+    effect: float | None
+    effect_error: float | None
+    gain: str
+    runs: int
+    state: int
+    builds_on: str
+    reason: str
+    why: str
+    when: float
+
+
+@dataclass(frozen=True)
+class State(Record):
+    """The branch as it was for a while.
+
+    Args:
+        name: the attempt that measures it; empty where none does.
+        level: of the objective, with its error.
+    """
+
+    name: str
+    title: str
+    level: str
+
+
+class Rows:
+    """Makes rows, each anew only where something of its attempt has changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Attempt, float, int, Row]] = {}
+
+    def of(self, program: Program, history: History) -> tuple[tuple[Row, ...], tuple[State, ...]]:
+        """All rows, oldest first, and the states in their order."""
+        commits = states(history)
+        found, known = [], {}
+        for number, attempt in places(history):
+            state = commits[_identity(history, attempt.baseline)]
+            row = self._row(program, attempt, number, state)
+            known[attempt.name] = attempt, number, state, row
+            found.append(row)
+        self._known = known
+        return tuple(found), tuple(_state(program, history, commit) for commit in _firsts(history))
+
+    def _row(self, program: Program, attempt: Attempt, number: float, state: int) -> Row:
+        before = self._known.get(attempt.name)
+        if before is not None and before[1:3] == (number, state) and before[0] == attempt:
+            return before[3]
+        return row(program, attempt, number, state)
+
+
+def row(program: Program, attempt: Attempt, number: float, state: int) -> Row:
+    first, verdict, mark = attempt.first, attempt.verdict, MARKS[attempt.outcome]
+    notes = (run.reason for run in attempt.own)
+    reason = next(filter(None, (*notes, verdict.reason if verdict else "")), "")
+    lines = (attempt.title, attempt.agent, first.parent, reason, first.hypothesis)
+    title, agent, parent, reason, why = Words(program, [attempt]).lines(lines)
+    counts = attempt.value is not None and mark.dot.counts
+    moved = verdict.effect if verdict else None
+    return Row(
+        name=attempt.name,
+        title=title,
+        agent=agent,
+        outcome=str(attempt.outcome),
+        sign=mark.sign,
+        kind=mark.dot.words,
+        number=number,
+        value=finite(attempt.value) if counts else None,
+        error=finite(attempt.standard_error),
+        effect=None if moved is None else finite(program.objective.orient(moved)),
+        effect_error=finite(verdict.standard_error) if verdict else None,
+        gain=effect(attempt, program),
+        runs=sum(run.status.ended for run in attempt.own or attempt.experiments),
+        state=state,
+        builds_on=parent,
+        reason=reason,
+        why=why[:_WHY],
+        when=attempt.created,
+    )
+
+
+def states(history: History) -> dict[str, int]:
+    """Identity of each state of the branch that anything was tried on, to its place in their order."""
+    return {
+        identity: place
+        for place, identity in enumerate(
+            dict.fromkeys(_identity(history, attempt.baseline) for attempt in history.attempts)
+        )
+    }
+
+
+def _identity(history: History, commit: str) -> str:
+    return history.identities.get(commit, commit)
+
+
+def _firsts(history: History) -> list[str]:
+    """A commit of each state."""
+    found: dict[str, str] = {}
+    for attempt in history.attempts:
+        found.setdefault(_identity(history, attempt.baseline), attempt.baseline)
+    return list(found.values())
+
+
+def _state(program: Program, history: History, commit: str) -> State:
+    attempt = of_commit(history, commit)
+    if attempt is None:
+        return State("", commit[:9], "")
+    return State(attempt.name, Words(program, [attempt])(one_line(attempt.title)), level(attempt))
