@@ -39,7 +39,7 @@ class Matters:
         with self._asked, self._desk.campaign() as campaign:
             marks = self._desk.marks()
             if self._known is None or self._known[0] != marks:
-                found = campaign.importances(campaign.history())[:_MOST]
+                found = campaign.model.importances(campaign.history())[:_MOST]
                 words, largest = Words(campaign.program, []), max((one.size for one in found), default=1.0)
                 rows = [
                     Matter(
