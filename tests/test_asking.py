@@ -133,7 +133,32 @@ def test_one_that_somebody_must_mend_is_not_asked_again(error: Exception) -> Non
     answers(questions)
     assert questions.turn(HISTORY) is None
     assert not questions.anybody_left
-    assert questions.first_given_up is error
+    assert questions.given_up_for is error
+
+
+def test_one_that_what_others_may_cost_leaves_no_room_for_is_asked_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    questions = begin(CHANGE, agents=(CLAUDE, COMMAND), at_once=False)
+    questions.ask(CLAUDE)
+    questions.failed(COMMAND, OutOfBudget("spent"))
+    assert questions.turn(HISTORY) == CLAUDE
+    clock[0] += 31
+    assert questions.turn(HISTORY) == COMMAND
+    questions.drop()
+    questions.failed(COMMAND, OutOfBudget("spent"))
+    clock[0] += 31
+    assert questions.turn(HISTORY) == CLAUDE
+
+
+def test_a_budget_that_is_spent_is_the_reason_whoever_failed_before() -> None:
+    questions = begin(agents=(CLAUDE, COMMAND))
+    for spec, error in ((CLAUDE, AgentFailed("wrong key")), (COMMAND, OutOfBudget("spent"))):
+        questions.failed(spec, error)
+    assert not questions.anybody_left
+    assert isinstance(questions.given_up_for, OutOfBudget)
 
 
 def test_nobody_is_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +169,14 @@ def test_nobody_is_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         questions.ask(CLAUDE)
         answers(questions)
     assert questions.turn(HISTORY) is None
-    assert questions.first_given_up is PASSING
+    assert questions.given_up_for is PASSING
+
+
+def test_one_that_was_asked_twice_at_once_is_given_up_once() -> None:
+    questions = begin()
+    for _ in range(2):
+        questions.failed(CLAUDE, AgentFailed("wrong key"))
+    assert len(questions.events()) == 1
 
 
 @pytest.mark.parametrize("error", [AgentFailed("wrong key"), PASSING])
@@ -246,4 +278,4 @@ def test_an_instant_agent_that_breaks_is_not_asked_for_ever() -> None:
     questions = begin(agents=(OPTUNA,))
     questions.failed(OPTUNA, KeyError("x"))
     assert not questions.anybody_left
-    assert isinstance(questions.first_given_up, AgentFailed)
+    assert isinstance(questions.given_up_for, AgentFailed)

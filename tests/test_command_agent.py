@@ -359,6 +359,27 @@ def test_what_it_spent_so_far_is_on_the_account_should_we_be_killed(
     assert account.total(campaign.repo).input == 7500
 
 
+def test_an_answer_under_way_counts_with_what_the_agent_s_answers_cost(script: Script, root: Path) -> None:
+    campaign = script("sleep 87649", timeout="20s")
+    account.record(campaign.repo, "command", Spend(1000, 0, 50, 2.0))
+    edit(root / "program.md", "runs: 200", "runs: 200, usd: 3")
+    campaign = Campaign(Project(campaign.repo, load(root)))
+    channel, spec = Channel(), campaign.program.agents[0]
+
+    def ask() -> None:
+        with contextlib.suppress(Dropped):
+            campaign.ask(spec, channel)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_for(lambda: account.total(campaign.repo).usd == 4.0)
+    with pytest.raises(OutOfBudget, match=r"budget\.usd is 3"):
+        campaign.ask(replace(spec, lane="another"))
+    channel.dropped.set()
+    thread.join()
+    assert account.total(campaign.repo).usd == 2.0
+
+
 REFUSED = {"type": "result", "is_error": True, "result": "Invalid API key", "api_error_status": 401}
 TURNS = {"type": "result", "is_error": True, "subtype": "error_max_turns", "errors": ["Reached 3 turns"]}
 

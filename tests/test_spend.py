@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 
@@ -115,6 +117,30 @@ def test_nothing_is_lost_when_many_write_at_once(repo: Repo) -> None:
     crowd = [subprocess.Popen([sys.executable, "-c", code, str(repo.root)]) for _ in range(3)]
     assert [process.wait(120) for process in crowd] == [0, 0, 0]
     assert account.total(repo) == Spend(72, 48, 24)
+
+
+def test_calls_at_once_do_not_each_spend_what_is_left(repo: Repo) -> None:
+    def afford(known: account.Account) -> Spend:
+        if (known.total.usd or 0.0) > 2.0:
+            raise OutOfBudget("spent")
+        return Spend(usd=1.0)
+
+    def call(number: int) -> bool:
+        with contextlib.suppress(OutOfBudget):
+            return account.reserve(repo, f"claude/{number}", afford)[0].usd == 1.0
+        return False
+
+    with ThreadPoolExecutor(8) as crowd:
+        assert sum(crowd.map(call, range(8))) == 3
+    assert account.total(repo).usd == 3.0
+
+
+def test_what_a_call_of_an_agent_typically_costs_is_known(repo: Repo) -> None:
+    for usd in (0.1, 0.3):
+        account.record(repo, "a", Spend(100, 0, 50, usd), account.open_call(repo, "a", Spend(usd=9.0)))
+    account.open_call(repo, "a", Spend(usd=9.0))
+    account.open_call(repo, "b", Spend(usd=9.0))
+    assert account.read(repo).typical == {"a": Spend(100, 0, 50, pytest.approx(0.2))}
 
 
 def test_a_limit_is_named_with_the_way_to_raise_it() -> None:

@@ -47,6 +47,16 @@ def test_a_newcomer_gets_its_share_and_no_more() -> None:
     assert names.count("claude") in (5, 6)
 
 
+def test_one_that_never_has_an_answer_leaves_the_others_their_shares() -> None:
+    names: list[str] = []
+    for _ in range(24):
+        first, *others = turns.order((AgentSpec("command"), *THREE), _history(names), {})
+        assert first.kind == "command"
+        names.append(others[0].name)
+    assert names.count("claude/optimizer") in (11, 12, 13)
+    assert names.count("optuna") in (5, 6, 7)
+
+
 def test_runs_of_others_do_not_count() -> None:
     two = (AgentSpec("optuna"), AgentSpec("claude"))
     assert _play(two, 4, ["human", "baseline", "human"]) == ["optuna", "claude", "optuna", "claude"]

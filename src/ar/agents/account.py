@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from ar.errors import OutOfBudget
 from ar.formats import load_json
@@ -18,7 +19,7 @@ from ar.git import refs
 from ar.git.objects import Commit
 from ar.git.repo import Repo
 from ar.history.spend import Spend
-from ar.local import pulled
+from ar.local import locks, pulled
 from ar.project.program import Prices, Program
 from ar.text import one_line
 
@@ -33,12 +34,14 @@ class Account:
     Args:
         agents: name of an agent to what its calls cost; those under way, or cut off by a kill, count with
             what they may have cost. The name is empty where an earlier version wrote none down.
+        typical: name of an agent to what a call of it did cost, on average.
         told: what remotes say was spent elsewhere, and no trusted key signed. It counts for nothing: whoever
             can write there could use up the budget, or say that a call of ours cost nothing.
     """
 
     agents: dict[str, Spend]
     told: Spend
+    typical: dict[str, Spend] = field(default_factory=dict)
 
     @property
     def total(self) -> Spend:
@@ -69,9 +72,13 @@ def read(repo: Repo) -> Account:
     """What was spent so far."""
     commits = repo.log(refs.SPEND)
     others = pulled.foreign(repo, {commit.rev: commit.rev for commit in commits})
-    own = _by_agent(commit for commit in commits if commit.rev not in others)
-    told = _by_agent(commit for commit in commits if commit.rev in others)
-    return Account(own, sum(told.values(), Spend()))
+    closed, under_way = _calls(commit for commit in commits if commit.rev not in others)
+    told = [one for calls in _calls(commit for commit in commits if commit.rev in others) for one in calls]
+    return Account(
+        agents={name: sum(amounts, Spend()) for name, amounts in _by_agent(closed + under_way).items()},
+        told=sum((amount for _, amount in told), Spend()),
+        typical={name: _mean(amounts) for name, amounts in _by_agent(closed).items()},
+    )
 
 
 class Books:
@@ -94,7 +101,8 @@ def total(repo: Repo) -> Spend:
     return read(repo).total
 
 
-def _by_agent(commits: Iterable[Commit]) -> dict[str, Spend]:
+def _calls(commits: Iterable[Commit]) -> tuple[list[tuple[str, Spend]], list[tuple[str, Spend]]]:
+    """Calls that ended and calls that did not, each an agent's name and an amount."""
     closed: list[tuple[str, Spend]] = []
     under_way: dict[str, tuple[str, Spend]] = {}
     for commit in commits:
@@ -109,10 +117,35 @@ def _by_agent(commits: Iterable[Commit]) -> dict[str, Spend]:
                 under_way[commit.rev] = agent, amount
             else:
                 closed.append((agent, amount))
-    spent: dict[str, Spend] = {}
-    for agent, amount in (*closed, *under_way.values()):
-        spent[agent] = spent.get(agent, Spend()) + amount
-    return spent
+    return closed, list(under_way.values())
+
+
+def _by_agent(calls: Iterable[tuple[str, Spend]]) -> dict[str, list[Spend]]:
+    found: dict[str, list[Spend]] = defaultdict(list)
+    for agent, amount in calls:
+        found[agent].append(amount)
+    return found
+
+
+def _mean(amounts: Sequence[Spend]) -> Spend:
+    whole, count = sum(amounts, Spend()), len(amounts)
+    usd = None if whole.usd is None else whole.usd / count
+    return Spend(whole.input // count, whole.cached // count, whole.output // count, usd)
+
+
+def reserve(repo: Repo, agent: str, afford: Callable[[Account], Spend]) -> tuple[Spend, str]:
+    """Open a call, one caller at a time: what the others' calls may cost is on the account before one more
+    is begun, so that several at once do not each spend what is left.
+
+    Args:
+        afford: the most that the call may cost, or an error where that is too much, from the account so far.
+
+    Returns:
+        that amount, and what `record` wants.
+    """
+    with locks.hold(repo, "account"):
+        amount = afford(read(repo))
+        return amount, open_call(repo, agent, amount)
 
 
 def open_call(repo: Repo, agent: str, amount: Spend, call: str = "") -> str:

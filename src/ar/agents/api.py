@@ -149,8 +149,10 @@ class Api:
     def _paid(self, request: Mapping[str, Any]) -> Answer:
         """One call, entered into the account before and after."""
         estimate = tokens(json.dumps(request, ensure_ascii=False))
-        at_most, meter, sent = self._affordable(estimate), _Meter(estimate), True
-        call = account.open_call(self.repo, self.spec.name, at_most)
+        meter, sent = _Meter(estimate), True
+        at_most, call = account.reserve(
+            self.repo, self.spec.name, lambda known: self._affordable(estimate, known.total)
+        )
         try:
             with _explained(self.spec, self.program.file):
                 most = {"max_tokens": at_most.output, **_manner(self.spec, at_most.output)}
@@ -164,14 +166,13 @@ class Api:
             account.record(self.repo, self.spec.name, spent, call)
         return Answer([block.to_dict() for block in message.content], message.stop_reason or "")
 
-    def _affordable(self, estimate: int) -> Spend:
-        """The most that a call may cost, cut to what the budget has left.
+    def _affordable(self, estimate: int, spent: Spend) -> Spend:
+        """The most that a call may cost, cut to what the budget has left of what is `spent`.
 
         Raises:
             OutOfBudget: that leaves no room for an answer.
         """
-        prices, spent = self.spec.prices, account.total(self.repo)
-        output = MAX_TOKENS
+        prices, output = self.spec.prices, MAX_TOKENS
         if self.budget.tokens is not None:
             output = min(output, self.budget.tokens - spent.tokens - estimate)
         if self.budget.usd is not None and prices is not None:

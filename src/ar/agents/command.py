@@ -30,7 +30,7 @@ from ar.git.repo import Repo
 from ar.history.ideas import Proposal
 from ar.history.spend import Spend
 from ar.project.pipeline_file import Declared
-from ar.project.program import AgentSpec, Budget
+from ar.project.program import AgentSpec, Budget, Program
 from ar.project.program_file import place
 from ar.project.project import Project
 from ar.redaction import redact
@@ -115,7 +115,6 @@ class CommandAgent:
             Dropped: nobody wants the answer any more.
         """
         program, head = briefing.program, briefing.history.head
-        account.refuse_beyond(account.total(self.repo), program)
         declared = Declared.read(self.repo, head)
         measured = {metric.file for metric in program.written}
 
@@ -130,7 +129,7 @@ class CommandAgent:
             )
         bwrap = sandbox.find(program.sandbox)
         text = f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n"
-        message = redact(self._run(self._checkout, bwrap, text, program.budget))
+        message = redact(self._run(self._checkout, bwrap, text, program))
         for refusal in memory.keep_notes(self.repo, briefing, message):
             self.channel.event(f"a note was refused: {refusal}")
         if name := memory.revisited(message):
@@ -150,14 +149,16 @@ class CommandAgent:
 
     # -- the process --------------------------------------------------------------------------------------
 
-    def _run(self, checkout: Checkout, bwrap: Bubblewrap, text: str, budget: Budget) -> str:
+    def _run(self, checkout: Checkout, bwrap: Bubblewrap, text: str, program: Program) -> str:
         """The command's last message. Nothing that it started is left running."""
         given = checkout.folder / BRIEFING
         given.write_text(text, encoding="utf-8")
         env = self._environment(checkout.folder)
         self._find(checkout.folder, env["PATH"])
         run = _Run(checkout.home, tokens(text))
-        run.call = account.open_call(self.repo, self.spec.name, self._priced(run.at_least))
+        run.reserved, run.call = account.reserve(
+            self.repo, self.spec.name, lambda known: self._affordable(run, program, known)
+        )
         with given.open("rb") as stdin, run.said.open("wb") as stdout, run.errors.open("wb") as stderr:
             seccomp = bwrap.opened_filter(Caller.AGENT)
             process = subprocess.Popen(
@@ -182,7 +183,7 @@ class CommandAgent:
                 run.read(whole=True)
                 run.is_failed = bool(failure or process.returncode or run.output.failure)
                 spent = self._account(run)
-        self._refuse_uncounted(budget, spent)
+        self._refuse_uncounted(program.budget, spent)
         if run.is_failed:
             raise failure or self._failed(run, process.returncode)
         return run.output.text
@@ -196,6 +197,15 @@ class CommandAgent:
             around = [setpriv, "--pdeathsig", "KILL"]  # the kernel ends the command with us
         around += [word for descriptor in seccomp for word in ("--seccomp", str(descriptor))]
         return [*around, "--"] if around else []
+
+    def _affordable(self, run: _Run, program: Program, known: account.Account) -> Spend:
+        """What an answer is taken to cost until it tells: as much as this agent's did so far.
+
+        Raises:
+            OutOfBudget: all that the budget has is spent, or may be by the calls under way.
+        """
+        account.refuse_beyond(known.total, program)
+        return self._priced(run.at_least).at_least(known.typical.get(self.spec.name, Spend()))
 
     def _account(self, run: _Run) -> Spend | None:
         """Write down what a run of the command cost, however it ended. None where nothing tells."""
@@ -254,7 +264,7 @@ class CommandAgent:
                 told, before = now, run.at_least
                 run.read()
                 if run.at_least != before:  # should we be killed, too
-                    amount = self._priced(run.at_least)
+                    amount = run.reserved.at_least(self._priced(run.at_least))
                     run.call = account.open_call(self.repo, self.spec.name, amount, run.call)
                 self.channel.say(f"{self._name} is at work, {clock(now - began)}")
 
@@ -293,6 +303,7 @@ class _Run:
     """
 
     call = ""  # what the account knows it by
+    reserved = Spend()  # what the account took it to cost before it told
 
     def __init__(self, home: Path, briefing: int) -> None:
         self.said, self.errors = home / "output", home / "errors"

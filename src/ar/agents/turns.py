@@ -34,15 +34,14 @@ def order(
     names = [spec.name for spec in specs]
     proposed = [attempt.agent for attempt in history.attempts if not attempt.stack]
     made = [name for name in (*proposed, *asked) if name in names]
-    fresh = [spec for spec in specs if spec.name not in made]
-    if fresh:
-        return fresh + [spec for spec in specs if spec not in fresh]
-    counted = made[max(map(made.index, names)) + 1 :]
+    counted = made[max((made.index(name) for name in names if name in made), default=-1) + 1 :]
     parts = shares(specs, history, spent)
     if any(spec.is_learned for spec in specs):
         counted = counted[-math.ceil(1 / min(parts.values())) :]
 
     def lag(spec: AgentSpec) -> float:
+        if spec.name not in made:
+            return math.inf
         return parts[spec.name] * (len(counted) + 1) - counted.count(spec.name)
 
     return sorted(specs, key=lag, reverse=True)

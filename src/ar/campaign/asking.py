@@ -108,9 +108,10 @@ class Asking:
         )
 
     @property
-    def first_given_up(self) -> ArError | None:
-        """Why the first agent that was given up is not asked any more."""
-        return next((item.given_up for item in self._standings.values() if item.given_up), None)
+    def given_up_for(self) -> ArError | None:
+        """Why agents are not asked any more: the budget where it is spent, else the reason of the first."""
+        reasons = [item.given_up for item in self._standings.values() if item.given_up]
+        return next((one for one in reasons if isinstance(one, OutOfBudget)), next(iter(reasons), None))
 
     def _standing(self, spec: AgentSpec) -> _Standing:
         return self._standings.get(spec.name, _Standing())
@@ -200,11 +201,15 @@ class Asking:
         Args:
             overtaken: its answer was sound, and came too late.
         """
-        if isinstance(error, Dropped):
+        if isinstance(error, Dropped) or self._standing(spec).state is State.GIVEN_UP:
             return
         instant = is_instant(spec)
         failure = error if isinstance(error, ArError) else _unexpected(error, passing=not instant)
         standing = self._standings.setdefault(spec.name, _Standing())
+        if isinstance(failure, OutOfBudget) and self._questions:
+            # What those under way may cost counts as spent until they tell that it was less.
+            standing.rests_until = time.monotonic() + _REST
+            return
         standing.failures += 1
         standing.in_vain += not overtaken and _is_in_vain(failure)
         spent_up = standing.in_vain >= MAX_IN_VAIN or standing.failures >= MAX_FAILURES
@@ -212,6 +217,9 @@ class Asking:
             standing.given_up = failure
             many = f" after {standing.failures} failures in a row" if spent_up else ""
             self._events.append(f"{spec.name} is not asked any more{many}: {failure.message}")
+            if isinstance(failure, OutOfBudget):  # whether it has anything left for the others shows at once
+                for other in self._standings.values():
+                    other.rests_until = 0.0
             return
         rest = min(_REST * 2 ** (standing.failures - 1), _LONGEST_REST)
         # A refusal says nothing about the next question; only refusals in a row slow things down.

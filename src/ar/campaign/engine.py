@@ -156,7 +156,7 @@ class Engine:
         finally:
             self.asking.drop()
             self._tell_agents()
-        reason = self.asking.first_given_up
+        reason = self.asking.given_up_for
         if reason is not None and not self.asking.anybody_left and not self.done.stopped:
             is_end = isinstance(reason, OutOfBudget) or (isinstance(reason, Exhausted) and self.done.ended)
             if not is_end:

@@ -52,3 +52,13 @@ class Spend(Record):
     def __add__(self, other: Spend) -> Spend:
         usd = None if self.usd is None and other.usd is None else (self.usd or 0.0) + (other.usd or 0.0)
         return Spend(self.input + other.input, self.cached + other.cached, self.output + other.output, usd)
+
+    def at_least(self, other: Spend) -> Spend:
+        """The larger of two amounts, in each of its numbers."""
+        told = [usd for usd in (self.usd, other.usd) if usd is not None]
+        return Spend(
+            max(self.input, other.input),
+            max(self.cached, other.cached),
+            max(self.output, other.output),
+            max(told, default=None),
+        )
