@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -11,8 +12,52 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from helpers import commit
+from synthetic import DISCARDED, Made, write
+from test_outputs import SCRIPT, plant
+
+from ar.git.repo import Repo
+from ar.history import notebook
+from ar.history.notebook import Entry
+from ar.history.records import History
 from ar.page.app import bind, build, server_of
 from ar.page.guard import Gate
+from ar.serve.desk import Desk
+
+SECRET = "0.734512"  # the holdout's value in a run of the attempt `bad`
+PROGRAM = """\
+---
+objective: {metric: "m.json:val_loss", direction: minimize}
+guards:
+  - {metric: "c.yaml:cost", direction: minimize}
+holdout: "m.json:test_loss"
+seed: seed
+scope: {files: [fit.awk], params: [x, y]}
+budget: {runs: 200, timeout: 60s}
+---
+Find the floor of the bowl.
+"""
+PROMOTED = {"decision": "promote", "reason": "Better.", "effect": -1.0, "standard_error": 0.01, "runs": 2}
+
+
+def history_of(root: Path) -> History:
+    with Desk(root).campaign() as campaign:
+        return campaign.history()
+
+
+def short_campaign(template: Path, root: Path) -> Path:
+    """A project with a holdout and a short history, an attempt of which is as bad as it can be."""
+    shutil.copytree(template, root, symlinks=True)
+    (root / "program.md").write_text(PROGRAM)
+    commit(root, "Add programme")
+    bases = [Made(value=2.3 + seed / 100, seed=seed) for seed in (1, 2, 3)]
+    tries = [Made(x, 2.0 + x / 10, seed=1, agent="optuna", verdict=DISCARDED) for x in (1.7, 1.8)]
+    tries += [Made(2.5, 1.5, agent="claude", verdict=PROMOTED), Made(2.9, None, agent="claude")]
+    write(root, [*bases, *tries])
+    repo = Repo.open(root)
+    plant(repo, "bad", {"test_loss": float(SECRET), "val_loss": 1.25}, f"\ntest_loss {SECRET}\n")
+    notebook.write(repo, history_of(root), Entry("me", f"Of it {SCRIPT}: {SECRET} came.", cites=("bad",)))
+    return root
 
 
 @dataclass(frozen=True)

@@ -5,69 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
 pytest.importorskip("starlette", reason="the web server of ar ui is not installed")
 
 from click.testing import CliRunner
-from helpers import commit
-from pages import Served
-from synthetic import DISCARDED, Made, write
-from test_outputs import OBEYED, SCRIPT, plant
+from helpers import names_of, wait_for
+from pages import PROMOTED, Answer, Served, history_of, short_campaign
+from test_outputs import OBEYED
 
 from ar.cli.main import cli
 from ar.git import refs
 from ar.git.repo import Repo
-from ar.history import notebook
-from ar.history.notebook import Entry
-from ar.history.records import History
 from ar.page import render
 from ar.page.app import statics
 from ar.page.guard import Gate
 from ar.page.render import STATIC
-from ar.serve.desk import Desk
-
-SECRET = "0.734512"  # the holdout's value in a run of the attempt `bad`
-PROGRAM = """\
----
-objective: {metric: "m.json:val_loss", direction: minimize}
-guards:
-  - {metric: "c.yaml:cost", direction: minimize}
-holdout: "m.json:test_loss"
-seed: seed
-scope: {files: [fit.awk], params: [x, y]}
-budget: {runs: 200, timeout: 60s}
----
-Find the floor of the bowl.
-"""
-PROMOTED = {"decision": "promote", "reason": "Better.", "effect": -1.0, "standard_error": 0.01, "runs": 2}
-
-
-def history_of(root: Path) -> History:
-    with Desk(root).campaign() as campaign:
-        return campaign.history()
 
 
 @pytest.fixture(scope="module")
 def root(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with a holdout and a short history, an attempt of which is as bad as it can be."""
-    root = tmp_path_factory.mktemp("page") / "project"
-    shutil.copytree(template, root, symlinks=True)
-    (root / "program.md").write_text(PROGRAM)
-    commit(root, "Add programme")
-    bases = [Made(value=2.3 + seed / 100, seed=seed) for seed in (1, 2, 3)]
-    tries = [Made(x, 2.0 + x / 10, seed=1, agent="optuna", verdict=DISCARDED) for x in (1.7, 1.8)]
-    tries += [Made(2.5, 1.5, agent="claude", verdict=PROMOTED), Made(2.9, None, agent="claude")]
-    write(root, [*bases, *tries])
-    repo = Repo.open(root)
-    plant(repo, "bad", {"test_loss": float(SECRET), "val_loss": 1.25}, f"\ntest_loss {SECRET}\n")
-    notebook.write(repo, history_of(root), Entry("me", f"Of it {SCRIPT}: {SECRET} came.", cites=("bad",)))
-    return root
+    return short_campaign(template, tmp_path_factory.mktemp("page") / "project")
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +244,60 @@ def test_the_holdout_is_in_nothing(site: Served) -> None:
 def test_an_expression_of_a_templates_is_none_of_an_experiments() -> None:
     page = render.Pages()("error.html", said="{{ 7 * 7 }}<b>{% raw %}&")
     assert "{{ 7 * 7 }}&lt;b&gt;{% raw %}&amp;" in page
+
+
+# -- steering ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steered(root: Path) -> Iterator[Served]:
+    with Served(root, may_steer=True) as served:
+        yield served
+
+
+def post(
+    site: Served, what: str, token: str | None = None, origin: str | None = None, **given: str
+) -> Answer:
+    body = urlencode({**given, "form_token": site.gate.form_token if token is None else token})
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    return site.ask(f"/steer/{what}", "POST", {"Origin": origin or site.origin, **kind}, body)
+
+
+def test_a_form_of_another_page_does_nothing(steered: Served, site: Served, root: Path) -> None:
+    change = {"params": "x=1.625"}
+    assert post(steered, "change", token="", **change).status == 403
+    assert post(steered, "change", token="x" * 64, **change).status == 403
+    assert post(steered, "change", origin="http://evil.example", **change).status == 403
+    assert steered.ask("/steer/change", "POST", {"Origin": steered.origin}, "x=1", known=False).status == 401
+    assert steered.ask("/steer/change?params=x%3D1.625", headers={"Origin": steered.origin}).status == 405
+    assert post(steered, "change", params="x" * 4_000_000).status == 413
+    assert post(site, "change", **change).status == 404  # it was not started with --control
+    assert "form_token" not in site.ask("/").text and site.gate.session not in steered.ask("/").text
+    assert names_of(root, refs.QUEUE) == []
+
+
+@pytest.mark.slow
+def test_what_is_asked_for_is_done(steered: Served, root: Path) -> None:
+    assert 'class="said "' in post(steered, "change", params="x=1.625", why="Nearer <b>still</b>").text
+    [name] = names_of(root, refs.QUEUE)
+    assert "Nearer &lt;b&gt;still" in steered.ask(f"/experiment/{name}").text
+    again = post(steered, "change", params="x=1.625").text
+    assert "said bad" in again and name in again
+    assert "said bad" in post(steered, "change", params="dvc.yaml=1").text
+    assert "said bad" in post(steered, "change", patch="--- a/../x\n+++ b/../x\n@@ -0,0 +1 @@\n+x\n").text
+    assert "said bad" in post(steered, "idea", idea="Try more").text  # the embedded agent reads no sentences
+    assert "Noted" in post(steered, "note", text="x matters", cites=name).text
+    assert "Queued 2 runs" in post(steered, "seeds", name=name, count="2").text
+    runs = [run for run in history_of(root).experiments if run.params["params.yaml:x"] == 1.625]
+    assert {run.seed for run in runs} == {1, 2, 3}
+    assert "ended" in post(steered, "stop", name=name).text
+    wait_for(lambda: f"{name} cancelled" in steered.ask("/").text)
+    assert name not in names_of(root, refs.QUEUE)
+
+
+def test_what_fails_by_itself_is_told(steered: Served) -> None:
+    assert "being promoted" in post(steered, "promote", name="nobody").text
+    wait_for(lambda: "no experiment is called" in steered.ask("/").text)
 
 
 # -- what others made -------------------------------------------------------------------------------------

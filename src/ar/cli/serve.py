@@ -16,11 +16,14 @@ _HERE = ("127.0.0.1", "::1", "localhost")
 @click.option("--port", type=click.IntRange(0, 65535), default=8157, help="0 for any that is free.")
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--allow-remote", is_flag=True, help="Let other machines in, too: with --host.")
-def ui(port: int, host: str, allow_remote: bool) -> None:
+@click.option("--control", is_flag=True, help="Let whoever has the page open steer the campaign, too.")
+def ui(port: int, host: str, allow_remote: bool, control: bool) -> None:
     """Watch the campaign in a browser: a page that is always up to date.
 
     It prints a link that is good for one browser, and another one once that was opened. The page shows what
-    is there and changes nothing. Needs: pip install 'starlette>=1,<2' 'uvicorn>=0.30,<1' 'jinja2>=3.1,<4'
+    is there; with --control, it queues, stops, promotes and pauses, too.
+
+    Needs: pip install 'starlette>=1,<2' 'uvicorn>=0.30,<1' 'jinja2>=3.1,<4'
     """
     from ar.page.app import serve
 
@@ -28,7 +31,7 @@ def ui(port: int, host: str, allow_remote: bool) -> None:
         if not allow_remote:
             raise click.UsageError(f"--host {host} is not this machine alone: say --allow-remote, too.")
         say("Whoever can reach this port and has the link sees the campaign, over plain HTTP.", err=True)
-    serve(Path.cwd(), host, port, allow_remote and host not in _HERE, click.echo)
+    serve(Path.cwd(), host, port, allow_remote and host not in _HERE, control, click.echo)
 
 
 @click.command()

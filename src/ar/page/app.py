@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from ar.errors import ArError, BadState, NotFound
 from ar.git.repo import Repo
 from ar.history.attempts import find
 from ar.page import closeup, live
+from ar.page.errands import Errands
 from ar.page.guard import App, Gate, Guard
 from ar.page.matters import Matters
 from ar.page.news import News
 from ar.page.parts import PARTS, first_page
 from ar.page.render import STATIC, Pages, as_data
 from ar.page.scene import Reader, Scene
+from ar.page.steering import Steering
 from ar.serve.desk import Desk
 from ar.text import one_line
 
 INSTALL = "install it: pip install 'starlette>=1,<2' 'uvicorn>=0.30,<1' 'jinja2>=3.1,<4'"
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_MOST_BODY = 3_000_000  # bytes of a form, a patch among them
 _GRACE = 1  # seconds that open connections have once the server is ended
 
 
@@ -36,10 +41,14 @@ class Site:
     pages: Pages
     news: News
     matters: Matters
+    steering: Steering | None = None
+    form_token: str = ""
 
     @classmethod
     def of(cls, root: Path, form_token: str = "") -> Site:
+        """The page of a project; `form_token` is what forms bring along, empty where nothing is steered."""
         desk = Desk(root)
+        errands = Errands(desk.says)
         pages = Pages(form_token=form_token)
 
         def pulse(scene: Scene) -> Mapping[str, str]:
@@ -53,12 +62,21 @@ class Site:
             others = (name for name in PARTS if name != "running")
             return {**{name: pages(f"parts/{name}.html", scene=scene) for name in others}, **pulse(scene)}
 
-        return cls(desk, pages, News(Reader(desk), render, pulse), Matters(desk, pages))
+        news = News(Reader(desk, errands.all), render, pulse)
+        steering = Steering(desk, errands) if form_token else None
+        return cls(desk, pages, news, Matters(desk, pages), steering, form_token)
 
     def routes(self) -> list[Any]:
         from starlette.routing import Route
 
+        writing = []
+        if self.steering is not None:
+            writing = [
+                Route(f"/steer/{what}", self._asked(call), methods=["POST"])
+                for what, call in self.steering.calls.items()
+            ]
         return [
+            *writing,
             Route("/", self.overview),
             Route("/experiment/{name}", self.experiment),
             Route("/compare", self.compare),
@@ -117,6 +135,28 @@ class Site:
         path = known[name]
         return FileResponse(path, media_type=_KINDS[path.suffix], headers={"cache-control": "no-cache"})
 
+    def _asked(self, call: Callable[[Mapping[str, str]], str]) -> Callable[[Any], Awaitable[Any]]:
+        """The route of one thing that may be asked for."""
+
+        async def asked(request: Any) -> Any:
+            from starlette.responses import HTMLResponse
+
+            body = b""
+            async for part in request.stream():
+                body += part
+                if len(body) > _MOST_BODY:
+                    return HTMLResponse(self.pages("said.html", said="That is too much.", is_bad=True), 413)
+            given = {key: values[-1] for key, values in parse_qs(body.decode(errors="replace")).items()}
+            if not hmac.compare_digest(given.pop("form_token", "").encode(), self.form_token.encode()):
+                return HTMLResponse(self.pages("said.html", said="Load the page anew.", is_bad=True), 403)
+            try:
+                said, is_bad = await asyncio.to_thread(call, given), False
+            except Exception as error:
+                said, is_bad = self.desk.says(error), True
+            return HTMLResponse(self.pages("said.html", said=said, is_bad=is_bad))
+
+        return asked
+
     async def _page(self, made: Callable[[Scene], str]) -> Any:
         from starlette.responses import HTMLResponse
 
@@ -167,8 +207,11 @@ def statics() -> dict[str, Path]:
     return {path.relative_to(STATIC).as_posix(): path for path in found}
 
 
-def build(root: Path, gate: Gate) -> App:
+def build(root: Path, gate: Gate, may_steer: bool = False) -> App:
     """The application of one project, behind its guard.
+
+    Args:
+        may_steer: whether whoever is let in may do more than look.
 
     Raises:
         BadState: what it needs is not installed.
@@ -176,7 +219,7 @@ def build(root: Path, gate: Gate) -> App:
     try:
         from starlette.applications import Starlette
 
-        site = Site.of(root)
+        site = Site.of(root, gate.form_token if may_steer else "")
     except ImportError as error:
         raise BadState(f"ar ui needs a web server: {one_line(str(error))}", INSTALL) from None
 
@@ -189,12 +232,15 @@ def build(root: Path, gate: Gate) -> App:
     return Guard(app, gate)
 
 
-def serve(root: Path, host: str, port: int, is_remote: bool, say: Callable[[str], None]) -> None:
+def serve(
+    root: Path, host: str, port: int, is_remote: bool, may_steer: bool, say: Callable[[str], None]
+) -> None:
     """Serve until somebody ends it.
 
     Args:
         port: 0 for any that is free.
         is_remote: whether other machines may reach it.
+        may_steer: whether whoever is let in may do more than look.
         say: tells the user each link.
 
     Raises:
@@ -203,7 +249,7 @@ def serve(root: Path, host: str, port: int, is_remote: bool, say: Callable[[str]
     Repo.open(root)
     bound = bind(host, port)
     gate = Gate(host, bound.getsockname()[1], is_remote, lambda link: say(f"For another browser: {link}"))
-    server = server_of(build(root, gate))
+    server = server_of(build(root, gate, may_steer))
     say(f"Open {gate.link}")
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[bound])

@@ -8,7 +8,7 @@ from ar.page.render import Pages
 from ar.page.rows import Row
 from ar.page.scene import Scene
 
-PARTS = ("numbers", "running", "waiting", "agents", "notebook", "ladder", "machines")
+PARTS = ("numbers", "running", "waiting", "agents", "notebook", "ladder", "machines", "errands")
 
 
 def page_data(scene: Scene) -> dict[str, object]:

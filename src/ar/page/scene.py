@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ar.agents.account import Account
@@ -22,6 +22,7 @@ from ar.history.spend import Spend
 from ar.judge.findings import total
 from ar.judge.nodes import set_aside
 from ar.local import locks
+from ar.page.errands import Errand
 from ar.page.rows import Row, Rows, State
 from ar.project.program import Metric, Program
 from ar.runs import budget, queue
@@ -139,13 +140,14 @@ class Scene:
     climbs: tuple[Line, ...]
     machines: tuple[Machine, ...]
     workers: tuple[str, ...]
+    errands: tuple[Errand, ...]
 
 
 class Reader:
     """Reads scenes of one project."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk, self._rows = desk, Rows()
+    def __init__(self, desk: Desk, errands: Callable[[], tuple[Errand, ...]] = tuple) -> None:
+        self._desk, self._rows, self._errands = desk, Rows(), errands
         self._gain: tuple[object, Gain | None] | None = None
 
     def marks(self) -> tuple[object, ...]:
@@ -153,7 +155,7 @@ class Reader:
         repo = self._desk.repo()
         stages = {name: stage.began for name, stage in queue.training(repo).items()}
         written = repo.resolve(refs.NOTEBOOK), repo.resolve(refs.SPEND)
-        return *self._desk.marks(), *written, stages, _workers(repo)
+        return *self._desk.marks(), *written, stages, _workers(repo), self._errands()
 
     def read(self) -> Scene:
         with self._desk.campaign() as campaign:
@@ -192,6 +194,7 @@ class Reader:
             climbs=_lines(program, [item for item in history.at_rungs if item.own][-_MOST_WAITING:][::-1]),
             machines=_machines(program, history),
             workers=workers,
+            errands=self._errands(),
         )
 
     def _gain_of(self, campaign: Campaign, history: History) -> Gain | None:
