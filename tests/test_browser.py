@@ -20,6 +20,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from ar.git.repo import Repo
+from ar.page.export import export
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and its driver are not installed")
@@ -199,3 +200,41 @@ def test_texts_of_others_run_nothing_on_any_page(browser: Browser, site: Served)
         assert not browser.all("img, iframe, main script:not([type])")
     assert not [said for said in browser.complaints() if "favicon" not in said]
     assert all(url.startswith((site.origin, "data:")) for url in browser.asked_for())
+
+
+@pytest.mark.slow
+def test_with_control_it_steers(browser: Browser, root: Path) -> None:
+    assert not browser.all(".steer")
+    with Served(root, may_steer=True) as site:
+        steering = Browser(site)
+        try:
+            steering.one(".steer summary").click()
+            steering.one("input[name=text]").send_keys("x matters most <b>of all</b>")
+            steering.one("form[action='/steer/note'] button").click()
+            wait_for(lambda: "Noted" in steering.one("#said").text)
+            wait_for(lambda: "<b>of all</b>" in steering.one("#part-notebook").text)
+            steering.one("form[action='/steer/idea'] input[name=idea]").send_keys("Try more")
+            steering.one("form[action='/steer/idea'] button").click()
+            wait_for(lambda: steering.all(".said.bad"))
+            assert not [said for said in steering.complaints() if "favicon" not in said]
+        finally:
+            steering.driver.quit()
+
+
+@pytest.mark.slow
+def test_its_files_open_without_a_server(root: Path, tmp_path: Path) -> None:
+    export(root, tmp_path / "out", print)
+    opened = Browser()
+    try:
+        opened.driver.get((tmp_path / "out" / "index.html").as_uri())
+        wait_for(lambda: opened.all("#progress canvas"))
+        opened.one("#q").send_keys("claude crashed")
+        wait_for(lambda: opened.titles == ["x 1.5 → 2.9"])
+        opened.one("#attempts tbody .title a").click()
+        wait_for(lambda: opened.all("pre.diff .add"))
+        opened.one(".home").click()
+        wait_for(lambda: opened.all("#progress canvas"))
+        assert all(url.startswith(("file:", "data:")) for url in opened.asked_for())
+        assert not opened.complaints()
+    finally:
+        opened.driver.quit()

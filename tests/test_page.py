@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import pytest
 
@@ -20,10 +20,12 @@ from pages import PROMOTED, Answer, Served, history_of, short_campaign
 from test_outputs import OBEYED
 
 from ar.cli.main import cli
+from ar.errors import BadState
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.page import render
 from ar.page.app import statics
+from ar.page.export import export
 from ar.page.guard import Gate
 from ar.page.render import STATIC
 
@@ -298,6 +300,32 @@ def test_what_is_asked_for_is_done(steered: Served, root: Path) -> None:
 def test_what_fails_by_itself_is_told(steered: Served) -> None:
     assert "being promoted" in post(steered, "promote", name="nobody").text
     wait_for(lambda: "no experiment is called" in steered.ask("/").text)
+
+
+# -- as files ---------------------------------------------------------------------------------------------
+
+
+def test_it_is_written_as_files(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    for _ in range(2):  # what we wrote, we may write again
+        count = export(root, folder, print)
+    texts = {path: path.read_text() for path in folder.rglob("*.html")}
+    assert len(texts) == count + 1 and not OBEYED.search("".join(texts.values()))
+    assert not [path for path, text in texts.items() if "0.7345" in text or "form" + "_token" in text]
+    for path, text in texts.items():
+        for place in re.findall(r'(?:src|href)="([^"#]+)"', text):
+            assert (path.parent / unquote(place)).is_file(), (path, place)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(BadState):
+        export(root, tmp_path / "mine", print)
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "-rf", ".git", "x" * 300, "<b>", "ü", "a b", "con"])
+def test_a_page_of_any_name_is_a_file_inside_the_folder(name: str) -> None:
+    made = render.file_name(name)
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,130}\.html", made)
+    assert made != render.file_name(f"{name}_")
 
 
 # -- what others made -------------------------------------------------------------------------------------

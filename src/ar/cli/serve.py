@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,7 +18,13 @@ _HERE = ("127.0.0.1", "::1", "localhost")
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--allow-remote", is_flag=True, help="Let other machines in, too: with --host.")
 @click.option("--control", is_flag=True, help="Let whoever has the page open steer the campaign, too.")
-def ui(port: int, host: str, allow_remote: bool, control: bool) -> None:
+@click.option(
+    "--export",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the page as files into this folder instead, to be opened without a server.",
+)
+def ui(port: int, host: str, allow_remote: bool, control: bool, folder: Path | None) -> None:
     """Watch the campaign in a browser: a page that is always up to date.
 
     It prints a link that is good for one browser, and another one once that was opened. The page shows what
@@ -26,7 +33,12 @@ def ui(port: int, host: str, allow_remote: bool, control: bool) -> None:
     Needs: pip install 'starlette>=1,<2' 'uvicorn>=0.30,<1' 'jinja2>=3.1,<4'
     """
     from ar.page.app import serve
+    from ar.page.export import export
 
+    if folder is not None:
+        count = export(Path.cwd(), folder, partial(say, err=True))
+        click.echo(f"Wrote {folder / 'index.html'}, and a page for each of {count:,} attempts")
+        return
     if host not in _HERE:
         if not allow_remote:
             raise click.UsageError(f"--host {host} is not this machine alone: say --allow-remote, too.")

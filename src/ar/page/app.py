@@ -93,7 +93,7 @@ class Site:
 
         def made(scene: Scene) -> str:
             with self.desk.campaign() as campaign:
-                seen = closeup.closeup(campaign, name)
+                seen = closeup.closeup(campaign, campaign.history(), name)
             return self.pages("experiment.html", scene=scene, seen=seen, generation=self.news.generation)
 
         return await self._page(made)

@@ -82,13 +82,13 @@ class SideBySide:
     curves: Spec | None
 
 
-def closeup(campaign: Campaign, name: str) -> Closeup:
+def closeup(campaign: Campaign, history: History, name: str) -> Closeup:
     """An experiment's page.
 
     Raises:
         NotFound: there is no such experiment, or several.
     """
-    history, program = campaign.history(), campaign.program
+    program = campaign.program
     attempt, run = find(history, name)
     words = Words(program, [attempt])
     judgement = None

@@ -6,6 +6,8 @@ them and no filter has to ask the server.
 
 from __future__ import annotations
 
+import bisect
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,7 +33,7 @@ class Row(NamedTuple):
             the value says nothing.
         effect, effect_error: the verdict's, in the metric's own direction.
         gain: the same in words.
-        state: place in the list of the branch's states that it was tried on.
+        state: place in the list of the branch's states that it was tried on; -1 of what others tell.
         why: the beginning of the hypothesis.
     """
 
@@ -79,8 +81,8 @@ class Rows:
         """All rows, oldest first, and the states in their order."""
         commits = states(history)
         found, known = [], {}
-        for number, attempt in places(history):
-            state = commits[_identity(history, attempt.baseline)]
+        for number, attempt in _placed(history):
+            state = commits.get(_identity(history, attempt.baseline), -1)
             row = self._row(program, attempt, number, state)
             known[attempt.name] = attempt, number, state, row
             found.append(row)
@@ -122,6 +124,20 @@ def row(program: Program, attempt: Attempt, number: float, state: int) -> Row:
         why=why[:_WHY],
         when=attempt.created,
     )
+
+
+def _placed(history: History) -> list[tuple[float, Attempt]]:
+    """Every attempt that is shown at its number; what others tell of, between those of its time."""
+    own = list(places(history))
+    if not history.pulled and not history.imported:
+        return own
+    known, times = {attempt.name for _, attempt in own}, [attempt.created for _, attempt in own]
+    others = []
+    for attempt in history.shown:
+        if attempt.name not in known:
+            before = bisect.bisect_right(times, attempt.created)
+            others.append((math.floor(own[before - 1][0]) + 0.5 if before else 0.5, attempt))
+    return own + others
 
 
 def states(history: History) -> dict[str, int]:

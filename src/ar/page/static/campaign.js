@@ -17,10 +17,9 @@ const campaign = (() => {
 
   const isStatic = () => Boolean(document.body.dataset.static);
   const place = (field) => data.fields.indexOf(field);
-  function fileName(name) { return data.files ? data.files[name] : null; }
   function url(name) {
     if (!isStatic()) return `/experiment/${encodeURIComponent(name)}`;
-    return fileName(name) ? `experiment/${encodeURIComponent(fileName(name))}` : "#";
+    return `experiment/${encodeURIComponent(data.files[name] || `${name}.html`)}`;
   }
 
   function take(raw) {
