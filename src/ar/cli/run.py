@@ -64,6 +64,12 @@ def baseline(repeats: int | None, jobs: int, plain: bool) -> None:
     "--hours", type=click.FloatRange(0, min_open=True), help="Wall time after which nothing new starts."
 )
 @click.option("--no-promote", is_flag=True, help="Judge only; leave merging to ar promote and ar stack.")
+@click.option(
+    "--notify",
+    multiple=True,
+    metavar="COMMAND|URL",
+    help="Tell it of promotions, crashes in a row and the end; repeatable: docs/notify.md.",
+)
 @click.option("--remote", help="Queue on this git remote, for `ar worker --remote` on any machine.")
 @click.option("--cluster", metavar="auto|ADDRESS", help="Run on this Ray cluster, --jobs at once.")
 @click.option(
@@ -79,6 +85,7 @@ def run(
     experiments: int | None,
     hours: float | None,
     no_promote: bool,
+    notify: tuple[str, ...],
     remote: str | None,
     cluster: str | None,
     gpus: float,
@@ -96,7 +103,9 @@ def run(
     remote's, or one on this machine's disk.
     """
     from ar.campaign.ladder import Ladder
+    from ar.campaign.messenger import receiver
     from ar.campaign.search import Search
+    from ar.campaign.telling import telling
     from ar.cluster.head import Head
     from ar.judge.findings import total
     from ar.runs.remote_queue import RemoteQueue
@@ -107,17 +116,19 @@ def run(
     if gpus and cluster is None:
         raise click.UsageError("--per-job-gpus is for --cluster.")
     campaign = open_campaign(runs=True)
+    receivers = [receiver(text, campaign.repo.root) for text in notify]
     connection = connect(campaign, cluster) if cluster is not None else None
     if connection is not None and remote is None:
         remote = on_this_disk(campaign, connection)
     if remote is not None:
         campaign.queue = RemoteQueue(campaign.pipeline, join(campaign, remote))
-    policy = Search(Ladder(campaign), experiments, promoting=not no_promote)
-    if connection is None:
-        code = run_policy(campaign, policy, jobs, plain, hours)
-    else:
-        with Head(campaign.repo, connection, campaign.queue.remote, jobs, gpus) as hands:
-            code = run_policy(campaign, policy, 0, plain, hours, hands)
+    search = Search(Ladder(campaign), experiments, promoting=not no_promote)
+    with telling(campaign, search, receivers, partial(say, err=True)) as policy:
+        if connection is None:
+            code = run_policy(campaign, policy, jobs, plain, hours)
+        else:
+            with Head(campaign.repo, connection, campaign.queue.remote, jobs, gpus) as hands:
+                code = run_policy(campaign, policy, 0, plain, hours, hands)
     history = campaign.history()
     echo(summary(history, campaign.program, total(campaign.program, history)))
     click.echo("See: ar show, ar plot, git log --first-parent")
