@@ -97,6 +97,27 @@ def cancelled(queue: RemoteQueue, claimed) -> tuple[str, Note]:  # type: ignore[
     return outcomes.of_cancelled(project, claimed)
 
 
+def test_who_loses_races_spreads_over_what_waits(
+    shared: Path, node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for x in (2.9, 2.8, 2.7):
+        put(shared, x)
+    queue, take, tried = queue_of(node), RemoteQueue._take, list[str]()
+    queue.look()
+    oldest, second, third = queue.waiting()
+
+    def beaten(self: RemoteQueue, name: str, *rest):  # type: ignore[no-untyped-def]
+        tried.append(name)
+        return take(self, name, *rest) if len(tried) == 3 else None
+
+    monkeypatch.setattr(RemoteQueue, "_take", beaten)
+    monkeypatch.setattr("random.choice", lambda free: free[-1])
+    claimed = queue.claim()
+    assert claimed is not None
+    assert tried == [oldest, third, second]  # of one, of two, of what is left
+    queue.drop(claimed)
+
+
 def test_a_worker_elsewhere_runs_and_publishes_what_is_queued(shared: Path, node: Path) -> None:
     name = put(shared)
     assert there(shared, refs.QUEUE) == [name]

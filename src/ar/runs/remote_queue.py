@@ -9,6 +9,7 @@ it is held to the scope before anything of it runs.
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 
@@ -38,6 +39,7 @@ from ar.stage.processes import Process
 
 SECONDS = 60.0  # for which a lease stands unrenewed
 _MOST_LOST = 3  # holders that may be lost over one experiment before it is given up
+_WIDEST = 1024  # of the oldest experiments over which workers spread
 _WAIT = 1.0, 30.0  # seconds between two tries to publish what is done, at first and at most
 
 
@@ -67,6 +69,7 @@ class RemoteQueue:
         self.worker = node.name(self.repo)
         self._delivery = Delivery(pipeline, remote, lambda words: self.tell(words))
         self._keepers: dict[str, Keeper] = {}
+        self._spread = 1  # of the oldest, from which one is taken
         self._pulled = set[str]()  # baselines whose runs were asked for
 
     # -- looking ------------------------------------------------------------------------------------------
@@ -96,23 +99,30 @@ class RemoteQueue:
     ) -> Claim | None:
         """Take one that waits and suits, the oldest first; before all others those whose holders are gone.
 
+        Where others are often faster, workers spread over the oldest few: each lost race doubles their number,
+        each claim halves it.
+
         Raises:
             Unreachable: the remote cannot be read.
         """
+        lost = set[str]()
         while True:
             self.look()
-            lost_race = False
-            for name, rev, old in self._free(only):
-                message = Message.parse(self.repo.commit(rev).message)
-                if not (base or message.rung) or not suits(message):
-                    continue
-                claimed = self._take(name, rev, old)
-                if claimed is not None:
-                    self._fetch_baseline(claimed)
-                    return claimed
-                lost_race = True
-            if not lost_race or only:
+            free = [
+                (name, rev, old)
+                for name, rev, old in self._free(only)
+                if name not in lost and _fits(Message.parse(self.repo.commit(rev).message), base, suits)
+            ]
+            if not free:
                 return None
+            name, rev, old = random.choice(free[: self._spread])  # noqa: S311 - no secret
+            claimed = self._take(name, rev, old)
+            if claimed is not None:
+                self._spread = max(1, self._spread // 2)
+                self._fetch_baseline(claimed)
+                return claimed
+            lost.add(name)
+            self._spread = min(2 * self._spread, _WIDEST)
 
     def seize(self, held: Held) -> Claim | None:
         """Take an experiment from whoever has it: they record nothing of it any more."""
@@ -326,6 +336,10 @@ class RemoteQueue:
         if self.repo.has_ref(refs.queued(name)):
             return queue.withdraw(self.pipeline, name, rev)
         return self._give_up(name, Move(refs.queued(name), ZERO, rev))
+
+
+def _fits(message: Message, base: bool, suits: Callable[[Message], bool]) -> bool:
+    return (base or bool(message.rung)) and suits(message)
 
 
 def _flaw(project: Project, claimed: Claim) -> str:
