@@ -1,5 +1,6 @@
 """What many machines cost and give, on this machine's loopback: a campaign's queue on a bare git remote, and
-a Ray cluster of 1, 2 and 4 nodes with one slot each.
+a Ray cluster of 1, 2 and 4 nodes with one slot each. Or, by its first word, `rush`: many workers at one queue;
+`scale`: large histories.
 
 The stages sleep, so that not this machine's cores decide. Prints for each number of nodes how many runs an
 hour were made from the first stage's begin to the last one's end, against as many times one node's; the idle
@@ -7,6 +8,8 @@ gap between two stages on a slot; and what a claim and a publication take while 
 cluster and the workers need to come up is left out.
 
     python benchmarks/cluster.py --nodes 1 2 4 --seconds 5
+    python benchmarks/cluster.py rush --workers 200 --runs 400
+    python benchmarks/cluster.py scale --counts 1000 10000 100000
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from rush import rush
+from scale import scale
 from sleeping import call, project
 
 from ar.campaign.campaign import Campaign
@@ -44,25 +49,39 @@ CLAIMS = 10
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["nodes", "rush", "scale"], default="nodes")
+    parser.add_argument("--workers", type=int, default=200, help="of rush")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000], help="of scale")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--seconds", type=float, default=5.0, help="for which a stage sleeps")
-    parser.add_argument("--runs", type=int, default=6, help="for each node")
+    parser.add_argument("--runs", type=int, default=6, help="for each node; in all, of rush")
     args = parser.parse_args()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with tempfile.TemporaryDirectory(prefix="ar-bench-") as scratch:
-        os.environ["XDG_CACHE_HOME"] = str(Path(scratch, "nodes"))
-        claim, publication = costs(shared(Path(scratch, "costs"), 0))
-        print(f"claim {claim:.2f} s, publication {publication:.2f} s (medians of {CLAIMS})", flush=True)
-        one = 0.0
-        for nodes in args.nodes:
-            folder = shared(Path(scratch, str(nodes)), args.seconds)
-            rate, gaps = throughput(folder, nodes, nodes * args.runs)
-            one = one or rate / nodes
-            print(
-                f"nodes {nodes}: {rate * 3600:.0f} runs an hour, {rate / nodes / one:.2f} of linear; "
-                f"idle gap {statistics.median(gaps):.2f} s, at most {max(gaps):.2f} s",
-                flush=True,
-            )
+        if args.what == "rush":
+            rush(Path(scratch), args.workers, args.runs)
+        elif args.what == "scale":
+            for count in args.counts:
+                scale(Path(scratch, str(count)), count)
+        else:
+            on_nodes(Path(scratch), args)
+
+
+def on_nodes(scratch: Path, args: argparse.Namespace) -> None:
+    """A cluster of each size, after what a claim and a publication cost."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["XDG_CACHE_HOME"] = str(scratch / "nodes")
+    claim, publication = costs(shared(scratch / "costs", 0))
+    print(f"claim {claim:.2f} s, publication {publication:.2f} s (medians of {CLAIMS})", flush=True)
+    one = 0.0
+    for nodes in args.nodes:
+        folder = shared(scratch / str(nodes), args.seconds)
+        rate, gaps = throughput(folder, nodes, nodes * args.runs)
+        one = one or rate / nodes
+        print(
+            f"nodes {nodes}: {rate * 3600:.0f} runs an hour, {rate / nodes / one:.2f} of linear; "
+            f"idle gap {statistics.median(gaps):.2f} s, at most {max(gaps):.2f} s",
+            flush=True,
+        )
 
 
 def shared(root: Path, seconds: float) -> Path:
