@@ -1,6 +1,6 @@
 """What many machines cost and give, on this machine's loopback: a campaign's queue on a bare git remote, and
-a Ray cluster of 1, 2 and 4 nodes with one slot each. Or, by its first word, `rush`: many workers at one queue;
-`scale`: large histories.
+a Ray cluster of 1, 2 and 4 nodes with one slot each; with `rush`, many workers at one queue; with `scale`,
+large histories.
 
 The stages sleep, so that not this machine's cores decide. Prints for each number of nodes how many runs an
 hour were made from the first stage's begin to the last one's end, against as many times one node's; the idle

@@ -1,8 +1,8 @@
-"""What a history costs by its size: synthetic campaigns of many experiments, their remote a bare repository that
-is once a folder, and once behind git's own daemon on loopback.
+"""What a history costs by its size: synthetic campaigns of many experiments, their remote a bare repository
+that is once a folder, and once behind git's own daemon on loopback.
 
-Prints seconds on the clock, and of processor time where it is on this side; beside each figure git's own for what
-comes nearest, from the same run.
+Prints seconds on the clock, and of processor time where it is on this side; beside each figure git's own for
+what comes nearest, from the same run.
 """
 
 from __future__ import annotations

@@ -99,8 +99,8 @@ class RemoteQueue:
     ) -> Claim | None:
         """Take one that waits and suits, the oldest first; before all others those whose holders are gone.
 
-        Where others are often faster, workers spread over the oldest few: each lost race doubles how many those
-        are, each claim halves it.
+        Where others are often faster, workers spread over the oldest few: each lost race doubles how many
+        those are, each claim halves it.
 
         Raises:
             Unreachable: the remote cannot be read.
