@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from histories import GUARD, OBJECTIVE, PROGRAM
 
-from ar.campaign import doctor
+from ar.campaign import doctor, newcomers
 from ar.campaign.campaign import Campaign
+from ar.campaign.engine import Engine
 from ar.git.repo import Repo
 from ar.history.attempts import grouped
 from ar.history.device import Device
@@ -172,3 +174,97 @@ def test_a_worker_of_a_remotes_queue_on_such_a_machine_takes_nothing_but_an_aa_c
     assert "set aside" in said[0].reason
     monkeypatch.undo()
     assert campaign.queue.withdraw(name, repo.refs("refs/ar/queue")[f"refs/ar/queue/{name}"])
+
+
+CHANGE = runs("two", [0], name="change")
+ASKED = [replace(one, only_at="two") for one in runs("three", [1])]
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        ([CHANGE], []),  # nothing to hold it against
+        ([CHANGE, runs("one", [1, 0])], [("two", 0)]),
+        ([CHANGE, runs("one", [1, 0], cpu="Beta 2")], []),  # of another kind
+        ([CHANGE, runs("one", [1, 0]), runs("two", [1])], []),
+        (
+            [CHANGE, runs("one", [1]), [replace(one, only_at="two") for one in runs("three", [1])]],
+            [],
+        ),  # asked
+    ],
+)
+def test_a_new_machine_is_to_run_the_incumbent(
+    parts: list[Sequence[Experiment]], wanted: list[tuple[str, int]]
+) -> None:
+    assert newcomers.lacking(history(*parts)) == wanted
+
+
+class FakeEngine:
+    """What a policy asks of an engine, and what it had it do."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int | None, str]] = []
+        self.withdrawn: list[str] = []
+        self.waiting: list[Experiment] = []
+        self.said: list[str] = []
+        self.campaign = self.queue = self
+        self.program = PROGRAM
+
+    def measure_incumbent(self, history: History, seed: int | None, *, aa: bool, only_at: str) -> str:
+        assert aa
+        self.asked.append((seed, only_at))
+        return "name"
+
+    def withdraw(self, name: str, rev: str) -> None:
+        self.withdrawn.append(name)
+
+    def pending(self, history: History) -> list[Experiment]:
+        return self.waiting
+
+    def queued(self, name: str) -> None: ...
+
+    def event(self, words: str) -> None:
+        self.said.append(words)
+
+
+def test_a_new_machine_that_is_gone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    policy, fake, known = newcomers.Newcomers(), FakeEngine(), history(CHANGE, runs("one", [0]))
+    engine = cast("Engine", fake)
+    assert not policy.check(engine, known, room=0)
+    assert policy.check(engine, known, room=1)
+    assert fake.asked == [(0, "two")]
+    [check] = [replace(one, only_at="two", status=Status.QUEUED) for one in runs("two", [0])]
+    fake.waiting = [check, replace(check, only_at="")]
+    assert not policy.check(engine, history(CHANGE), room=1)
+    fake.waiting = [check]
+    assert not policy.check(engine, history(CHANGE), room=1)
+    now += 29
+    assert not policy.check(engine, history(CHANGE), room=1)
+    now += 2
+    assert policy.check(engine, history(CHANGE), room=1)
+    assert fake.withdrawn == [check.name]
+    fake.waiting = []
+    assert not policy.check(engine, known, room=1)
+
+
+def test_a_machine_that_is_set_aside_is_named_once() -> None:
+    policy, fake = newcomers.Newcomers(), FakeEngine()
+    known = history(runs("one", [1]), runs("two", [1], work=9.0))
+    for _ in range(2):
+        policy.check(cast("Engine", fake), known, room=0)
+    [line] = fake.said
+    assert "two" in line
+
+
+def test_what_is_for_one_machine_no_other_takes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = Campaign(Project.open(project))
+    names = {
+        campaign.measure_incumbent(campaign.history(), 1, aa=True, only_at=host): host
+        for host in ("elsewhere", devices.of_slot("").host)
+    }
+    worker = Worker(campaign.repo)
+    for host in (devices.of_slot("").host, None):
+        claimed = worker._claim()
+        assert (names[claimed.name] if claimed else None) == host

@@ -49,7 +49,7 @@ def check_room(program: Program, history: History, ledger: Ledger, wanted: int) 
 
 def runs_of(history: History) -> list[Experiment]:
     """The runs of the head's check, whatever became of them."""
-    return [run for run in history.now.base if run.aa] if history.now else []
+    return [run for run in history.now.base if run.aa and not run.only_at] if history.now else []
 
 
 def is_done(made: Sequence[Experiment], wanted: int) -> bool:

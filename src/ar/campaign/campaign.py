@@ -257,14 +257,20 @@ class Campaign:
         return name
 
     def measure_incumbent(
-        self, history: History, seed: int | None, audit: bool = False, aa: bool = False, only_on: str = ""
+        self,
+        history: History,
+        seed: int | None,
+        audit: bool = False,
+        aa: bool = False,
+        only_on: str = "",
+        only_at: str = "",
     ) -> str:
         """Queue one run of the head's own tree: to judge changes by, or as part of the closing audit or of an
         A/A check.
 
         Args:
             history: perhaps as seen from an earlier commit.
-            only_on: as in `Message`.
+            only_on, only_at: as in `Message`.
         """
         earlier = history.head != self.repo.head()
         kind = "earlier" if earlier else "audit" if audit else "A/A" if aa else "baseline"
@@ -272,7 +278,8 @@ class Campaign:
         if earlier:
             title = one_line(self.repo.commit(history.head).message.partition("\n")[0])
             message = replace(message, title=title, earlier=True)
-        message = replace(message, candidate=history.incumbent, audit=audit, aa=aa, only_on=only_on)
+        message = replace(message, candidate=history.incumbent, audit=audit, aa=aa)
+        message = replace(message, only_on=only_on, only_at=only_at)
         name = refs.new_name((message.title if earlier else kind).replace("/", ""), seed)
         self.queue.put(self.project, history.head, history.head, message, name)
         return name

@@ -253,7 +253,8 @@ class Engine:
         if finishing:
             self.asking.drop()
         # What waits for devices of another class takes no place from what can run here.
-        ours = [run for run in self.pending(history) if self._sync or run.only_on in self._classes]
+        waits = self.pending(history)
+        ours = [it for it in waits if (self._sync or it.only_on in self._classes) and not it.only_at]
         room = 0 if finishing else self._most_pending(history) - len(ours)
         if self.policy.step(self, history, room):
             return True

@@ -8,6 +8,7 @@ from ar.agents import is_instant
 from ar.campaign import aa, candidates, moved, promotion, rebase, screening
 from ar.campaign.engine import Engine, Policy
 from ar.campaign.ladder import Ladder, Step
+from ar.campaign.newcomers import Newcomers
 from ar.campaign.progress import noise_line, one_seed_line
 from ar.changes import own
 from ar.errors import BadProposal, CannotClimb, CheckoutInTheWay, Conflict, FailedAtHeadSeed, Tampered
@@ -39,6 +40,7 @@ class Search(Policy):
     _near: list[Attempt] = field(default_factory=list, init=False)
     _revisited: set[str] = field(default_factory=set, init=False)  # also those that do not go on the branch
     _told_aa: bool = field(default=False, init=False)
+    _newcomers: Newcomers = field(default_factory=Newcomers, init=False)
 
     def begin(self, engine: Engine, history: History) -> None:
         for words in promotion.warnings(engine.campaign.project) if self.promoting else ():
@@ -67,6 +69,8 @@ class Search(Policy):
         moved.follow(engine, history)
         is_last = self._proposals_left(engine) == 0
         if room > 0 and choosing and screening.settle(engine, history, ledger, is_last):
+            return True
+        if engine.campaign.queue.remote and self._newcomers.check(engine, history, room):
             return True
         self._fill(engine, history, ledger, room)
         return False

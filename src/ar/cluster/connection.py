@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -19,6 +20,7 @@ from ar.redaction import redact
 from ar.text import one_line
 
 _SPACE = "ar"  # Ray's namespace for our actors: `ar cluster status` finds them there
+_ANSWER = 2.0  # seconds for which an address is tried
 _MOST = 300  # characters of what Ray says
 
 
@@ -58,10 +60,9 @@ class Connection:
         try:
             ray.init(address=address, namespace=_SPACE, log_to_driver=False, logging_level="ERROR")
         except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
-            version = f"Ray {ray.__version__} and Python {sys.version.partition(' ')[0]}"
-            mend = f"every node needs {version}, as here, and the cluster's token where it has one; "
-            mend += "to start a cluster: ray start --head; see docs/cluster.md"
-            raise NoCluster(f"no Ray cluster at {address}: {_brief(error)}", mend) from None
+            is_login = isinstance(error, getattr(ray.exceptions, "AuthenticationError", ()))
+            is_login |= isinstance(error, ConnectionError) and _answers(address)
+            raise _no_cluster(address, ray.__version__, error, is_login) from None
         self._class = ray.remote(NodeWorker)
 
     def close(self) -> None:
@@ -127,6 +128,27 @@ class Connection:
             for node in self.ray.nodes()
         ]
         return sorted(found, key=lambda it: (not it.is_alive, it.host, it.name))
+
+
+def _no_cluster(address: str, version: str, error: Exception, is_login: bool) -> NoCluster:
+    """Args:
+    version: Ray's here.
+    is_login: what is there lets nobody in without its token.
+    """
+    what = f"no Ray cluster at {address}: {_brief(error)}"
+    if is_login:
+        mend = "something answers there: if that is your cluster, give its token, by RAY_AUTH_MODE=token and "
+        return NoCluster(what, f"{mend}RAY_AUTH_TOKEN or ~/.ray/auth_token; see docs/cluster.md")
+    mend = f"every node needs Ray {version} and Python {sys.version.partition(' ')[0]}, as here; "
+    return NoCluster(what, f"{mend}to start a cluster: ray start --head; see docs/cluster.md")
+
+
+def _answers(address: str) -> bool:
+    """Whether anything can be reached at `HOST:PORT`."""
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError, ValueError), socket.create_connection((host, int(port)), _ANSWER):
+        return True
+    return False
 
 
 def _brief(error: Exception) -> str:

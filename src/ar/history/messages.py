@@ -40,6 +40,7 @@ class Message(Idea):
         aa: one of the runs of an A/A check, which repeat the incumbent's.
         edits: it changes other files than those of parameters.
         only_on: class of devices that it is to run on; empty for any.
+        only_at: machine that it is to run on, by its host name; empty for any.
         imported: the tool whose record tells of it; empty where it was run here or in another clone.
         earlier: it measures the branch as it was earlier, or a change of that, for an audit.
     """
@@ -51,6 +52,7 @@ class Message(Idea):
     aa: bool = field(default=False, kw_only=True)
     edits: bool = field(default=False, kw_only=True)
     only_on: str = field(default="", kw_only=True)
+    only_at: str = field(default="", kw_only=True)
     imported: str = field(default="", kw_only=True)
     earlier: bool = field(default=False, kw_only=True)
 
@@ -77,6 +79,7 @@ class Message(Idea):
             "Aa": "yes" if self.aa else "",
             "Edits": "yes" if self.edits else "",
             "Device": self.only_on,
+            "Machine": self.only_at,
             "Stack": " ".join(self.stack),
             "Reverts": self.reverts,
             "Observed": self.observed,
@@ -126,6 +129,7 @@ class Message(Idea):
             aa=found.get("aa") == "yes",
             edits=found.get("edits") == "yes",
             only_on=found.get("device", ""),
+            only_at=found.get("machine", ""),
             stack=tuple(name for name in found.get("stack", "").split() if is_name(name)),
             reverts=found["reverts"] if is_name(found.get("reverts", "")) else "",
             observed=found["observed"] if _COMMIT.fullmatch(found.get("observed", "")) else "",

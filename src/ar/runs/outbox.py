@@ -6,6 +6,7 @@ last looks at it first. Only those who propose meet at that ref, never those who
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection
 
 from ar.errors import Conflict
@@ -81,13 +82,13 @@ def _twin(repo: Repo, there: str, mine: Commit, known: Collection[str]) -> str:
     """The name of the same run of the same change, if there is one: with the same seed one that is under way
     or gave a result, else one that was not known."""
     ours = Message.parse(mine.message)
+    alike = operator.attrgetter("candidate", "seed", "rung", "audit", "aa", "only_on", "only_at")
     is_fixed = ours.seed is not None and not ours.aa
     for name, commit in _runs(repo, there).items():
         if commit.parents[:1] != mine.parents[:1] or (name in known and not is_fixed):
             continue
-        said = (Message.parse(commit.message), ours)
-        theirs, wanted = ((it.candidate, it.seed, it.rung, it.audit, it.aa, it.only_on) for it in said)
-        if theirs == wanted and (name not in known or not _failed(repo, commit)):
+        theirs = Message.parse(commit.message)
+        if alike(theirs) == alike(ours) and (name not in known or not _failed(repo, commit)):
             return name
     return ""
 

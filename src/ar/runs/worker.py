@@ -121,6 +121,8 @@ class Worker:
         aside = self._set_aside(program)
 
         def suits(message: Message) -> bool:
+            if message.only_at not in ("", self._host):
+                return False
             found = any(self._suits(slot, program, message) for slot in self._places)
             found = found and (message.aa or not aside)  # an A/A check tells whether all is well again
             passed.extend([] if found else [message])
@@ -153,6 +155,10 @@ class Worker:
     def _places(self) -> list[str]:
         """Names of its slots; one without a name where it need not wait for any."""
         return [slot.name for slot in self.slots] or [""]
+
+    @property
+    def _host(self) -> str:
+        return devices.of_slot(self._places[0]).host
 
     @property
     def _classes(self) -> list[str]:
