@@ -106,7 +106,7 @@ class Chain:
             cov[0, 0] = self.variance
             for r in range(1, count):
                 if r == place:
-                    centre[r], cov[r, r] = self.mean, self.variance
+                    centre[r], cov[r, r] = means[r], variances[r]
                     continue
                 rho = self.rho[r - 1]
                 centre[r] = rho * centre[r - 1]
@@ -289,7 +289,7 @@ def _refit(fit: Transfer) -> Chain:
     error = np.sqrt(1 / (xx * inverse + 1 / about))
     rest = np.maximum(yy - 2 * rho * xy + rho**2 * xx, 0.0)
     pooled = (PRIOR_IDEAS * TAU**2 * variance + rest.sum()) / (PRIOR_IDEAS + count.sum())
-    tau = np.sqrt((PRIOR_IDEAS * pooled + rest) / (PRIOR_IDEAS + count) + LEAST * variance)
+    tau = np.sqrt((PRIOR_IDEAS * pooled + rest) / (PRIOR_IDEAS + count - 2) + LEAST * variance)
     breaks = (BREAKS * PRIOR_STEPS + broken) / (PRIOR_STEPS + steps)
     return Chain(centre, variance, rho, error, tau, breaks, float(idle))
 
