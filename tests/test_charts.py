@@ -160,7 +160,7 @@ def test_the_ladder_has_an_interval_a_rung() -> None:
     history = climbed(40)
     promoted = [item for item in history.attempts if item.outcome == "promoted"]
     found = [row for row in rows(ladder(history, SCALES), "rung") if row["name"] == promoted[0].name]
-    assert {row["rung"] for row in found} == {"d3", "d4", "d8"}
+    assert {row["rung"] for row in found} == {"d3", "d4", "d8", "expected at d8"}
     effect = promoted[0].verdict.effect if promoted[0].verdict else None
     assert effect is not None
     at = {row["rung"]: row for row in found}

@@ -14,6 +14,8 @@ from ar.project.params import ParamKey
 from ar.project.program import Program, Rung
 from ar.surrogate.choosing import choices, detour, finalists
 from ar.surrogate.climbs import climbs_of
+from ar.views.charts.ladder import ladder as chart
+from ar.views.ladder import ladder_json
 
 DEPTH = ParamKey("params.yaml", "depth")
 LADDER = replace(PROGRAM, ladder=(Rung("d2"), *(Rung(f"d{depth}", {DEPTH: depth}) for depth in (4, 8))))
@@ -109,3 +111,33 @@ def test_a_winner_takes_a_detour_where_the_target_is_in_doubt(row: At, rung: str
     history = history_of(row, *others)
     climbs = climbs_of(LADDER, history, "d8")
     assert detour(climbs, history.attempts[0], ["d4"]) == rung
+
+
+def test_the_table_has_the_best_at_the_target_first_and_says_what_is_expected() -> None:
+    history = history_of({"": -0.5, "d4": 3.0}, {"": -3.0}, {"": -1.0, "d4": -1.0, "d8": -1.0}, error=0.2)
+    climbs = climbs_of(LADDER, history, "d8")
+    found = ladder_json(climbs, LADDER)
+    assert [int(item["name"][-6:], 16) for item in found["ideas"]] == [2, 3, 1]
+    first, second, last = found["ideas"]
+    assert list(first["effects"]) == ["d2"]
+    assert first["expected"]["interval"][0] < first["expected"]["effect"] < first["expected"]["interval"][1]
+    assert second["effects"]["d8"]["effect"] == -1.0
+    assert last["expected"]["chance"] < 0.05
+    assert found["seconds"] == {"d2": 1.0, "d4": 4.0, "d8": 16.0}
+    assert len(ladder_json(climbs, LADDER, limit=1)["ideas"]) == 1
+
+
+def test_a_metric_that_is_maximised_is_told_in_its_own_direction() -> None:
+    up = replace(LADDER, objective=replace(LADDER.objective, direction="maximize"))
+    [idea] = ladder_json(climbs_of(up, history_of({"": -3.0}), "d8"), up)["ideas"]
+    assert idea["effects"]["d2"]["effect"] == 3.0
+    assert idea["expected"]["effect"] > 0
+    assert idea["expected"]["interval"] == sorted(idea["expected"]["interval"])
+
+
+def test_the_chart_has_a_band_of_what_is_expected() -> None:
+    history = history_of({"": -1.0, "d4": -1.0}, {"": -0.5}, error=0.2)
+    rows = [row for layer in chart(history, LADDER)["layer"] for row in layer["data"]["values"]]
+    bands = [row for row in rows if row.get("rung") == "expected at d8"]
+    assert {row["name"] for row in bands} == {history.attempts[0].name}  # the other did not climb
+    assert all(row["low"] < row["y"] < row["high"] for row in bands)

@@ -36,6 +36,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--seeds", is_flag=True, help="Each attempt's runs, one by one, below it.")
 @click.option("--time-to", "time_to", is_flag=True, help="When the branch reaches the first baseline's end.")
+@click.option("--ladder", is_flag=True, help="Effects at each rung, and what is expected at the target.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as JSON; with --columns, only those.")
 @click.option(
     "--csv", "as_csv", is_flag=True, help="As CSV, a line an experiment; with --columns, an attempt."
@@ -47,6 +48,7 @@ def show(
     columns: str | None,
     seeds: bool,
     time_to: bool,
+    ladder: bool,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -72,6 +74,9 @@ def show(
     history = campaign.history()
     if time_to:
         _time_to(campaign, history, as_json)
+        return
+    if ladder:
+        _ladder(campaign, history, limit, as_json)
         return
     listed = listing(history, program, selection, sort, most, names)
     if as_csv:
@@ -100,6 +105,16 @@ def _time_to(campaign: Campaign, history: History, as_json: bool) -> None:
         click.echo(json.dumps([reach.to_json() for reach in reached], indent=2))
     else:
         echo(time_view(reached, campaign.program))
+
+
+def _ladder(campaign: Campaign, history: History, limit: int | None, as_json: bool) -> None:
+    from ar.views.ladder import climbs_to_target, ladder_json, ladder_view
+
+    climbs = climbs_to_target(campaign.program, history)
+    if as_json:
+        click.echo(json.dumps(ladder_json(climbs, campaign.program, limit), indent=2))
+    else:
+        echo(ladder_view(climbs, campaign.program, limit))
 
 
 @click.command()
@@ -166,6 +181,7 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
         raise click.UsageError("Missing argument 'NAME' (or --stdio).")
     from ar.campaign.ladder import cases
     from ar.judge.findings import additivity
+    from ar.views.ladder import climbs_to_target, idea_json, worth_view
     from ar.views.verdict import additivity_view, case_view, shares_view
 
     campaign = open_campaign()
@@ -174,6 +190,7 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     case, climbs = cases(campaign, history, attempt)
     stacked = additivity(campaign.program, history, attempt)
     parts = campaign.model.shares(history, attempt)
+    scaled = climbs_to_target(campaign.program, history) if len(campaign.program.ladder) > 1 else None
     if as_json:
         found = case.to_json()
         if climbs:
@@ -182,6 +199,8 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
             found["stack"] = stacked.to_json()
         if parts:
             found["shares"] = [part.to_json() for part in parts]
+        if scaled and attempt.candidate in scaled.places:
+            found["ladder"] = idea_json(scaled, campaign.program, attempt.candidate)
         click.echo(json.dumps(found, indent=2))
     else:
         echo(case_view(case, campaign.program, climbs))
@@ -189,6 +208,8 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
             echo(additivity_view(stacked, campaign.program))
         if parts:
             echo(shares_view(parts))
+        if scaled:
+            echo(worth_view(scaled, campaign.program, attempt.candidate))
 
 
 @click.command()

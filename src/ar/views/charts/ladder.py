@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ar.errors import ArError
@@ -36,6 +37,8 @@ def ladder(history: History, program: Program, selection: Selection = EVERYTHING
     ]
     present = [rung.name for rung in program.ladder if any(row["rung"] == rung.name for row in rows)]
     hues = [GREY, SKY, BLUE, GREEN, ORANGE, RED][: len(present)]
+    bands = _bands(history, program, climbed, labels)
+    present, hues = [*present, bands[0]["rung"]] if bands else present, [*hues, DARK] if bands else hues
     colour = base.words("rung", sort=present, scale={"domain": present, "range": hues})
     place = {
         "y": base.rows_by("row", labels, grid=True),
@@ -43,15 +46,18 @@ def ladder(history: History, program: Program, selection: Selection = EVERYTHING
         "color": colour,
     }
     side = "below" if program.objective.direction == "minimize" else "above"
+    both = [*rows, *bands]
     title = f"effect on {one_line(program.objective.key)} ({side} 0 is better)"
     x = base.numbers(
-        "y", title, base.domain_of([0.0, *(row[end] for row in rows for end in ("low", "high"))])
+        "y", title, base.domain_of([0.0, *(row[end] for row in both for end in ("low", "high"))])
     )
     low, high = {**x, "field": "low"}, {"field": "high"}
     tips = base.tooltip("title", "rung", "effect", "verdict", "name")
     layers = [
         base.layer([{"zero": 0}], "rule", {"color": DARK, "strokeDash": [4, 3]}, x={**x, "field": "zero"}),
+        base.layer(bands, "rule", {"strokeWidth": 5, "opacity": 0.3}, x=low, x2=high, **place),
         base.layer(rows, "rule", {"strokeWidth": 1.6}, x=low, x2=high, **place),
+        base.layer(bands, "point", {"filled": False, "size": 70}, x=x, tooltip=tips, **place),
         base.layer(rows, "point", {"filled": True, "size": 70, "opacity": 1}, x=x, tooltip=tips, **place),
     ]
     said = "with 95 % intervals, each judged by its own rung's noise; best at its largest rung first"
@@ -59,6 +65,32 @@ def ladder(history: History, program: Program, selection: Selection = EVERYTHING
     said += f"\n{left_out} more are left out" if left_out else ""
     height = {"step": base.row_height(labels, 14 + 9 * len(present)), "for": "position"}
     return base.picture("Effects at larger scales", said, width=base.WIDTH - 240, height=height, layer=layers)
+
+
+def _bands(
+    history: History, program: Program, climbed: Sequence[tuple[Attempt, base.Rows]], labels: Sequence[str]
+) -> base.Rows:
+    """What is expected of each at the target, by all rungs."""
+    from ar.surrogate.climbs import climbs_of  # it takes its time to load
+
+    target, orient = program.promote_rung or program.ladder[-1].name, program.objective.orient
+    climbs = climbs_of(program, history, target)
+    found = [climbs.forecast(item.candidate) for item, _ in climbed]
+    return [
+        {
+            "row": label,
+            "title": one_line(item.title),
+            "name": item.name,
+            "rung": f"expected at {target}",
+            "y": orient(one.effect),
+            "low": min(map(orient, one.interval)),
+            "high": max(map(orient, one.interval)),
+            "effect": signed(orient(one.effect), one.error),
+            "verdict": f"better with {one.chance:.0%}",
+        }
+        for label, (item, _), one in zip(labels, climbed, found, strict=True)
+        if one is not None
+    ]
 
 
 def _climbed(history: History, program: Program) -> list[tuple[Attempt, base.Rows]]:
