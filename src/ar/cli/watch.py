@@ -68,7 +68,7 @@ def show(
     most = limit or (None if as_json or as_csv else MOST)
     names = [name.strip() for name in columns.split(",")] if columns else ()
     program = campaign.program
-    if not (time_to or as_json or as_csv or names):
+    if not (time_to or ladder or as_json or as_csv or names):
         echo(drawn(excerpt(campaign, selection, sort, most), program, seeds=seeds))
         return
     history = campaign.history()
