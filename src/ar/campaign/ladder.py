@@ -18,9 +18,10 @@ from ar.campaign.engine import Engine
 from ar.errors import CannotClimb
 from ar.git import refs
 from ar.git.repo import Repo
+from ar.history.attempts import find
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Status, Verdict
-from ar.judge.findings import Case
+from ar.judge.findings import Additivity, Case, additivity
 from ar.judge.rule import Kind, next_action, next_base_seed
 from ar.project import params
 from ar.project.identity import identity
@@ -338,6 +339,25 @@ def cases(campaign: Campaign, history: History, attempt: Attempt) -> tuple[Case,
         if climb and any(run.status.ended and not run.measures_baseline for run in climb.experiments):
             found[rung.name] = AtRung(campaign, rung).case(history, climb)
     return campaign.case(history, attempt), found
+
+
+def additivities(campaign: Campaign, history: History, stack: Attempt) -> dict[str, Additivity]:
+    """Rung to how a stack compares with the sum of its members there, where all of them were measured.
+
+    Raises:
+        NotFound: a member is not in this repository.
+    """
+    members = [find(history, name)[0] for name in stack.stack]
+    found = {}
+    for rung in campaign.program.ladder[1:] if len(members) > 1 else ():
+        whole, *parts = (history.at_rung(item.candidate, rung.name) for item in (stack, *members))
+        known = [item for item in parts if item is not None]
+        if whole is None or len(known) < len(parts) or not all(item.own for item in (whole, *known)):
+            continue
+        view = AtRung(campaign, rung).view(history, stack.baseline)
+        if (added := additivity(campaign.program, view, whole, known)) is not None:
+            found[rung.name] = added
+    return found
 
 
 def decided_at(history: History, attempt: Attempt, rung: str) -> bool:

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from ar.campaign import promotion
 from ar.campaign.audit import audit, seen_from
 from ar.campaign.campaign import Campaign
+from ar.campaign.climb import Climbing
 from ar.campaign.engine import Done, Engine, Policy
+from ar.campaign.ladder import Ladder
 from ar.campaign.progress import View
 from ar.campaign.promotion import Promotion
 from ar.campaign.rebuild import Rebuilding, Rebuilt, rebuild
 from ar.campaign.stack import Result, Stacking
 from ar.errors import CannotPromote, OutOfBudget, Stopped
 from ar.history import attempts, reader
-from ar.history.records import Attempt, History
+from ar.history.records import Attempt, History, Outcome
 from ar.local import locks
 from ar.runs import budget
 
@@ -40,13 +42,20 @@ class Promoter:
     tell: Callable[[str], None] = lambda words: None
 
     def stack(self, members: Sequence[Attempt], trim: bool = True) -> Result:
-        """Measure several winners together on the branch as it is, and judge them as one change.
+        """Measure several winners together on the branch as it is, and judge them as one change; where it
+        wins, also at the scale at which changes must hold.
 
         Raises:
             Stopped: the user ended it.
         """
         policy = Stacking(self.campaign, members, trim)
         self._run(policy)
+        rung, found = self.campaign.program.promote_rung, policy.result.attempt
+        if rung and found is not None:
+            found = attempts.find(self.campaign.history(), found.name)[0]
+            if found.outcome is Outcome.WINNER:
+                self.tell(f"Measuring {found.name} at {rung} …")
+                self._run(Climbing(Ladder(self.campaign), [rung], [found.candidate]))
         return policy.result
 
     def carry(self, winner: Attempt) -> Attempt:

@@ -246,12 +246,24 @@ class Stacking(Policy):
 # -- for the commands ---------------------------------------------------------------------------------------
 
 
-def waiting(history: History) -> list[Attempt]:
-    """Winners that are not in the branch, strongest first; those that hurt at a larger scale left out."""
+def waiting(campaign: Campaign, history: History) -> list[Attempt]:
+    """Winners that are not in the branch, strongest first; those that hurt at a larger scale left out. With a
+    ladder, those that are likely to improve its target, by what is expected there."""
     winners = [item for item in history.winners if item.verdict]
-    return strongest_first(
+    good = strongest_first(
         item for item in winners if item.verdict and item.verdict.label is not Label.SCALE_BOUND
     )
+    if not campaign.program.target or not any(
+        history.at_rung(item.candidate, campaign.program.target) for item in history.attempts
+    ):
+        return good
+    from ar.surrogate.choosing import LIKELY  # it takes its time to load
+    from ar.surrogate.climbs import climbs_of
+
+    climbs = climbs_of(campaign.program, history, campaign.program.target)
+    found = [(climbs.forecast(item.candidate), item) for item in good]
+    likely = [(one.effect, item) for one, item in found if one is not None and one.chance >= LIKELY]
+    return [item for _, item in sorted(likely, key=lambda pair: pair[0])]
 
 
 def clash_words(composite: Composite) -> str:

@@ -116,16 +116,17 @@ def stack(
     """
     from ar.campaign import promotion, rebase
     from ar.campaign import stack as stacking
+    from ar.campaign.ladder import additivities
     from ar.history.records import Outcome
     from ar.judge.findings import additivity
-    from ar.views.verdict import stack_view
+    from ar.views.verdict import additivity_view, stack_view
 
     campaign = open_campaign(runs=not dry_run)
     history = campaign.history()
-    members = [find_attempt(history, name)[0] for name in names] if names else stacking.waiting(history)
+    named = promotion.strongest_first(find_attempt(history, name)[0] for name in names)
+    members = named or stacking.waiting(campaign, history)
     if not members:
         raise NotFound("no winner waits to be merged", "find some: ar run --no-promote")
-    members = promotion.strongest_first(members)
     if dry_run:
         made = rebase.compose(campaign, history, members)
         for place, member in enumerate(made.members, 1):
@@ -144,6 +145,9 @@ def stack(
         click.echo(json.dumps(found.to_json() if found else None, indent=2))
     else:
         echo(stack_view(result, attempt, found, campaign.program))
+        for rung, above in additivities(campaign, history, attempt).items():
+            say(f"at {rung}")
+            echo(additivity_view(above, campaign.program))
     if attempt.outcome is Outcome.WINNER and not no_merge:
         _, merge = promoter.promote(attempt.name)
         say(f"Promoted {attempt.name}: {attempt.title} ({merge[:9]})", err=as_json)

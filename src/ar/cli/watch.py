@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ar.cli.common import find_attempt, glance, open_campaign, selecting
+from ar.cli.common import find_attempt, glance, open_campaign, say, selecting
 from ar.views.console import echo
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
         return
     if name is None:
         raise click.UsageError("Missing argument 'NAME' (or --stdio).")
-    from ar.campaign.ladder import cases
+    from ar.campaign.ladder import additivities, cases
     from ar.judge.findings import additivity
     from ar.views.ladder import climbs_to_target, idea_json, worth_view
     from ar.views.verdict import additivity_view, case_view, shares_view
@@ -189,14 +189,17 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
     attempt = find_attempt(history, name)[0]
     case, climbs = cases(campaign, history, attempt)
     stacked = additivity(campaign.program, history, attempt)
+    above = additivities(campaign, history, attempt) if stacked else {}
     parts = campaign.model.shares(history, attempt)
-    scaled = climbs_to_target(campaign.program, history) if len(campaign.program.ladder) > 1 else None
+    scaled = climbs_to_target(campaign.program, history) if campaign.program.target else None
     if as_json:
         found = case.to_json()
         if climbs:
             found["rungs"] = {rung: climb.to_json() for rung, climb in climbs.items()}
         if stacked:
             found["stack"] = stacked.to_json()
+        if above:
+            found["stack_at"] = {rung: added.to_json() for rung, added in above.items()}
         if parts:
             found["shares"] = [part.to_json() for part in parts]
         if scaled and attempt.candidate in scaled.places:
@@ -206,6 +209,9 @@ def judge(name: str | None, as_json: bool, stdio: bool) -> None:
         echo(case_view(case, campaign.program, climbs))
         if stacked:
             echo(additivity_view(stacked, campaign.program))
+        for rung, added in above.items():
+            say(f"at {rung}")
+            echo(additivity_view(added, campaign.program))
         if parts:
             echo(shares_view(parts))
         if scaled:

@@ -238,17 +238,23 @@ def _total(program: Program, history: History) -> Total | None:
     )
 
 
-def additivity(program: Program, history: History, stack: Attempt) -> Additivity | None:
+def additivity(
+    program: Program, history: History, stack: Attempt, members: Sequence[Attempt] | None = None
+) -> Additivity | None:
     """How a measured stack compares with the sum of its members; None for what joins fewer than two, and
     where a side has no run.
+
+    Args:
+        members: at the scale of the history; None for those that the stack names, at the base.
 
     Raises:
         NotFound: a member is not in this repository.
     """
-    if len(stack.stack) < 2:
+    parts = [find(history, name)[0] for name in stack.stack] if members is None else list(members)
+    if len(parts) < 2:
         return None
     device = where(program, history, stack)
-    found = [stack, *(find(history, name)[0] for name in stack.stack)]
+    found = [stack, *parts]
     seen = [item for one in found if (item := on_device(program, history, one, device))]
     if len(seen) < len(found):
         return None  # they were not measured on one class of devices
@@ -268,11 +274,11 @@ def additivity(program: Program, history: History, stack: Attempt) -> Additivity
         return None
     orient = program.objective.orient
     paired = best_paired(everything, noise)  # one form for all, so that the sum is that of the lines above it
-    members = []
+    shown = []
     for attempt, sides in zip(attempts, singles, strict=True):
         single = contrast(sides, noise, paired)
         share = _share(program, devices.on(program, history, device), stack, attempt.name, noise)
-        members.append(
+        shown.append(
             Member(
                 name=attempt.name,
                 title=attempt.title,
@@ -286,7 +292,7 @@ def additivity(program: Program, history: History, stack: Attempt) -> Additivity
     interaction, half = orient(gap.effect), half_width(gap.error, gap.df) if gap.df else math.inf
     return Additivity(
         name=stack.name,
-        members=tuple(members),
+        members=tuple(shown),
         sum=orient(total.effect),
         sum_error=total.error,
         joint=orient(together.effect),
@@ -309,6 +315,8 @@ def share(whole: Sequence[Run], rest: Sequence[Run], noise: Noise) -> Comparison
 
 def _share(program: Program, history: History, stack: Attempt, name: str, noise: Noise) -> Comparison | None:
     """What a stack gains by one member; None where the stack without it was not measured."""
+    if not stack.stack:
+        return None
     rest = tuple(member for member in stack.stack if member != name)
     for item in history.attempts:
         if item.baseline == stack.baseline and rest in (item.stack, (item.name,)):

@@ -333,6 +333,11 @@ class Program:
         """
         return {key: within for key, within in self.search.items() if key.flat in params}
 
+    @property
+    def target(self) -> str:
+        """The scale that counts: that of `promote.rung`, else the largest; empty without a ladder."""
+        return self.promote_rung or (self.ladder[-1].name if len(self.ladder) > 1 else "")
+
     def rung(self, name: str) -> Rung:
         """A scale above the base, by its name.
 

@@ -23,9 +23,9 @@ def climbs_to_target(program: Program, history: History) -> Climbs:
     Raises:
         ArError: program.md has no ladder.
     """
-    if len(program.ladder) < 2:
+    if not program.target:
         raise ArError(f"{program.file} has no ladder: of rungs", "see docs/ladder.md")
-    return climbs_of(program, history, program.promote_rung or program.ladder[-1].name)
+    return climbs_of(program, history, program.target)
 
 
 def ladder_view(climbs: Climbs, program: Program, limit: int | None = None) -> RenderableType:

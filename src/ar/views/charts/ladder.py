@@ -73,7 +73,7 @@ def _bands(
     """What is expected of each at the target, by all rungs."""
     from ar.surrogate.climbs import climbs_of  # it takes its time to load
 
-    target, orient = program.promote_rung or program.ladder[-1].name, program.objective.orient
+    target, orient = program.target, program.objective.orient
     climbs = climbs_of(program, history, target)
     found = [climbs.forecast(item.candidate) for item, _ in climbed]
     return [
