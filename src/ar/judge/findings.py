@@ -261,13 +261,8 @@ def additivity(
     stack, *attempts = seen
     noise = noise_of(ledger(program, history, device=device))
 
-    def against_baseline(attempt: Attempt) -> list[Side]:
-        runs = own_runs(program, attempt)
-        # Without the screening run, which was selected for its luck, unless it is alone.
-        return [(1.0, runs[1:] or runs), (-1.0, _incumbent_runs(program, history, attempt.baseline, device))]
-
-    joint = against_baseline(stack)
-    singles = [against_baseline(attempt) for attempt in attempts]
+    joint = _against_baseline(program, history, stack, device)
+    singles = [_against_baseline(program, history, attempt, device) for attempt in attempts]
     alone = [side for sides in singles for side in sides]
     everything = [*joint, *((-weight, runs) for weight, runs in alone)]
     if not all(runs for _, runs in everything):
@@ -301,6 +296,12 @@ def additivity(
         interaction_error=gap.error,
         interval=(interaction - half, interaction + half),
     )
+
+
+def _against_baseline(program: Program, history: History, attempt: Attempt, device: str) -> list[Side]:
+    runs = own_runs(program, attempt)
+    # Without the screening run, which was selected for its luck, unless it is alone.
+    return [(1.0, runs[1:] or runs), (-1.0, _incumbent_runs(program, history, attempt.baseline, device))]
 
 
 def own_runs(program: Program, attempt: Attempt) -> list[Run]:

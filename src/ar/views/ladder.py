@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -12,9 +12,11 @@ from rich.text import Text
 from ar.errors import ArError
 from ar.history.records import History
 from ar.project.program import Program
-from ar.surrogate.climbs import Climbs, climbs_of
 from ar.text import interval, one_line, quantity, signed, span
 from ar.views.facts import fact_lines
+
+if TYPE_CHECKING:
+    from ar.surrogate.climbs import Climbs
 
 
 def climbs_to_target(program: Program, history: History) -> Climbs:
@@ -25,6 +27,8 @@ def climbs_to_target(program: Program, history: History) -> Climbs:
     """
     if not program.target:
         raise ArError(f"{program.file} has no ladder: of rungs", "see docs/ladder.md")
+    from ar.surrogate.climbs import climbs_of  # it takes its time to load
+
     return climbs_of(program, history, program.target)
 
 
