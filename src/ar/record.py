@@ -6,11 +6,12 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Self
 
 _SCALARS = (bool, int, float, str)
+_Reader = Callable[[Any], Any]
 
 
 class Record:
@@ -30,15 +31,15 @@ class Record:
         """
         if not isinstance(data, Mapping):
             raise TypeError(f"{cls.__name__} of {type(data).__name__}")
-        hints = _hints(cls)  # type: ignore[arg-type]
-        return cls(**{name: _typed(hint, data[name]) for name, hint in hints.items() if name in data})
+        readers = _readers(cls)  # type: ignore[arg-type]
+        return cls(**{name: read(data[name]) for name, read in readers.items() if name in data})
 
 
 @functools.cache  # working them out takes longer than all the rest
-def _hints(cls: type[Record]) -> dict[str, Any]:
-    """Field name to its type."""
+def _readers(cls: type[Record]) -> dict[str, _Reader]:
+    """Field name to what makes its value of plain JSON types."""
     hints = typing.get_type_hints(cls)
-    return {spec.name: hints[spec.name] for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {spec.name: _reader(hints[spec.name]) for spec in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
 def _default(spec: dataclasses.Field[Any]) -> Any:
@@ -55,22 +56,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _typed(hint: Any, value: Any) -> Any:
+def _reader(hint: Any) -> _Reader:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        chosen = [arg for arg in args if arg is not type(None)]
-        return _typed(chosen[0], value) if len(chosen) == 1 else _of_type(tuple(chosen), value)
+        chosen = tuple(arg for arg in args if arg is not type(None))
+        inner = _reader(chosen[0]) if len(chosen) == 1 else functools.partial(_of_type, chosen)
+        return lambda value: None if value is None else inner(value)
     if origin is tuple:
-        return tuple(_typed(args[0], item) for item in _of_type((tuple, list), value))
+        item = _reader(args[0])
+        return lambda value: tuple(map(item, _of_type((tuple, list), value)))
     if origin in (dict, Mapping):
-        return {
-            _of_type((str,), key): _typed(args[1], item) for key, item in _of_type((Mapping,), value).items()
+        item = _reader(args[1])
+        return lambda value: {
+            _of_type((str,), key): item(each) for key, each in _of_type((Mapping,), value).items()
         }
-    if isinstance(hint, type) and issubclass(hint, Record | StrEnum):
-        return hint.from_json(value) if issubclass(hint, Record) else hint(_of_type((str,), value))
-    return _of_type((int, float) if hint in (int, float) else (hint,), value) if hint in _SCALARS else value
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return hint.from_json
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return lambda value: hint(_of_type((str,), value))
+    if hint in _SCALARS:
+        return functools.partial(_of_type, (int, float) if hint in (int, float) else (hint,))
+    return lambda value: value
 
 
 def _of_type(kinds: tuple[Any, ...], value: Any) -> Any:
