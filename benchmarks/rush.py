@@ -45,7 +45,7 @@ def rush(root: Path, workers: int, runs: int) -> None:
         queue(repo, runs)
         clones = [root / f"worker-{number}" for number in range(workers)]
         for clone in clones:
-            call(root, "git", "clone", "-q", "--reference", str(there), f"{address}/shared.git", str(clone))
+            call(root, "git", "clone", "-q", f"{address}/shared.git", str(clone))
             joined.add(Repo.open(clone), "origin")
         groups = [clones[start : start + _A_PROCESS] for start in range(0, workers, _A_PROCESS)]
         command = [sys.executable, __file__]

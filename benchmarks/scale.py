@@ -64,7 +64,7 @@ def exchanged(root: Path, folder: Path, where: str, url: str) -> None:
     joined.add(repo, where)
     told("first look of a clone that has all", cost(lambda: exchange.follow(repo, where)))
     told("another look", best(lambda: exchange.follow(repo, where)))
-    call(root, "git", "clone", "-q", "-o", where, "--reference", str(folder), url, str(clone))
+    call(root, "git", "clone", "-q", "-o", where, url, str(clone))
     for who, its in (("a new worker", Repo.open(clone)), ("a clone that has all", repo)):
         queue(repo, _TIMES + 1, where)
         joined.add(its, where)
