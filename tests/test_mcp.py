@@ -115,6 +115,8 @@ def root(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit(root / "dvc.yaml", "deps: [fit.awk]", "deps: [fit.awk, unseen.txt]")
     edit(root / "dvc.yaml", "    metrics:", "    plots:\n    - curve.csv: {cache: false}\n    metrics:")
     (root / "program.md").write_text(PROGRAM)
+    (root / "papers").mkdir()
+    (root / "papers" / "bowls.md").write_text(CARD)
     run(root, "dvc", "repro", "-q")
     commit(root, "Look at a holdout, and draw a curve")
     allow(root)
@@ -127,6 +129,7 @@ def root(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+CARD = f"---\ntitle: On bowls\nsource: arXiv:2410.17897\n---\nTheir floor is deep; test_loss {SECRET} here.\n"
 PROGRAM = """\
 ---
 objective: {metric: "m.json:val_loss", direction: minimize}
@@ -185,9 +188,10 @@ def test_resources_and_prompts_are_listed(client: Session) -> None:
         "ar://program",
         "ar://history",
         "ar://notebook",
+        "ar://literature",
     }
-    [template] = client.ask("list_resource_templates").resource_templates
-    assert template.uri_template == "ar://experiment/{name}"
+    templates = {it.uri_template for it in client.ask("list_resource_templates").resource_templates}
+    assert templates == {"ar://experiment/{name}", "ar://literature/{words}"}
     assert {it.name for it in client.ask("list_prompts").prompts} == {"next_idea", "near_misses", "report"}
 
 
@@ -280,6 +284,13 @@ def test_the_judge_is_asked_as_things_stand(client: Session, names: list[str]) -
 def test_what_others_do_meanwhile_is_seen(client: Session, root: Path) -> None:
     run(root, sys.executable, "-m", "ar", "note", "-m", "Written beside it")
     assert "Written beside it" in client.read("ar://notebook")
+
+
+def test_literature_is_searched(client: Session) -> None:
+    assert "bowls | On bowls | arXiv:2410.17897" in client.read("ar://literature")
+    found = client.read("ar://literature/floor%20deep")
+    assert "card bowls" in found and "experiments that cite it: none" in found
+    assert "none" in client.read("ar://literature/transformers")
 
 
 # -- doing ------------------------------------------------------------------------------------------------
@@ -424,6 +435,7 @@ def test_promoting_is_offered_only_where_it_is_allowed(root: Path, tmp_path: Pat
 def everything(client: Session, names: list[str]) -> Iterator[str]:
     """All that a client can get to read."""
     texts = ["ar://program", "ar://history", "ar://notebook", *(f"ar://experiment/{name}" for name in names)]
+    texts += ["ar://literature", "ar://literature/bowls"]
     yield from map(client.read, texts)
     for prompt in ("next_idea", "near_misses", "report"):
         yield client.prompt(prompt)
@@ -448,7 +460,7 @@ def test_the_holdout_is_in_nothing(client: Session, root: Path, names: list[str]
     )
     client.call("note", text=f"Of {names[0]}: 0.7345 was what came.", cites=[names[0]])
     told = list(everything(client, names))
-    assert len(told) > 20
+    assert len(told) >= 20
     assert not [text for text in told if "0.7345" in text]
     assert "[holdout]" in client.read("ar://notebook")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ar.cli.common import count_interrupts, echo_change, find_attempt, open_campaign, run_options, say
+from ar.cli.completion import experiments
 from ar.errors import ArError, Conflict, NotFound
 from ar.views.console import echo
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=experiments)
 @click.option("--dry-run", is_flag=True, help="Show what would be merged; change nothing.")
 @click.option(
     "--audited", is_flag=True, help="Build a branch of the keeps that ar audit found real; leave yours alone."
@@ -94,7 +95,7 @@ def promote(
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=experiments)
 @click.option("--dry-run", is_flag=True, help="Show the order and the conflicts; queue nothing.")
 @click.option("--no-merge", is_flag=True, help="Measure and report; leave the branch alone.")
 @click.option("--no-trim", is_flag=True, help="Do not leave members out to see what they contribute.")
@@ -154,7 +155,7 @@ def stack(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=experiments)
 @click.option("--dry-run", is_flag=True, help="Show what would be tried; queue nothing.")
 def revert(name: str, dry_run: bool) -> None:
     """Propose to take a promoted change out again.

@@ -70,7 +70,7 @@ def main() -> None:
     try:
         if Path(sys.argv[0]).name == "ar" and is_archiver_call(argv, cli.commands):
             exec_archiver(argv)
-        sys.exit(cli.main(argv, standalone_mode=False))
+        sys.exit(cli.main(argv, complete_var="_AR_COMPLETE", standalone_mode=False))
     except ArError as error:
         _fail(str(error), error.exit_code, debug)
     except click.Abort:

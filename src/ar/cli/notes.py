@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ar.cli.common import open_campaign, say
+from ar.cli.completion import experiments
 from ar.errors import BadNote, NotFound
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ _STATUSES = ["open", "supported", "refuted", "stale"]  # those of `history.noteb
 @click.command()
 @click.argument("lesson", required=False)
 @click.option("-m", "--message", "text", default="", help="What was learned, in at most 600 characters.")
-@click.option("--cites", multiple=True, metavar="NAME", help="An experiment that it rests on; repeatable.")
+@click.option(
+    "--cites",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=experiments,
+    help="An experiment that it rests on; repeatable.",
+)
 @click.option("--status", type=click.Choice(_STATUSES), help="What is thought of it; at first, open.")
 @click.option("--edit", is_flag=True, help="Change the whole notebook in your editor.")
 def note(lesson: str | None, text: str, cites: tuple[str, ...], status: str | None, edit: bool) -> None:

@@ -18,6 +18,7 @@ from ar.cli.common import (
     run_policy,
     say,
 )
+from ar.cli.completion import experiments
 from ar.views.console import echo
 
 
@@ -171,7 +172,7 @@ def audit(keeps: bool, most: int | None, as_json: bool, jobs: int, plain: bool) 
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=experiments)
 def retry(name: str) -> None:
     """Queue what failed of NAME once more: what it failed by is mended.
 
@@ -211,7 +212,7 @@ def worker(remote: str | None, plain: bool) -> None:  # noqa: ARG001 - it has no
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=experiments)
 def stop(name: str | None) -> None:
     """End an experiment for good, or (without NAME) all that runs for now.
 
@@ -234,7 +235,7 @@ def stop(name: str | None) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=experiments)
 @click.option(
     "--to", "rung", metavar="RUNG", help="The rung to climb to.  [default: the next; --all: the last]"
 )

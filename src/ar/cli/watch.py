@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ar.cli.common import find_attempt, glance, open_campaign, say, selecting
-from ar.views.console import echo
+from ar.cli.completion import experiments
+from ar.views.console import echo, wrote
 
 if TYPE_CHECKING:
     from ar.campaign.campaign import Campaign
@@ -118,7 +119,7 @@ def _ladder(campaign: Campaign, history: History, limit: int | None, as_json: bo
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=experiments)
 @click.option("--stat", is_flag=True, help="Files and line counts only.")
 def diff(name: str, stat: bool) -> None:
     """Show what an experiment changed against its baseline."""
@@ -132,8 +133,8 @@ def diff(name: str, stat: bool) -> None:
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=experiments)
+@click.argument("b", shell_complete=experiments)
 @click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
 def compare(a: str, b: str, as_json: bool) -> None:
     """Put two experiments side by side: metrics, parameters, curves, and the change from A to B."""
@@ -156,7 +157,7 @@ def compare(a: str, b: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=experiments)
 def log(name: str) -> None:
     """Show an experiment's hypothesis, end and output."""
     from ar.views.experiment import log_view
@@ -166,7 +167,7 @@ def log(name: str) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=experiments)
 @click.option("--json", "as_json", is_flag=True, help="The numbers, as JSON.")
 @click.option("--stdio", is_flag=True, help="Judge for another program: a JSON line out for a line in.")
 def judge(name: str | None, as_json: bool, stdio: bool) -> None:
@@ -237,7 +238,7 @@ def plot(selection: Selection, path: Path | None, kind: str) -> None:
     campaign = open_campaign()
     path = path or Path(f"{kind}.png")
     kinds.draw(kind, campaign, campaign.history(), path, selection)
-    click.echo(f"Wrote {path}")
+    wrote(path)
 
 
 @click.command()
@@ -249,4 +250,4 @@ def report(path: Path) -> None:
     from ar.views import report as reporting
 
     reporting.write(open_campaign(), path)
-    click.echo(f"Wrote {path}")
+    wrote(path)

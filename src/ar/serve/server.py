@@ -89,6 +89,8 @@ def build(desk: Desk, may_promote: bool = False) -> MCPServer[None]:
     server.resource("ar://program", mime_type="text/markdown")(_read(desk, texts.program))
     server.resource("ar://history", mime_type="application/json")(_read(desk, texts.history))
     server.resource("ar://notebook")(_read(desk, texts.notebook))
+    server.resource("ar://literature")(_read(desk, texts.literature))
+    server.resource("ar://literature/{words}")(_read(desk, texts.literature_on))
     server.resource("ar://experiment/{name}", mime_type="application/json")(_read(desk, texts.experiment))
     for text in (texts.next_idea, texts.near_misses, texts.report):
         server.prompt()(_read(desk, text))

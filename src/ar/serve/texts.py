@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ar.agents import digest, holdout, prompt, situation
+from ar.agents import digest, holdout, literature, prompt, situation
 from ar.agents.fence import fence
 from ar.history import notebook
 from ar.history.near_misses import near_misses
@@ -64,6 +64,15 @@ class Texts:
             history = campaign.history()
             lines = [digest.line(campaign.program, history, item) for item in lessons[:_MOST_LESSONS]]
             return fence("\n".join(lines) or "none", "lesson | status | what it says | rests on")
+
+    def literature(self) -> str:
+        """The branch's cards of literature, a line each, with the verdicts of what cites them."""
+        return self.literature_on("")
+
+    def literature_on(self, words: str) -> str:
+        """The branch's cards of literature that fit some words best, whole."""
+        with self._desk.campaign() as campaign:
+            return literature.found(campaign.repo, campaign.program, campaign.history(), words)
 
     def experiment(self, name: str) -> str:
         """One experiment, as the tool experiment tells it."""

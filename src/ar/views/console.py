@@ -5,7 +5,10 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ar.text import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,3 +62,11 @@ def echo(renderable: RenderableType) -> None:
         console = Console(width=_PIPE_WIDTH, color_system=None)
     # Lines longer than the terminal are the terminal's to wrap: so they are copied whole.
     console.print(renderable, soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+
+def wrote(path: Path) -> None:
+    """Say which file was written; a terminal that knows links (OSC 8) opens it by a click."""
+    from rich.style import Style
+    from rich.text import Text
+
+    echo(Text.assemble("Wrote ", (plain(str(path)), Style(link=path.resolve().as_uri()))))
