@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Ar, allow, commit, edit, git, snapshot, swap, wait_for
+from synthetic import Made, write
 
 from ar.agents import Briefing, Channel, account
 from ar.agents import command as agent_command
@@ -79,6 +80,9 @@ def test_what_it_changed_is_the_proposal(root: Path, script: Script, ar: Ar, tmp
         test "$1" = "an argument"
         cat > "$OUT/stdin"; cp .ar-briefing.md "$OUT/file"; pwd > "$OUT/pwd"; git log --oneline > "$OUT/log"
         ls > "$OUT/ls"
+        cat "$AR_CAMPAIGN"/experiments/*/hypothesis.md .ar-campaign/notebook.md > "$OUT/campaign"
+        echo mine > "$AR_CAMPAIGN/notebook.md" 2>/dev/null || echo "read-only" >> "$OUT/campaign"
+        echo "the floor" > .ar-working-on
         echo "a = 2" > src/a.py
         sed -i 's/x: 1.5/x: 2.5/' params.yaml
         echo "thinking aloud" >&2
@@ -88,6 +92,7 @@ def test_what_it_changed_is_the_proposal(root: Path, script: Script, ar: Ar, tmp
         echo "**Expected:** -0.1"
         """
     )
+    write(root, [Made(2.2, 1.5, agent="claude")])
     (root / "untracked.txt").write_text("mine\n")
     (root / "src" / "b.py").write_text("b = 'mine'\n")
     git(root, "status")
@@ -106,6 +111,10 @@ def test_what_it_changed_is_the_proposal(root: Path, script: Script, ar: Ar, tmp
         "Double a, and move x\n\nThe floor lies further right, as baseline-s1 suggests.\n"
     )
     assert "Ar-Agent: command" in message
+    campaign = (tmp_path / "campaign").read_text()
+    assert "x 1.5 → 2.2" in campaign and "Lessons" in campaign
+    if os.geteuid() or sandbox.find(Sandbox()).program:
+        assert "read-only" in campaign
     assert "Ar-Expected: -0.1" in message
     briefing = (tmp_path / "stdin").read_text()
     assert briefing == (tmp_path / "file").read_text()

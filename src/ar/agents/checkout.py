@@ -23,7 +23,8 @@ from ar.git.repo import Repo
 
 BRIEFING = ".ar-briefing.md"
 CLAIM = ".ar-working-on"  # where the program says what it is about to work on
-_OURS = (BRIEFING, CLAIM)
+CAMPAIGN = ".ar-campaign"  # the folder of earlier experiments
+_OURS = (BRIEFING, CLAIM, CAMPAIGN)
 MAX_FILES = 200_000
 _LINK, _SUBMODULE = "120000", "160000"
 _MOST_CLAIM = 1_000  # bytes

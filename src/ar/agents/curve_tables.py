@@ -37,8 +37,10 @@ def pairs(repo: Repo, declared: Declared, program: Program, a: Experiment, b: Ex
     ]
 
 
-def curves(repo: Repo, declared: Declared, program: Program, run: Experiment) -> list[tuple[str, Table]]:
-    """Curves that a run left in its commit, by their paths: header and rows, thinned out, nothing of the
+def curves(
+    repo: Repo, declared: Declared, program: Program, run: Experiment, points: int = _POINTS
+) -> list[tuple[str, Table]]:
+    """Curves that a run left in its commit, by their paths: header and at most so many rows, nothing of the
     holdout."""
     if not run.status.ended or run.is_imported:  # its tree holds its baseline's
         return []
@@ -50,13 +52,14 @@ def curves(repo: Repo, declared: Declared, program: Program, run: Experiment) ->
     ]
     contents = repo.read_many([(run.rev, path) for path in paths])
     tables = (
-        (path, _thinned(path, content or b"", program)) for path, content in zip(paths, contents, strict=True)
+        (path, _thinned(path, content or b"", program, points))
+        for path, content in zip(paths, contents, strict=True)
     )
     return [(path, table) for path, table in tables if table][:_CURVES]
 
 
-def _thinned(path: str, content: bytes, program: Program) -> Table:
-    """A table of a few rows, evenly spaced, first and last among them; columns of the holdout left out."""
+def _thinned(path: str, content: bytes, program: Program, points: int) -> Table:
+    """A table of so many rows, evenly spaced, first and last among them, without columns of the holdout."""
     header: list[str] = []
     lines: Table = []
     with contextlib.suppress(ValueError):
@@ -64,18 +67,18 @@ def _thinned(path: str, content: bytes, program: Program) -> Table:
             data = formats.load_json(content)
             found = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
             header = list(found[0]) if found else []
-            lines = [[str(row.get(key, "")) for key in header] for row in _spread(found)]
+            lines = [[str(row.get(key, "")) for key in header] for row in _spread(found, points)]
         elif path.endswith((".csv", ".tsv")) and len(content) <= formats.MOST_BYTES:
             header, *read = formats.table(content.decode(), "\t" if path.endswith(".tsv") else ",")
-            lines = _spread(read)
+            lines = _spread(read, points)
     shown = [place for place, key in enumerate(header) if key and not holdout.names_it(key, program)]
     if not lines:
         return []
     return [[row[place] if place < len(row) else "" for place in shown] for row in (header, *lines)]
 
 
-def _spread(lines: list[_Row]) -> list[_Row]:
-    """At most `_POINTS` of the rows, evenly spaced, first and last among them."""
+def _spread(lines: list[_Row], points: int) -> list[_Row]:
+    """At most so many of the rows, evenly spaced, first and last among them."""
     last = max(0, len(lines) - 1)
-    places = {round(index * last / (_POINTS - 1)) for index in range(_POINTS)}
+    places = {round(index * last / (points - 1)) for index in range(points)}
     return [lines[place] for place in sorted(places)] if lines else []
