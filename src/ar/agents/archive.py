@@ -14,12 +14,12 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from ar.agents import digest, holdout
-from ar.agents.base import Briefing
+from ar.agents.base import Briefing, Channel
 from ar.agents.curve_tables import curves
 from ar.formats import BadData, load_json
 from ar.git import refs
@@ -47,6 +47,7 @@ class Archive:
 
     project: Project
     briefing: Briefing
+    channel: Channel = field(default_factory=Channel)
 
     @property
     def folder(self) -> Path:
@@ -57,6 +58,7 @@ class Archive:
 
         Raises:
             BadState: the git directory cannot be written.
+            Dropped: nobody wants it any more.
         """
         repo, program = self.project.repo, self.project.program
         with locks.hold(repo, "archive"):
@@ -68,6 +70,8 @@ class Archive:
                 stamp = _stamp(program, attempt)
                 if attempt.is_baseline or attempt.is_hearsay or stamps.get(attempt.name) == stamp:
                     continue
+                self.channel.wait(0.0)
+                self.channel.say(f"is given {attempt.name}")
                 place = self.folder / "experiments" / attempt.name
                 for name, text in _files(self.project, declared, attempt).items():
                     _write(place / name, text)

@@ -132,7 +132,7 @@ class CommandAgent:
             )
         bwrap = sandbox.find(program.sandbox)
         text = f"{INSTRUCTIONS}\n{prompt.compose(briefing).text}\n"
-        archive = Archive(Project(self.repo, program), briefing).update()
+        archive = Archive(Project(self.repo, program), briefing, self.channel).update()
         message = redact(self._run(self._checkout, archive, bwrap, text, program))
         for refusal in memory.keep_notes(self.repo, briefing, message):
             self.channel.event(f"a note was refused: {refusal}")
