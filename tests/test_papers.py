@@ -252,6 +252,16 @@ def test_what_is_cited_is_a_card_of_the_branch(library: Path) -> None:
     assert campaign.check(Proposal("x", params={"x": 2.5}, sources=("muon",))).proposal.sources == ("muon",)
 
 
+def test_a_person_cites_by_a_line_of_the_message(library: Path, ar: Ar) -> None:
+    why = "Further right\n\nThe floor lies there.\nSource: muon\nExpected: -0.5"
+    refused = ar(library, "next", "--set", "x=2", "-m", "Why.\nSource: muonn", check=False)
+    assert refused.returncode and "muon" in refused.stderr
+    ar(library, "next", "--set", "x=2", "-m", why)
+    (attempt,) = [item for item in reader.read(Project.open(library)).attempts if not item.is_baseline]
+    assert attempt.first.sources == ("muon",) and attempt.first.expected == "-0.5"
+    assert "Source:" not in attempt.first.hypothesis
+
+
 def test_a_message_keeps_what_is_cited() -> None:
     message = Message.of(Idea("t", "why", "claude", sources=("muon", "value")), "c0", 1)
     assert "Ar-Source: muon value\n" in str(message)

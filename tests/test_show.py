@@ -295,18 +295,27 @@ def test_diff_is_whole_and_coloured() -> None:
 def test_log_says_what_and_why_and_what_was_printed() -> None:
     item = attempt(1, 2.18734, "promoted")
     note = Note(Status.SUCCEEDED, log="step 1\nstep \x1b[31m2\n", seconds=27.3, worker="here:12")
-    text = draw(log_view(item, replace(item.experiments[0], note=note)))
+    text = draw(log_view(PROGRAM, item, replace(item.experiments[0], note=note)))
     for part in (item.title, item.name, "27 s", "promoted", "It says so.", "Because", "2.18734", "step 2"):
         assert part in text
+
+
+def test_log_holds_what_was_expected_against_what_was_measured() -> None:
+    item = attempt(1, 2.18734, "promoted")
+    assert "expected" not in draw(log_view(PROGRAM, item, item.first))
+    for said, shown in (("-0.5", "−0.5, measured "), ("a bit less", "a bit less")):
+        run = replace(item.first, expected=said)
+        told = draw(log_view(PROGRAM, replace(item, experiments=(run,)), run))
+        assert "expected" in told and shown in told
 
 
 def test_log_of_a_crash_and_of_a_run_under_way() -> None:
     crashed = attempt(1, None, "crashed")
     note = Note(Status.CRASHED, reason="CUDA out of memory")
-    text = draw(log_view(crashed, replace(crashed.experiments[0], note=note)))
+    text = draw(log_view(PROGRAM, crashed, replace(crashed.experiments[0], note=note)))
     assert "CUDA out of memory" in text and "printed nothing" in text
     running = attempt(2, None, "running")
-    assert "so far" in draw(log_view(running, running.experiments[0], running_log="loss 3.1\n"))
+    assert "so far" in draw(log_view(PROGRAM, running, running.experiments[0], running_log="loss 3.1\n"))
 
 
 def test_a_run_without_walls_is_shown_as_one() -> None:
@@ -317,7 +326,7 @@ def test_a_run_without_walls_is_shown_as_one() -> None:
         history = replace(HISTORY, attempts=(replace(item, experiments=(told,)),))
         assert told.is_unprotected is shown
         assert ("walls around the code under test: 1 run" in draw(render(history, PROGRAM, now=NOW))) is shown
-        assert ("no walls kept" in draw(log_view(item, told))) is shown
+        assert ("no walls kept" in draw(log_view(PROGRAM, item, told))) is shown
         assert [check.ok for check in walls(history)] == [False] * shown
 
 

@@ -11,7 +11,7 @@ from ar.agents.fence import fence
 from ar.changes.merging import Merged, merge
 from ar.errors import ArError, BadProposal, NotFound
 from ar.git.repo import Repo
-from ar.history import notebook
+from ar.history import message_lines, notebook
 from ar.history.attempts import find
 from ar.history.ideas import Proposal
 from ar.history.messages import MOST_SOURCES, TITLE_LIMIT
@@ -151,17 +151,14 @@ def notes_of(message: str) -> Iterator[Entry]:
     A line may begin with a lesson's name, and have a status before its words and experiments behind them:
     `Note: 3f2a1c9d refuted: It was the batch. (cites: a-1, b-2)`.
     """
-    for line in plain(message).splitlines():
-        begins = re.match(r"^[\s*_-]*note[*_]*\s*:[*_]*\s*(?P<rest>.+)$", line, re.IGNORECASE)
-        if not begins:
-            continue
-        rest = one_line(begins["rest"])
+    for line in message_lines.named(message, "note"):
+        rest = one_line(line)
         cited = _CITES.search(rest)
         found = _NOTE.fullmatch(rest[: cited.start()] if cited else rest)
         if found is not None:
-            names = re.split(r"[,\s]+", cited["names"].strip()) if cited else []
+            names = _names(cited["names"]) if cited else []
             standing = Standing(found["standing"].lower()) if found["standing"] else None
-            yield Entry("", found["text"].strip(), standing, tuple(filter(None, names)), found["of"] or "")
+            yield Entry("", found["text"].strip(), standing, tuple(names), found["of"] or "")
 
 
 def keep_notes(repo: Repo, briefing: Briefing, message: str) -> Iterator[str]:
@@ -178,19 +175,15 @@ def keep_notes(repo: Repo, briefing: Briefing, message: str) -> Iterator[str]:
 
 def combined(message: str) -> tuple[str, ...]:
     """The two changes that a command's last message joins, by `Combine: NAME, NAME`; empty for none."""
-    found = re.search(
-        r"^[\s*_-]*combine[*_]*\s*:[\s*_]*(?P<a>[^\s,*]+)(?:\s*,\s*|\s+)(?P<b>[^\s,*]+?)[*_]*\s*$",
-        plain(message),
-        re.IGNORECASE | re.MULTILINE,
-    )
-    return (found["a"], found["b"]) if found else ()
+    said = (tuple(_names(line)) for line in message_lines.named(message, "combine"))
+    return next((names for names in said if len(names) == 2), ())
 
 
 def revisited(message: str) -> str:
     """The change that a command's last message takes up again, by a line `Revisit: NAME`; empty for none."""
-    found = re.search(
-        r"^[\s*_-]*revisit[*_]*\s*:[\s*_]*(?P<name>\S+?)[*_]*\s*$",
-        plain(message),
-        re.IGNORECASE | re.MULTILINE,
-    )
-    return found["name"] if found else ""
+    said = (_names(line) for line in message_lines.named(message, "revisit"))
+    return next((names[0] for names in said if len(names) == 1), "")
+
+
+def _names(text: str) -> list[str]:
+    return text.replace(",", " ").split()

@@ -15,11 +15,10 @@ from typing import Any
 
 from ar.agents.fence import BYTES_PER_TOKEN
 from ar.formats import BadData, load_json
+from ar.history import message_lines
 from ar.history.ideas import Proposal
 from ar.history.messages import TITLE_LIMIT
 from ar.history.spend import Spend
-from ar.project import papers
-from ar.text import one_line, plain
 
 _TAIL = 400_000  # characters of the output that are kept: the last message is at its end
 _MOST_ANSWERS = 10_000
@@ -34,16 +33,6 @@ _STATUSES = {
     "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
     "not_found_error": 404, "rate_limit_error": 429, "api_error": 500, "overloaded_error": 529,
 }  # fmt: skip
-# Of several cards' names only with commas between them: other words after `Source:` are prose.
-_CARD = r"[a-z0-9][a-z0-9._/-]*+"
-_SOURCE = re.compile(
-    rf"^[\s*_-]*sources?[*_]*\s*:[\s*_`]*(?P<names>{_CARD}(?:`?\s*,\s*`?{_CARD})*+)[*_`\s]*+$", re.IGNORECASE
-)
-_DECORATION = " #*_`>-\t"
-_FIELD = re.compile(
-    r"^[\s*_-]*(?P<key>title|expected|simplification|insist)[*_]*\s*:\s*[*_]*(?P<value>.*?)[*_\s]*$",
-    re.IGNORECASE,
-)
 
 
 def read(output: str) -> Transcript:
@@ -208,14 +197,11 @@ def _usage(usage: Any, usd: Any) -> Spend | None:
 
 def proposal(message: str, agent: str) -> Proposal:
     """The title, the hypothesis and what else the last message of an agent says of its change."""
-    lines = plain(message).strip().splitlines()
-    fields = {match["key"].lower(): match["value"] for line in lines if (match := _FIELD.match(line))}
-    cites = {line: match["names"] for line in lines if (match := _SOURCE.match(line))}
-    rest = [line for line in lines if not _FIELD.match(line) and line not in cites]
-    title = one_line(fields.get("title", "")).strip(_DECORATION)
+    said = message_lines.read(message)
+    title, rest = said.title, list(said.rest)
     if not title:
-        first = next((line for line in rest if line.strip(_DECORATION)), "")
-        title = one_line(first).strip(_DECORATION)
+        first = next((line for line in rest if message_lines.bare(line)), "")
+        title = message_lines.bare(first)
         if len(title) <= TITLE_LIMIT and first in rest:
             rest.remove(first)
     title = textwrap.shorten(title, TITLE_LIMIT, placeholder="…", break_on_hyphens=False)
@@ -223,12 +209,8 @@ def proposal(message: str, agent: str) -> Proposal:
         title=title or "A change without a message",
         hypothesis="\n".join(rest).strip(),
         agent=agent,
-        expected=one_line(fields.get("expected", ""))[:200],
-        simplification=fields.get("simplification", "").lower().startswith("yes"),
-        insist=one_line(fields.get("insist", "")),
-        sources=tuple(dict.fromkeys(name for said in cites.values() for name in _names(said))),
+        expected=said.expected,
+        simplification=said.simplification,
+        insist=said.insist,
+        sources=said.sources,
     )
-
-
-def _names(said: str) -> list[str]:
-    return [papers.named(name.strip(" `.").lower()) for name in said.split(",")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -40,8 +41,9 @@ def next_(
 ) -> None:
     """Queue the next experiment: an agent's, or your own.
 
-    --set may come on top of --diff or --from-worktree. With --series, each patch is a change of its own
-    against the branch; the exit code is 3 if some were refused.
+    --set may come on top of --diff or --from-worktree. Lines of the message may say `Expected: -0.01`,
+    `Source: CARD` or `Simplification: yes`. With --series, each patch is a change of its own against the
+    branch; the exit code is 3 if some were refused.
     """
     mine = _given({"--diff": patch, "--from-worktree": from_worktree, "--series": series, "--set": values})
     asking = _given({"-n": count > 1, "--agent": agent, "--idea": idea})
@@ -78,19 +80,27 @@ def _say(words: str) -> None:
 def _own(
     campaign: Campaign, values: tuple[str, ...], patch: IO[bytes] | None, from_worktree: bool, message: str
 ) -> Proposal:
-    """The change that the user made."""
+    """The change that the user made, with what lines of the message say of it: `Source:`, `Expected:`."""
     from ar.changes import own, patches
+    from ar.history import message_lines
 
-    settings = own.parse_values(values)
+    settings, said = own.parse_values(values), message_lines.read(message)
     if patch:
         given = patches.parse(campaign.repo, patch.read(patches.MAX_BYTES + 1))
-        return own.from_patch(campaign.project, given, settings, message)
-    if not from_worktree:
-        return own.from_values(campaign.project, settings, message)
-    proposal, left_out = own.from_checkout(campaign.project, settings, message)
-    if left_out:
-        say(f"Left out, since it lies outside the scope: {', '.join(left_out)}", err=True)
-    return proposal
+        proposal = own.from_patch(campaign.project, given, settings, said.text)
+    elif not from_worktree:
+        proposal = own.from_values(campaign.project, settings, said.text)
+    else:
+        proposal, left_out = own.from_checkout(campaign.project, settings, said.text)
+        if left_out:
+            say(f"Left out, since it lies outside the scope: {', '.join(left_out)}", err=True)
+    return replace(
+        proposal,
+        title=said.title or proposal.title,
+        expected=said.expected,
+        simplification=said.simplification,
+        sources=said.sources,
+    )
 
 
 def _queue_series(campaign: Campaign, source: str, dry_run: bool) -> int:

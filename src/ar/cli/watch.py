@@ -163,7 +163,8 @@ def log(name: str) -> None:
     from ar.views.experiment import log_view
 
     campaign = open_campaign()
-    echo(log_view(*find_attempt(campaign.history(), name), campaign.running_log(name)))
+    found = find_attempt(campaign.history(), name)
+    echo(log_view(campaign.program, *found, campaign.running_log(name)))
 
 
 @click.command()

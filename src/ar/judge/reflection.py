@@ -46,9 +46,13 @@ class Reflection(Record):
     @property
     def words(self) -> str:
         """`warm-up-3f2a1c: expected −0.02, measured −0.003 ±0.001 (n=3): better, but less than expected`."""
-        measured = signed(self.measured, self.standard_error)
-        told = f"expected {signed(self.expected)}, measured {measured} (n={self.runs})"
+        told = f"expected {signed(self.expected)}, measured {self.against}"
         return f"{one_line(self.name)}: {told}: {self.surprise}"
+
+    @property
+    def against(self) -> str:
+        """What was measured: `−0.003 ±0.001 (n=3)`."""
+        return f"{signed(self.measured, self.standard_error)} (n={self.runs})"
 
 
 def reflect(program: Program, attempt: Attempt) -> Reflection | None:

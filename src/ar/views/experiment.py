@@ -8,7 +8,9 @@ from rich.text import Text
 from ar.history.ideas import Proposal
 from ar.history.records import Attempt, Experiment, Note
 from ar.history.spend import Spend
-from ar.text import counted, one_line, plain, span
+from ar.judge.reflection import reflect
+from ar.project.program import Program
+from ar.text import counted, one_line, plain, signed, span
 from ar.views.facts import fact_lines, prose, short_key, value_text
 from ar.views.marks import MARKS
 
@@ -26,7 +28,9 @@ def diff_view(diff: str) -> Text:
     return text
 
 
-def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") -> RenderableType:
+def log_view(
+    program: Program, attempt: Attempt, experiment: Experiment, running_log: str = ""
+) -> RenderableType:
     """One experiment: what it is, why it was tried, how it ended, what it printed."""
     note, verdict = experiment.note or Note(experiment.status), attempt.verdict
     mark = MARKS[attempt.outcome]
@@ -39,6 +43,7 @@ def log_view(attempt: Attempt, experiment: Experiment, running_log: str = "") ->
         ("said to be", attempt.claimed or None),
         ("its record", note.claim.source if note.claim else None),
         ("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}" if verdict else None),
+        ("expected", _expected(program, attempt)),
     ]
     facts += [(short_key(metric), value_text(value)) for metric, value in experiment.metrics.items()]
     parts = [head, Text(), fact_lines(facts, mark.style), *prose(experiment.hypothesis)]
@@ -84,6 +89,14 @@ def proposal_view(proposal: Proposal, diff: str, name: str | None = None) -> Ren
         *((key, value_text(value)) for key, value in proposal.params.items()),
     ]
     return Group(head, fact_lines(facts), *prose(proposal.hypothesis), Text(), diff_view(diff), Text())
+
+
+def _expected(program: Program, attempt: Attempt) -> str | None:
+    """The effect that its proposer expected, against the measured one where there is one."""
+    said, told = one_line(attempt.first.expected), reflect(program, attempt)
+    if told is None:
+        return said or None
+    return f"{signed(told.expected)}, measured {told.against}: {told.surprise}"
 
 
 def _used(note: Note) -> str | None:
