@@ -15,7 +15,7 @@ from ar.project.program import CurveFile, Metric
 from ar.text import one_line
 from ar.views.charts import base
 from ar.views.charts.base import Spec
-from ar.views.marks import BLUE, DARK, DOTS, GREY, ORANGE
+from ar.views.marks import BLUE, DARK, DOTS, GREY
 
 PAIRS_HEIGHT = 22  # pixels a seed
 
@@ -178,7 +178,7 @@ def two_curves(spec: CurveFile, sides: Mapping[str, Mapping[int, Curve]]) -> Spe
     colour = {
         "field": "side",
         "type": "nominal",
-        "scale": {"domain": list(sides), "range": [ORANGE, BLUE]},
+        "scale": {"domain": list(sides), "range": [DARK, BLUE]},
         "legend": {"title": None, "orient": "top"},
     }
     return {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ar.redaction import redact
-from ar.text import clock, counted, one_line, span, visible
+from ar.text import clock, counted, one_line, signed, span, visible
 from ar.views.marks import MARKS
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def _environment(is_static: bool, form_token: str) -> Environment:
         counted=counted,
         day=_day,
         number=_number,
+        change=signed,
         patch=lambda text: Markup("\n".join(_coloured(text))),  # noqa: S704 - escaped word by word
         data=lambda value: Markup(as_data(value)),  # noqa: S704 - nothing in it ends its block
     )

@@ -7,7 +7,9 @@ them and no filter has to ask the server.
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from ar.text import one_line
 from ar.views.charts.progress import places
 from ar.views.marks import MARKS
 
+_TOGETHER = 200  # attempts whose texts are looked at together
 _WHY = 160  # characters of a hypothesis, for the search
 
 
@@ -80,28 +83,51 @@ class Rows:
     def of(self, program: Program, history: History) -> tuple[tuple[Row, ...], tuple[State, ...]]:
         """All rows, oldest first, and the states in their order."""
         commits = states(history)
-        found, known = [], {}
-        for number, attempt in _placed(history):
-            state = commits.get(_identity(history, attempt.baseline), -1)
-            row = self._row(program, attempt, number, state)
-            known[attempt.name] = attempt, number, state, row
+        placed = [
+            (number, attempt, commits.get(_identity(history, attempt.baseline), -1))
+            for number, attempt in _placed(history)
+        ]
+        new = [item for item in placed if not self._is_known(*item)]
+        made = _made(program, new)
+        found = []
+        for number, attempt, state in placed:
+            row = made[attempt.name] if attempt.name in made else self._known[attempt.name][3]
+            self._known[attempt.name] = attempt, number, state, row
             found.append(row)
-        self._known = known
         return tuple(found), tuple(_state(program, history, commit) for commit in _firsts(history))
 
-    def _row(self, program: Program, attempt: Attempt, number: float, state: int) -> Row:
+    def _is_known(self, number: float, attempt: Attempt, state: int) -> bool:
         before = self._known.get(attempt.name)
-        if before is not None and before[1:3] == (number, state) and before[0] == attempt:
-            return before[3]
-        return row(program, attempt, number, state)
+        return before is not None and before[1:3] == (number, state) and before[0] == attempt
 
 
-def row(program: Program, attempt: Attempt, number: float, state: int) -> Row:
-    first, verdict, mark = attempt.first, attempt.verdict, MARKS[attempt.outcome]
+def _made(program: Program, placed: Sequence[tuple[float, Attempt, int]]) -> dict[str, Row]:
+    """The rows of attempts, by their names. Looking for secrets takes its time each time, and so many texts
+    are looked at together, but where a holdout's values differ from one attempt to the next."""
+    size = 1 if program.holdout else _TOGETHER
+    found = {}
+    for start in range(0, len(placed), size):
+        part = placed[start : start + size]
+        attempts = [attempt for _, attempt, _ in part]
+        texts = [text for attempt in attempts for text in _texts(attempt)]
+        told = iter(Words(program, attempts if program.holdout else ()).lines(texts))
+        for number, attempt, state in part:
+            found[attempt.name] = _row(program, attempt, number, state, itertools.islice(told, 5))
+    return found
+
+
+def _texts(attempt: Attempt) -> tuple[str, str, str, str, str]:
+    """Title, agent, what it builds on, the reason for its end or its verdict, its hypothesis."""
+    first, verdict = attempt.first, attempt.verdict
     notes = (run.reason for run in attempt.own)
     reason = next(filter(None, (*notes, verdict.reason if verdict else "")), "")
-    lines = (attempt.title, attempt.agent, first.parent, reason, first.hypothesis)
-    title, agent, parent, reason, why = Words(program, [attempt]).lines(lines)
+    return attempt.title, attempt.agent, first.parent, reason, first.hypothesis
+
+
+def _row(program: Program, attempt: Attempt, number: float, state: int, told: Iterable[str]) -> Row:
+    """An attempt's row; `told` are its texts as they may be shown."""
+    title, agent, parent, reason, why = told
+    verdict, mark = attempt.verdict, MARKS[attempt.outcome]
     counts = attempt.value is not None and mark.dot.counts
     moved = verdict.effect if verdict else None
     return Row(

@@ -43,7 +43,8 @@ class Gain:
     """How far the branch has come, in words.
 
     Args:
-        interval: 95 %; empty while unknown.
+        interval: 95 %.
+        is_better: the whole of it is an improvement.
         is_audited: by runs that no decision selected.
     """
 
@@ -113,6 +114,7 @@ class Scene:
     Args:
         began: name of a running experiment to the unix time at which its stages began.
         low, high: ends of the metric's axis.
+        waiting: the first of the attempts that wait for a run, or for the judge; `wait` is how many do.
         workers: processes on this machine that run experiments.
     """
 
@@ -133,6 +135,7 @@ class Scene:
     high: float | None
     base: tuple[float, float] | None
     waiting: tuple[Line, ...]
+    wait: int
     winners: tuple[Line, ...]
     agents: tuple[AgentRow, ...]
     notes: tuple[Note, ...]
@@ -169,6 +172,8 @@ class Reader:
         rows, states = self._rows.of(program, history)
         first = history.first
         axis = shown_range(history, program)
+        kinds = Outcome.QUEUED, Outcome.OPEN
+        waiting = [item for item in history.attempts if item.outcome in kinds and not item.is_foreign]
         return Scene(
             title=one_line(repo.root.name),
             branch=one_line((repo.branch() or "a detached head").removeprefix("refs/heads/")),
@@ -186,7 +191,8 @@ class Reader:
             low=axis[0] if axis else None,
             high=axis[1] if axis else None,
             base=(first.value, first.standard_error or 0.0) if first and first.value is not None else None,
-            waiting=_waiting(program, history),
+            waiting=_lines(program, waiting[:_MOST_WAITING]),
+            wait=len(waiting),
             winners=_lines(program, history.winners[::-1]),
             agents=_agents(program, history, campaign.books.read()),
             notes=_notes(campaign, history),
@@ -213,21 +219,13 @@ def _gain(campaign: Campaign, history: History) -> Gain | None:
             signed(audited.change, audited.standard_error),
             interval(audited.interval, audited.standard_error),
         )
-        return Gain(*words, is_audited=True, is_better=orient(audited.change) < 0)
+        return Gain(*words, is_audited=True, is_better=all(orient(end) < 0 for end in audited.interval))
     found = gain_so_far(campaign, history)
     if found is None or history.first is history.now:
         return None
     change, error, half = found
     words = signed(change, error), interval((change - half, change + half), error)
-    return Gain(*words, is_audited=False, is_better=orient(change) < 0)
-
-
-def _waiting(program: Program, history: History) -> tuple[Line, ...]:
-    """What waits for a run, or for the judge; the oldest first, as they will be taken."""
-    kinds = (Outcome.QUEUED, Outcome.OPEN)
-    return _lines(
-        program, [it for it in history.attempts if it.outcome in kinds and not it.is_foreign][:_MOST_WAITING]
-    )
+    return Gain(*words, is_audited=False, is_better=abs(change) > half and orient(change) < 0)
 
 
 def _lines(program: Program, attempts: Sequence[Attempt]) -> tuple[Line, ...]:

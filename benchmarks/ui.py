@@ -1,0 +1,170 @@
+"""What the page costs with a long history: the first page and an update once the history is read, memory, and
+in a browser, where there is one, the first drawing, a letter in the search, and an update.
+
+    python benchmarks/ui.py --attempts 5000
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import conftest
+import helpers
+import synthetic
+
+from ar.git.repo import Repo
+from ar.page.app import Site
+from ar.page.parts import first_page
+
+ROUNDS = 5
+FIRST = """
+const done = arguments[0], began = performance.timing.navigationStart;
+const look = () => document.querySelector("#progress canvas") && document.querySelector("#attempts tbody tr")
+  ? requestAnimationFrame(() => done(Date.now() - began)) : setTimeout(look, 10);
+look();
+"""
+LETTER = """
+const done = arguments[1], box = document.getElementById("q"), began = performance.now();
+box.value = arguments[0];
+box.dispatchEvent(new Event("input"));
+requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - began)));
+"""
+NEWS = """
+const done = arguments[1], began = performance.now();
+campaign.news(arguments[0]);
+requestAnimationFrame(() => done(performance.now() - began));
+"""
+
+
+def project(root: Path, attempts: int) -> None:
+    """A project with so many attempts, none of which ran."""
+    root.mkdir()
+
+    def run(*command: str) -> None:
+        subprocess.run(command, cwd=root, check=True, capture_output=True)
+
+    run("git", "init", "-q")
+    run(sys.executable, "-m", "dvc", "init", "-q")
+    texts = {"fit.awk": conftest.FIT, "dvc.yaml": conftest.PIPELINE, "params.yaml": conftest.PARAMS}
+    for name, text in (texts | {"program.md": helpers.PROGRAM}).items():
+        (root / name).write_text(text)
+    run(sys.executable, "-m", "dvc", "repro", "-q")
+    run("git", "add", "-A")
+    run("git", "-c", "user.name=T", "-c", "user.email=t@example.com", "commit", "-qm", "Start")
+    synthetic.fill(root, attempts + 8)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of processor time of all threads, and what came of it: other work on the machine counts not."""
+    began = time.process_time()
+    done = work()
+    return time.process_time() - began, done
+
+
+async def on_the_server(root: Path) -> str:
+    """The server's part. Returns the data of an update."""
+    site = Site.of(root)
+
+    def history() -> None:
+        with site.desk.campaign() as campaign:
+            campaign.history()
+
+    read, _ = timed(history)
+    began = time.process_time()
+    scene = await site.news.scene()
+    page = first_page(site.pages, site.news, scene)
+    first = time.process_time() - began - timed(history)[0]
+    again, _ = timed(lambda: first_page(site.pages, site.news, scene))
+    print(f"reading the history, once               {read:7.2f} s")
+    print(
+        f"first page after that                   {first:7.2f} s, {len(page) / 1e6:.1f} MB; again {again:.2f} s"
+    )
+    repo = Repo.open(root)
+    with site.desk.campaign() as campaign:
+        runs = [run for run in campaign.history().experiments if run.note and run.note.verdict]
+    updates, reads, data = [], [], ""
+    rest, _ = timed(history)  # what reading costs though nothing is new
+
+    for run in runs[:ROUNDS]:
+        verdict = {**synthetic.DISCARDED, "reason": f"Worse, again {run.name}."}
+        repo.update_note(run.rev, lambda note, verdict=verdict: {**note, "verdict": verdict})  # type: ignore[misc]
+        reads.append(timed(history)[0])
+        seen = site.news.generation
+        site.news._looked = 0.0
+        began = time.process_time()
+        await site.news._refresh(0.0)
+        events = dict(site.news.since(seen))
+        updates.append(time.process_time() - began - rest)
+        data = events["rows"]
+        assert len(json.loads(data)["rows"]) == 1
+    marks = statistics.median(timed(site.news.reader.marks)[0] for _ in range(ROUNDS))
+    print(f"reading a history in which one verdict is new {statistics.median(reads):.2f} s")
+    print(f"an update after that                    {statistics.median(updates):7.2f} s, {len(data):,} bytes")
+    print(f"a look that finds nothing               {marks:7.3f} s, once a second")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"memory of the server, at most           {memory:7.0f} MB")
+    return data
+
+
+def in_a_browser(root: Path, data: str) -> None:
+    """The browser's part, where Chromium and its driver are installed."""
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        print("chromium and chromium-driver are not installed: nothing is measured in a browser")
+        return
+    from pages import Served
+    from test_browser import Browser
+
+    with Served(root) as site:
+        browser = Browser(site)
+        try:
+            firsts, letters, news = [], [], []
+            for _ in range(ROUNDS):
+                browser.go("/")
+                firsts.append(browser.driver.execute_async_script(FIRST))
+                letters += [
+                    browser.driver.execute_async_script(LETTER, word) for word in ("x", "x 1.5 → 2", "")
+                ]
+                news.append(browser.driver.execute_async_script(NEWS, data))
+            for what, found in (
+                ("first drawing", firsts),
+                ("a letter in the search", letters),
+                ("an update", news),
+            ):
+                print(f"in the browser: {what:<24}{statistics.median(found) / 1000:7.2f} s")
+            heap = browser.js("return performance.memory.usedJSHeapSize") / 1e6
+            print(f"in the browser: memory of scripts {heap:12.0f} MB")
+        finally:
+            browser.driver.quit()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--attempts", type=int, default=5000)
+    given = parser.parse_args()
+    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "project"
+        project(root, given.attempts)
+        print(f"{given.attempts:,} attempts; seconds of processor time, in the browser of the clock")
+        print(f"load of the machine                     {os.getloadavg()[0]:7.1f}")
+        data = asyncio.run(on_the_server(root))
+        in_a_browser(root, data)
+
+
+if __name__ == "__main__":
+    main()
