@@ -91,9 +91,8 @@ async def on_the_server(root: Path) -> str:
     first = time.process_time() - began - timed(history)[0]
     again, _ = timed(lambda: first_page(site.pages, site.news, scene))
     print(f"reading the history, once               {read:7.2f} s")
-    print(
-        f"first page after that                   {first:7.2f} s, {len(page) / 1e6:.1f} MB; again {again:.2f} s"
-    )
+    size = f"{len(page) / 1e6:.1f} MB"
+    print(f"first page after that                   {first:7.2f} s, {size}; once more {again:.2f} s")
     repo = Repo.open(root)
     with site.desk.campaign() as campaign:
         runs = [run for run in campaign.history().experiments if run.note and run.note.verdict]

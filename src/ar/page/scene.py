@@ -284,7 +284,7 @@ def _amount(spent: Spend) -> str:
 def _is_refused(attempt: Attempt) -> bool:
     if attempt.outcome is Outcome.TAMPERED:
         return True
-    return any(run.note and run.note.refused for run in attempt.own)
+    return any(run.note and run.note.refused for run in attempt.experiments)
 
 
 def _notes(campaign: Campaign, history: History) -> tuple[Note, ...]:
