@@ -7,6 +7,7 @@ that the two can be told of each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,7 +16,7 @@ from functools import cache
 from ar.campaign import candidates
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
-from ar.errors import CannotClimb
+from ar.errors import BadParams, CannotClimb
 from ar.git import refs
 from ar.git.repo import Repo
 from ar.history.attempts import find
@@ -25,7 +26,9 @@ from ar.judge.findings import Additivity, Case, additivity
 from ar.judge.rule import Kind, next_action, next_base_seed
 from ar.project import params
 from ar.project.identity import identity
+from ar.project.params import ParamKey
 from ar.project.program import Program, Rung
+from ar.project.values import flat, number
 
 HURTS = 2.0  # the score of worsening from which a change counts as one that hurts at a rung
 
@@ -90,7 +93,9 @@ class AtRung:
             )
         if not any(run.status is Status.SUCCEEDED for run in attempt.experiments):
             raise CannotClimb(f"{name} never ran to its end ({attempt.outcome})", f"see: ar log {name}")
-        trees = [tree_at(self.repo, self.rung, rev) for rev in (attempt.baseline, attempt.first.rev)]
+        trees = [
+            tree_at(self.repo, self.program, self.rung, rev) for rev in (attempt.baseline, attempt.first.rev)
+        ]
         if self.identity(trees[0]) == self.identity(trees[1]):
             keys = ", ".join(str(key) for key in self.rung.params)
             raise CannotClimb(f"{name} changes nothing at {rung}: the rung itself sets {keys}", "try another")
@@ -199,7 +204,7 @@ class AtRung:
     def _queue(self, tree: str, baseline: str, message: Message) -> str:
         title = "baseline" if message.agent == BASELINE_AGENT else message.title
         name = refs.new_name(f"{self.rung.name} {title}", message.seed)
-        planted = tree_at(self.repo, self.rung, tree)
+        planted = tree_at(self.repo, self.program, self.rung, tree)
         self.campaign.queue.put(self.project, planted, baseline, message, name)
         return name
 
@@ -284,21 +289,44 @@ class Ladder:
         return self.climb(engine, rung or target, history, attempt, room)
 
 
-def tree_at(repo: Repo, rung: Rung, rev: str) -> str:
-    """The tree of a commit or tree with the rung's parameters written in place.
+def tree_at(repo: Repo, program: Program, rung: Rung, rev: str) -> str:
+    """The tree of a commit or tree with the rung's parameters written in place, and those that follow the
+    scale by a rule as they are there.
 
     Raises:
-        BadParams: it has no such key.
+        BadParams: it has no such key, or a rule's parameter is no number above 0.
     """
     files: dict[str, dict[str, object]] = {}
     for key, value in rung.params.items():
         files.setdefault(key.file, {})[key.key] = value
-    contents = repo.read_many([(rev, file) for file in files])
+    read = cache(lambda file: repo.read(rev, file) or b"")
+    for key, rule in program.transfer.items():
+        of = ParamKey.parse(rule.name)
+        if rule.name in rung.scale:
+            base, here = program.ladder[0].scale[rule.name], rung.scale[rule.name]
+        else:
+            base = _size(read(of.file), of)
+            here = number(rung.params.get(of, base)) or base
+        value = _size(read(key.file), key, least=-math.inf)
+        if here != base:
+            files.setdefault(key.file, {})[key.key] = rule.at(value, base, here)
     changes: dict[str, bytes | None] = {
-        file: params.update(content or b"", file, values)
-        for (file, values), content in zip(files.items(), contents, strict=True)
+        file: params.update(read(file), file, values) for file, values in files.items()
     }
     return repo.write_tree(rev, changes)
+
+
+def _size(content: bytes, key: ParamKey, least: float = 0.0) -> float:
+    """A parameter's value, where it is a number above `least`.
+
+    Raises:
+        BadParams: it is not there, or not such a number.
+    """
+    found = number(flat(content, key.file).get(key.key))
+    if found is None or found <= least:
+        what = "number above 0" if least == 0 else "number"
+        raise BadParams(f"{key} is no {what}, as a transfer rule needs", "see: transfer: in program.md")
+    return found
 
 
 def hurts(verdict: Verdict) -> bool:

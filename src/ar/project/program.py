@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ar.errors import NotFound, nearest
 from ar.project import naming
 from ar.project.params import PARAMS_FILE, ParamKey
+from ar.project.rules import Rule
 from ar.project.scope import Scope
 from ar.project.values import Scalar, number
 
@@ -240,12 +241,15 @@ class Rung:
 
     Args:
         params: what the scale sets, in a candidate's tree and in the baseline's alike.
+        scale: scale variables that no parameter holds, such as a width that follows from the depth; they are
+            what transfer rules are about.
         runs: at most so many at this scale; None for no limit.
         timeout: seconds after which one run is ended; None for that of `budget`.
     """
 
     name: str
     params: dict[ParamKey, Scalar] = field(default_factory=dict)
+    scale: dict[str, float] = field(default_factory=dict)
     runs: int | None = None
     timeout: float | None = None
 
@@ -270,6 +274,7 @@ class Program:
     Args:
         questions: how many agents may be asked at once; None for one question to each that takes its time.
         ladder: scales, the base first; empty where there is one only.
+        transfer: how parameters follow the scale: what a tree holds is its value at the base.
         promote_rung: the scale at which a change must hold, too, before it is promoted; empty for none.
         curve: how a run tells how fast it learns; None where it does not.
         devices: patterns of the classes of devices whose runs count; empty for all.
@@ -288,6 +293,7 @@ class Program:
     budget: Budget = field(default_factory=Budget)
     sandbox: Sandbox = field(default_factory=Sandbox)
     ladder: tuple[Rung, ...] = ()
+    transfer: dict[ParamKey, Rule] = field(default_factory=dict)
     promote_rung: str = ""
     curve: CurveFile | None = None
     devices: tuple[str, ...] = ()
@@ -322,7 +328,7 @@ class Program:
     @property
     def param_files(self) -> set[str]:
         keys = [*self.scope.params, *self.search, *([self.seed] if self.seed else [])]
-        keys += [key for rung in self.ladder for key in rung.params]
+        keys += [key for rung in self.ladder for key in rung.params] + list(self.transfer)
         return {key.file for key in keys} | {PARAMS_FILE}
 
     def searched(self, params: Container[str]) -> dict[ParamKey, Range]:

@@ -46,6 +46,7 @@ from ar.project.program import (
     Sandbox,
     agent_plugins,
 )
+from ar.project.rules import Rule
 from ar.project.scope import Scope
 from ar.project.values import Scalar
 from ar.redaction import hand
@@ -157,6 +158,7 @@ def _parse(text: str) -> Program:
         budget=_budget,
         sandbox=_sandbox,
         ladder=_ladder,
+        transfer=_transfer,
         promote=partial(_keys, rung=_scalar),
         curve=_curve,
         devices=_list_of(_text),
@@ -182,12 +184,36 @@ def _refuse_contradictions(program: Program) -> None:
     for rung in program.ladder:
         if program.seed in rung.params:
             raise _bad(f"rung {rung.name}", "sets the seed", "the seed is varied by replicates")
+    _refuse_rules(program)
     for key in program.search:
         if not program.scope.allows_param(key):
             raise _bad(f"search.{key}", "lies outside scope.params", f"add {key} to scope.params")
         if program.seed == key:
             mend = "the seed is varied by replicates; remove it from search"
             raise _bad(f"search.{key}", "is the seed", mend)
+
+
+def _refuse_rules(program: Program) -> None:
+    """A rule needs its scale at every rung, and nothing is left to it where a rung sets the value itself."""
+    for key, rule in program.transfer.items():
+        place, of = f"transfer.{key}", ParamKey.parse(rule.name)
+        if len(program.ladder) < 2:
+            raise _bad(place, "has no ladder to be carried up", "declare its scales under ladder:")
+        if key in (of, program.seed):
+            raise _bad(place, f"follows {rule.name}", "name what it follows: depth^-0.5")
+        declared = [rule.name in rung.scale for rung in program.ladder]
+        if any(declared) and not all(declared):
+            where = program.ladder[declared.index(False)].name
+            raise _bad(
+                place, f"follows {rule.name}, which {where} does not say", f"scale: {{{rule.name}: …}} there"
+            )
+        if not any(declared) and not any(of in rung.params for rung in program.ladder):
+            known = sorted({*(name for rung in program.ladder for name in rung.scale)})
+            mend = nearest(rule.name, known) if known else f"give every rung a scale: {{{rule.name}: …}}"
+            raise _bad(place, f"follows {rule.name}, which no rung says", mend)
+        for rung in program.ladder:
+            if key in rung.params:
+                raise _bad(place, f"is set by {rung.name} itself", "keep one of the two")
 
 
 def _bad(place: str, what: str, mend: str | None = None) -> BadProgram:
@@ -546,7 +572,7 @@ def _ladder(value: Any, place: str) -> tuple[Rung, ...]:
             raise _bad(f"{place}[{index}].name", f"is used twice: {rung.name}")
         if index and not rung.params:
             raise _bad(f"{place}[{index}].params", "is missing", "say what is larger there")
-    if rungs and rungs[0] != Rung(rungs[0].name):
+    if rungs and rungs[0] != Rung(rungs[0].name, scale=rungs[0].scale):
         words = "is the project as it is, and has a name only"
         raise _bad(f"{place}[0]", words, f"set its values in {PARAMS_FILE}, and its limits under budget:")
     return rungs
@@ -554,11 +580,32 @@ def _ladder(value: Any, place: str) -> tuple[Rung, ...]:
 
 def _rung(value: Any, place: str) -> Rung:
     limits = partial(_keys, **_LIMITS)
-    found = _keys(value, place, "name", name=_scalar, params=_params_of(_scalar), budget=limits)
+    readers = {"params": _params_of(_scalar), "scale": _scale, "budget": limits}
+    found = _keys(value, place, "name", name=_scalar, **readers)
     name = str(found["name"])
     if not _RUNG.fullmatch(name) or ".." in name:
         raise _bad(f"{place}.name", f"is {name!r}", "at most 12 lower-case letters, digits, dots and dashes")
-    return Rung(name, found.get("params", {}), **found.get("budget", {}))
+    return Rung(name, found.get("params", {}), found.get("scale", {}), **found.get("budget", {}))
+
+
+def _scale(value: Any, place: str) -> dict[str, float]:
+    found = {
+        _text(name, place): _number(size, f"{place}.{name}") for name, size in _mapping(value, place).items()
+    }
+    for name, size in found.items():
+        if size <= 0:
+            raise _bad(f"{place}.{name}", "should be above 0")
+    return found
+
+
+def _rule(value: Any, place: str) -> Rule:
+    try:
+        return Rule.parse(_text(value, place))
+    except ValueError:
+        raise _bad(place, f"is no rule: {value!r}", "a name and a power of it, such as width^-2") from None
+
+
+_transfer = _params_of(_rule)
 
 
 def _curve(value: Any, place: str) -> CurveFile:
