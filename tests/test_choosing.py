@@ -116,7 +116,7 @@ def test_a_winner_takes_a_detour_where_the_target_is_in_doubt(row: At, rung: str
 def test_the_table_has_the_best_at_the_target_first_and_says_what_is_expected() -> None:
     history = history_of({"": -0.5, "d4": 3.0}, {"": -3.0}, {"": -1.0, "d4": -1.0, "d8": -1.0}, error=0.2)
     climbs = climbs_of(LADDER, history, "d8")
-    found = ladder_json(climbs, LADDER)
+    found = ladder_json(climbs, LADDER, {})
     assert [int(item["name"][-6:], 16) for item in found["ideas"]] == [2, 3, 1]
     first, second, last = found["ideas"]
     assert list(first["effects"]) == ["d2"]
@@ -124,12 +124,12 @@ def test_the_table_has_the_best_at_the_target_first_and_says_what_is_expected() 
     assert second["effects"]["d8"]["effect"] == -1.0
     assert last["expected"]["chance"] < 0.05
     assert found["seconds"] == {"d2": 1.0, "d4": 4.0, "d8": 16.0}
-    assert len(ladder_json(climbs, LADDER, limit=1)["ideas"]) == 1
+    assert len(ladder_json(climbs, LADDER, {}, limit=1)["ideas"]) == 1
 
 
 def test_a_metric_that_is_maximised_is_told_in_its_own_direction() -> None:
     up = replace(LADDER, objective=replace(LADDER.objective, direction="maximize"))
-    [idea] = ladder_json(climbs_of(up, history_of({"": -3.0}), "d8"), up)["ideas"]
+    [idea] = ladder_json(climbs_of(up, history_of({"": -3.0}), "d8"), up, {})["ideas"]
     assert idea["effects"]["d2"]["effect"] == 3.0
     assert idea["expected"]["effect"] > 0
     assert idea["expected"]["interval"] == sorted(idea["expected"]["interval"])

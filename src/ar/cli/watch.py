@@ -109,13 +109,15 @@ def _time_to(campaign: Campaign, history: History, as_json: bool) -> None:
 
 
 def _ladder(campaign: Campaign, history: History, limit: int | None, as_json: bool) -> None:
+    from ar.history.optima import fitted_rules
     from ar.views.ladder import climbs_to_target, ladder_json, ladder_view
 
-    climbs = climbs_to_target(campaign.program, history)
+    climbs, program = climbs_to_target(campaign.program, history), campaign.program
+    rules = fitted_rules(program, history)
     if as_json:
-        click.echo(json.dumps(ladder_json(climbs, campaign.program, limit), indent=2))
+        click.echo(json.dumps(ladder_json(climbs, program, rules, limit), indent=2))
     else:
-        echo(ladder_view(climbs, campaign.program, limit))
+        echo(ladder_view(climbs, program, rules, limit))
 
 
 @click.command()

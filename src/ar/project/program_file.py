@@ -580,7 +580,7 @@ def _ladder(value: Any, place: str) -> tuple[Rung, ...]:
 
 def _rung(value: Any, place: str) -> Rung:
     limits = partial(_keys, **_LIMITS)
-    readers = {"params": _params_of(_scalar), "scale": _scale, "budget": limits}
+    readers: dict[str, Reader] = {"params": _params_of(_scalar), "scale": _scale, "budget": limits}
     found = _keys(value, place, "name", name=_scalar, **readers)
     name = str(found["name"])
     if not _RUNG.fullmatch(name) or ".." in name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,7 +12,9 @@ from rich.text import Text
 
 from ar.errors import ArError
 from ar.history.records import History
+from ar.project.params import ParamKey
 from ar.project.program import Program
+from ar.project.rules import Rule
 from ar.text import interval, one_line, quantity, signed, span
 from ar.views.facts import fact_lines
 
@@ -32,8 +35,14 @@ def climbs_to_target(program: Program, history: History) -> Climbs:
     return climbs_of(program, history, program.target)
 
 
-def ladder_view(climbs: Climbs, program: Program, limit: int | None = None) -> RenderableType:
-    """The best at the target first; in italics what was not measured there but is expected."""
+def ladder_view(
+    climbs: Climbs, program: Program, rules: Mapping[ParamKey, Rule], limit: int | None = None
+) -> RenderableType:
+    """The best at the target first; in italics what was not measured there but is expected.
+
+    Args:
+        rules: that searched parameters seem to follow.
+    """
     if not climbs.ideas:
         return Text("No idea was measured yet.")
     orient, target = program.objective.orient, climbs.rungs[-1]
@@ -55,21 +64,25 @@ def ladder_view(climbs: Climbs, program: Program, limit: int | None = None) -> R
         table.add_row(Text(one_line(climbs.ideas[place].title)), *effects, expected, chance)
     left = len(order) - len(order[:limit])
     older = [Text(f"… {left} more", style="dim")] if left else []
-    return Group(table, *older, Text(), steps_view(climbs))
+    return Group(table, *older, Text(), steps_view(climbs, rules))
 
 
-def steps_view(climbs: Climbs) -> Text:
-    """What the ideas of the campaign say of each step of the ladder."""
+def steps_view(climbs: Climbs, rules: Mapping[ParamKey, Rule]) -> Text:
+    """What the ideas of the campaign say of each step of the ladder, and of rules to carry values up by."""
     chain = climbs.fit.chain
     steps = zip(climbs.rungs, climbs.rungs[1:], chain.rho, chain.rho_error, chain.tau, strict=False)
     facts = [
         (f"{low} to {high}", f"{quantity(rho, error)} of an effect is left, ±{tau:.2g} of new")
         for low, high, rho, error, tau in steps
     ]
-    return fact_lines([*facts, ("breaks", f"{chain.breaks:.0%} of the ideas a step are as good as new ones")])
+    facts.append(("breaks", f"{chain.breaks:.0%} of the ideas a step are as good as new ones"))
+    facts += [("rule", f'the best {one_line(str(key))} moves as "{rule}"') for key, rule in rules.items()]
+    return fact_lines(facts)
 
 
-def ladder_json(climbs: Climbs, program: Program, limit: int | None = None) -> dict[str, Any]:
+def ladder_json(
+    climbs: Climbs, program: Program, rules: Mapping[ParamKey, Rule], limit: int | None = None
+) -> dict[str, Any]:
     """The same for programs: effects in the metric's own direction and unit."""
     chain = climbs.fit.chain
     order = sorted(range(len(climbs.ideas)), key=lambda place: climbs.forecasts[place].effect)
@@ -83,6 +96,7 @@ def ladder_json(climbs: Climbs, program: Program, limit: int | None = None) -> d
             )
         ],
         "breaks": chain.breaks,
+        "rules": {str(key): str(rule) for key, rule in rules.items()},
         "ideas": [idea_json(climbs, program, climbs.ideas[place].candidate) for place in order[:limit]],
     }
 
