@@ -6,7 +6,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -62,19 +62,24 @@ STARTS_GIT = {
 NOT_FOR_HELP = HEAVY | {"git", "mcp", "pydantic", "starlette", "uvicorn", "jinja2"}
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_every_module_lies_in_a_known_package(module: str) -> None:
-    assert package(module) in RANK, (
-        f"{module}: put it in one of {', '.join(PACKAGES)}, or give its own a rank"
-    )
+def found_in(modules: Iterable[str], look: Callable[[str], object]) -> dict[str, object]:
+    """What is wrong in modules, by their names. One test for all of them: a test each takes seconds."""
+    return {module: wrong for module in modules if (wrong := look(module))}
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_imports_go_to_earlier_packages_only(module: str) -> None:
-    here = package(module)
-    allowed = {name for name, rank in RANK.items() if rank < RANK[here]} | {here}
-    wrong = {name for name in own_imports(module) if package(name) not in allowed}
-    assert not wrong, f"{module} imports {', '.join(sorted(wrong))}, which does not come before '{here}'"
+def test_every_module_lies_in_a_known_package() -> None:
+    lost = found_in(FILES, lambda module: package(module) not in RANK)
+    assert not lost, f"{', '.join(lost)}: put it in one of {', '.join(PACKAGES)}, or give its own a rank"
+
+
+def test_imports_go_to_earlier_packages_only() -> None:
+    def later(module: str) -> set[str]:
+        """What it imports that does not come before it."""
+        here = package(module)
+        allowed = {name for name, rank in RANK.items() if rank < RANK[here]} | {here}
+        return {name for name in own_imports(module) if package(name) not in allowed}
+
+    assert found_in(FILES, later) == {}
 
 
 def test_no_circles_not_even_by_late_imports() -> None:
@@ -85,42 +90,47 @@ def test_no_circles_not_even_by_late_imports() -> None:
         pytest.fail(f"imports in a circle: {' -> '.join(error.args[1])}")
 
 
-@pytest.mark.parametrize("module", PACKAGES)
-def test_the_page_shows_the_packages_as_they_are(module: str) -> None:
-    page = (SOURCE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
-    row = next((line for line in page.splitlines() if line.startswith(f"| `{module}` |")), "")
-    used = ", ".join(package_graph()[module])
-    assert row.endswith(f"| {used} |"), "docs/architecture.md is out of date; run: python scripts/docs.py"
+def test_the_page_shows_the_packages_as_they_are() -> None:
+    page = (SOURCE.parent / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()
+    graph = package_graph()
+
+    def differs(module: str) -> bool:
+        row = next((line for line in page if line.startswith(f"| `{module}` |")), "")
+        return not row.endswith(f"| {', '.join(graph[module])} |")
+
+    old = found_in(PACKAGES, differs)
+    assert not old, f"docs/architecture.md is out of date in {', '.join(old)}; run: python scripts/docs.py"
 
 
-@pytest.mark.parametrize("module", [name for name in FILES if package(name) == "judge"])
-def test_the_judge_does_no_input_or_output(module: str) -> None:
-    assert not {item.top for item in IMPORTS[module]} & {"os", "pathlib", "subprocess", "time", "random"}
+def test_the_judge_does_no_input_or_output() -> None:
+    doing = {"os", "pathlib", "subprocess", "time", "random"}
+    judge = [module for module in FILES if package(module) == "judge"]
+    assert judge and found_in(judge, lambda module: {item.top for item in IMPORTS[module]} & doing) == {}
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_one_seam_per_third_party(module: str) -> None:
-    def may(seam: str) -> bool:
-        return module == seam or module.startswith(f"{seam}.")
+def test_one_seam_per_third_party() -> None:
+    def beside_the_seam(module: str) -> dict[str, str]:
+        """Third parties that it imports, and the module that alone may."""
+        tops = {item.top for item in IMPORTS[module]} & SEAMS.keys()
+        return {top: SEAMS[top] for top in tops if not f"{module}.".startswith(f"{SEAMS[top]}.")}
 
-    wrong = {item.top for item in IMPORTS[module] if item.top in SEAMS and not may(SEAMS[item.top])}
-    assert not wrong, f"only {', '.join(SEAMS[name] for name in wrong)} may import {', '.join(wrong)}"
-
-
-@pytest.mark.parametrize("module", FILES)
-def test_the_lab_is_never_imported(module: str) -> None:
-    assert not {item.top for item in IMPORTS[module]} & NEVER
+    assert found_in(FILES, beside_the_seam) == {}
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_heavy_imports_are_inside_functions(module: str) -> None:
-    # The model is numbers through and through: who imports it imports them.
-    inside = package(module) == "surrogate"
-    heavy = {"numpy", "scipy"} if inside else set()
-    eager = {item.top for item in IMPORTS[module] if item.eager} & HEAVY - heavy
-    if not inside:
-        eager |= {item.name for item in IMPORTS[module] if item.eager and "ar.surrogate" in item.name}
-    assert not eager, f"{module}: import {', '.join(eager)} where it is needed"
+def test_the_lab_is_never_imported() -> None:
+    assert found_in(FILES, lambda module: {item.top for item in IMPORTS[module]} & NEVER) == {}
+
+
+def test_heavy_imports_are_inside_functions() -> None:
+    def eager(module: str) -> set[str]:
+        # The model is numbers through and through: who imports it imports them.
+        inside = package(module) == "surrogate"
+        heavy = HEAVY - ({"numpy", "scipy"} if inside else set())
+        found = [item for item in IMPORTS[module] if item.eager]
+        model = set() if inside else {item.name for item in found if "ar.surrogate" in item.name}
+        return {item.top for item in found} & heavy | model
+
+    assert found_in(FILES, eager) == {}
 
 
 def too_long(tree: ast.AST, where: str = "") -> Iterator[tuple[str, str]]:
@@ -147,10 +157,11 @@ def starts_git(tree: ast.AST) -> bool:
     )
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_functions_and_classes_are_short(module: str) -> None:
-    wrong = [words for name, words in too_long(TREES[module]) if name not in LONG]
-    assert not wrong, f"{module}: {'; '.join(wrong)}"
+def test_functions_and_classes_are_short() -> None:
+    def long(module: str) -> list[str]:
+        return [words for name, words in too_long(TREES[module]) if name not in LONG]
+
+    assert found_in(FILES, long) == {}
 
 
 def test_what_is_known_to_be_long_still_is() -> None:
