@@ -37,8 +37,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     health = {
         "health_check_initial_delay_ms": 1000,
         "health_check_period_ms": 1000,
-        "health_check_timeout_ms": 1000,
-        "health_check_failure_threshold": 3,
+        "health_check_timeout_ms": 2000,
+        "health_check_failure_threshold": 5,
     }
     settings = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80_000_000}
     settings["_system_config"] = health  # a node that stands still is dead after some seconds
