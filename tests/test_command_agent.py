@@ -368,6 +368,16 @@ def test_what_it_spent_so_far_is_on_the_account_should_we_be_killed(
     assert account.total(campaign.repo).input == 7500
 
 
+def test_a_command_that_had_no_answer_fails_for_that_and_not_for_what_it_does_not_tell(
+    script: Script, root: Path
+) -> None:
+    campaign = script("echo 'API Error: 529 overloaded' >&2; exit 1")
+    edit(root / "program.md", "runs: 200", "runs: 200, usd: 3")
+    with pytest.raises(AgentFailed, match="529") as failure:
+        Campaign(Project(campaign.repo, load(root))).propose()
+    assert failure.value.passing
+
+
 def test_an_answer_under_way_counts_with_what_the_agent_s_answers_cost(script: Script, root: Path) -> None:
     campaign = script("sleep 87649", timeout="20s")
     account.record(campaign.repo, "command", Spend(1000, 0, 50, 2.0))
