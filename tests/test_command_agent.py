@@ -368,6 +368,17 @@ def test_what_it_spent_so_far_is_on_the_account_should_we_be_killed(
     assert account.total(campaign.repo).input == 7500
 
 
+def test_a_total_counts_though_what_arrived_looks_like_more() -> None:
+    usage = {"input_tokens": 1000, "cache_read_input_tokens": 500, "output_tokens": 40}
+    end = {"type": "result", "result": "t", "total_cost_usd": 0.02, "usage": usage}
+    told = read("\n".join(json.dumps(event) for event in (_answer("a", "x" * 900), end)))
+    assert told.spent == Spend(1500, 500, 40, 0.02)
+    # Answers that it does not count are told by themselves; the dollars are all there are.
+    told = read("\n".join(json.dumps(it) for it in (_answer("a", "x"), _answer("b", "y", 9000), end)))
+    assert told.spent is not None
+    assert (told.spent.input, told.spent.usd) == (11000, 0.02)
+
+
 def test_a_command_that_had_no_answer_fails_for_that_and_not_for_what_it_does_not_tell(
     script: Script, root: Path
 ) -> None:

@@ -10,7 +10,7 @@ from helpers import Ar, edit, git
 
 from ar import agents
 
-DOCS = (Path(__file__).parents[1] / "docs" / "agents.md").read_text(encoding="utf-8")
+DOCS = (Path(__file__).parents[1] / "docs" / "agent-writers.md").read_text(encoding="utf-8")
 # The agent of ten lines that the documentation shows, and one with a fault.
 AGENT = DOCS.partition("```python\n")[2].partition("```")[0]
 FAULTY = "\nclass Faulty(Doubler):\n    def propose(self, briefing):\n        return 1 / 0\n"

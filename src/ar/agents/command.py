@@ -187,7 +187,8 @@ class CommandAgent:
                 run.read(whole=True)
                 run.is_failed = bool(failure or process.returncode or run.output.failure)
                 spent = self._account(run)
-        if run.is_failed and run.output.spent is None:  # no answer of a model came, as far as it tells
+        told = run.output.spent
+        if run.is_failed and not (told and told.tokens):  # no answer of a model came, as far as it tells
             raise failure or self._failed(run, process.returncode)
         self._refuse_uncounted(program.budget, spent)
         if run.is_failed:

@@ -22,7 +22,7 @@ _OURS = {
     "claude": "ar.agents.claude:ClaudeAgent",
     "command": "ar.agents.command:CommandAgent",
 }
-_SEE = "it comes with another package: ar --debug shows where; docs/agents.md says what an agent must do"
+_SEE = "it comes with another package: ar --debug shows where; docs/agent-writers.md says what it must do"
 
 
 def make(spec: AgentSpec, repo: Repo, channel: Channel | None = None) -> Agent:

@@ -92,14 +92,15 @@ class Transcript:
 
         An answer's own count may be that of its beginning: what arrived of it is estimated.
         """
-        seen = Spend()
+        counted, seen = Spend(), Spend()
         for usage, received in self._answers.values():
             if usage.tokens:  # a client's own word about an error costs nothing
+                counted += usage
                 seen += replace(usage, output=max(usage.output, received // BYTES_PER_TOKEN))
         told = self._totals
-        if told is not None and told.tokens >= seen.tokens:
-            return told
-        return seen if self._answers else told
+        if told is None:
+            return seen if self._answers else None
+        return told if told.tokens >= counted.tokens else replace(seen, usd=told.usd)
 
     def estimate(self, briefing: int) -> Spend:
         """What it costs at least, where the output does not tell.
