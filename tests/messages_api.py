@@ -251,7 +251,7 @@ class Server:
 
 def _blocks(request: Request) -> Iterator[dict[str, Any]]:
     """Everything that the cache counts, in its order: tools, system, messages."""
-    for block in [*request["tools"], *request["system"]]:
+    for block in [*request.get("tools", []), *request["system"]]:
         yield dict(block)
     for message in request["messages"]:
         for block in message["content"]:
@@ -321,7 +321,7 @@ def _fault(request: Request) -> str:
     lasting = [mark.get("ttl", "5m") for mark in marks]
     if lasting != sorted(lasting):  # "1h" sorts before "5m", as it has to
         return f"cache marks in the order {lasting}"
-    for tool in request["tools"]:
+    for tool in request.get("tools", []):
         if tool.get("strict") and (fault := _open_schema(tool["input_schema"])):
             return f"{tool['name']}: {fault}"
     waiting: list[str] = []

@@ -32,6 +32,7 @@ class Made:
     seed: int = 1
     agent: str = BASELINE_AGENT
     verdict: Mapping[str, object] | None = None
+    expected: str = ""
 
 
 DISCARDED = {"decision": "discard", "reason": "Worse.", "effect": 0.1, "standard_error": 0.01, "runs": 1}
@@ -74,6 +75,7 @@ def write(root: Path, runs: Sequence[Made]) -> list[str]:
             agent=made.agent,
             candidate=incumbent if baseline else change,
             seed=made.seed,
+            expected=made.expected,
         )
         metrics: dict[str, float] = (
             {"crashed": 1} if made.value is None else {"val_loss": round(made.value, 6)}

@@ -125,6 +125,21 @@ class Api:
         finally:
             self.channel.expect(math.inf)
 
+    def ask_briefly(self, system: str, text: str) -> str:
+        """A short answer in words, without tools and thinking, asked for once.
+
+        Raises:
+            AgentFailed, OutOfBudget, Malformed, Dropped: as `ask`.
+        """
+        told, said = ([{"type": "text", "text": words}] for words in (system, text))
+        request = {"model": self.spec.model, "system": told, "messages": [{"role": "user", "content": said}]}
+        self.channel.expect(_PATIENCE)
+        try:
+            answer = self._paid(request, is_brief=True)
+        finally:
+            self.channel.expect(math.inf)
+        return " ".join(block["text"] for block in answer.content if block.get("type") == "text")
+
     def _until_answered(self, system: Any, tools: Any, messages: Sequence[Mapping[str, Any]]) -> Answer:
         """One answer, tried again while what is in the way may pass. Meanwhile the channel is stalled."""
         self.channel.expect(_PATIENCE)
@@ -146,17 +161,18 @@ class Api:
                 pause = min(2 * pause, _LONGEST_PAUSE)
         return self._paid(request)
 
-    def _paid(self, request: Mapping[str, Any]) -> Answer:
+    def _paid(self, request: Mapping[str, Any], is_brief: bool = False) -> Answer:
         """One call, entered into the account before and after."""
+        most = LEAST_TOKENS if is_brief else MAX_TOKENS
         estimate = tokens(json.dumps(request, ensure_ascii=False))
         meter, sent = _Meter(estimate), True
         at_most, call = account.reserve(
-            self.repo, self.spec.name, lambda known: self._affordable(estimate, known.total)
+            self.repo, self.spec.name, lambda known: self._affordable(estimate, known.total, most)
         )
         try:
             with _explained(self.spec, self.program.file):
-                most = {"max_tokens": at_most.output, **_manner(self.spec, at_most.output)}
-                message = self._stream({**request, **most}, meter)
+                manner = {} if is_brief else _manner(self.spec, at_most.output)
+                message = self._stream({**request, **manner, "max_tokens": at_most.output}, meter)
         except AgentFailed as error:
             sent = not _never_sent(error.__cause__)
             raise
@@ -166,13 +182,13 @@ class Api:
             account.record(self.repo, self.spec.name, spent, call)
         return Answer([block.to_dict() for block in message.content], message.stop_reason or "")
 
-    def _affordable(self, estimate: int, spent: Spend) -> Spend:
+    def _affordable(self, estimate: int, spent: Spend, most: int) -> Spend:
         """The most that a call may cost, cut to what the budget has left of what is `spent`.
 
         Raises:
             OutOfBudget: that leaves no room for an answer.
         """
-        prices, output = self.spec.prices, MAX_TOKENS
+        prices, output = self.spec.prices, most
         if self.budget.tokens is not None:
             output = min(output, self.budget.tokens - spent.tokens - estimate)
         if self.budget.usd is not None and prices is not None:

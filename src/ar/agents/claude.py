@@ -12,7 +12,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from ar.agents import prompt
+from ar.agents import looking_back, prompt
 from ar.agents.api import Answer, Api, Malformed
 from ar.agents.base import Briefing, Channel
 from ar.agents.schemas import PROPOSING, SCHEMAS
@@ -83,6 +83,8 @@ class ClaudeAgent:
         if self._api is None:
             self._api = Api(self.spec, briefing.program, self.repo, self.channel)
         if self._conversation is None or not briefing.refused:
+            if self.spec.reflect:
+                briefing = looking_back.lessons(self._api, self.repo, briefing)
             self._conversation = _Conversation(self._api, Tools(self.repo, briefing, self.channel), briefing)
         else:
             tools = Tools(self.repo, briefing, self.channel, self._conversation.tools)

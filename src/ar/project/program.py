@@ -123,6 +123,7 @@ class AgentSpec:
         thinking: how that may think before it answers: `adaptive`, as it sees fit; `off`; or by so many
             tokens at most. Empty for the model's own way.
         effort: how much of its tokens it is to spend; empty for the model's own.
+        reflect: whether it is asked, in a short call each, what its verdicts teach.
         command, env: of a command-line agent, what to run and which variables it is given besides the usual.
         options: of an agent that another package offers, as they stand in `program.md`.
     """
@@ -138,6 +139,7 @@ class AgentSpec:
     base_url: str = ""
     thinking: str | int = ""
     effort: str = ""
+    reflect: bool = False
     command: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)

@@ -532,6 +532,7 @@ _AGENT_KEYS: dict[str, dict[str, Reader]] = {
         "model": _text,
         "base_url": _url,
         "thinking": _thinking,
+        "reflect": _flag,
         "effort": _one_of("low", "medium", "high", "xhigh", "max"),
     },
     "command": {**_ASKED, "prices": _prices, "command": _argv, "env": _list_of(_text)},
