@@ -120,7 +120,8 @@ def test_it_is_live_filters_and_runs_nothing_of_others(browser: Browser, site: S
     browser.one("#q").send_keys("claude crashed")
     wait_for(lambda: browser.titles == ["x 1.5 → 2.9"])
     assert browser.one("#found").text == "1 of 6 attempts" and "q=claude" in browser.driver.current_url
-    wait_for(lambda: len(browser.all(".leaf.faded")) == 4)
+    browser.js("document.getElementById('tree').scrollIntoView()")
+    wait_for(lambda: len(browser.all(".leaf")) == 5 and len(browser.all(".leaf.faded")) == 4)
     browser.one("#filter button").click()
     wait_for(lambda: len(browser.titles) == 6)
     [run] = [run for run in history_of(root).experiments if run.params["params.yaml:x"] == 1.7]

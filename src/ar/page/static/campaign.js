@@ -70,7 +70,14 @@ const campaign = (() => {
     return made;
   }
 
+  const marks = new Map(); // kind to its mark, of which copies are shown
+
   function mark(kind) {
+    if (!marks.has(kind)) marks.set(kind, makeMark(kind));
+    return marks.get(kind).cloneNode(true);
+  }
+
+  function makeMark(kind) {
     const [, hue, shape] = data.kinds.find((one) => one[0] === kind) || ["", "#A3A3A3", "circle"];
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
@@ -241,8 +248,18 @@ const campaign = (() => {
 
   // -- the tree -------------------------------------------------------------------------------------------------
 
-  function drawTree(found) {
+  // It is built once it comes into view, and anew when the data change; the filter fades what it leaves out.
+  let leafOf = null, boxOf = [], isTreeSeen = false;
+
+  function fadeTree(found) {
+    if (!leafOf) return;
     const wanted = new Set(found.map((row) => row.name));
+    for (const [name, leaf] of leafOf) leaf.classList.toggle("faded", !wanted.has(name));
+  }
+
+  function drawTree() {
+    leafOf = new Map();
+    boxOf = [];
     const byState = data.states.map(() => []);
     for (const row of [...rows.values()].sort((a, b) => a.number - b.number))
       if (byState[row.state] && row.outcome !== "baseline") byState[row.state].push(row);
@@ -252,27 +269,46 @@ const campaign = (() => {
       const link = element(name ? "a" : "span", title);
       if (name) link.href = url(name);
       head.append(mark(at ? "promoted" : "baseline"), " ", link, " ", element("span", level, "quiet"));
-      item.append(head, leaves(byState[at], wanted, at === data.states.length - 1));
+      item.append(head, leaves(byState[at], at));
       return item;
     }));
   }
 
-  function leaves(tried, wanted, isTip) {
+  function leafFor(row) {
+    const leaf = element("a", undefined, "leaf");
+    leaf.href = url(row.name);
+    leaf.title = about(row).join("\n");
+    leaf.append(mark(row.kind));
+    const isOpen = ["queued", "running", "open", "winner"].includes(row.outcome);
+    if (isOpen && row.state === data.states.length - 1) leaf.append(` ${row.title}`);
+    else leaf.setAttribute("aria-label", `${row.title}, ${row.outcome}`);
+    leafOf.set(row.name, leaf);
+    return leaf;
+  }
+
+  // Puts what is new into the tree that is there. Returns whether it could: not where the branch moved.
+  function graft(fresh, states) {
+    if (!leafOf || states !== data.states.length) return false;
+    for (const row of fresh.map((values) => rows.get(values[place("name")]))) {
+      const old = leafOf.get(row.name), box = boxOf[row.state];
+      if (old) old.replaceWith(leafFor(row));
+      else if (box && row.outcome !== "baseline") box.append(leafFor(row));
+    }
+    return true;
+  }
+
+  function leaves(tried, at) {
     const here = new Map(tried.map((row) => [row.name, row]));
     const isChild = (row) => row.builds_on && here.has(row.builds_on) && row.builds_on !== row.name;
     const children = new Map();
     for (const row of tried) if (isChild(row)) children.set(row.builds_on, [...(children.get(row.builds_on) || []), row]);
     const box = element("div", undefined, "leaves");
-    const open = (row) => ["queued", "running", "open", "winner"].includes(row.outcome);
+    boxOf[at] = box;
     const seen = new Set();
     const put = (row, into) => {
       if (seen.has(row.name)) return;
       seen.add(row.name);
-      const leaf = element("a", undefined, wanted.has(row.name) ? "leaf" : "leaf faded");
-      leaf.href = url(row.name);
-      leaf.title = about(row).join("\n");
-      leaf.append(mark(row.kind), element("span", isTip && open(row) ? ` ${row.title}` : `${row.title}, ${row.outcome}`, isTip && open(row) ? "" : "unseen"));
-      into.append(leaf);
+      into.append(leafFor(row));
       for (const child of children.get(row.name) || []) { into.append(element("span", "–", "join")); put(child, into); }
     };
     for (const row of tried.filter((one) => !isChild(one))) {
@@ -287,7 +323,8 @@ const campaign = (() => {
 
   // -- all of it ------------------------------------------------------------------------------------------------
 
-  let waits = 0;
+  const PAUSE = 120; // ms after the last letter, from which on the chart and the tree follow the table
+  let waits = 0, follows = 0;
   function update() {
     keepFilter();
     cancelAnimationFrame(waits);
@@ -298,15 +335,23 @@ const campaign = (() => {
     const found = readFilter();
     drawKinds();
     drawTable(found);
-    drawChart(found);
-    drawTree(found);
+    clearTimeout(follows);
+    follows = setTimeout(() => { drawChart(found); fadeTree(found); }, view ? PAUSE : 0);
+  }
+
+  function redrawTree() {
+    if (!isTreeSeen) { leafOf = null; return; }
+    drawTree();
+    fadeTree(readFilter());
   }
 
   function news(text) {
     const { rows: fresh, ...rest } = JSON.parse(text);
+    const states = data.states.length;
     Object.assign(data, rest);
     take(fresh);
     redraw();
+    if (!graft(fresh, states)) redrawTree();
   }
 
   function start() {
@@ -333,8 +378,12 @@ const campaign = (() => {
       if (event.key === "/" && !/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) { event.preventDefault(); search.focus(); }
     });
     window.addEventListener("hashchange", () => { recallFilter(); redraw(); });
-    charts.onTheme(() => { view = null; redraw(); });
+    charts.onTheme(() => { view = null; marks.clear(); redraw(); redrawTree(); });
     redraw();
+    new IntersectionObserver(([seen]) => {
+      isTreeSeen = seen.isIntersecting;
+      if (isTreeSeen && !leafOf) redrawTree();
+    }, { rootMargin: "300px" }).observe(byId("tree"));
   }
 
   return { start, news };
