@@ -263,6 +263,7 @@ def server_of(app: App) -> Any:
         uvicorn.Config(
             app,
             log_config=None,
+            log_level="critical",
             access_log=False,  # a link's token is in a path
             server_header=False,
             date_header=False,

@@ -185,7 +185,7 @@ class Reader:
             hours_budget=program.budget.hours,
             counts=dict(Counter(row.kind for row in rows if row.outcome != Outcome.BASELINE)),
             noise="" if history.sigma is None else quantity(history.sigma),
-            advice=advice(campaign, history),
+            advice=advice(campaign, history, for_agents=False),
             rows=rows,
             states=states,
             low=axis[0] if axis else None,

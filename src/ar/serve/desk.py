@@ -21,7 +21,9 @@ from ar.runs.stop import WORKER
 from ar.text import plain, shorten_middle
 
 _MOST = 2_000  # characters of an error
-START = "nothing on this machine runs experiments now: ask the user to start ar run, or ar worker"
+_ASK = "ask the user to start"
+_IDLE = "nothing on this machine runs experiments now"
+START = f"{_IDLE}: {_ASK} ar run, or ar worker"
 BUG = "this is a bug of ar's; try another call"
 
 
@@ -82,12 +84,13 @@ def is_at_work(repo: Repo) -> bool:
     return any(locks.holder(repo, name) for name in locks.names(repo, "run", f"{WORKER}-*"))
 
 
-def advice(campaign: Campaign, history: History) -> str:
-    """What is to be done next, where that is plain."""
+def advice(campaign: Campaign, history: History, for_agents: bool = True) -> str:
+    """What is to be done next, where that is plain: by an agent, or else by its user."""
+    start = _ASK if for_agents else "start"
     if any(not run.status.ended for run in history.everything) and not is_at_work(campaign.repo):
-        return START
+        return f"{_IDLE}: {start} ar run, or ar worker"
     if history.now is None or history.now.value is None:
-        return "the branch is not measured yet: ask the user to start ar baseline, or ar run"
+        return f"the branch is not measured yet: {start} ar baseline, or ar run"
     if any(map(history.waits_for_merge, history.winners)):
-        return "a winner waits to be merged: the user does that with ar promote"
+        return f"a winner waits to be merged: {'the user does that with' if for_agents else 'run'} ar promote"
     return ""
