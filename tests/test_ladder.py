@@ -264,3 +264,38 @@ def test_a_key_that_the_tree_does_not_have_is_named(climbed: Path, ar: Ar) -> No
     good = titled(climbed, ar, "good")
     done = ar(climbed, "climb", good["name"], "--to", "s3", check=False)
     assert "params.yaml has no key 'sise'" in done.stderr
+
+
+@pytest.mark.slow
+def test_killed_while_it_chooses_it_carries_on_and_confirms_at_the_last_rung(climbed: Path, ar: Ar) -> None:
+    """Against the branch as it is, which has `good` already: more of it, and what helps at size 1 alone."""
+    edit(climbed / "program.md", "promote: {rung: s2}\n", "")
+    edit(climbed / "program.md", "good: [0, 1]", "good: [0, 1, 2, 3]")
+    for move in ("good=2", "small=1", "good=3"):
+        ar(climbed, "next", "--set", move)
+    ar(climbed, "run", "-n", "0", "--plain", "--jobs", "2", "--no-promote")
+    climb = start(climbed, "climb", "--all", "--eta", "2", "--plain")
+    assert climb.stdout is not None
+    for line in climb.stdout:
+        if "seed 4" in line:
+            break
+    os.kill(climb.pid, signal.SIGKILL)
+    climb.stdout.close()
+    climb.wait()
+    ar(climbed, "climb", "--all", "--eta", "2", "--plain")
+    attempts = shown(climbed, ar)["attempts"]
+    for rung in ("s2", "s3"):
+        there = [run_ for item in attempts for run_ in item["rungs"].get(rung, {}).get("experiments", [])]
+        params = ("params.yaml:good", "params.yaml:small")
+        made = [(*(run_["params"][name] for name in params), run_["seed"]) for run_ in there]
+        assert len(made) == len(set(made))
+    assert (
+        len([run_ for item in attempts for run_ in item["rungs"].get("s3", {}).get("experiments", [])]) <= 30
+    )
+    confirmed = [item for item in attempts if "s3" in item["rungs"] and item["rungs"]["s3"]["verdict"]]
+    assert any(item["rungs"]["s3"]["verdict"]["decision"] == "promote" for item in confirmed)
+    told = json.loads(ar(climbed, "show", "--ladder", "--json").stdout)
+    assert told["target"] == "s3"
+    good = next(item for item in told["ideas"] if item["title"].startswith("good 1"))
+    assert good["expected"]["effect"] < 0
+    assert git(climbed, "for-each-ref", "refs/ar/queue", "refs/ar/running") == ""
