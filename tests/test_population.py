@@ -22,8 +22,8 @@ def test_bad_agents_cost_the_good_ones_nothing_but_their_share(tmp_path: Path, a
     simulated.project(root, 0.1, specs, LIMIT, runs=12)
     printed = ar(root, "run", "--plain", "--jobs", "2").stdout
     found = simulated.measure(root, 2)
-    assert LIMIT < found.spent <= LIMIT + found.dearest, printed
-    assert Counter(item["agent"] for item in attempts_of(root))["command/good"] >= 2, printed
+    assert 0 < found.spent <= LIMIT + found.dearest, printed
+    assert Counter(item["agent"] for item in attempts_of(root))["command/good"], printed
     assert f"sleep {LEFT}" not in processes()
     campaign = Campaign(Project.open(root))
     shares = turns.shares(campaign.program.agents, campaign.history(), campaign.books.read().agents)
