@@ -15,10 +15,12 @@ from histories import PROGRAM, attempt
 
 from ar.errors import BadProgram
 from ar.history.curves import Curve, read_curve, read_rows
-from ar.history.time_to_target import Track, reaches, smooth
+from ar.history.tracks import Track
+from ar.judge.time_to_target import Reach, reaches, smooth
 from ar.project.program import CurveFile
 from ar.project.program_file import parse as parse_program
 from ar.views.charts.time_to_target import time_to_target
+from ar.views.time_to_target import leaderboard
 
 SPEC = CurveFile("loss.csv", "bpb", ("seconds", "tokens"))
 
@@ -50,6 +52,50 @@ def test_what_learns_a_quarter_faster_needs_four_fifths_of_the_time() -> None:
     assert third.ratio == {}
 
 
+CENSORED = [  # each run's speed; does the state reach it, by how many runs, is its interval closed
+    ((1.25, 1.25, 1.25, 1.25), True, 4, True),
+    ((1.40, 1.40, 1.40, 0.95), True, 3, False),
+    ((1.20, 1.00, 1.00, 0.80), False, 1, False),
+    ((0.80, 0.80, 0.80, 0.80), False, 0, False),
+    ((1.25,), True, 1, None),
+    ((0.80,), False, 0, None),
+]
+
+
+@pytest.mark.parametrize(("speeds", "is_reached", "runs", "is_closed"), CENSORED)
+def test_a_run_that_never_gets_there_counts_as_longer_than_it_ran(
+    speeds: tuple[float, ...], is_reached: bool, runs: int, is_closed: bool | None
+) -> None:
+    base = {seed: 1 + 0.001 * seed for seed in range(4)}
+    tracks = []
+    for place, side in enumerate((base, dict(enumerate(speeds)))):
+        curves = {seed: read_curve(file(speed), SPEC) for seed, speed in side.items()}
+        tracks.append(Track(attempt(place + 1, 2.2), {seed: it for seed, it in curves.items() if it}))
+    _, found = reaches(tracks)
+    assert bool(found.at) is is_reached
+    assert (found.reached, found.runs) == (runs, len(speeds))
+    assert found.end["seconds"] == pytest.approx(20)
+    assert {len(ends) for ends in found.interval.values()} == (
+        {1 + is_closed} if is_closed is not None else set()
+    )
+    for axis, ends in found.interval.items():
+        points = [ends[0], found.at.get(axis, found.end[axis]), *ends[1:]]
+        assert points == sorted(points)
+    assert Reach.from_json(found.to_json()) == found
+
+
+def test_the_leaderboard_has_the_fastest_first_and_who_never_gets_there_last() -> None:
+    tracks = [track(1, 1.0, 4), track(2, 0.8, 4), track(3, 1.5, 4), track(4, 1.25, 1)]
+    found = reaches(tracks)
+    program = replace(PROGRAM, curve=SPEC)
+    board = leaderboard(found, program)
+    titles = [found[place].title for place in (2, 3, 0, 1)]
+    assert [row[0] for row in board.rows] == titles
+    assert [row[1] for row in board.rows][-1] == "0 of 4"
+    assert {len(row) for row in board.rows} == {len(board.header)}
+    assert board.rows[-1][2].startswith("> 20")
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_words_of_the_chart_lie_inside_the_frame_and_off_the_curves(direction: Any) -> None:
     program = replace(PROGRAM, curve=replace(SPEC, direction=direction))
@@ -67,11 +113,14 @@ def test_words_of_the_chart_lie_inside_the_frame_and_off_the_curves(direction: A
 
 
 def test_the_error_holds_the_truth() -> None:
-    missed = 0
-    for place in range(20):
+    missed = outside = 0
+    for place in range(12):
         _, found = reaches([track(3 * place, 1.0, 6), track(3 * place + 1, 1.25, 4)])
+        low, high = found.interval["tokens"]
         missed += abs(found.ratio["seconds"] - 0.8) > 2.5 * found.error["seconds"]
-    assert missed <= 2
+        outside += not low <= 80_000 <= high
+    assert missed <= 1
+    assert outside <= 2
 
 
 def test_smoothing_follows_a_line_to_its_ends() -> None:

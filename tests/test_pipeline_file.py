@@ -13,7 +13,7 @@ from helpers import PROGRAM, Ar, commit, edit, run, run_next, runs_of
 
 from ar.changes import integrity
 from ar.git.repo import Repo
-from ar.history import reader, time_to_target
+from ar.history import reader, tracks
 from ar.history.records import History
 from ar.project.cache import Cache
 from ar.project.pipeline_file import Declared
@@ -303,7 +303,7 @@ def test_a_campaign_of_a_stage_with_a_wdir(in_sub: Path, ar: Ar) -> None:
     assert all(attempt.value is not None for attempt in changed)
     assert {attempt.first.params["sub/params.yaml:x"] for attempt in changed}.isdisjoint({1.5})
     assert [integrity.flaw(project, history, attempt) for attempt in changed] == [""] * len(changed)
-    assert time_to_target.scales(project, history)[""][0].attempt == history.first
+    assert tracks.scales(project, history)[""][0].attempt == history.first
     assert "sub/m.json:val_loss" in ar(in_sub, "init", "--dry-run").stdout
 
 

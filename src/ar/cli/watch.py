@@ -97,7 +97,8 @@ def show(
 
 
 def _time_to(campaign: Campaign, history: History, as_json: bool) -> None:
-    from ar.history.time_to_target import reaches, scales
+    from ar.history.tracks import scales
+    from ar.judge.time_to_target import reaches
     from ar.views.time_to_target import time_view
 
     tracks = scales(campaign.project, history).values()

@@ -15,12 +15,13 @@ from ar.agents import account
 from ar.campaign.campaign import Campaign
 from ar.errors import ArError
 from ar.history import notebook
-from ar.history import time_to_target as timing
 from ar.history.records import History, Status
 from ar.history.spend import Spend
+from ar.history.tracks import scales
 from ar.judge.arithmetic import half_width
 from ar.judge.findings import total
 from ar.judge.noise import noise_of
+from ar.judge.time_to_target import reaches
 from ar.project.program import Metric
 from ar.text import counted, interval, one_line, span
 from ar.views import papers
@@ -33,7 +34,7 @@ from ar.views.markdown import to_markdown
 from ar.views.notebook import section
 from ar.views.page import to_html
 from ar.views.summary import summary
-from ar.views.time_to_target import gain
+from ar.views.time_to_target import gain, leaderboard
 
 _WRITERS = {".html": to_html, ".md": to_markdown}
 _CHARTS = {
@@ -80,6 +81,7 @@ def gather(campaign: Campaign) -> Document:
         sections=(
             _question(campaign),
             _result(campaign, history),
+            *_time(campaign, history),
             *held(campaign, history),
             *not_held(program, history),
             *foreign(program, history),
@@ -126,13 +128,21 @@ def _result(campaign: Campaign, history: History) -> Section:
                 rows.append((short_key(name), f"{before:.5g}", f"{after:.5g}", f"{change:+.1%}"))
         if rows:
             blocks.append(Table(("guard", "first baseline", "the branch", "change"), tuple(rows)))
-    if program.curve is not None:
-        with contextlib.suppress(ArError):  # the first baseline has no curve
-            for rung, tracks in timing.scales(campaign.project, history).items():
-                level = f"{program.curve.value}{f' at {rung}' if rung else ''}"
-                words = gain(timing.reaches(tracks), program)
-                blocks.append(f"Time to the first baseline's last {level}. {words}")
     return Section("The result", tuple(blocks))
+
+
+def _time(campaign: Campaign, history: History) -> list[Section]:
+    """The branch's states by the time that they take to the first baseline's level; none without curves."""
+    program, blocks = campaign.program, list[Block]()
+    if program.curve is None:
+        return []
+    with contextlib.suppress(ArError):  # the first baseline has no curve
+        for rung, tracks in scales(campaign.project, history).items():
+            level = f"{program.curve.value}{f' at {rung}' if rung else ''}"
+            here = reaches(tracks)
+            words = f"Time to the first baseline's last {level}. {gain(here, program)}"
+            blocks += [words, leaderboard(here, program)]
+    return [Section("Leaderboard: time to target", tuple(blocks))] if blocks else []
 
 
 def gain_so_far(campaign: Campaign, history: History) -> tuple[float, float, float] | None:

@@ -9,7 +9,7 @@ from ar.campaign.campaign import Campaign
 from ar.errors import ArError
 from ar.history.records import History
 from ar.history.selection import EVERYTHING, Selection
-from ar.history.time_to_target import scales
+from ar.history.tracks import scales
 from ar.views.charts import files
 from ar.views.charts.ladder import ladder
 from ar.views.charts.pareto import pareto

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ar.history.time_to_target import Reach, Track, mean_curve, reaches
+from ar.history.tracks import Track
+from ar.judge.time_to_target import Reach, mean_curve, reaches
 from ar.project.program import Program
 from ar.text import one_line, quantity
 from ar.views.charts.base import (
