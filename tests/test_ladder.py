@@ -220,6 +220,36 @@ def test_killed_while_it_climbs_it_carries_on(climbed: Path, ar: Ar) -> None:
     assert git(climbed, "for-each-ref", "refs/ar/queue", "refs/ar/running") == ""
 
 
+@pytest.mark.slow
+def test_a_value_that_hurts_is_tried_nearer_to_the_branchs_before_it_is_called_scale_bound(
+    climbed: Path, ar: Ar
+) -> None:
+    """Killed as the first of them runs, it carries on."""
+    edit(climbed / "program.md", "promote: {rung: s2}\n", "")
+    edit(climbed / "program.md", "small: [0, 1]", "small: {low: 0.0, high: 1.0}")
+    ar(climbed, "next", "--set", "small=1")
+    ar(climbed, "run", "-n", "0", "--plain", "--jobs", "2", "--no-promote")
+    climb = start(climbed, "climb", "--to", "s2", "--plain")
+    assert climb.stdout is not None
+    told = []
+    for line in climb.stdout:
+        told.append(line)
+        if "small-0.5" in line:
+            break
+    os.kill(climb.pid, signal.SIGKILL)
+    climb.stdout.close()
+    climb.wait()
+    assert "small-0.5" in told[-1], told
+    ar(climbed, "climb", "--to", "s2", "--plain")
+    rows = [item for item in shown(climbed, ar)["attempts"] if item["verdict"]]
+    bound = [item["verdict"]["tried"] for item in rows if item["verdict"].get("tried")]
+    assert bound == [[0.5, 0.25]]
+    assert "scale-bound: tried 0.5, 0.25" in ar(climbed, "show", env={"COLUMNS": "250"}).stdout
+    before = git(climbed, "for-each-ref", "refs/exps")
+    ar(climbed, "climb", "--to", "s2", "--plain", check=False)
+    assert git(climbed, "for-each-ref", "refs/exps") == before
+
+
 # -- program.md -------------------------------------------------------------------------------------------
 
 

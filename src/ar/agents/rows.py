@@ -31,7 +31,7 @@ def ended_at(attempt: Attempt) -> float | None:
 
 def line(program: Program, attempt: Attempt) -> str:
     """All of an experiment that fits on a line."""
-    label = attempt.verdict.label if attempt.verdict else ""
+    label = attempt.verdict.called if attempt.verdict else ""
     cells = [
         attempt.name,
         attempt.title,

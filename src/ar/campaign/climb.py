@@ -82,6 +82,12 @@ class Choosing(Policy):
             return True
         if room <= 0 or not players:
             return False
+        for rung in self.rungs:
+            for item in players:
+                if self.ladder.rung(rung).neighbour(history, item) is not None:
+                    step = _climb(self.ladder, engine, rung, history, item, room, self._refused)
+                    if step in (Step.QUEUED, Step.DECIDED):
+                        return True
         for choice in self._wanted(engine, history, players):
             step = _climb(self.ladder, engine, choice.rung, history, choice.attempt, room, self._refused)
             if step in (None, Step.QUEUED, Step.DECIDED):
@@ -170,10 +176,14 @@ def ideas(history: History) -> list[Attempt]:
     ]
 
 
-def default_contenders(history: History, rung: str) -> list[Attempt]:
+def default_contenders(ladder: Ladder, history: History, rung: str) -> list[Attempt]:
     """What `ar climb` takes without a name: promoted changes, oldest first, and winners that wait, where
-    they have no verdict at the rung yet."""
-    return [item for item in (*history.promoted, *history.winners) if not decided_at(history, item, rung)]
+    they have no verdict at the rung yet, or a neighbour is to be tried there."""
+    return [
+        item
+        for item in (*history.promoted, *history.winners)
+        if not decided_at(history, item, rung) or ladder.rung(rung).neighbour(history, item) is not None
+    ]
 
 
 def climbing(
@@ -190,7 +200,7 @@ def climbing(
     if eta is not None:
         return Choosing(ladder, [item.name for item in upto(campaign.program, rung)], eta)
     top = above(campaign.program, rung).name
-    attempts = attempts or default_contenders(history, top)
+    attempts = attempts or default_contenders(ladder, history, top)
     if not attempts:
         raise NotFound(f"nothing good is left to climb to {top}", "name a change, or: ar climb --all")
     for attempt in attempts:

@@ -16,6 +16,7 @@ from functools import cache
 from ar.campaign import candidates
 from ar.campaign.campaign import Campaign
 from ar.campaign.engine import Engine
+from ar.campaign.neighbours import Neighbour, hurts, label, neighbours, wanted
 from ar.errors import BadParams, CannotClimb
 from ar.git import refs
 from ar.git.repo import Repo
@@ -29,8 +30,6 @@ from ar.project.identity import identity
 from ar.project.params import ParamKey
 from ar.project.program import Program, Rung
 from ar.project.values import flat, number
-
-HURTS = 2.0  # the score of worsening from which a change counts as one that hurts at a rung
 
 
 class Step(StrEnum):
@@ -62,6 +61,7 @@ class AtRung:
         self.program = campaign.program
         self.rung = rung
         self.checked: set[str] = set()
+        self._near: dict[str, list[Neighbour]] = {}
         self.identity: Callable[[str], str] = cache(lambda tree: identity(self.project, tree))
 
     def view(self, history: History, baseline: str) -> History:
@@ -115,14 +115,16 @@ class AtRung:
         mine = history.at_rung(attempt.candidate, self.rung.name)
         own = mine.own if mine else []
         if mine and own and mine.verdict and mine.is_decided:
-            return Moved(Step.DECIDED if self._follow(attempt, mine.verdict) else Step.DONE)
+            if (near := self.neighbour(history, attempt)) is not None:
+                return self.step(history, near, before)
+            return Moved(Step.DECIDED if self._follow(history, attempt, mine.verdict) else Step.DONE)
         if any(not run.status.ended for run in own):
             return Moved(Step.WAITING)
         if mine and own:
             action = self.campaign.step(view, mine)
             if action.kind in (Kind.PROMOTE, Kind.DISCARD):
                 self.campaign.record(mine, action.verdict)
-                self._follow(attempt, action.verdict)
+                self._follow(history, attempt, action.verdict)
                 return Moved(Step.DECIDED)
         else:
             self.check(attempt)
@@ -145,11 +147,11 @@ class AtRung:
             return False
         known = mine.verdict
         if known and mine.is_decided:
-            return self._follow(attempt, known)
+            return self._follow(history, attempt, known)
         action = self.campaign.step(self.view(history, attempt.baseline), mine)
         if action.kind in (Kind.PROMOTE, Kind.DISCARD):
             self.campaign.record(mine, action.verdict)
-            self._follow(attempt, action.verdict)
+            self._follow(history, attempt, action.verdict)
             return True
         if known and (known.runs, known.base_runs) == (action.verdict.runs, action.verdict.base_runs):
             return False
@@ -208,17 +210,53 @@ class AtRung:
         self.campaign.queue.put(self.project, planted, baseline, message, name)
         return name
 
-    def _follow(self, attempt: Attempt, verdict: Verdict) -> bool:
-        """Tell the change's own verdict what its verdict at this rung was, where the two disagree. False if
-        nothing had to be told."""
+    def neighbour(self, history: History, attempt: Attempt) -> Attempt | None:
+        """The value between the branch's and a winner's that is to be measured here before the winner, which
+        hurts here, is called scale-bound; as an attempt without runs here. None where nothing is left to try.
+        """
+        mine = history.at_rung(attempt.candidate, self.rung.name)
+        known = mine.verdict if mine and mine.is_decided else None
+        place = self._untried(history, attempt, known) if known else None
+        if place is None:
+            return None
+        near = self._neighbours(attempt)[place]
+        title = f"{near.key.key} → {near.value:g}"
+        first = replace(attempt.first, rev=near.tree, candidate=near.candidate, title=title)
+        # Without a verdict of its own, it has no neighbours, and nothing is told of it.
+        return replace(attempt, candidate=near.candidate, experiments=(first,), verdict=None)
+
+    def _untried(self, history: History, attempt: Attempt, verdict: Verdict) -> int | None:
+        """Place of the neighbour to be measured next, by the last word on a change here."""
+        good = attempt.verdict is not None and attempt.verdict.decision is Decision.PROMOTE
+        if not good or not hurts(verdict) or self.is_spent(history):
+            return None
+        return wanted(self._tried(history, attempt))
+
+    def _neighbours(self, attempt: Attempt) -> list[Neighbour]:
+        if attempt.name not in self._near:
+            self._near[attempt.name] = neighbours(self.repo, self.program.search, self.identity, attempt)
+        return self._near[attempt.name]
+
+    def _tried(self, history: History, attempt: Attempt) -> list[Verdict | None]:
+        """The judge's last word here on each neighbour; None before it is said."""
+        climbs = [history.at_rung(near.candidate, self.rung.name) for near in self._neighbours(attempt)]
+        return [climb.verdict if climb and climb.is_decided else None for climb in climbs]
+
+    def _follow(self, history: History, attempt: Attempt, verdict: Verdict) -> bool:
+        """Tell the change's own verdict what its verdict at this rung was, where the two disagree and no
+        neighbour is left to try. False if nothing had to be told."""
         old = attempt.verdict
         if old is None or old.decision is not Decision.PROMOTE or verdict.decision is Decision.PROMOTE:
             return False
-        label = Label.SCALE_BOUND if hurts(verdict) else old.label
-        new = replace(old, label=label)
+        if self._untried(history, attempt, verdict) is not None:
+            return False
+        tried = self._tried(history, attempt) if hurts(verdict) else []
+        values = (near.value for near, one in zip(self._neighbours(attempt), tried, strict=False) if one)
+        called = label(verdict, tried, old.label)
+        new = replace(old, label=called, tried=tuple(values) if tried else old.tried)
         if self.program.promote_rung == self.rung.name and attempt.outcome is not Outcome.PROMOTED:
             words = f"Good at the base, but not at {self.rung.name}. There: {verdict.reason}"
-            new = replace(new, decision=Decision.DISCARD, reason=words, label=label or Label.NO_GAIN_HIGHER)
+            new = replace(new, decision=Decision.DISCARD, reason=words, label=called or Label.NO_GAIN_HIGHER)
         if new == old:
             return False
         self.campaign.record(attempt, new)
@@ -273,6 +311,9 @@ class Ladder:
         told = [self.rung(rung).settle(history, attempt) for rung in between]
         if any(told):
             return Step.DECIDED
+        for rung in between:
+            if self.rung(rung).neighbour(history, attempt) is not None:
+                return self.climb(engine, rung, history, attempt, room)
         climbs = (history.at_rung(attempt.candidate, rung) for rung in between)
         if any(not run.status.ended for climb in climbs if climb for run in climb.own):
             return Step.WAITING
@@ -327,11 +368,6 @@ def _size(content: bytes, key: ParamKey, least: float = 0.0) -> float:
         what = "number above 0" if least == 0 else "number"
         raise BadParams(f"{key} is no {what}, as a transfer rule needs", "see: transfer: in program.md")
     return found
-
-
-def hurts(verdict: Verdict) -> bool:
-    """Whether a verdict says that the change is worse, beyond noise."""
-    return verdict.z is not None and verdict.z <= -HURTS
 
 
 def above(program: Program, rung: str | None) -> Rung:

@@ -57,7 +57,7 @@ def winners_behind(history: History) -> list[Attempt]:
         item
         for item in near_misses.behind(history)
         if item.outcome is Outcome.WINNER
-        and not (item.verdict and item.verdict.label in (Label.CONFLICTS, Label.SCALE_BOUND))
+        and not (item.verdict and (item.verdict.label is Label.CONFLICTS or item.verdict.hurts_higher))
     )
 
 

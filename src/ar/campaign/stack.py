@@ -250,9 +250,7 @@ def waiting(campaign: Campaign, history: History) -> list[Attempt]:
     """Winners that are not in the branch, strongest first; those that hurt at a larger scale left out. With a
     ladder, those that are likely to improve its target, by what is expected there."""
     winners = [item for item in history.winners if item.verdict]
-    good = strongest_first(
-        item for item in winners if item.verdict and item.verdict.label is not Label.SCALE_BOUND
-    )
+    good = strongest_first(item for item in winners if item.verdict and not item.verdict.hurts_higher)
     if not campaign.program.target or not any(
         history.at_rung(item.candidate, campaign.program.target) for item in history.attempts
     ):

@@ -81,6 +81,7 @@ class Label(StrEnum):
     DOES_NOT_STACK = "does not stack"  # a winner whose gain is not there beside what was promoted since
     TRIMMING = "measured to trim a stack"  # a stack without one of its members
     SCALE_BOUND = "scale-bound"  # helps at the base scale and hurts at a larger one
+    MOVES = "another value is better at a larger scale"  # the change's own hurts there
     NO_GAIN_HIGHER = "no gain at a larger scale"
     UNKNOWN = "unknown"  # a newer version's
 
@@ -107,6 +108,8 @@ class Verdict(Record):
             degrees of freedom.
         failed_guard: key of the guard that it was refused by; empty in notes of earlier versions.
         device: class of devices that all these runs were measured on; empty where nobody noted it.
+        tried: values nearer to the branch's that were measured at the larger scale where this one hurts; the
+            last one holds there if `label` is `MOVES`.
     """
 
     decision: Decision
@@ -124,6 +127,18 @@ class Verdict(Record):
     label: Label = Label.PLAIN
     failed_guard: str = ""
     device: str = ""
+    tried: tuple[float, ...] = ()
+
+    @property
+    def hurts_higher(self) -> bool:
+        """Whether the change hurts at a larger scale."""
+        return self.label in (Label.SCALE_BOUND, Label.MOVES)
+
+    @property
+    def called(self) -> str:
+        """The label, and which values were tried before it was given."""
+        values = ", ".join(f"{value:g}" for value in self.tried)
+        return f"{self.label}: tried {values}" if values and self.hurts_higher else str(self.label)
 
 
 class Claimed(StrEnum):

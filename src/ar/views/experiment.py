@@ -42,7 +42,10 @@ def log_view(
         ("outcome", f"{mark.sign} {attempt.outcome}"),
         ("said to be", attempt.claimed or None),
         ("its record", note.claim.source if note.claim else None),
-        ("verdict", f"{verdict.reason} {f'({verdict.label})' if verdict.label else ''}" if verdict else None),
+        (
+            "verdict",
+            f"{verdict.reason} {f'({verdict.called})' if verdict.label else ''}" if verdict else None,
+        ),
         ("expected", _expected(program, attempt)),
     ]
     facts += [(short_key(metric), value_text(value)) for metric, value in experiment.metrics.items()]

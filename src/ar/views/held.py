@@ -65,7 +65,7 @@ def _evidence(
         f"{short_key(name)}: {quantity(sides[0])} → {quantity(sides[1])}"
         for name, sides in (*case.guards.items(), *case.holdout.items())
     ]
-    label = f", {case.verdict.label}" if case.verdict.label else ""
+    label = f", {case.verdict.called}" if case.verdict.label else ""
     facts.append(f"Proposed by {item.agent}{label}; experiment {item.name} ({own[0].rev[:9]}).")
     diff = redact(plain(changed(campaign.project, item.baseline, own[0].rev)))
     if len(diff) > MOST_DIFF:
@@ -158,7 +158,7 @@ def _heading(item: Attempt) -> str:
     verdict, heading = item.verdict, MARKS[item.outcome].told
     if not heading or verdict is None or item.outcome in (Outcome.REVERTED, Outcome.SUPERSEDED):
         return heading
-    if verdict.label is Label.SCALE_BOUND:
+    if verdict.hurts_higher:
         return "Better at the base, worse at a larger scale"
     if verdict.label is not Label.PLAIN:
         return verdict.label.capitalize()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from ar.campaign.ladder import hurts
+from ar.campaign.neighbours import hurts
 from ar.history.attempts import effect, level
-from ar.history.records import Attempt, Experiment, History, Label, Status
+from ar.history.records import Attempt, Experiment, History, Status
 from ar.judge.findings import Total
 from ar.project.program import Program
 from ar.project.values import Scalar
@@ -294,8 +294,8 @@ def _seeds(attempt: Attempt) -> str:
 def _verdict(attempt: Attempt, own_class: str) -> Text:
     """The outcome, and what kind of one; on which devices, where those are not the campaign's own."""
     mark = MARKS[attempt.outcome]
-    scale_bound = attempt.verdict is not None and attempt.verdict.label is Label.SCALE_BOUND
-    label = f", {Label.SCALE_BOUND}" if scale_bound else ""
+    verdict = attempt.verdict
+    label = f", {verdict.called}" if verdict is not None and verdict.hurts_higher else ""
     said = attempt.claimed or (str(attempt.audited.finding) if attempt.audited else "")
     label = f": {said}" if said else label
     if attempt.verdict and attempt.verdict.device not in ("", own_class):

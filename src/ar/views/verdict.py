@@ -79,7 +79,7 @@ def case_view(case: Case, program: Program, climbs: Mapping[str, Case] | None = 
 
 def _case_facts(case: Case, program: Program) -> list[tuple[str, str]]:
     verdict, metric = case.verdict, program.objective.key
-    label = f" ({verdict.label})" if verdict.label else ""
+    label = f" ({verdict.called})" if verdict.label else ""
     facts = [("verdict", f"{case.outcome}{label}: {one_line(verdict.reason)}")]
     if case.effect is not None:
         effect = f"{signed(case.effect, verdict.standard_error)} {metric}"

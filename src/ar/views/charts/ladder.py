@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ar.errors import ArError
-from ar.history.records import Attempt, Decision, History, Label
+from ar.history.records import Attempt, Decision, History
 from ar.history.selection import EVERYTHING, Selection
 from ar.judge.arithmetic import half_width
 from ar.project.program import Program
@@ -106,8 +106,8 @@ def _climbed(history: History, program: Program) -> list[tuple[Attempt, base.Row
 
 
 def _label(item: Attempt) -> str:
-    bound = item.verdict is not None and item.verdict.label is Label.SCALE_BOUND
-    return f"{base.wrapped(item.title)}{' (scale-bound)' if bound else ''}"
+    bound = f" ({item.verdict.called})" if item.verdict is not None and item.verdict.hurts_higher else ""
+    return f"{base.wrapped(item.title)}{bound}"
 
 
 def _effect(item: Attempt, rung: str, program: Program) -> dict[str, Any] | None:
