@@ -16,6 +16,8 @@ _BIGGEST = 1_000_000  # bytes of a file that is written into
 _BEGIN, _END = "<!-- begin of ar agent-kit -->", "<!-- end of ar agent-kit -->"
 _SECTION = re.compile(rf"\n*{re.escape(_BEGIN)}.*?{re.escape(_END)}\n?", re.DOTALL)
 _SERVER = {"command": "ar", "args": ["mcp"]}
+# Codex begins a turn without the tools of a server that is not up yet, unless it is required.
+_SERVER_OF_CODEX = {**_SERVER, "required": True, "startup_timeout_sec": 60}
 _GUIDE = """\
 This project is a campaign of autonomous research: `program.md` says what is sought. The MCP server `ar` is
 how you take part.
@@ -156,8 +158,8 @@ def _put_toml(old: str | None) -> str:
 
     document = _toml(old)
     servers = document.setdefault("mcp_servers", tomlkit.table(is_super_table=True))
-    if servers.get("ar") != _SERVER:
-        servers["ar"] = dict(_SERVER)
+    if servers.get("ar") != _SERVER_OF_CODEX:
+        servers["ar"] = dict(_SERVER_OF_CODEX)
     return tomlkit.dumps(document)
 
 
