@@ -207,6 +207,7 @@ def test_an_audit_leaves_the_checkout_alone_and_keeps_to_its_runs(greedy: Path, 
     assert len(names_of(greedy, refs.EXPS)) - len(CLAIMED) == 3
 
 
+@pytest.mark.slow
 def test_a_killed_audit_carries_on(greedy: Path, ar: Ar) -> None:
     edit(greedy / "program.md", "budget: {runs: 190", "budget: {runs: 12")
     for ended in (2, 5):

@@ -41,7 +41,7 @@ Made = Callable[[Path], Path]
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (
+        pytest.param(
             foreign.get_started,
             (
                 "eval/metrics.json:loss.test",
@@ -50,6 +50,7 @@ Made = Callable[[Path], Path]
                 {"src/featurization.py", "src/train.py"},
                 {"featurize", "train"},
             ),
+            marks=pytest.mark.slow,
         ),
         (
             foreign.hydra,

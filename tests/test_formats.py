@@ -267,4 +267,4 @@ def test_bytes_of_others_become_values_in_one_place() -> None:
         imported = {item.top for item in IMPORTS[module]}
         assert not _calls(module) & readers, module
         assert not imported & {"tomllib"}, module
-        assert "csv" not in imported or module == "views.export", module
+        assert "csv" not in imported or module in {"views.export", "agents.archive"}, module  # which write it

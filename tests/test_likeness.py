@@ -14,7 +14,7 @@ from ar.campaign.campaign import MAX_REFUSALS, Campaign
 from ar.changes.proposal import Change
 from ar.errors import BadProposal
 from ar.history.ideas import Edit, Proposal
-from ar.local import allowed
+from ar.local import allowed, board
 from ar.project.program import AgentSpec
 from ar.project.project import Project
 from ar.runs import demands
@@ -98,7 +98,8 @@ class Stubborn:
 
 
 def ask(campaign: Campaign, agent: Stubborn, idea: str = "") -> Change:
-    return campaign._ask(AgentSpec("claude"), agent, idea)  # type: ignore[arg-type]
+    with board.place(campaign.repo, "claude") as place:
+        return campaign._ask(AgentSpec("claude"), agent, idea, place)  # type: ignore[arg-type]
 
 
 def test_it_is_sent_back_with_the_results_and_run_where_the_agent_insists(campaign: Campaign) -> None:

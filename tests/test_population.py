@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import simulated
 from helpers import Ar, attempts_of, processes
 from simulated_agent import LEFT
@@ -16,6 +17,7 @@ from ar.project.project import Project
 LIMIT = 0.25  # US dollars
 
 
+@pytest.mark.slow
 def test_bad_agents_cost_the_good_ones_nothing_but_their_share(tmp_path: Path, ar: Ar) -> None:
     root = tmp_path / "project"
     specs = simulated.agents("learned", timeout=2, kinds=("wild", "hanging", "good"))

@@ -60,6 +60,10 @@ def cli(folder: str | None, debug: bool) -> None:  # noqa: ARG001 - `main` looks
         os.chdir(folder)
 
 
+_FREE = "\n  free some space, then run the command again"
+_SQLITE_FULL = 13
+
+
 def main() -> None:
     """Entry point of `ar` and `autoresearch`."""
     from ar.cli.archiver import exec_archiver, is_archiver_call
@@ -84,10 +88,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of a pipe went away: no business of ours
         sys.exit(141)
     except OSError as error:
-        mend = "\n  free some space, then run the command again" if error.errno == errno.ENOSPC else ""
+        mend = _FREE if error.errno == errno.ENOSPC else ""
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}{mend}", 2, debug)
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
+        if getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL:  # of one of DVC's databases
+            _fail(f"{first}{_FREE}", 2, debug)
         _fail(f"{type(error).__name__}: {first}\n  this is a bug; for its traceback: ar --debug …", 1, debug)
 
 
