@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, attempts_of, commit, edit, git, run, start
+from helpers import Ar, attempts_of, clone_of, commit, edit, git, run, share, start
 
 from ar.campaign import ladder
 from ar.errors import BadProgram
@@ -62,10 +62,8 @@ Make it better at every size.
 """
 
 
-@pytest.fixture(scope="module")
-def climbed_template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Path) -> Path:
-    """A campaign with a condition on the second rung, run to its end."""
-    root = tmp_path_factory.mktemp("ladder") / "project"
+def started(root: Path) -> Path:
+    """The project, run once, with both ideas queued."""
     root.mkdir()
     run(root, "git", "init", "-q")
     run(root, "dvc", "init", "-q")
@@ -74,9 +72,16 @@ def climbed_template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Pa
         (root / name).write_text(text)
     run(root, "dvc", "repro", "-q")
     commit(root, "Start")
-    ar = (sys.executable, "-m", "ar")
     for move in ("small=1", "good=1"):
-        run(root, *ar, "next", "--set", move)
+        run(root, sys.executable, "-m", "ar", "next", "--set", move)
+    return root
+
+
+@pytest.fixture(scope="module")
+def climbed_template(tmp_path_factory: pytest.TempPathFactory, isolated_home: Path) -> Path:
+    """A campaign with a condition on the second rung, run to its end."""
+    root = started(tmp_path_factory.mktemp("ladder") / "project")
+    ar = (sys.executable, "-m", "ar")
     run(root, *ar, "run", "-n", "0", "--plain", "--jobs", "2", "--no-promote")
     small = next(row["name"] for row in attempts_of(root) if row["title"].startswith("small"))
     # It is decided before the branch moves on: else it would be tried once more on the branch as it is then.
@@ -90,6 +95,24 @@ def climbed(climbed_template: Path, tmp_path: Path) -> Path:
     root = tmp_path / "project"
     shutil.copytree(climbed_template, root, symlinks=True)
     return root
+
+
+@pytest.mark.slow
+def test_machines_that_share_a_campaign_share_its_rungs(tmp_path: Path, ar: Ar) -> None:
+    root = started(tmp_path / "project")
+    share(root)
+    workers = [
+        start(clone_of(root, name), "worker", "--remote", "origin", "--plain") for name in ("east", "west")
+    ]
+    try:
+        ar(root, "run", "-n", "0", "--plain", "--remote", "origin", "--jobs", "0")
+    finally:
+        for worker in workers:
+            worker.terminate()
+        said = [worker.communicate(timeout=60)[0] for worker in workers]
+    assert titled(root, ar, "good")["outcome"] == "promoted"
+    assert titled(root, ar, "small")["verdict"]["label"] == "scale-bound"
+    assert all("s2" in words for words in said), said
 
 
 def shown(root: Path, ar: Ar) -> dict[str, Any]:
