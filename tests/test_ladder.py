@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,20 @@ def test_machines_that_share_a_campaign_share_its_rungs(tmp_path: Path, ar: Ar) 
     assert titled(root, ar, "good")["outcome"] == "promoted"
     assert titled(root, ar, "small")["verdict"]["label"] == "scale-bound"
     assert all("s2" in words for words in said), said
+
+
+def killed_at(climb: subprocess.Popen[str], words: str) -> list[str]:
+    """Kill it once it has printed the words, or has ended. Returns the lines until then."""
+    assert climb.stdout is not None
+    told = []
+    for line in climb.stdout:
+        told.append(line)
+        if words in line:
+            break
+    os.kill(climb.pid, signal.SIGKILL)
+    climb.stdout.close()
+    climb.wait()
+    return told
 
 
 def shown(root: Path, ar: Ar) -> dict[str, Any]:
@@ -227,13 +242,7 @@ def test_a_change_of_what_the_rung_sets_cannot_climb(climbed: Path, ar: Ar) -> N
 @pytest.mark.slow
 def test_killed_while_it_climbs_it_carries_on(climbed: Path, ar: Ar) -> None:
     climb = start(climbed, "climb", "--to", "s3", "--plain")
-    assert climb.stdout is not None
-    for line in climb.stdout:
-        if "seed 4" in line:
-            break
-    os.kill(climb.pid, signal.SIGKILL)
-    climb.stdout.close()
-    climb.wait()
+    killed_at(climb, "seed 4")
     ar(climbed, "climb", "--to", "s3", "--plain")
     attempts = shown(climbed, ar)["attempts"]
     there = [run_ for item in attempts for run_ in item["rungs"].get("s3", {}).get("experiments", [])]
@@ -253,15 +262,7 @@ def test_a_value_that_hurts_is_tried_nearer_to_the_branchs_before_it_is_called_s
     ar(climbed, "next", "--set", "small=1")
     ar(climbed, "run", "-n", "0", "--plain", "--jobs", "2", "--no-promote")
     climb = start(climbed, "climb", "--to", "s2", "--plain")
-    assert climb.stdout is not None
-    told = []
-    for line in climb.stdout:
-        told.append(line)
-        if "small-0.5" in line:
-            break
-    os.kill(climb.pid, signal.SIGKILL)
-    climb.stdout.close()
-    climb.wait()
+    told = killed_at(climb, "small-0.5")
     assert "small-0.5" in told[-1], told
     ar(climbed, "climb", "--to", "s2", "--plain")
     rows = [item for item in shown(climbed, ar)["attempts"] if item["verdict"]]
@@ -328,13 +329,7 @@ def test_killed_while_it_chooses_it_carries_on_and_confirms_at_the_last_rung(cli
         ar(climbed, "next", "--set", move)
     ar(climbed, "run", "-n", "0", "--plain", "--jobs", "2", "--no-promote")
     climb = start(climbed, "climb", "--all", "--eta", "2", "--plain")
-    assert climb.stdout is not None
-    for line in climb.stdout:
-        if "seed 4" in line:
-            break
-    os.kill(climb.pid, signal.SIGKILL)
-    climb.stdout.close()
-    climb.wait()
+    killed_at(climb, "seed 4")
     ar(climbed, "climb", "--all", "--eta", "2", "--plain")
     attempts = shown(climbed, ar)["attempts"]
     for rung in ("s2", "s3"):

@@ -82,9 +82,10 @@ class Rows:
 
     def of(self, program: Program, history: History) -> tuple[tuple[Row, ...], tuple[State, ...]]:
         """All rows, oldest first, and the states in their order."""
-        commits = states(history)
+        firsts = _firsts(history)
+        order = {identity: place for place, identity in enumerate(firsts)}
         placed = [
-            (number, attempt, commits.get(_identity(history, attempt.baseline), -1))
+            (number, attempt, order.get(_identity(history, attempt.baseline), -1))
             for number, attempt in _placed(history)
         ]
         new = [item for item in placed if not self._is_known(*item)]
@@ -94,7 +95,7 @@ class Rows:
             row = made[attempt.name] if attempt.name in made else self._known[attempt.name][3]
             self._known[attempt.name] = attempt, number, state, row
             found.append(row)
-        return tuple(found), tuple(_state(program, history, commit) for commit in _firsts(history))
+        return tuple(found), tuple(_state(program, history, commit) for commit in firsts.values())
 
     def _is_known(self, number: float, attempt: Attempt, state: int) -> bool:
         before = self._known.get(attempt.name)
@@ -166,26 +167,16 @@ def _placed(history: History) -> list[tuple[float, Attempt]]:
     return own + others
 
 
-def states(history: History) -> dict[str, int]:
-    """Identity of each state of the branch that anything was tried on, to its place in their order."""
-    return {
-        identity: place
-        for place, identity in enumerate(
-            dict.fromkeys(_identity(history, attempt.baseline) for attempt in history.attempts)
-        )
-    }
-
-
 def _identity(history: History, commit: str) -> str:
     return history.identities.get(commit, commit)
 
 
-def _firsts(history: History) -> list[str]:
-    """A commit of each state."""
+def _firsts(history: History) -> dict[str, str]:
+    """Identity of each state of the branch on which anything was tried, in order, to its first commit."""
     found: dict[str, str] = {}
     for attempt in history.attempts:
         found.setdefault(_identity(history, attempt.baseline), attempt.baseline)
-    return list(found.values())
+    return found
 
 
 def _state(program: Program, history: History, commit: str) -> State:

@@ -12,7 +12,7 @@ none of it hides an outlier or a flip. Lower is better; below 0 a change improve
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +40,7 @@ class Measured:
     Args:
         error: its standard error.
         base: the part of it that is the baseline's luck, which all ideas of the rung share as far as they
-        have
-            the same seeds.
+            have the same seeds.
     """
 
     effect: float
@@ -304,9 +303,8 @@ def _change(before: Chain, after: Chain) -> float:
     return float(np.max(np.abs(new - old) / (np.abs(old) + 1e-12)))
 
 
-def _quantile(below: object, share: float, mean: float, error: float) -> float:
+def _quantile(below: Callable[[float], float], share: float, mean: float, error: float) -> float:
     """Where a distribution function reaches a share, by bisection."""
-    assert callable(below)
     low, high = mean - 12 * error, mean + 12 * error
     for _ in range(50):
         middle = (low + high) / 2
