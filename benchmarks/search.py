@@ -7,11 +7,15 @@ takes most of the rest.
 
     python benchmarks/search.py --worlds 40 --budgets 50 150 500
     python benchmarks/search.py --worlds 10 --budgets 150 --policies TPE GP --kinds separable coupled:rho=0
+
+With `--record FILE` each outcome is added to a file as it comes, and what stands there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import math
 import multiprocessing
 import os
@@ -19,6 +23,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from search_worlds import KINDS, world
 
@@ -96,13 +101,13 @@ def solve(task: Task) -> list[Outcome]:
     return [Outcome(*key, n, trace.shares[n - 1], sum(trace.seconds[:n]) / n) for n in task.budgets]
 
 
-def tasks(args: argparse.Namespace) -> list[Task]:
-    """The long ones first, so that no process ends alone with one."""
-    found = []
+def tasks(args: argparse.Namespace, known: Iterable[Outcome]) -> list[Task]:
+    """Whatever is not known yet; the long ones first, so that no process ends alone with one."""
+    found, solved = [], {(o.policy, o.column, o.number, o.budget) for o in known}
     for number in range(args.first, args.first + args.worlds):
         for column in args.kinds:
             for policy in args.policies:
-                budgets = tuple(sorted(args.budgets))
+                budgets = tuple(n for n in sorted(args.budgets) if (policy, column, number, n) not in solved)
                 if policy == "GP" and number >= args.first + args.gp_worlds:
                     budgets = tuple(n for n in budgets if n <= GP_BUDGET)
                 if policy == PLAYED and (number >= args.first + args.projects or column not in KINDS):
@@ -194,18 +199,25 @@ def main() -> None:
     )
     parser.add_argument("--projects", type=int, default=0, help="worlds of a kind for `ar run` itself")
     parser.add_argument("--gp-worlds", type=int, default=4, help=f"on which GP goes beyond {GP_BUDGET} runs")
+    parser.add_argument("--record", type=Path, help="file that outcomes are added to, a line of JSON each")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
-    todo, outcomes = tasks(args), []
+    lines = args.record.read_text().splitlines() if args.record and args.record.exists() else []
+    outcomes = [Outcome(**json.loads(line)) for line in lines]
+    todo = tasks(args, outcomes)
     # Spawned: a forked process would keep whatever threads this one's libraries have started.
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
         for done, found in enumerate(pool.imap_unordered(solve, todo), 1):
             outcomes += found
+            if args.record:
+                with args.record.open("a") as record:
+                    record.writelines(f"{json.dumps(dataclasses.asdict(it))}\n" for it in found)
             if done % 20 == 0:
                 print(f"{done} of {len(todo)}", file=sys.stderr)
-    print(report(outcomes, args))
+    asked = (o for o in outcomes if o.policy in args.policies and o.column in args.kinds)
+    print(report([o for o in asked if o.number in range(args.first, args.first + args.worlds)], args))
 
 
 if __name__ == "__main__":
