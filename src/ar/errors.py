@@ -7,7 +7,10 @@ what to do next; its `exit_code` is the process's. `cli/main.py` turns it into t
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+_SQLITE_FULL = 13
 
 
 class ArError(Exception):
@@ -118,8 +121,32 @@ class BadState(ArError):
     """The repository or the machine is in a state that the command cannot work in."""
 
 
+class DiskFull(BadState):
+    """Nothing more can be written.
+
+    Args:
+        where: the file that could not be, if that is known.
+    """
+
+    def __init__(self, where: str = "") -> None:
+        mend = "free some space, then run the command again: nothing is lost"
+        super().__init__(f"the disk is full{f': {where}' if where else ''}", mend)
+
+
 class NotAllowed(ArError):
     """A repository would have this machine do what its owner has not allowed."""
+
+
+def full_disk(error: BaseException | None) -> DiskFull | None:
+    """The full disk behind an error, if one is: by the system's own word, or by SQLite's for one of DVC's
+    databases."""
+    while error is not None:
+        if getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL:
+            return DiskFull()
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return DiskFull(str(error.filename or ""))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ imports what costs time itself, so that `ar --help` is instant.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -16,7 +15,7 @@ import click
 
 from ar.cli import cluster, decide, notes, papers, propose, run, serve, share, stage, start, trust, watch
 from ar.cli.sections import Sections
-from ar.errors import ArError
+from ar.errors import ArError, full_disk
 from ar.redaction import redact
 from ar.text import plain
 from ar.views import console
@@ -60,10 +59,6 @@ def cli(folder: str | None, debug: bool) -> None:  # noqa: ARG001 - `main` looks
         os.chdir(folder)
 
 
-_FREE = "\n  free some space, then run the command again"
-_SQLITE_FULL = 13
-
-
 def main() -> None:
     """Entry point of `ar` and `autoresearch`."""
     from ar.cli.archiver import exec_archiver, is_archiver_call
@@ -87,13 +82,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of a pipe went away: no business of ours
         sys.exit(141)
-    except OSError as error:
-        mend = _FREE if error.errno == errno.ENOSPC else ""
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}{mend}", 2, debug)
     except Exception as error:
+        if full := full_disk(error):
+            _fail(str(full), full.exit_code, debug)
+        if isinstance(error, OSError):
+            _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2, debug)
         first = (str(error).strip().splitlines() or [""])[0]
-        if getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL:  # of one of DVC's databases
-            _fail(f"{first}{_FREE}", 2, debug)
         _fail(f"{type(error).__name__}: {first}\n  this is a bug; for its traceback: ar --debug …", 1, debug)
 
 

@@ -9,7 +9,7 @@ from subprocess import PIPE, TimeoutExpired
 from git import Git
 from git.exc import GitCommandNotFound
 
-from ar.errors import BadState
+from ar.errors import BadState, DiskFull
 
 
 class GitFailed(BadState):
@@ -56,7 +56,7 @@ def run(
 
 def raise_if_full(said: str) -> None:
     if "No space left" in said or "Out of diskspace" in said:
-        raise BadState("the disk is full", "free some space, then run the command again: nothing is lost")
+        raise DiskFull
 
 
 def brief(text: str, limit: int = 400) -> str:

@@ -7,7 +7,6 @@ The only module that imports DVC. What it uses of DVC's internals is pinned by c
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ar.errors import ArError, BadState
+from ar.errors import ArError, BadState, full_disk
 from ar.git import command, refs, transfer
 from ar.git.repo import Repo
 from ar.project import imports
@@ -324,7 +323,7 @@ class Pipeline:
             ref = refs.ExperimentRef(workspace.baseline, workspace.name)
             rev = transfer.commit_in(self.repo, workspace.top, ref, message, paths)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            if full_disk(error):
                 raise
             # DVC reads a tree that a proposal wrote: whatever it trips over is this run's failure, not ours.
             cause = error.__cause__ or error

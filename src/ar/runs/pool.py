@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from ar.errors import BadState
+from ar.errors import BadState, DiskFull
 from ar.git.repo import Repo
 from ar.local import claims
 from ar.runs.events import FINISH, WAKE, Event, EventKind
@@ -24,6 +25,7 @@ from ar.runs.slots import Slot
 from ar.stage.files import Request
 
 _MAX_DEATHS = 5
+_LEAST_FREE = 1_000_000  # bytes of disk without which nothing can be expected of a worker
 _PATIENCE = 1.0  # seconds for which experiments wait before another worker is worth its start
 
 
@@ -165,6 +167,8 @@ class Pool:
                     stream.close()
         self.deaths += 1
         if self.deaths > _MAX_DEATHS:
+            if shutil.disk_usage(folder := self._log(number).parent).free < _LEAST_FREE:
+                raise DiskFull(str(folder))
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             hint = f"see {self._log(number)}, or run: ar doctor"
             raise BadState(f"workers keep dying, the last with {how}", hint)

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ar.changes import integrity
-from ar.errors import ArError
+from ar.errors import ArError, full_disk
 from ar.git import refs
 from ar.git.remote import Unreachable
 from ar.git.repo import Repo
@@ -384,8 +384,11 @@ def main(argv: list[str]) -> int:
             wake.clear()
     except BrokenPipeError:
         return 0
-    except (ArError, OSError) as error:
-        print(Event(EventKind.FAILED, reason=str(error)), file=events)
+    except Exception as error:
+        full = full_disk(error)
+        if not full and not isinstance(error, ArError | OSError):
+            raise
+        print(Event(EventKind.FAILED, reason=str(full or error)), file=events)
         return 2
     return 0
 
