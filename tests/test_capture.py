@@ -159,7 +159,8 @@ def test_signals_reach_the_command(tmp_path: Path, number: signal.Signals) -> No
 import os, signal, sys, time
 signal.signal(int(sys.argv[1]), lambda *_: (os.write(1, b"loss: 4\\n"), os._exit(0)))
 print("ready", flush=True)
-time.sleep(60)
+for _ in range(600):
+    time.sleep(0.1)  # one that comes just before is seen only after it
 """
     process = subprocess.Popen(
         [*CAPTURE, "--", sys.executable, "-c", code, str(number.value)], cwd=tmp_path, stdout=subprocess.PIPE

@@ -29,17 +29,18 @@ _HARMLESS = re.compile(r"\d{1,11}|true|false|enabled|disabled|(?:/[\w.-]{0,24})+
 _WORD = re.compile(r"[a-z]{1,12}|[A-Z]{1,12}")
 _SHORTEST = 6
 # Every repetition is bounded, takes a whole run of characters at once, or begins where a run does: from no
-# text does the search look at a character more often than a fixed number of times.
+# text does the search look at a character more often than a fixed number of times. None that is possessive
+# holds a choice: until 3.11.5, Python's `re` matches these wrongly.
+_KEY = r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]++|-(?!----(?:BEGIN|END)))*"
 _SHAPES = re.compile(
-    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?!-----(?:BEGIN|END)).)*+(?:-----END [A-Z ]++-----)?"
+    rf"{_KEY}(?:-----END [A-Z ]++-----)?"
     r"|\bsk-[A-Za-z0-9_-]{20,}+"  # Anthropic, OpenAI, OpenRouter
     r"|\bgh[pousr]_[A-Za-z0-9]{20,}+|\bgithub_pat_[A-Za-z0-9_]{20,}+|\bglpat-[A-Za-z0-9_-]{20,}+"
     r"|\bhf_[A-Za-z0-9]{20,}+|\bnpm_[A-Za-z0-9]{30,}+|\bpypi-[A-Za-z0-9_-]{40,}+"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[A-Za-z0-9_-]{30,}+|\bya29\.[A-Za-z0-9_-]{20,}+"
     r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}+"
     r"|(?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]*eyJ)[A-Za-z0-9_-]{13,}+"  # a signed JSON web token
-    r"\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+",
-    re.DOTALL,
+    r"\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+"
 )
 # `token = …` alone is everyday code of a language model; these names are not. The value has letters and
 # digits and nothing that an expression would have.
@@ -56,7 +57,7 @@ _DIGIT, _LETTER = re.compile(r"\d"), re.compile(r"[A-Za-z]")
 # What may break a value: white space; where there is a backslash also such as is written with one. That is
 # tried apart: the letter behind a backslash may be a value's first.
 _GAPS = re.compile(r"\s++")
-_ESCAPED_GAPS = re.compile(r"(?:\s|\\[nrt]|\\(?=\s))++")
+_ESCAPED_GAPS = re.compile(r"(?:\s|\\[nrt]|\\(?=\s))+")
 
 # Without one of these in it, a text has no secret by its shape: looked for first, as most texts have none.
 _SIGNS = (
@@ -68,10 +69,7 @@ _SIGNS_OF_NAMES = ("key", "token", "secret", "passw", "authorization")
 # follow, a private key.
 _RUN = string.ascii_letters + string.digits + "_+/=~.-"
 _ASSIGNING = re.compile(_NAMED + r"[\"']?\s*+[:=]?\s*+[\"']?(?:bearer\s++|basic\s++)?\Z", re.IGNORECASE)
-_KEY_BLOCK = re.compile(
-    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:(?!-----(?:BEGIN|END)).)*+(?:-----END[A-Z ]*+-{0,4})?\Z",
-    re.DOTALL,
-)
+_KEY_BLOCK = re.compile(rf"{_KEY}(?:-----END[A-Z ]*+-{{0,4}})?\Z")
 _KEY_LINE = re.compile(r"-{1,5}B[A-Z -]{0,60}\Z")
 _SMALL, _MOST_KEPT = 1 << 9, 1 << 16  # characters
 

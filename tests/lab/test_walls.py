@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -318,7 +319,8 @@ def readable(path: Path) -> bool:
 
 def test_the_held_out_part_of_the_default_corpus_cannot_be_read() -> None:
     held = [Path(path) for path in out_of_reach(data_settings(load(ROOT / "params.yaml")))]
-    rest = set(stdlib().paths) - set(held)
+    library = Path(sysconfig.get_path("stdlib")).resolve()  # Debian keeps one of its files elsewhere
+    rest = {path for path in stdlib().paths if path.resolve().is_relative_to(library)} - set(held)
     fd, theirs = os.pipe()
     if (pid := os.fork()) == 0:
         walls.Walls(walls.system(False), hidden=(*walls.unused_packages(), *map(str, held))).up()
