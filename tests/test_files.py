@@ -1,4 +1,4 @@
-"""What lies in a claim's folder: whole records, and no request that is lost to a weaker one."""
+"""Files that are whole or not at all; records in a claim's folder, and no request lost to a weaker one."""
 
 from __future__ import annotations
 
@@ -41,6 +41,21 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path, record: Plan | Stage | Us
     files.write(path, record)
     assert files.read(type(record), path) == record  # type: ignore[type-var]
     assert [item.name for item in tmp_path.iterdir()] == ["record"]
+
+
+def test_a_claim_that_is_over_gets_no_folder_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.write(tmp_path / "gone" / "record", Usage())
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    files.write_whole(path, b"first", mode=0o600)
+    with pytest.raises(TypeError):
+        files.write_whole(path, "no bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"first" and path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"request": "sing"}'])

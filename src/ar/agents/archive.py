@@ -12,7 +12,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +32,7 @@ from ar.project.program import Program
 from ar.project.project import Project
 from ar.project.values import number
 from ar.redaction import redact
+from ar.stage.files import write_whole
 from ar.text import plain
 
 _FORM = 1  # of the files; another one lays all of them out anew
@@ -166,9 +166,4 @@ def _verdict(program: Program, attempt: Attempt) -> dict[str, object]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Put a text in the place of what the file holds; whoever reads it sees one or the other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8", errors="replace")
-    fresh.chmod(0o444)
-    fresh.replace(path)
+    write_whole(path, text.encode(errors="replace"), mode=0o444)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from ar.errors import BadState
 from ar.formats import BadData, load_json
 from ar.git.repo import Repo
+from ar.stage.files import write_whole
 
 _FILE = "allowed.json"
 
@@ -31,9 +30,8 @@ def add(repo: Repo, words: Iterable[str]) -> None:
         BadState: the git directory cannot be written.
     """
     path = repo.own_folder() / _FILE
-    fresh = Path(f"{path}.{os.getpid()}")
+    text = json.dumps(sorted(read(repo).union(words)), indent=1) + "\n"
     try:
-        fresh.write_text(json.dumps(sorted(read(repo).union(words)), indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise BadState(f"cannot write {path}: {error.strerror}", "check permissions and disk space") from None

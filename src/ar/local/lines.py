@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ar.errors import BadState
 from ar.git.repo import Repo
+from ar.stage.files import write_whole
 
 
 def path(repo: Repo, name: str) -> Path:
@@ -30,10 +31,8 @@ def write(repo: Repo, name: str, lines: Iterable[str]) -> None:
         BadState: the git directory cannot be written.
     """
     file = repo.own_folder() / name
-    draft = file.with_name(f"{name}.{os.getpid()}")
     try:
-        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        draft.replace(file)
+        write_whole(file, "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise BadState(f"cannot write {file}: {error.strerror}", "check permissions and disk space") from None
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ar.formats import BadData, load_json
 from ar.git.repo import Repo
+from ar.stage.files import write_whole
 
 FOLDER = "memo"
 _MOST = 8  # of one kind: the same for different questions
@@ -37,10 +37,7 @@ def write(repo: Repo, kind: str, question: str, state: str, answer: Any) -> None
     """Keep an answer, in place of what was kept for the same question; of a kind the latest few stay."""
     file, body = _file(repo, kind, question), json.dumps(answer).encode()
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{os.getpid()}")
-        draft.write_bytes(_headline(question, state, body).encode() + b"\n" + body)
-        draft.replace(file)
+        write_whole(file, _headline(question, state, body).encode() + b"\n" + body)
         for old in sorted(file.parent.iterdir(), key=lambda it: it.stat().st_mtime_ns)[:-_MOST]:
             old.unlink()
 

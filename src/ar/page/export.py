@@ -15,8 +15,8 @@ from ar.page.parts import PARTS, page_data
 from ar.page.render import Pages, file_name
 from ar.page.scene import Reader
 from ar.serve.desk import Desk
+from ar.stage.files import write_whole
 from ar.text import one_line
-from ar.views.charts.files import write_whole
 
 _OURS = ".ar-ui"  # says that we may write over what is in a folder
 _SERVED_ONLY = ("vendor/htmx.min.js", "vendor/htmx-sse.min.js")

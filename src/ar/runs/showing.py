@@ -21,6 +21,7 @@ from ar.git import refs, transfer
 from ar.git.repo import Repo
 from ar.local.claims import Claim
 from ar.project.pipeline_file import Declared
+from ar.stage.files import write_whole
 
 LOCATION = "tempdir"  # what DVC calls a run outside the checkout
 RUNNING, FINISHED = 2, 6  # of DVC's `TaskStatus`
@@ -121,6 +122,4 @@ def _end(repo: Repo, rev: str) -> None:
     """Tell DVC that a run is over. The file stays for now: who lists experiments has seen its name."""
     info = info_file(repo, rev)
     if info.read_text(encoding="utf-8") != _ENDED:
-        fresh = info.with_name("ended")
-        fresh.write_text(_ENDED, encoding="utf-8")
-        fresh.replace(info)
+        write_whole(info, _ENDED.encode())

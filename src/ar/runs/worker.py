@@ -432,10 +432,7 @@ def launcher_script(repo: Repo) -> Path:
     start = f'exec {shlex.quote(sys.executable)} -I -S -c {shlex.quote(program)} "$@"'
     content = f"#!/bin/sh\n{start}\n"
     if not script.exists() or script.read_text() != content:
-        fresh = script.with_name(f"launcher.{os.getpid()}")
-        fresh.write_text(content)
-        fresh.chmod(0o700)
-        fresh.replace(script)
+        files.write_whole(script, content.encode(), mode=0o700)
     return script
 
 

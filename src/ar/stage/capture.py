@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ar.stage.files import write_whole
 from ar.stage.printed import Found, Lines, Reader, Wanted
 
 _PIECE = 1 << 16  # bytes
@@ -133,7 +134,7 @@ def run(
     if code < 0:
         _end_by(-code)
     if code == 0:
-        _write_whole(out, json.dumps(reader.results(), indent=2) + "\n")
+        write_whole(out, f"{json.dumps(reader.results(), indent=2)}\n".encode())
     return code
 
 
@@ -214,13 +215,3 @@ def _end_by(number: int) -> None:
     with contextlib.suppress(OSError, ValueError):  # SIGKILL has no other way
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,4 +1,5 @@
-"""What lies in a claim's folder: a record a file, whole or not at all, whoever reads it at whatever time.
+"""Files that are whole or not at all, whoever reads them at whatever time, and what lies in a claim's folder:
+a record in each.
 
 The worker writes the plan; the launcher writes the stage it started and, at its end, what that used; whoever
 wants the run to end leaves a request. Standard library only: the launcher reads and writes them.
@@ -194,11 +195,33 @@ def read(kind: type[_Record], path: str | os.PathLike[str]) -> _Record | None:
 
 
 def write(path: str | os.PathLike[str], record: Plan | Stage | Usage | Requested) -> None:
-    """Put a record in the place of what the file holds."""
-    fresh = f"{path}.{os.getpid()}"
-    with open(fresh, "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(record._asdict()))
-    os.replace(fresh, path)
+    """Put a record in the place of what the file holds. No folder is made: a claim without one is over."""
+    _replace(path, json.dumps(record._asdict()).encode(), None)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes, mode: int | None = None) -> None:
+    """Put content in the place of what the file holds; its folder is made where there is none.
+
+    Args:
+        mode: permissions of the file; None for the usual ones.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    _replace(path, content, mode)
+
+
+def _replace(path: str | os.PathLike[str], content: bytes, mode: int | None) -> None:
+    folder, name = os.path.split(path)
+    draft = os.path.join(folder, f".{name}.{os.getpid()}")
+    try:
+        with open(draft, "wb") as stream:
+            stream.write(content)
+        if mode is not None:
+            os.chmod(draft, mode)
+        os.replace(draft, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+        raise
 
 
 def piped(content: bytes) -> int:

@@ -23,6 +23,7 @@ from ar.judge.findings import total
 from ar.judge.noise import noise_of
 from ar.judge.time_to_target import reaches
 from ar.project.program import Metric
+from ar.stage.files import write_whole
 from ar.text import counted, interval, one_line, span
 from ar.views import papers
 from ar.views.audit import audit_section
@@ -56,7 +57,7 @@ def write(campaign: Campaign, path: Path) -> None:
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
         raise ArError(f"{path}: no report ends in '{path.suffix}'", f"use one of: {', '.join(_WRITERS)}")
-    files.write_whole(path, writer(gather(campaign)).encode())
+    write_whole(path, writer(gather(campaign)).encode())
 
 
 # -- gathering --------------------------------------------------------------------------------------------
