@@ -15,7 +15,6 @@ from ar.redaction import redact
 from ar.text import counted, one_line, shorten_middle
 
 STORM = 5  # runs that ended in a row, each of them badly
-_FAILED = (Status.CRASHED, Status.DIVERGED, Status.TIMED_OUT)
 _MOST = 500  # characters of a text
 
 
@@ -91,9 +90,9 @@ class Watch:
     def _storm(self, history: History) -> list[Notice]:
         """Word of runs that crash one after the other; once, until one ends well."""
         ended = [run for run in history.everything if run.status.ended and run.name not in self._before]
-        ended = [run for run in ended if run.status in (*_FAILED, Status.SUCCEEDED)]
+        ended = [run for run in ended if run.status.failed or run.status is Status.SUCCEEDED]
         latest = sorted(ended, key=lambda run: ((run.note and run.note.finished) or run.created, run.name))
-        storms = len(latest) >= STORM and all(run.status in _FAILED for run in latest[-STORM:])
+        storms = len(latest) >= STORM and all(run.status.failed for run in latest[-STORM:])
         is_new, self._storms = storms and not self._storms, storms
         if not is_new:
             return []

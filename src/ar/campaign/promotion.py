@@ -113,9 +113,7 @@ def plan(project: Project, history: History, attempt: Attempt, force: bool = Fal
         )
     at_seed = [run for run in attempt.own if run.seed == seed]
     ready = next((run for run in at_seed if run.status is Status.SUCCEEDED), None)
-    failed = next(
-        (run for run in at_seed if run.status in (Status.CRASHED, Status.DIVERGED, Status.TIMED_OUT)), None
-    )
+    failed = next((run for run in at_seed if run.status.failed), None)
     if failed and ready is None:
         raise FailedAtHeadSeed(f"It failed at the branch's own seed {seed}.", f"see: ar log {failed.name}")
     return Promotion(attempt, ready, seed, forced=not attempt.is_judged_good)

@@ -23,9 +23,6 @@ from ar.project.program import Metric, Program
 from ar.project.values import number
 from ar.text import quantity, signed
 
-# In the order in which they give an attempt its outcome.
-_FAILED = (Status.CRASHED, Status.DIVERGED, Status.TIMED_OUT, Status.CANCELLED)
-
 
 def grouped(
     experiments: Iterable[Experiment], program: Program, merged: set[str]
@@ -249,8 +246,8 @@ def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) 
         return Outcome.TAMPERED
     if verdict and verdict.decision is Decision.PROMOTE:
         return Outcome.HOLDS if any(run.earlier for run in runs) else Outcome.WINNER
-    if failed := [end for end in _FAILED if end in ends]:
-        return Outcome(failed[0])
+    if failed := [end for end in Status if end in ends and (end.failed or end is Status.CANCELLED)]:
+        return Outcome(failed[0])  # the first of these in the enum's own order
     if verdict and verdict.decision is Decision.DISCARD:
         left = verdict.label in (Label.SUPERSEDED, Label.CONFLICTS)
         return Outcome.SUPERSEDED if left else Outcome.DISCARDED

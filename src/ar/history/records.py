@@ -35,6 +35,11 @@ class Status(StrEnum):
     def ended(self) -> bool:
         return self not in (Status.QUEUED, Status.RUNNING)
 
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without a result, and nobody had wanted it to."""
+        return self in (Status.CRASHED, Status.DIVERGED, Status.TIMED_OUT)
+
 
 class Decision(StrEnum):
     """What the judge says of a candidate."""
