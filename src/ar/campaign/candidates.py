@@ -27,7 +27,7 @@ def judge(engine: Engine, history: History, attempt: Attempt, room: int, screeni
         if is_news:
             campaign.record(attempt, action.verdict)
         return is_news
-    if action.kind is Kind.PROMOTE or action.kind is Kind.DISCARD:
+    if action.decides:
         verdict = rebase.explain(campaign, history, attempt, action)
         rebase.close(campaign, history, attempt, verdict)
         return True

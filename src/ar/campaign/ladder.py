@@ -24,7 +24,7 @@ from ar.history.attempts import find
 from ar.history.messages import BASELINE_AGENT, Message
 from ar.history.records import Attempt, Decision, History, Label, Outcome, Status, Verdict
 from ar.judge.findings import Additivity, Case, additivity
-from ar.judge.rule import Kind, next_action, next_base_seed
+from ar.judge.rule import Action, Kind, next_action, next_base_seed
 from ar.project import params
 from ar.project.identity import identity
 from ar.project.params import ParamKey
@@ -121,10 +121,8 @@ class AtRung:
         if any(not run.status.ended for run in own):
             return Moved(Step.WAITING)
         if mine and own:
-            action = self.campaign.step(view, mine)
-            if action.kind in (Kind.PROMOTE, Kind.DISCARD):
-                self.campaign.record(mine, action.verdict)
-                self._follow(history, attempt, action.verdict)
+            action = self._judge(history, attempt, view, mine)
+            if action.decides:
                 return Moved(Step.DECIDED)
         else:
             self.check(attempt)
@@ -148,15 +146,21 @@ class AtRung:
         known = mine.verdict
         if known and mine.is_decided:
             return self._follow(history, attempt, known)
-        action = self.campaign.step(self.view(history, attempt.baseline), mine)
-        if action.kind in (Kind.PROMOTE, Kind.DISCARD):
-            self.campaign.record(mine, action.verdict)
-            self._follow(history, attempt, action.verdict)
+        action = self._judge(history, attempt, self.view(history, attempt.baseline), mine)
+        if action.decides:
             return True
         if known and (known.runs, known.base_runs) == (action.verdict.runs, action.verdict.base_runs):
             return False
         self.campaign.record(mine, action.verdict)
         return True
+
+    def _judge(self, history: History, attempt: Attempt, view: History, mine: Attempt) -> Action:
+        """What the judge wants next of a contender; its last word is recorded, and followed."""
+        action = self.campaign.step(view, mine)
+        if action.decides:
+            self.campaign.record(mine, action.verdict)
+            self._follow(history, attempt, action.verdict)
+        return action
 
     def case(self, history: History, attempt: Attempt) -> Case:
         """What the verdict on an attempt at this rung rests on.

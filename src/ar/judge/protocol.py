@@ -108,7 +108,7 @@ def answer(message: Mapping[str, Any], memory: Memory) -> dict[str, Any]:
         memory.close()
     elif action.kind is Kind.PROMOTE:
         memory.open = Candidate()
-    effect = action.verdict.effect if action.kind in (Kind.PROMOTE, Kind.DISCARD) else None
+    effect = action.verdict.effect if action.decides else None
     return {"action": WORDS.get(action.kind, "discard"), "effect": effect, "seed": action.seed}
 
 

@@ -75,6 +75,11 @@ class Action:
     seed: int | None = None
     only_on: str = ""
 
+    @property
+    def decides(self) -> bool:
+        """Whether the verdict is the last word on the open candidate."""
+        return self.kind in (Kind.PROMOTE, Kind.DISCARD)
+
 
 def next_action(ledger: Ledger, noise: Noise | None = None) -> Action:
     """What to do next: one step, for the caller to take and to record.
