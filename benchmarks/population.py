@@ -70,11 +70,11 @@ def table(root: Path) -> None:
     """Each agent, a line."""
     campaign = Campaign(Project.open(root))
     history, paid = campaign.history(), campaign.books.read()
-    shares, known = turns.shares(campaign.program.agents, history, paid.agents), bandit.trials(history)
+    shares, known = turns.shares(campaign.program.agents, history, paid.agents), bandit.payoffs(history)
     print(f"{'agent':<22}{'proposals':>10}{'gained':>8}{'USD':>7}{'share':>7}")
     for name, share in shares.items():
         made = sum(item.agent == name for item in history.tried if not item.stack)
-        gained = sum(trial.gain for trial in known if trial.agent == name)
+        gained = sum(payoff.gain for payoff in known if payoff.agent == name)
         usd = paid.agents[name].usd if name in paid.agents else 0.0
         print(f"{name:<22}{made:>10}{gained:>8.2f}{usd or 0.0:>7.2f}{share:>7.0%}")
 

@@ -113,7 +113,7 @@ def test_shares_follow_what_is_gained_for_what_is_spent(
     ],
 )
 def test_only_what_the_judge_confirmed_and_is_in_use_is_a_gain(attempt: Attempt, gain: float | None) -> None:
-    found = bandit.trials(History("b", "c", (attempt,)))
+    found = bandit.payoffs(History("b", "c", (attempt,)))
     assert [trial.gain for trial in found] == ([] if gain is None else [gain])
 
 
@@ -124,7 +124,7 @@ def test_what_was_carried_on_counts_for_who_proposed_it_and_once() -> None:
         _attempt(2, "claude/b", 0.3, stack=[1]),
         _attempt(3, "stack", 0.8, stack=[0, 1]),
     )
-    found = bandit.trials(History("b", "c", attempts))
+    found = bandit.payoffs(History("b", "c", attempts))
     assert [(trial.agent, trial.gain) for trial in found] == [
         ("claude/a", 0.4),
         ("claude/b", pytest.approx(0.7)),

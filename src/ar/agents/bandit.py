@@ -25,8 +25,8 @@ _UNSETTLED = (Outcome.QUEUED, Outcome.RUNNING, Outcome.OPEN, Outcome.CANCELLED)
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A proposal that is settled.
+class Payoff:
+    """What a settled proposal came to.
 
     Args:
         gain: what the judge confirmed of it, in the objective's unit; 0 for all that is not in use.
@@ -38,8 +38,8 @@ class Trial:
     seconds: float
 
 
-def trials(history: History) -> list[Trial]:
-    """The proposals that are settled, oldest first.
+def payoffs(history: History) -> list[Payoff]:
+    """What each proposal that is settled came to, oldest first.
 
     What was carried onto a later branch (`Attempt.stack`) is nobody's new proposal: its gain goes to the
     proposals that it joins, in equal parts.
@@ -49,7 +49,7 @@ def trials(history: History) -> list[Trial]:
         for name in attempt.stack or (attempt.name,):
             gains[name] = gains.get(name, 0.0) + _gain(attempt) / max(1, len(attempt.stack))
     return [
-        Trial(attempt.agent, gains.get(attempt.name, 0.0), _seconds(attempt))
+        Payoff(attempt.agent, gains.get(attempt.name, 0.0), _seconds(attempt))
         for attempt in history.tried
         if not attempt.stack and attempt.outcome not in _UNSETTLED
     ]
@@ -62,7 +62,7 @@ def shares(agents: Sequence[str], history: History, spent: Mapping[str, Spend]) 
         spent: what each agent's calls cost so far. The cost of a proposal is in dollars where any agent tells
             them, else in seconds of runs.
     """
-    known = [trial for trial in trials(history) if trial.agent in agents]
+    known = [payoff for payoff in payoffs(history) if payoff.agent in agents]
     costs = _costs(agents, history, known, spent)
     beliefs = _beliefs(agents, known)
     chances = _chances(tuple((*beliefs[name], costs[name]) for name in agents))
@@ -85,7 +85,7 @@ def _seconds(attempt: Attempt) -> float:
 
 
 def _costs(
-    agents: Sequence[str], history: History, known: Sequence[Trial], spent: Mapping[str, Spend]
+    agents: Sequence[str], history: History, known: Sequence[Payoff], spent: Mapping[str, Spend]
 ) -> dict[str, float]:
     """Mean cost of a proposal of each agent, the mean of all counted as one more of its proposals."""
     dollars = {name: spent[name].usd or 0.0 for name in agents if name in spent}
@@ -95,8 +95,8 @@ def _costs(
         paid = {name: dollars.get(name, 0.0) for name in agents if name not in unknown}
         counts = {name: made.count(name) for name in paid}
     else:
-        paid = {name: sum(trial.seconds for trial in known if trial.agent == name) for name in agents}
-        counts = {name: sum(trial.agent == name for trial in known) for name in agents}
+        paid = {name: sum(payoff.seconds for payoff in known if payoff.agent == name) for name in agents}
+        counts = {name: sum(payoff.agent == name for payoff in known) for name in agents}
     mean = sum(paid.values()) / max(1, sum(counts.values()))
     if not mean:
         return dict.fromkeys(agents, 1.0)
@@ -104,14 +104,14 @@ def _costs(
     return {name: max(cost, _LEAST_COST) for name, cost in own.items()}
 
 
-def _beliefs(agents: Sequence[str], known: Sequence[Trial]) -> dict[str, tuple[float, float]]:
+def _beliefs(agents: Sequence[str], known: Sequence[Payoff]) -> dict[str, tuple[float, float]]:
     """Parameters of a Beta distribution of what a proposal gains, as a part of the largest gain so far."""
-    largest = max((trial.gain for trial in known), default=0.0)
+    largest = max((payoff.gain for payoff in known), default=0.0)
     gained, missed = dict.fromkeys(agents, 0.0), dict.fromkeys(agents, 0.0)
-    for age, trial in enumerate(reversed(known)):
-        part = trial.gain / largest if largest else 0.0
-        gained[trial.agent] += DISCOUNT**age * part
-        missed[trial.agent] += DISCOUNT**age * (1 - part)
+    for age, payoff in enumerate(reversed(known)):
+        part = payoff.gain / largest if largest else 0.0
+        gained[payoff.agent] += DISCOUNT**age * part
+        missed[payoff.agent] += DISCOUNT**age * (1 - part)
     total = sum(gained.values())
     mean = (0.5 + total) / (1 + total + sum(missed.values()))
     return {name: (_PRIOR * mean + gained[name], _PRIOR * (1 - mean) + missed[name]) for name in agents}
