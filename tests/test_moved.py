@@ -20,6 +20,8 @@ from ar.judge.noise import noise_of
 from ar.project.identity import identity
 from ar.project.program import AgentSpec
 from ar.project.project import Project
+from ar.runs import queue
+from ar.stage.files import Request
 from ar.views.lines import PlainView
 
 
@@ -130,6 +132,21 @@ def test_what_is_queued_goes_along_with_the_branch(measured: Path, ar: Ar) -> No
     assert set_x.params["params.yaml:x"] == 2.9  # a setting means the value that it names
     moved.follow(engine, engine.campaign.history(), everything=True)
     assert {item.title for item in reader.read(project).attempts if item.is_under_way} == set(queued)
+
+
+def test_what_a_worker_has_set_up_is_withdrawn_and_told_of_once(measured: Path) -> None:
+    """The worker drops it when it looks next: until then several rounds find it waiting."""
+    engine = _engine(measured)
+    name = engine.campaign.measure_incumbent(engine.campaign.history(), 9)
+    claimed = queue.claim(engine.campaign.pipeline)
+    assert claimed is not None and claimed.name == name
+    edit(measured / "params.yaml", "x: 1.5", "x: 1.6")
+    commit(measured, "Move on")
+    for _ in range(3):
+        moved.follow(engine, engine.campaign.history())
+    assert claimed.requested is not None and claimed.requested.request is Request.WITHDRAW
+    assert engine.view._stream.getvalue().count(name) == 1  # type: ignore[attr-defined]
+    claimed.let_go()
 
 
 def test_what_cannot_go_along_is_kept_with_its_reason(measured: Path, ar: Ar) -> None:

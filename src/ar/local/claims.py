@@ -111,6 +111,12 @@ def is_waiting(repo: Repo, name: str) -> bool:
     return place.is_dir() and not (place / files.STAGE).exists()
 
 
+def asked(repo: Repo, name: str) -> Request | None:
+    """The request that was left for whoever has an experiment."""
+    left = files.read(Requested, folder(repo, name) / files.REQUEST)
+    return left.request if left else None
+
+
 def ask(repo: Repo, name: str, request: Request, why: str = "") -> bool:
     """Leave a request for whoever has an experiment. Whether it stands: somebody here has it, and no stronger
     request was left."""

@@ -120,14 +120,17 @@ def requeue(pipeline: Pipeline, claimed: Claim) -> None:
 
 
 def withdraw(pipeline: Pipeline, name: str, rev: str) -> bool:
-    """Take a waiting experiment out of the queue for good. False if it is not waiting any more.
+    """Take a waiting experiment out of the queue for good. False if it is not waiting any more, or was taken
+    before.
 
     One that a worker has set up already is left to that worker to drop, unless it trains by then.
     """
+    repo = pipeline.repo
     try:
-        pipeline.repo.update_refs((refs.queued(name), ZERO, rev), reason="ar: withdraw")
+        repo.update_refs((refs.queued(name), ZERO, rev), reason="ar: withdraw")
     except Conflict:
-        return claims.is_waiting(pipeline.repo, name) and claims.ask(pipeline.repo, name, Request.WITHDRAW)
+        is_new = claims.is_waiting(repo, name) and claims.asked(repo, name) is not Request.WITHDRAW
+        return is_new and claims.ask(repo, name, Request.WITHDRAW)
     pipeline.take(rev)
     return True
 

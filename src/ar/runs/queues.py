@@ -61,7 +61,8 @@ class Queue(Protocol):
         """Forget a claimed experiment that is somebody else's by now."""
 
     def withdraw(self, name: str, rev: str) -> bool:
-        """Take a waiting experiment out of the queue for good. False if it is not waiting any more."""
+        """Take a waiting experiment out of the queue for good. False if it is not waiting any more, or was
+        taken before."""
 
     def fetch_outputs(self, rev: str) -> None:
         """Have here what the stages of a commit made elsewhere, as far as that can be had."""
