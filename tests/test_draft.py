@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ def train():
 def test_a_range_follows_from_type_size_and_name(name: str, value: Scalar, expected: Any) -> None:
     found = around(name, value)
     assert found == (pytest.approx(expected) if isinstance(expected, dict) else expected)
+
+
+@pytest.mark.parametrize("value", [5e-324, 1e-323, 2e-308, 1e308, 1.79e308, -1e308, -5e-324])
+def test_a_range_at_the_ends_of_what_floats_hold_is_finite(value: float) -> None:
+    (within,) = _program({"x": value}).search.values()
+    assert within.low is not None and within.high is not None
+    assert -math.inf < within.low <= value <= within.high < math.inf
+    assert within.low > 0 or not within.log
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any
 
 from ar.project.values import Scalar
@@ -65,7 +66,8 @@ def _whole(value: int) -> dict[str, Any] | list[Any] | None:
 
 
 def _log(value: float, factor: float) -> dict[str, Any]:
-    return {"low": _short(value / factor), "high": _short(value * factor), "log": True}
+    low = _short(value / factor) or value  # 0 has no logarithm
+    return {"low": low, "high": _short(value * factor), "log": True}
 
 
 def _share(value: float) -> dict[str, Any]:
@@ -80,4 +82,6 @@ def _share(value: float) -> dict[str, Any]:
 
 
 def _short(value: float) -> float:
-    return float(f"{value:.2g}")
+    """To two digits, and finite."""
+    most = sys.float_info.max
+    return max(-most, min(float(f"{value:.2g}"), most))
