@@ -69,7 +69,7 @@ class Plan:
     Args:
         root: the project's folder.
         goal: what is to be improved.
-        files: path to text of every file to write.
+        files: path to text of every file to write, the programme last.
         stage: the stage that one of them declares; None where the project has its own.
         kept: files of the user's that git is to have, too.
         big: data that DVC is to have.
@@ -87,6 +87,11 @@ class Plan:
     left: tuple[str, ...] = ()
     is_new: bool = False
     may_replace: bool = False
+
+    @property
+    def programme(self) -> str:
+        """Its path."""
+        return list(self.files)[-1]
 
     @property
     def commands(self) -> list[str]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Print every file and command; write nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Take what was inferred; ask nothing.")
-@click.option("--force", is_flag=True, help="Replace an existing program.md.")
+@click.option("--force", is_flag=True, help="Replace an existing programme.")
 def init(run: str, metrics: tuple[str, ...], seed_flag: str, dry_run: bool, yes: bool, force: bool) -> None:
     """Make a campaign of a folder with a script, or of a DVC project.
 
@@ -67,7 +67,7 @@ def init(run: str, metrics: tuple[str, ...], seed_flag: str, dry_run: bool, yes:
         plan = _ask(plan, wish, force)
     if not plan.goal.direction:
         words = f"The name of {plan.goal.metric} does not say which way is better: minimize is a guess."
-        say(f"{words}\n  if more of it is better, correct direction: in program.md", err=True)
+        say(f"{words}\n  if more of it is better, correct direction: in {plan.programme}", err=True)
     if not yes:
         _show(plan)
     if dry_run:
@@ -83,7 +83,7 @@ def init(run: str, metrics: tuple[str, ...], seed_flag: str, dry_run: bool, yes:
     if plan.stage:
         _measure()
     else:
-        say(f"Read {next(iter(plan.files))}, adjust it, then run: ar doctor && ar run")
+        say(f"Read {plan.programme}, adjust it, then run: ar doctor && ar run")
 
 
 def _ask(plan: Plan, wish: Wish, force: bool) -> Plan:
