@@ -111,17 +111,18 @@ def priors(size: int) -> tuple[Array, Array]:
     return mean, sd
 
 
-def gaussian(squares: Array) -> tuple[Array, Array]:
-    """Correlation at squared distances in lengths, for the smooth function of one parameter.
-
-    With its derivative by the logarithm of a length, over the squared distance.
+def gaussian(squares: Array) -> Array:
+    """Correlation at squared distances in lengths, which it is written over, for the smooth function of one
+    parameter. Its derivative by the logarithm of a length is itself times the squared distance.
     """
-    value: Array = np.exp(-0.5 * squares)
-    return value, value
+    squares *= -0.5
+    return np.exp(squares, out=squares)
 
 
 def matern(squares: Array) -> tuple[Array, Array]:
-    """The same for the joint function, which may bend (Matérn's, of smoothness 5/2)."""
+    """Correlation at squared distances in lengths for the joint function, which may bend (Matérn's, of
+    smoothness 5/2), with its derivative by the logarithm of a length, over the squared distance.
+    """
     root = np.sqrt(5 * squares)
     fall = np.exp(-root)
     return (1 + root + root * root / 3) * fall, (5 / 3) * (1 + root) * fall
@@ -149,7 +150,7 @@ class Kernel:
             far += steps / w.joint_lengths[k] ** 2
             if part > LEAST_PART:
                 steps /= length**2
-                out += part**2 * gaussian(steps)[0]
+                out += part**2 * gaussian(steps)
         out += w.joint**2 * matern(far)[0] + w.rough**2 * (far == 0)
         if a.code.shape[1]:
             out += w.code**2 * (a.code @ b.code.T)
@@ -185,6 +186,8 @@ class Likelihood:
         squares = [kernel.squares(column, column, k)[self.below] for k, column in enumerate(columns)]
         self.squares = np.array(squares).reshape(len(columns), len(self.below[0]))
         equal, seeds = (self.squares.sum(0) == 0).astype(float), same_seed(rows, rows)[self.below]
+        # The largest arrays of an evaluation: to ask for fresh memory each time takes as long as to fill it.
+        self._own, self._slopes = np.empty_like(self.squares), np.empty_like(self.squares)
         self.rest = np.array([equal, (rows.code @ rows.code.T)[self.below], seeds])  # rough, code, seed
         self.mean, self.sd = priors(rows.x.shape[1])
         if noise is not None:
@@ -193,7 +196,7 @@ class Likelihood:
     def __call__(self, logs: Array) -> tuple[float, Array]:
         """Negative log posterior density and its gradient by the logarithms."""
         w, n, size = Weights.unpacked(logs), len(self.values), len(self.squares)
-        own, own_slopes = gaussian(self.squares / w.lengths[:, None] ** 2)
+        own = gaussian(np.divide(self.squares, w.lengths[:, None] ** 2, out=self._own))
         joint, joint_slope = matern(w.joint_lengths**-2.0 @ self.squares)
         scalars = np.array([w.rough, w.code, w.seed]) ** 2
         triangle = (
@@ -213,7 +216,8 @@ class Likelihood:
         slope = 2 * (inverse[self.below] - alpha[self.below[0]] * alpha[self.below[1]])
         slope[self.diagonal] *= 0.5
         gradient = np.empty_like(logs)
-        gradient[:size] = 0.5 * w.parts**2 / w.lengths**2 * ((own_slopes * self.squares) @ slope)
+        own_slopes = np.multiply(own, self.squares, out=self._slopes)
+        gradient[:size] = 0.5 * w.parts**2 / w.lengths**2 * (own_slopes @ slope)
         gradient[size : 2 * size] = (
             0.5 * w.joint**2 / w.joint_lengths**2 * (self.squares @ (slope * joint_slope))
         )
