@@ -1,28 +1,33 @@
 """Many workers at one remote's queue, over git's own daemon on loopback: each has a clone, claims with `ar`'s
-own classes, and publishes at once that it ran nothing.
+own classes, and publishes at once that it ran nothing. The clones lie in memory where that can be:
+workers have disks of their own, and do not wait for the remote's.
 
-Prints how many claims a second there were and how long one took, and whether each experiment was claimed once
-and published once.
+Prints how many claims a second there were and how long one took, what a run costs the workers and the remote
+in processor time, and whether each experiment was claimed once and published once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import socket
+import resource
+import socketserver
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from sleeping import call, project
 
 from ar.git import refs
-from ar.git.remote import look
+from ar.git.remote import Unreachable, look
 from ar.git.repo import Repo
 from ar.history.messages import Message
 from ar.local import joined
@@ -36,26 +41,35 @@ _A_PROCESS = 25  # workers, a thread each
 
 def rush(root: Path, workers: int, runs: int) -> None:
     """Let them loose, and say what came of it."""
-    folder, there = project(root / "project"), root / "shared.git"
-    call(root, "git", "init", "-q", "--bare", str(there))
+    folder, bare = project(root / "project"), root / "shared.git"
+    call(root, "git", "init", "-q", "--bare", str(bare))
     repo = Repo.open(folder)
-    with daemon(root) as address:
+    with daemon(root) as address, tempfile.TemporaryDirectory(prefix="ar-rush-", dir=in_memory()) as scratch:
         call(folder, "git", "remote", "add", "origin", f"{address}/shared.git")
         call(folder, "git", "push", "-q", "origin", "HEAD", f"HEAD:{refs.standing(repo.branch())}")
         queue(repo, runs)
-        clones = [root / f"worker-{number}" for number in range(workers)]
+        clones = [Path(scratch, str(number)) for number in range(workers)]
         for clone in clones:
             call(root, "git", "clone", "-q", f"{address}/shared.git", str(clone))
             joined.add(Repo.open(clone), "origin")
-        groups = [clones[start : start + _A_PROCESS] for start in range(0, workers, _A_PROCESS)]
-        command = [sys.executable, __file__]
-        processes = [
-            subprocess.Popen([*command, *map(str, group)], stdout=subprocess.PIPE) for group in groups
-        ]
-        made = [claim for process in processes for claim in json.loads(process.communicate()[0])]
+        before = spent(resource.RUSAGE_CHILDREN)
+        said = let_loose(clones)
+        here = sum(group["seconds"] for group in said)
+        there = spent(resource.RUSAGE_CHILDREN) - before - here
         left = look(repo, "origin", f"{refs.QUEUE}/*", f"{refs.RUNNING}/*")
         ended = Counter(map(refs.name_of, look(repo, "origin", f"{refs.EXPS}/*")))
-    told(made, left, ended, runs)
+    told([claim for group in said for claim in group["claims"]], left, ended, runs)
+    print(f"processor time of a run: {here / runs:.2f} s at the workers, {there / runs:.2f} s at the remote")
+
+
+def let_loose(clones: Sequence[Path]) -> list[dict[str, Any]]:
+    """Start a worker in each clone, and wait for all. Returns what the processes that hold them say."""
+    groups = [clones[start : start + _A_PROCESS] for start in range(0, len(clones), _A_PROCESS)]
+    processes = [
+        subprocess.Popen([sys.executable, __file__, *map(str, group)], stdout=subprocess.PIPE)
+        for group in groups
+    ]
+    return [json.loads(process.communicate()[0]) for process in processes]
 
 
 def told(made: Sequence[dict[str, object]], left: dict[str, str], ended: Counter[str], runs: int) -> None:
@@ -87,30 +101,38 @@ def queue(repo: Repo, runs: int, remote: str = "origin") -> None:
 
 @contextlib.contextmanager
 def daemon(root: Path) -> Iterator[str]:
-    """The address at which git's own daemon serves a folder to this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = [
-        "--export-all",
-        "--enable=receive-pack",
-        "--listen=127.0.0.1",
-        f"--port={port}",
-        "--max-connections=0",
-    ]
-    process = subprocess.Popen(
-        ["git", "daemon", "--reuseaddr", f"--base-path={root}", *options, str(root)],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
-        yield f"git://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+    """The address at which git's own daemon serves a folder to this machine.
+
+    It is started for each connection, as systemd or inetd would do it: listening itself, it has no more than
+    five wait, and others are turned away.
+    """
+    options = ["--inetd", "--export-all", "--enable=receive-pack", f"--base-path={root}", str(root)]
+
+    class Serve(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            subprocess.run(["git", "daemon", *options], stdin=self.request, stdout=self.request, check=False)
+
+    class Server(socketserver.ThreadingTCPServer):
+        request_queue_size = 4096
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Serve) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"git://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+def in_memory() -> str | None:
+    """A folder that is kept in memory, if there is one."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def spent(whose: int) -> float:
+    """Processor seconds."""
+    used = resource.getrusage(whose)
+    return used.ru_utime + used.ru_stime
 
 
 def work(clone: str) -> list[dict[str, object]]:
@@ -119,7 +141,12 @@ def work(clone: str) -> list[dict[str, object]]:
     remote_queue = RemoteQueue(Pipeline(repo), "origin", tell=lambda words: print(words, file=sys.stderr))
     while True:
         begun = time.time()
-        claimed = remote_queue.claim()
+        try:
+            claimed = remote_queue.claim()
+        except Unreachable as error:
+            print(error, file=sys.stderr)
+            time.sleep(1)
+            continue
         if claimed is None:
             return made
         at = time.time()
@@ -131,4 +158,6 @@ def work(clone: str) -> list[dict[str, object]]:
 
 if __name__ == "__main__":
     with ThreadPoolExecutor(len(sys.argv)) as pool:
-        print(json.dumps([claim for claims in pool.map(work, sys.argv[1:]) for claim in claims]))
+        claims = [claim for found in pool.map(work, sys.argv[1:]) for claim in found]
+    used = spent(resource.RUSAGE_SELF) + spent(resource.RUSAGE_CHILDREN)
+    print(json.dumps({"claims": claims, "seconds": used}))

@@ -40,6 +40,7 @@ from ar.stage.processes import Process
 SECONDS = 60.0  # for which a lease stands unrenewed
 _MOST_LOST = 3  # holders that may be lost over one experiment before it is given up
 _WIDEST = 1024  # of the oldest experiments over which workers spread
+_MOST_MISSED = 4  # races lost by one look, after which what waits is looked at again
 _WAIT = 1.0, 30.0  # seconds between two tries to publish what is done, at first and at most
 
 
@@ -69,7 +70,7 @@ class RemoteQueue:
         self.worker = node.name(self.repo)
         self._delivery = Delivery(pipeline, remote, lambda words: self.tell(words))
         self._keepers: dict[str, Keeper] = {}
-        self._spread = 1  # of the oldest, from which one is taken
+        self._spread = 1.0  # so many of the oldest, from which one is taken
         self._pulled = set[str]()  # baselines whose runs were asked for
 
     # -- looking ------------------------------------------------------------------------------------------
@@ -99,14 +100,16 @@ class RemoteQueue:
     ) -> Claim | None:
         """Take one that waits and suits, the oldest first; before all others those whose holders are gone.
 
-        Where others are often faster, workers spread over the oldest few: each lost race doubles how many
-        those are, each claim halves it.
+        Where others are often faster, workers spread over the oldest few: each lost race makes these four
+        times as many, each claim a quarter fewer. So one race in six is lost, however many are at it. Whoever
+        loses too many in a row waits for up to as long as that took.
 
         Raises:
             Unreachable: the remote cannot be read.
         """
         lost = set[str]()
         while True:
+            begun = time.monotonic()
             self.look()
             free = [
                 (name, rev, old)
@@ -115,14 +118,17 @@ class RemoteQueue:
             ]
             if not free:
                 return None
-            name, rev, old = random.choice(free[: self._spread])  # noqa: S311 - no secret
-            claimed = self._take(name, rev, old)
-            if claimed is not None:
-                self._spread = max(1, self._spread // 2)
-                self._fetch_baseline(claimed)
-                return claimed
-            lost.add(name)
-            self._spread = min(2 * self._spread, _WIDEST)
+            for _ in range(min(_MOST_MISSED, len(free))):
+                chosen = free.pop(random.randrange(min(int(self._spread), len(free))))  # noqa: S311 - no secret
+                claimed = self._take(*chosen)
+                if claimed is not None:
+                    self._spread = max(1.0, 0.75 * self._spread)
+                    self._fetch_baseline(claimed)
+                    return claimed
+                lost.add(chosen[0])
+                self._spread = min(4 * self._spread, _WIDEST)
+            if not self._rest(random.uniform(0, time.monotonic() - begun)):  # noqa: S311 - no secret
+                return None
 
     def seize(self, held: Held) -> Claim | None:
         """Take an experiment from whoever has it: they record nothing of it any more."""
