@@ -48,7 +48,7 @@ def peer(name: str, world: World, runs: int) -> Trace:
     for _ in range(runs):
         start = time.perf_counter()
         trial = study.ask()
-        params = {key: _suggest(trial, key, values) for key, values in world.space.items()}
+        params = {key: suggest(trial, key, values) for key, values in world.space.items()}
         seconds = time.perf_counter() - start
         measured = world.run(params, SEED)
         start = time.perf_counter()
@@ -69,7 +69,7 @@ def peer(name: str, world: World, runs: int) -> Trace:
     return trace
 
 
-def _suggest(trial: Trial, key: str, values: Range) -> Scalar:
+def suggest(trial: Trial, key: str, values: Range) -> Scalar:
     if values.choices:
         return trial.suggest_categorical(key, values.choices)
     assert values.low is not None and values.high is not None
