@@ -59,7 +59,7 @@ def campaign(folder: Path, seed: int) -> None:
 def tpe(folder: Path, seed: int) -> None:
     project = clone(folder / "tpe", seed)
     root, trials = project.repo.root, folder / "trials.jsonl"
-    searched = project.program.search
+    searched = {str(key): values for key, values in project.program.search.items()}
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(multivariate=False, seed=seed))
     study.enqueue_trial(values_of(root, searched))
     known = [json.loads(line) for line in trials.read_text().splitlines()] if trials.exists() else []
@@ -84,7 +84,7 @@ def measure(folder: Path) -> None:
     within = [trial for trial in trials if trial.get("work", math.inf) <= limit]
     best = min(within, key=lambda trial: trial["val_bpb"])
     project = Project.open(folder / "campaign")
-    ours = values_of(project.repo.root, [*project.program.search, "seed"])
+    ours = values_of(project.repo.root, [*map(str, project.program.search), "seed"])
     seed = ours.pop("seed")
     configurations = {"baseline": trials[0]["params"], "search": ours, "TPE": best["params"]}
     found: dict[str, list[dict]] = {name: [] for name in configurations}
