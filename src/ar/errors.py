@@ -6,9 +6,11 @@ what to do next; its `exit_code` is the process's. `cli/main.py` turns it into t
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 _SQLITE_FULL = 13
 
@@ -135,6 +137,19 @@ class DiskFull(BadState):
 
 class NotAllowed(ArError):
     """A repository would have this machine do what its owner has not allowed."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system has against writing a file, in the user's words.
+
+    Raises:
+        BadState: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise BadState(f"cannot write {path}: {error.strerror}", "check permissions and disk space") from None
 
 
 def full_disk(error: BaseException | None) -> DiskFull | None:

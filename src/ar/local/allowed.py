@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterable
 
-from ar.errors import BadState
+from ar.errors import writing
 from ar.formats import BadData, load_json
 from ar.git.repo import Repo
 from ar.stage.files import write_whole
@@ -31,7 +31,5 @@ def add(repo: Repo, words: Iterable[str]) -> None:
     """
     path = repo.own_folder() / _FILE
     text = json.dumps(sorted(read(repo).union(words)), indent=1) + "\n"
-    try:
+    with writing(path):
         write_whole(path, text.encode())
-    except OSError as error:
-        raise BadState(f"cannot write {path}: {error.strerror}", "check permissions and disk space") from None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ar.errors import BadState
+from ar.errors import writing
 from ar.formats import BadData, load_json
 from ar.git.repo import Repo
 from ar.record import Record
@@ -55,7 +55,7 @@ class Place:
         """
         words = shorten_middle(one_line(redact(plain(text))), MOST)
         post = json.dumps(Post(self.agent, words, time.time()).to_json())
-        try:
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fresh = self.path.parent.with_name(f"board-{self.path.name}")
             file = fresh.open("w", encoding="utf-8")
@@ -66,9 +66,6 @@ class Place:
             if self._file is not None:
                 self._file.close()
             self._file = file
-        except OSError as error:
-            what = f"cannot write {self.path}: {error.strerror}"
-            raise BadState(what, "check permissions and disk space") from None
 
     def leave(self) -> None:
         """Take away what was said."""

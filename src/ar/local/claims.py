@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from ar.errors import BadState
+from ar.errors import writing
 from ar.git.objects import Commit
 from ar.git.repo import Repo
 from ar.stage import files
@@ -139,7 +139,7 @@ def lock(repo: Repo, name: str) -> IO[str] | None:
         BadState: the git directory cannot be written.
     """
     path = _file(repo, name)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             held = path.open("a+", encoding="utf-8")
@@ -153,8 +153,6 @@ def lock(repo: Repo, name: str) -> IO[str] | None:
                 if os.fstat(held.fileno()).st_ino == path.stat().st_ino:
                     return held
             held.close()
-    except OSError as error:
-        raise BadState(f"cannot write {path}: {error.strerror}", "check permissions and disk space") from None
 
 
 def unlock(held: IO[str]) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ar.errors import BadState
+from ar.errors import writing
 from ar.git.repo import Repo
 from ar.stage.files import write_whole
 
@@ -31,10 +31,8 @@ def write(repo: Repo, name: str, lines: Iterable[str]) -> None:
         BadState: the git directory cannot be written.
     """
     file = repo.own_folder() / name
-    try:
+    with writing(file):
         write_whole(file, "".join(f"{line}\n" for line in lines).encode())
-    except OSError as error:
-        raise BadState(f"cannot write {file}: {error.strerror}", "check permissions and disk space") from None
 
 
 def append(repo: Repo, name: str, lines: Iterable[str]) -> None:
@@ -44,10 +42,7 @@ def append(repo: Repo, name: str, lines: Iterable[str]) -> None:
         BadState: the git directory cannot be written.
     """
     file = repo.own_folder() / name
-    try:
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write("".join(f"{line}\n" for line in lines))
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise BadState(f"cannot write {file}: {error.strerror}", "check permissions and disk space") from None
+    with writing(file), file.open("a", encoding="utf-8") as stream:
+        stream.write("".join(f"{line}\n" for line in lines))
+        stream.flush()
+        os.fsync(stream.fileno())
