@@ -11,7 +11,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import yaml
@@ -48,12 +48,7 @@ def load_json(content: bytes | str, most: int = MOST_BYTES) -> Any:
         BadData: it is none, or exceeds a bound.
     """
     text = _text(content, most)
-    try:
-        data = json.loads(text)
-    except RecursionError:
-        raise BadData(f"nested more than {MOST_DEPTH} deep") from None
-    except ValueError as error:
-        raise BadData(str(error)) from None
+    data = _parsed(text, json.loads)
     # Most files are small: what cannot exceed a bound by its text need not be looked through.
     openers = text.count("[") + text.count("{")
     if openers > MOST_DEPTH or openers + text.count(",") > most // 16 or _SUSPECT.search(text):
@@ -72,14 +67,18 @@ def load_toml(content: bytes | str) -> dict[str, Any]:
     text = _text(content, MOST_CODE)
     if _LONG_KEY.search(text):
         raise BadData(f"nested more than {MOST_DEPTH} deep")
+    data: dict[str, Any] = _parsed(text, tomllib.loads)
+    check(data)
+    return data
+
+
+def _parsed(text: str, parse: Callable[[str], Any]) -> Any:
     try:
-        data = tomllib.loads(text)
+        return parse(text)
     except RecursionError:
         raise BadData(f"nested more than {MOST_DEPTH} deep") from None
     except ValueError as error:
         raise BadData(str(error)) from None
-    check(data)
-    return data
 
 
 class YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
