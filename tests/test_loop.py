@@ -55,6 +55,8 @@ def test_a_second_run_carries_on_and_does_not_measure_the_baseline_again(measure
     out = ar(measured, "run", "-n", "1", "--plain").stdout
     assert "queued" in out
     assert "promoted" in out or "baseline-s" not in out
+    # What the opening has not told enough of yet stays open, and that is said.
+    assert ("ar run goes on" in out) == any(attempt["outcome"] == "open" for attempt in attempts_of(measured))
 
 
 def test_the_budget_of_runs_is_hard_and_ends_with_an_audit(measured: Path, ar: Ar) -> None:

@@ -108,6 +108,7 @@ def run(
     from ar.campaign.search import Search
     from ar.campaign.telling import telling
     from ar.cluster.head import Head
+    from ar.history.records import Outcome
     from ar.judge.findings import total
     from ar.runs.remote_queue import RemoteQueue
     from ar.views.summary import summary
@@ -132,6 +133,8 @@ def run(
                 code = run_policy(campaign, policy, 0, plain, hours, hands)
     history = campaign.history()
     echo(summary(history, campaign.program, total(campaign.program, history)))
+    if any(attempt.outcome is Outcome.OPEN for attempt in history.attempts):
+        click.echo("What is open waits for what more changes tell: ar run goes on; ar judge NAME says why.")
     click.echo("See: ar show, ar plot, git log --first-parent")
     sys.exit(code)
 
