@@ -23,7 +23,7 @@ from ar.project.pipeline_file import Declared
 from ar.project.project import Project
 from ar.project.storage import Storage
 from ar.redaction import redact
-from ar.runs import demands
+from ar.runs import demands, recovery
 from ar.runs.delivery import Delivery
 from ar.runs.pipeline import Pipeline
 from ar.runs.remote_queue import RemoteQueue
@@ -114,6 +114,21 @@ def test_what_stages_read_comes_and_what_may_be_kept_goes(shared: Path, node: Pa
     assert Cache.of(shared).has(model_of(shared, better))
     assert not (node / "rows.csv").exists()  # the checkout is the user's
     assert git(node, "status", "--porcelain") == ""
+
+
+def test_what_a_killed_worker_did_not_bring_is_brought_with_its_result(
+    shared: Path, node: Path, storage: Path
+) -> None:
+    allow(node)
+    name = put(shared, 2.9)
+    killed = (
+        "import os; from ar.runs.delivery import Delivery; Delivery.bring_outputs = lambda *_: os._exit(9)"
+    )
+    with pytest.raises(AssertionError, match="exited with 9"):
+        run_next(node, killed, remote="origin")
+    recovery.recover(Project.open(node), Pipeline(Repo.open(node)))
+    assert runs_of(node)[name]["status"] == "succeeded"
+    assert Cache(storage).has(model_of(node, name))
 
 
 def test_nothing_is_brought_that_nobody_has_allowed(node: Path, storage: Path) -> None:

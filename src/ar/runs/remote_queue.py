@@ -232,6 +232,8 @@ class RemoteQueue:
         if (noted := self.repo.resolve(place)) is None:
             return None
         result = Result.read(self.repo, noted)
+        note = Note.from_json(self.repo.notes_at(result.note)[result.rev])
+        self._delivery.bring_outputs(Project(self.repo, self.program(claimed)), claimed, result.rev, note)
         published = publish(self.repo, self.remote, self.worker, result, self._let_lapse(claimed.name))
         self._clear(claimed, result if published else None)
         return published
