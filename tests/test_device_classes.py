@@ -67,8 +67,8 @@ def runs(
 
 
 def history(*parts: Sequence[Experiment]) -> History:
-    attempts, sigma = grouped([run for part in parts for run in part], PROGRAM, set())
-    return History("b", "base", tuple(attempts), sigma)
+    found = grouped([run for part in parts for run in part], PROGRAM, set())
+    return History("b", "base", found.attempts, found.sigma)
 
 
 def change(told: History) -> Attempt:

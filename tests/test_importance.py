@@ -88,8 +88,8 @@ def _campaign(edits: bool = False, left_out: bool = False, **more: Any) -> Histo
     if left_out:
         without = {**MOVED, "kind": "plain"}
         runs += [_run("without", without, seed, 50 + seed, baseline=AFTER, **more) for seed in (1, 2, 3)]
-    attempts, sigma = grouped(runs, PROGRAM, {f"{41:040x}"})
-    return History(head=AFTER, incumbent="joint", attempts=tuple(attempts), sigma=sigma)
+    found = grouped(runs, PROGRAM, {f"{41:040x}"})
+    return History(head=AFTER, incumbent="joint", attempts=found.attempts, sigma=found.sigma)
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +152,7 @@ def test_values_are_in_the_metrics_own_direction() -> None:
     accuracy = Metric("m.json", "accuracy", "maximize")
     program = replace(PROGRAM, objective=accuracy)
     runs = [run for item in _campaign(metric=accuracy, sign=-1).attempts for run in item.experiments]
-    attempts, _ = grouped(runs, program, {f"{41:040x}"})
-    history = replace(_campaign(), attempts=tuple(attempts))
+    history = replace(_campaign(), attempts=grouped(runs, program, {f"{41:040x}"}).attempts)
     surface = _surface(history, program)
     steep = next(one for one in curves(surface, accuracy) if one.importance.name == "steep")
     assert steep.places[0].change < -0.2

@@ -53,8 +53,7 @@ def runs(
 
 
 def history(*parts: Sequence[Experiment]) -> History:
-    attempts, _ = grouped([run for part in parts for run in part], PROGRAM, set())
-    return History("b", "base", tuple(attempts))
+    return History("b", "base", grouped([run for part in parts for run in part], PROGRAM, set()).attempts)
 
 
 def faults(*parts: Sequence[Experiment], here: Device | None = None) -> dict[str, Fault]:

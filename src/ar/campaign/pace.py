@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,7 @@ class Pace:
 
 def expected(history: History, rung: str) -> float | None:
     """Seconds that a run of a scale takes, by the last ones that ended well; None where none did."""
-    ended = (run.note for run in history.everything if run.rung == rung and run.status is Status.SUCCEEDED)
-    durations = [note.seconds for note in ended if note and note.seconds]
-    return fmean(durations[-_LAST:]) if durations else None
+    newest = (run for run in reversed(history.everything) if run.rung == rung)
+    ended = (run.note for run in newest if run.status is Status.SUCCEEDED)
+    durations = list(islice((note.seconds for note in ended if note and note.seconds), _LAST))
+    return fmean(durations) if durations else None

@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pygit2
@@ -21,26 +20,29 @@ from ar.git.references import RETRIES, ZERO, References, pause
 
 _ID = re.compile(r"[0-9a-f]{40}")
 _LONGEST_PATH = 40 + 19  # of a note: in as many folders as an id has bytes
+# Name and object of an entry of the notes' tree to the notes in it: git and we make a folder for each first
+# byte of a commit's id, and so most are as they were when one note has changed.
+Folders = Mapping[tuple[str, Oid], dict[str, dict[str, Any]]]
 
 
 class Notes(References):
     """The notes of a project's repository."""
 
-    def __init__(self, root: Path, top: Path, git_dir: Path) -> None:
-        super().__init__(root, top, git_dir)
-        self._notes: dict[tuple[str, Oid], dict[str, dict[str, Any]]] = {}
-
-    def notes(self) -> Mapping[str, dict[str, Any]]:
+    def notes(self) -> dict[str, dict[str, Any]]:
         """Commit id to its JSON note. A note that is not a JSON object is left out."""
-        found: dict[str, dict[str, Any]] = {}
+        return together(self.note_folders({}))
+
+    def note_folders(self, known: Folders) -> Folders:
+        """All notes, as they lie in the notes' tree: `together` makes one mapping of them.
+
+        Args:
+            known: what this returned before, of any repository: what is as it was is not read again.
+        """
+        found: dict[tuple[str, Oid], dict[str, dict[str, Any]]] = {}
         with contextlib.suppress(MissingObject):
-            tree = self.peel(refs.NOTES, pygit2.Tree)
-            parts = {}
-            for item in tree:  # a folder for each first byte of a commit's id: most are as they were
+            for item in self.peel(refs.NOTES, pygit2.Tree):
                 key = str(item.name), item.id
-                parts[key] = self._notes.get(key) or _notes_in(item)
-                found.update(parts[key])
-            self._notes = parts
+                found[key] = known.get(key) or _notes_in(item)
         return found
 
     def note(self, rev: str) -> dict[str, Any]:
@@ -136,6 +138,11 @@ class Notes(References):
                 above.remove(rev)  # somebody's `git notes add` put it there
             above.insert(folder, below.write(), FileMode.TREE)
             return str(above.write())
+
+
+def together(folders: Folders) -> dict[str, dict[str, Any]]:
+    """Commit id to its JSON note, of all folders."""
+    return {rev: note for folder in folders.values() for rev, note in folder.items()}
 
 
 def _notes_in(item: pygit2.Object) -> dict[str, dict[str, Any]]:

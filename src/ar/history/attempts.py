@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from ar.errors import NotFound, nearest
@@ -23,26 +24,69 @@ from ar.project.program import Metric, Program
 from ar.project.values import number
 from ar.text import quantity, signed
 
+_AGE = operator.attrgetter("created", "name")
 
-def grouped(
-    experiments: Iterable[Experiment], program: Program, merged: set[str]
-) -> tuple[list[Attempt], float | None]:
-    """The attempts, oldest first, and the noise of one run at the base scale.
+
+@dataclass(frozen=True)
+class _Terms:
+    """What an attempt of a scale rests on besides its runs.
 
     Args:
         merged: commits that the branch has merged.
+        device: the campaign's own class of devices.
+        sigmas: class of devices to the noise of one run there.
     """
-    scales: dict[str, list[Experiment]] = {"": []}
-    groups: dict[tuple[str, str], list[Experiment]] = {}
-    for run in sorted(experiments, key=lambda run: (run.created, run.name)):
-        scales.setdefault(run.rung, []).append(run)
-        groups.setdefault((run.rung, run.candidate or run.rev), []).append(run)
-    # Every scale has its own noise, and its runs never count at another. So has every class of devices.
-    own = {rung: own_class(run for run in runs if run.status.ended) for rung, runs in scales.items()}
-    sigmas = {rung: _noise(runs, program, own[rung]) for rung, runs in scales.items()}
-    attempts = [_attempt(them, program, merged, own[at], sigmas[at]) for (at, _), them in groups.items()]
-    ordered = sorted(_with_fates(attempts), key=lambda attempt: (attempt.created, attempt.name))
-    return ordered, sigmas[""].get(own[""])
+
+    program: Program
+    merged: Set[str]
+    device: str
+    sigmas: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Runs grouped into attempts.
+
+    Args:
+        attempts: oldest first.
+        sigma: the noise of one run at the base scale; None before there are replicates.
+        terms: scale to what its attempts rest on besides their runs.
+        made: scale and change to the attempt as its own runs make it.
+    """
+
+    attempts: tuple[Attempt, ...] = ()
+    sigma: float | None = None
+    terms: Mapping[str, _Terms] = field(default_factory=dict)
+    made: Mapping[tuple[str, str], Attempt] = field(default_factory=dict)
+
+
+def grouped(
+    experiments: Iterable[Experiment], program: Program, merged: Set[str], last: Grouping | None = None
+) -> Grouping:
+    """The attempts that some runs are of.
+
+    Args:
+        merged: commits that the branch has merged.
+        last: an earlier grouping, whose attempts are taken where they are as they were.
+    """
+    last = last or Grouping()
+    scales: dict[str, dict[str, list[Experiment]]] = {"": {}}
+    for run in sorted(experiments, key=_AGE):
+        scales.setdefault(run.rung, {}).setdefault(run.candidate or run.rev, []).append(run)
+    terms: dict[str, _Terms] = {}
+    made: dict[tuple[str, str], Attempt] = {}
+    for rung, groups in scales.items():
+        # Every scale has its own noise, and its runs never count at another. So has every class of devices.
+        own = own_class(run for runs in groups.values() for run in runs if run.status.ended)
+        terms[rung] = _Terms(program, merged, own, _noise(groups.values(), program, own))
+        known = last.made if terms[rung] == last.terms.get(rung) else {}
+        for change, runs in groups.items():
+            attempt = known.get((rung, change))
+            if attempt is None or attempt.experiments != tuple(runs):
+                attempt = _attempt(runs, terms[rung])
+            made[rung, change] = attempt
+    ordered = sorted(_with_fates(made.values()), key=_AGE)
+    return Grouping(tuple(ordered), terms[""].sigmas.get(terms[""].device), terms, made)
 
 
 def find(history: History, name: str) -> tuple[Attempt, Experiment]:
@@ -115,6 +159,8 @@ def objective(experiment: Experiment, program: Program) -> float | None:
 
 def tried_again(runs: Sequence[Experiment]) -> set[str]:
     """Names of those that failed and were run again later with the same seed, oldest first as they come."""
+    if len(runs) == 1:
+        return set()  # so are most, and it is asked of each of thousands
     last = {run.seed: place for place, run in enumerate(runs)}
     return {
         run.name
@@ -156,33 +202,39 @@ def level(attempt: Attempt | None) -> str:
     return quantity(attempt.value, attempt.standard_error)
 
 
-def _noise(experiments: Sequence[Experiment], program: Program, own: str) -> dict[str, float]:
+def _noise(changes: Iterable[Sequence[Experiment]], program: Program, own: str) -> dict[str, float]:
     """Class of devices to the standard deviation of one run of one configuration there, pooled over all that
-    have several."""
-    groups: dict[tuple[str, str], list[Experiment]] = {}
-    for run in experiments:
-        groups.setdefault((run.device_class or own, run.candidate), []).append(run)
+    have several.
+
+    Args:
+        changes: the runs of each.
+    """
     pools: dict[str, tuple[float, int]] = {}
-    for (device, candidate), runs in groups.items():
-        verdicts = [run.note.verdict for run in runs if run.note and run.note.verdict]
-        is_tampered = any(verdict.label is Label.TAMPERED for verdict in verdicts)
-        values = _measured(runs, program.objective)
-        if candidate and values and not is_tampered:
-            mean = fmean(values)
-            squares, df = pools.get(device, (0.0, 0))
-            squares += sum((value - mean) ** 2 for value in values)
-            pools[device] = squares, df + len(values) - 1
+    for every in changes:
+        if len(every) == 1 or not every[0].candidate:
+            continue  # one run says nothing of noise
+        devices: dict[str, list[Experiment]] = {}
+        for run in every:
+            devices.setdefault(run.device_class or own, []).append(run)
+        for device, runs in devices.items():
+            verdicts = [run.note.verdict for run in runs if run.note and run.note.verdict]
+            is_tampered = any(verdict.label is Label.TAMPERED for verdict in verdicts)
+            values = _measured(runs, program.objective)
+            if values and not is_tampered:
+                mean = fmean(values)
+                squares, df = pools.get(device, (0.0, 0))
+                squares += sum((value - mean) ** 2 for value in values)
+                pools[device] = squares, df + len(values) - 1
     return {device: math.sqrt(squares / df) for device, (squares, df) in pools.items() if df}
 
 
-def _attempt(
-    runs: list[Experiment], program: Program, merged: set[str], own_device: str, sigmas: Mapping[str, float]
-) -> Attempt:
+def _attempt(runs: Sequence[Experiment], terms: _Terms) -> Attempt:
+    program, sigmas = terms.program, terms.sigmas
     own = [run for run in runs if not run.measures_baseline]
     first = (own or runs)[0]
     verdict = next((run.note.verdict for run in own if run.note and run.note.verdict), None)
     is_tampered = verdict is not None and verdict.label is Label.TAMPERED
-    device, alike = _most_alike(runs, program, own_device)
+    device, alike = _most_alike(runs, program, terms.device)
     values = [] if is_tampered else _measured(alike, program.objective)
     guards = {str(guard): _measured(alike, guard) for guard in program.guards}
     return Attempt(
@@ -195,7 +247,7 @@ def _attempt(
         value=fmean(values) if values else None,
         standard_error=sigmas[device] / math.sqrt(len(values)) if values and device in sigmas else None,
         guards={guard: fmean(measured) for guard, measured in guards.items() if measured},
-        outcome=_outcome(runs, verdict, merged),
+        outcome=_outcome(runs, verdict, terms.merged),
         verdict=verdict,
         created=first.created,
         rung=first.rung,
@@ -214,7 +266,7 @@ def _most_alike(
     return max(classes.items(), key=lambda item: len(_measured(item[1], program.objective)))
 
 
-def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
+def _with_fates(attempts: Collection[Attempt]) -> list[Attempt]:
     """The attempts, with what became of winners that are in the branch otherwise than as they were."""
     promoted = [item for item in attempts if item.outcome is Outcome.PROMOTED]
     winners = [item for item in attempts if item.outcome is Outcome.WINNER]
@@ -229,7 +281,7 @@ def _with_fates(attempts: list[Attempt]) -> list[Attempt]:
     return [replace(item, outcome=fates[item.name]) if item.name in fates else item for item in attempts]
 
 
-def _outcome(runs: list[Experiment], verdict: Verdict | None, merged: set[str]) -> Outcome:
+def _outcome(runs: Sequence[Experiment], verdict: Verdict | None, merged: Set[str]) -> Outcome:
     replaced = tried_again(runs)
     ends = [run.status for run in runs if not run.measures_baseline and run.name not in replaced]
     if all(run.is_imported for run in runs):

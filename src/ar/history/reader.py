@@ -14,10 +14,11 @@ from itertools import zip_longest
 
 from ar.errors import BadParams, nearest
 from ar.git import refs
+from ar.git.notes import Folders, together
 from ar.git.objects import LATEST, Commit, MissingObject
 from ar.git.repo import Repo
 from ar.history import leases
-from ar.history.attempts import grouped
+from ar.history.attempts import Grouping, grouped
 from ar.history.messages import FOREIGN_AGENT, Message
 from ar.history.records import Elsewhere, Experiment, History, Note, Status
 from ar.local import claims, joined, pulled
@@ -42,13 +43,16 @@ class _Snapshot:
 
     Args:
         files: the metrics and the parameters files that were read, and what of `ar`'s own figures.
+        notes: all of them, as they lie in git.
         marked: name to experiment, with all that may change about it.
         experiments: what `history` is made of, in the order of the refs.
     """
 
     files: tuple[tuple[str, ...], ...] = ()
+    notes: Folders = field(default_factory=dict)
     marked: Mapping[str, tuple[_Mark, Experiment]] = field(default_factory=dict)
     experiments: tuple[Experiment, ...] = ()
+    grouping: Grouping | None = None
     history: History | None = None
 
 
@@ -76,21 +80,21 @@ def read(project: Project, memory: Memory | None = None) -> History:
     own = [run for run in now.experiments if not run.pulled and not run.is_imported]
     identities = _identities(project, {head, *(run.baseline for run in own)}, known)
     merged = project.repo.merged_parents(head)
-    attempts, sigma = grouped(_by_identity(own, identities), project.program, merged)
+    grouping = grouped(_by_identity(own, identities), project.program, merged, last.grouping)
     brought = [run for run in now.experiments if run.pulled and not run.is_imported]
-    others, _ = grouped(brought, project.program, merged)
-    told = [each for run in imported for each in grouped([run], project.program, merged)[0]]
+    others = grouped(brought, project.program, merged).attempts
+    told = [each for run in imported for each in grouped([run], project.program, merged).attempts]
     history = History(
         head=head,
         incumbent=identities[head],
-        attempts=tuple(attempt for attempt in attempts if not attempt.rung),
-        at_rungs=tuple(attempt for attempt in attempts if attempt.rung),
-        sigma=sigma,
+        attempts=tuple(attempt for attempt in grouping.attempts if not attempt.rung),
+        at_rungs=tuple(attempt for attempt in grouping.attempts if attempt.rung),
+        sigma=grouping.sigma,
         identities=identities,
-        pulled=tuple(others),
+        pulled=others,
         imported=tuple(told),
     )
-    memory.last = replace(now, history=history)
+    memory.last = replace(now, history=history, grouping=grouping)
     return history
 
 
@@ -221,7 +225,8 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
     ours = tuple(str(guard) for guard in program.guards if guard.is_ours)
     files = metric_files, param_files, ours
     old = last.marked if last.files == files else {}
-    notes, places = repo.notes(), _places(repo)
+    folders, places = repo.note_folders(last.notes), _places(repo)
+    notes = together(folders)
     marks = {
         name: (rev, status, notes.get(rev), is_pulled, elsewhere)
         for name, (status, rev, _, is_pulled, elsewhere) in places.items()
@@ -244,7 +249,7 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
         for name, it in marked.items()
         if it[1].metrics.keys() - ours or it[0][1] or it[1].is_imported
     }
-    return _Snapshot(files, kept, tuple(marked[name][1] for name in places if name in marked))
+    return _Snapshot(files, folders, kept, tuple(marked[name][1] for name in places if name in marked))
 
 
 def _places(repo: Repo) -> dict[str, _Place]:

@@ -81,13 +81,12 @@ def used(repo: Repo, history: History) -> Used:
         if trial.slot.startswith("gpu"):
             gpus[f"{trial.host} {trial.slot.partition('.')[0]}"].append(spans[-1])
 
-    def has_worker(run: Experiment) -> bool:
-        return not run.status.ended and (run.status is Status.RUNNING or run.name in claimed)
-
+    under_way = [run for run in history.everything if not run.status.ended]
+    busy = [run for run in under_way if run.status is Status.RUNNING or run.name in claimed]
     return Used(
         runs=ended(history.experiments),
-        under_way=sum(map(has_worker, history.experiments)),
-        busy=sum(map(has_worker, history.everything)),
+        under_way=sum(run.rung == history.rung for run in busy),
+        busy=len(busy),
         hours=_covered(spans) / 3600,
         gpu_hours=sum(map(_covered, gpus.values())) / 3600,
     )
