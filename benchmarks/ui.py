@@ -1,4 +1,4 @@
-"""What the page costs with a long history: the first page and an update once the history is read, memory, and
+"""What the page costs with a long history: the first page once the history is read, updates, memory, and
 in a browser, where there is one, the first drawing, a letter in the search, and an update.
 
     python benchmarks/ui.py --attempts 5000
@@ -94,25 +94,28 @@ async def on_the_server(root: Path) -> str:
     print(f"first page after that                   {first:7.2f} s, {size}; once more {again:.2f} s")
     repo = Repo.open(root)
     with site.desk.campaign() as campaign:
-        runs = [run for run in campaign.history().experiments if run.note and run.note.verdict]
-    updates, reads, data = [], [], ""
-    rest, _ = timed(history)  # what reading costs though nothing is new
+        runs = campaign.history().experiments
 
-    for run in runs[:ROUNDS]:
-        verdict = {**synthetic.DISCARDED, "reason": f"Worse, again {run.name}."}
-        repo.update_note(run.rev, lambda note, verdict=verdict: {**note, "verdict": verdict})  # type: ignore[misc]
-        reads.append(timed(history)[0])
+    async def updated(rev: str, **said: object) -> tuple[float, str]:
+        """Seconds that an update takes after a note has changed, the reading included; and its data."""
+        repo.update_note(rev, lambda note: {**note, **said})
         seen = site.news.generation
         site.news._looked = 0.0
         began = time.process_time()
         await site.news._refresh(0.0)
         events = dict(site.news.since(seen))
-        updates.append(time.process_time() - began - rest)
-        data = events["rows"]
-        assert len(json.loads(data)["rows"]) == 1
+        return time.process_time() - began, events["rows"]
+
+    judged = [run for run in runs if run.note and run.note.verdict][:ROUNDS]
+    verdicts = [{**synthetic.DISCARDED, "reason": f"Worse, again {run.name}."} for run in judged]
+    ones = [await updated(run.rev, verdict=it) for run, it in zip(judged, verdicts, strict=True)]
+    data = ones[-1][1]
+    assert len(json.loads(data)["rows"]) == 1
+    bases = [run for run in runs if run.measures_baseline][:ROUNDS]
+    every = [await updated(run.rev, status="crashed") for run in bases]  # the noise is another each time
     marks = statistics.median(timed(site.news.reader.marks)[0] for _ in range(ROUNDS))
-    print(f"reading a history in which one verdict is new {statistics.median(reads):.2f} s")
-    print(f"an update after that                    {statistics.median(updates):7.2f} s, {len(data):,} bytes")
+    for what, found in (("an update, one attempt judged", ones), ("an update, every error another", every)):
+        print(f"{what:<40}{statistics.median(it for it, _ in found):7.2f} s, {len(found[-1][1]):,} bytes")
     print(f"a look that finds nothing               {marks:7.3f} s, once a second")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"memory of the server, at most           {memory:7.0f} MB")

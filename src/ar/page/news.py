@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -102,7 +103,9 @@ class News:
                 self._looked = clock()
 
     def _read(self) -> tuple[Scene, Mapping[str, str]]:
-        scene = self.reader.read()
+        is_first, scene = self._scene is None, self.reader.read()
+        if is_first:
+            gc.freeze()  # a long history stays, and would be gone over by the collector at every other update
         return scene, self.render(scene)
 
     def _take(self, scene: Scene, parts: Mapping[str, str]) -> None:

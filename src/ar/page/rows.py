@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from ar.views.charts.progress import places
 from ar.views.marks import MARKS
 
 _TOGETHER = 200  # attempts whose texts are looked at together
+_TEXTS = 5  # of an attempt
 _WHY = 160  # characters of a hypothesis, for the search
 
 
@@ -32,8 +33,9 @@ class Row(NamedTuple):
     Args:
         sign, kind: its outcome's mark, and the words of its dot's legend.
         number: its place in the order of attempts; baselines lie in between.
-        value, error: mean of the objective in the metric's own direction, and its standard error; null where
-            the value says nothing.
+        value, error: mean of the objective in the metric's own direction; null where it says nothing. And its
+            standard error, to the two digits that are shown: the noise is known a little better after most
+            runs, and every row would be another one.
         effect, effect_error: the verdict's, in the metric's own direction.
         gain: the same in words.
         state: place in the list of the branch's states that it was tried on; -1 of what others tell.
@@ -74,46 +76,70 @@ class State(Record):
     level: str
 
 
+class _Placed(NamedTuple):
+    """An attempt at its place among the others."""
+
+    number: float
+    attempt: Attempt
+    state: int
+
+
+class _Known(NamedTuple):
+    """A row, and what it was made of.
+
+    Args:
+        told: texts of the attempt as they may be shown.
+    """
+
+    placed: _Placed
+    told: tuple[str, ...]
+    row: Row
+
+
 class Rows:
-    """Makes rows, each anew only where something of its attempt has changed."""
+    """Makes rows, each anew only where something of it has changed."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Attempt, float, int, Row]] = {}
+        self._program: Program | None = None
+        self._known: dict[str, _Known] = {}
 
     def of(self, program: Program, history: History) -> tuple[tuple[Row, ...], tuple[State, ...]]:
         """All rows, oldest first, and the states in their order."""
+        known = self._known if program == self._program else {}
         firsts = _firsts(history)
-        order = {identity: place for place, identity in enumerate(firsts)}
-        placed = [
-            (number, attempt, order.get(_identity(history, attempt.baseline), -1))
-            for number, attempt in _placed(history)
-        ]
-        new = [item for item in placed if not self._is_known(*item)]
-        made = _made(program, new)
-        found = []
-        for number, attempt, state in placed:
-            row = made[attempt.name] if attempt.name in made else self._known[attempt.name][3]
-            self._known[attempt.name] = attempt, number, state, row
-            found.append(row)
-        return tuple(found), tuple(_state(program, history, commit) for commit in firsts.values())
+        placed = _placed(history, firsts)
+        told = {}
+        for it in placed:
+            name, runs = it.attempt.name, it.attempt.experiments
+            if name in known and known[name].placed.attempt.experiments == runs:  # all texts are of its runs
+                told[name] = known[name].told
+        told |= _told(program, [it.attempt for it in placed if it.attempt.name not in told])
+        found = {}
+        for it in placed:
+            name = it.attempt.name
+            before = known.get(name)
+            if before is None or before.placed != it:
+                row = _row(program, it, told[name])
+                before = _Known(it, told[name], before.row if before and before.row == row else row)
+            found[name] = before
+        self._program, self._known = program, found
+        states = tuple(_state(program, history, commit) for commit in firsts.values())
+        return tuple(one.row for one in found.values()), states
 
-    def _is_known(self, number: float, attempt: Attempt, state: int) -> bool:
-        before = self._known.get(attempt.name)
-        return before is not None and before[1:3] == (number, state) and before[0] == attempt
 
+def _told(program: Program, attempts: Sequence[Attempt]) -> dict[str, tuple[str, ...]]:
+    """The texts of attempts as they may be shown, by their names.
 
-def _made(program: Program, placed: Sequence[tuple[float, Attempt, int]]) -> dict[str, Row]:
-    """The rows of attempts, by their names. Looking for secrets takes its time each time, and so many texts
-    are looked at together, but where a holdout's values differ from one attempt to the next."""
+    Looking for secrets takes its time each time, and so many are looked at together, but where a holdout's
+    values differ from one attempt to the next.
+    """
     size = 1 if program.holdout else _TOGETHER
     found = {}
-    for start in range(0, len(placed), size):
-        part = placed[start : start + size]
-        attempts = [attempt for _, attempt, _ in part]
-        texts = [text for attempt in attempts for text in _texts(attempt)]
-        told = iter(Words(program, attempts if program.holdout else ()).lines(texts))
-        for number, attempt, state in part:
-            found[attempt.name] = _row(program, attempt, number, state, itertools.islice(told, 5))
+    for start in range(0, len(attempts), size):
+        part = attempts[start : start + size]
+        texts = [text for attempt in part for text in _texts(attempt)]
+        told = iter(Words(program, part if program.holdout else ()).lines(texts))
+        found.update({attempt.name: tuple(itertools.islice(told, _TEXTS)) for attempt in part})
     return found
 
 
@@ -125,12 +151,14 @@ def _texts(attempt: Attempt) -> tuple[str, str, str, str, str]:
     return attempt.title, attempt.agent, first.parent, reason, first.hypothesis
 
 
-def _row(program: Program, attempt: Attempt, number: float, state: int, told: Iterable[str]) -> Row:
+def _row(program: Program, placed: _Placed, told: Iterable[str]) -> Row:
     """An attempt's row; `told` are its texts as they may be shown."""
+    number, attempt, state = placed
     title, agent, parent, reason, why = told
     verdict, mark = attempt.verdict, MARKS[attempt.outcome]
     counts = attempt.value is not None and mark.dot.counts
     moved = verdict.effect if verdict else None
+    error = finite(attempt.standard_error)
     return Row(
         name=attempt.name,
         title=title,
@@ -140,7 +168,7 @@ def _row(program: Program, attempt: Attempt, number: float, state: int, told: It
         kind=mark.dot.words,
         number=number,
         value=finite(attempt.value) if counts else None,
-        error=finite(attempt.standard_error),
+        error=None if error is None else float(f"{error:.2g}"),
         effect=None if moved is None else finite(program.objective.orient(moved)),
         effect_error=finite(verdict.standard_error) if verdict else None,
         gain=effect(attempt, program),
@@ -153,7 +181,16 @@ def _row(program: Program, attempt: Attempt, number: float, state: int, told: It
     )
 
 
-def _placed(history: History) -> list[tuple[float, Attempt]]:
+def _placed(history: History, firsts: Mapping[str, str]) -> list[_Placed]:
+    """Every attempt that is shown, at its number and on its state, one of `firsts`."""
+    numbered = _numbered(history)
+    order = {identity: place for place, identity in enumerate(firsts)}
+    commits = {attempt.baseline for _, attempt in numbered}
+    states = {commit: order.get(_identity(history, commit), -1) for commit in commits}
+    return [_Placed(number, attempt, states[attempt.baseline]) for number, attempt in numbered]
+
+
+def _numbered(history: History) -> list[tuple[float, Attempt]]:
     """Every attempt that is shown at its number; what others tell of, between those of its time."""
     own = list(places(history))
     if not history.pulled and not history.imported:
@@ -174,8 +211,8 @@ def _identity(history: History, commit: str) -> str:
 def _firsts(history: History) -> dict[str, str]:
     """Identity of each state of the branch on which anything was tried, in order, to its first commit."""
     found: dict[str, str] = {}
-    for attempt in history.attempts:
-        found.setdefault(_identity(history, attempt.baseline), attempt.baseline)
+    for commit in dict.fromkeys(attempt.baseline for attempt in history.attempts):
+        found.setdefault(_identity(history, commit), commit)
     return found
 
 
