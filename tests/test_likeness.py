@@ -9,11 +9,12 @@ import pytest
 from helpers import commit, edit
 from messages_api import Request, Server, proposes
 
-from ar.agents import Channel, api
+from ar.agents import Channel, account, api
 from ar.campaign.campaign import MAX_REFUSALS, Campaign
 from ar.changes.proposal import Change
 from ar.errors import BadProposal
 from ar.history.ideas import Edit, Proposal
+from ar.history.spend import Spend
 from ar.local import allowed, board
 from ar.project.program import AgentSpec
 from ar.project.project import Project
@@ -106,6 +107,7 @@ def test_it_is_sent_back_with_the_results_and_run_where_the_agent_insists(campai
     agent = Stubborn(insists_at=1)
     change = ask(campaign, agent)
     (told,) = agent.refused
+    assert account.read(campaign.repo).refused == {"claude": 1}
     assert "Scale by 1.3" in told
     assert "<data" in told
     assert "The optimum lies between." in change.proposal.hypothesis
@@ -116,7 +118,8 @@ def test_who_neither_insists_nor_turns_away_is_given_up(campaign: Campaign) -> N
     agent = Stubborn(insists_at=99)
     with pytest.raises(BadProposal, match="is near to"):
         ask(campaign, agent)
-    assert agent.asked == MAX_REFUSALS + 1
+    assert agent.asked == MAX_REFUSALS + 1 == account.read(campaign.repo).refused["claude"]
+    assert account.total(campaign.repo) == Spend()
 
 
 @pytest.mark.parametrize(("idea", "instant"), [("Scale by 1.4", False), ("", True)])

@@ -1,4 +1,5 @@
-"""What the agents have spent, on `refs/ar/spend`: a commit before each call of a model and one after it.
+"""What the agents have spent, on `refs/ar/spend`: a commit before each call of a model and one after it, and
+one for each proposal that was refused.
 
 The commit before says what the call may cost at most, the one after what it did cost. A process killed in
 between leaves the first alone, and its amount stands: so a limit holds whatever happens. Commits have no
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ar.errors import OutOfBudget
 from ar.formats import load_json
@@ -35,6 +37,7 @@ class Account:
         agents: name of an agent to what its calls cost; those under way, or cut off by a kill, count with
             what they may have cost. The name is empty where an earlier version wrote none down.
         typical: name of an agent to what a call of it did cost, on average.
+        refused: name of an agent to how many of its proposals were refused.
         told: what remotes say was spent elsewhere, and no trusted key signed. It counts for nothing: whoever
             can write there could use up the budget, or say that a call of ours cost nothing.
     """
@@ -42,6 +45,7 @@ class Account:
     agents: dict[str, Spend]
     told: Spend
     typical: dict[str, Spend] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> Spend:
@@ -72,12 +76,14 @@ def read(repo: Repo) -> Account:
     """What was spent so far."""
     commits = repo.log(refs.SPEND)
     others = pulled.foreign(repo, {commit.rev: commit.rev for commit in commits})
-    closed, under_way = _calls(commit for commit in commits if commit.rev not in others)
+    ours = [commit for commit in commits if commit.rev not in others]
+    closed, under_way = _calls(ours)
     told = [one for calls in _calls(commit for commit in commits if commit.rev in others) for one in calls]
     return Account(
         agents={name: sum(amounts, Spend()) for name, amounts in _by_agent(closed + under_way).items()},
         told=sum((amount for _, amount in told), Spend()),
         typical={name: _mean(amounts) for name, amounts in _by_agent(closed).items()},
+        refused=Counter(filter(None, map(_refused, ours))),
     )
 
 
@@ -107,7 +113,7 @@ def _calls(commits: Iterable[Commit]) -> tuple[list[tuple[str, Spend]], list[tup
     under_way: dict[str, tuple[str, Spend]] = {}
     for commit in commits:
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            data = load_json(commit.message.partition("\n\n")[2])
+            data = _said(commit)
             amount = Spend() + Spend.from_json(data["spend"])  # a TypeError for what is no number
             if not all(it >= 0 for it in (amount.input, amount.cached, amount.output, amount.usd or 0.0)):
                 continue  # what a clone says was spent never makes it less
@@ -118,6 +124,22 @@ def _calls(commits: Iterable[Commit]) -> tuple[list[tuple[str, Spend]], list[tup
             else:
                 closed.append((agent, amount))
     return closed, list(under_way.values())
+
+
+def _refused(commit: Commit) -> str:
+    """Whose proposal a commit says was refused; empty where it says something else."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        return str(_said(commit).get("refused", ""))
+    return ""
+
+
+def _said(commit: Commit) -> Any:
+    """The JSON of a commit's message.
+
+    Raises:
+        ValueError: it has none.
+    """
+    return load_json(commit.message.partition("\n\n")[2])
 
 
 def _by_agent(calls: Iterable[tuple[str, Spend]]) -> dict[str, list[Spend]]:
@@ -163,6 +185,11 @@ def open_call(repo: Repo, agent: str, amount: Spend, call: str = "") -> str:
 def record(repo: Repo, agent: str, spent: Spend, call: str = "") -> None:
     """Write down what a call did cost; `call` is what `open_call` gave, where it could be said beforehand."""
     _append(repo, agent, f"spent {spent.words}", spent, call)
+
+
+def record_refusal(repo: Repo, agent: str) -> None:
+    """Write down that a proposal of an agent's was refused."""
+    repo.append(refs.SPEND, f"{agent} was refused\n\n{json.dumps({'refused': agent})}\n")
 
 
 def priced(amount: Spend, prices: Prices | None, written_short: int = 0, written_long: int = 0) -> Spend:

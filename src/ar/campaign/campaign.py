@@ -137,6 +137,8 @@ class Campaign:
                 # A user's own idea, and values that a model chose, are meant to be near to what was tried.
                 return change if idea or agent.instant else near.checked(self.likeness, change, history)
             except (BadProposal, BadParams) as error:
+                if not agent.instant:  # one that only searches for what is new costs nothing
+                    account.record_refusal(self.repo, spec.name)
                 refused.append(f"{error}\n{error.told}" if isinstance(error, near.TooNear) else str(error))
                 if len(refused) > MAX_REFUSALS:
                     raise BadProposal(

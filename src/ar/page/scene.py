@@ -32,7 +32,7 @@ from ar.serve.words import Words
 from ar.text import counted, interval, one_line, quantity, signed
 from ar.views.charts.progress import shown_range
 from ar.views.report import gain_so_far
-from ar.views.summary import levels
+from ar.views.summary import elsewhere, levels
 
 _MOST_LESSONS = 60
 _MOST_WAITING = 12
@@ -73,7 +73,8 @@ class AgentRow:
     Args:
         gain: of its promoted changes, each as it was judged; in words.
         worth: improvement for each dollar that it spent.
-        refused: changes whose runs the harness refused, or whose numbers may not count.
+        refused: proposals that were refused, and changes whose runs the harness refused or whose numbers may
+            not count.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Scene:
         low, high: ends of the metric's axis.
         waiting: the first of the attempts that wait for a run, or for the judge; `wait` is how many do.
         workers: processes on this machine that run experiments.
+        elsewhere: what remotes' queues, a cluster's among them, had when they were last looked at, in words.
     """
 
     title: str
@@ -143,6 +145,7 @@ class Scene:
     climbs: tuple[Line, ...]
     machines: tuple[Machine, ...]
     workers: tuple[str, ...]
+    elsewhere: tuple[str, ...]
     errands: tuple[Errand, ...]
 
 
@@ -200,6 +203,7 @@ class Reader:
             climbs=_lines(program, [item for item in history.at_rungs if item.own][-_MOST_WAITING:][::-1]),
             machines=_machines(program, history),
             workers=workers,
+            elsewhere=tuple(elsewhere(history)),
             errands=self._errands(),
         )
 
@@ -247,8 +251,8 @@ def _lines(program: Program, attempts: Sequence[Attempt]) -> tuple[Line, ...]:
 
 
 def _agents(program: Program, history: History, paid: Account) -> tuple[AgentRow, ...]:
-    """Every agent that proposed or spent something, what gained most first."""
-    by_agent: dict[str, list[Attempt]] = {name: [] for name in paid.agents}
+    """Every agent that was asked or proposed something, what gained most first."""
+    by_agent: dict[str, list[Attempt]] = {name: [] for name in (*paid.agents, *paid.refused)}
     for item in history.tried:
         by_agent.setdefault(item.agent, []).append(item)
     found = []
@@ -268,7 +272,7 @@ def _agents(program: Program, history: History, paid: Account) -> tuple[AgentRow
             failed=sum(
                 item.outcome in (Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.DIVERGED) for item in items
             ),
-            refused=sum(_is_refused(item) for item in items),
+            refused=paid.refused.get(name, 0) + sum(_is_refused(item) for item in items),
             gain=signed(program.objective.orient(change), error or None) if verdicts else "",
             spent=_amount(spent) if spent else "",
             worth=worth,

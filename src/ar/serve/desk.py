@@ -59,7 +59,9 @@ class Desk:
     def marks(self) -> tuple[object, ...]:
         """What differs once anything has come to an experiment; cheap enough to be asked each second."""
         repo = self.repo()
-        return repo.head(), repo.resolve(refs.NOTES), repo.refs(refs.QUEUE, refs.RUNNING)
+        places = (refs.QUEUE, refs.RUNNING)
+        moving = repo.refs(*places, *(refs.at_remote("*", place) for place in places))
+        return repo.head(), repo.resolve(refs.NOTES), moving
 
     def repo(self) -> Repo:
         """The repository as it is by now."""

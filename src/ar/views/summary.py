@@ -47,7 +47,7 @@ def summary(
         *levels(history, program),
         *([f"A/A check: {line(checked)}."] if checked else []),
         *_unprotected(history),
-        *_elsewhere(history),
+        *elsewhere(history),
         *_foreign(history),
         *_matters(matters),
         *([f"Agents spent: {spent}."] if spent else []),
@@ -72,7 +72,7 @@ def _foreign(history: History) -> list[str]:
     ]
 
 
-def _elsewhere(history: History) -> list[str]:
+def elsewhere(history: History) -> list[str]:
     """Who runs what on other machines, and what waits for them."""
     runs = [run for run in history.everything if run.elsewhere]
     busy = [f"{one_line(run.name)} {one_line(run.where)}" for run in runs if run.status is Status.RUNNING]
