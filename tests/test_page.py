@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +17,8 @@ import pytest
 pytest.importorskip("starlette", reason="the web server of ar ui is not installed")
 
 from click.testing import CliRunner
-from helpers import names_of, wait_for
+from helpers import allow, git, names_of, wait_for
+from judged import WIN, tried
 from pages import PROMOTED, Answer, Served, history_of, short_campaign
 from test_outputs import OBEYED
 
@@ -28,6 +31,7 @@ from ar.page.app import statics
 from ar.page.export import export
 from ar.page.guard import Gate
 from ar.page.render import STATIC
+from ar.serve.desk import is_at_work
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +304,62 @@ def test_what_is_asked_for_is_done(steered: Served, root: Path) -> None:
 def test_what_fails_by_itself_is_told(steered: Served) -> None:
     assert "being promoted" in post(steered, "promote", name="nobody").text
     wait_for(lambda: "no experiment is called" in steered.ask("/").text)
+
+
+HOLDS = """\
+import time
+from ar.git.repo import Repo
+from ar.local import locks
+with locks.hold(Repo.open(), "run"):
+    time.sleep(60)
+"""
+
+
+def at_work(root: Path) -> bool:
+    return is_at_work(Repo.open(root))
+
+
+def test_what_runs_is_paused(steered: Served, root: Path) -> None:
+    allow(root)
+    assert "goes back to the queue" in post(steered, "pause").text
+    wait_for(lambda: "nothing runs here" in steered.ask("/").text)
+    with subprocess.Popen([sys.executable, "-c", HOLDS], cwd=root) as process:  # in the place of an `ar run`
+        wait_for(lambda: at_work(root))
+        assert "said bad" in post(steered, "go-on").text
+        assert "said bad" not in post(steered, "pause").text
+        wait_for(lambda: f"ended ar run (process {process.pid})" in steered.ask("/").text)
+    assert not at_work(root)
+
+
+def test_it_goes_on_with_a_number_at_once_only(steered: Served, root: Path) -> None:
+    for jobs in ("0", "65", "-1", "two", "1" * 9):
+        assert "said bad" in post(steered, "go-on", jobs=jobs).text
+    assert not at_work(root)
+
+
+@pytest.mark.slow
+def test_it_goes_on_until_it_is_paused(measured: Path) -> None:
+    runs = len(history_of(measured).experiments)
+    with Served(measured, may_steer=True) as steered:
+        assert "ar run -j 2 has begun" in post(steered, "go-on", jobs="2").text
+        try:
+            wait_for(lambda: sum(run.status.ended for run in history_of(measured).experiments) > runs)
+        finally:
+            post(steered, "pause")
+            wait_for(lambda: not at_work(measured))
+        wait_for(lambda: "nothing is lost" in steered.ask("/").text)
+    assert names_of(measured, refs.RUNNING) == []
+
+
+def test_a_winner_is_promoted(measured: Path) -> None:
+    won = tried(measured, WIN, 2.9)
+    with Served(measured, may_steer=True) as steered:
+        assert "being promoted" in post(steered, "promote", name=won.name).text
+        wait_for(lambda: f"merged {won.name}" in steered.ask("/").text)
+        page = steered.ask("/").text
+    head = git(measured, "rev-parse", "HEAD")
+    assert head[:9] in page and "x: 2.9" in (measured / "params.yaml").read_text()
+    assert history_of(measured).promoted[0].name == won.name
 
 
 # -- as files ---------------------------------------------------------------------------------------------
