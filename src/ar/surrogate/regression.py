@@ -186,7 +186,7 @@ class Likelihood:
         squares = [kernel.squares(column, column, k)[self.below] for k, column in enumerate(columns)]
         self.squares = np.array(squares).reshape(len(columns), len(self.below[0]))
         equal, seeds = (self.squares.sum(0) == 0).astype(float), same_seed(rows, rows)[self.below]
-        # The largest arrays of an evaluation: to ask for fresh memory each time takes as long as to fill it.
+        # The largest arrays of an evaluation, kept: fresh memory for them each time has its price, too.
         self._own, self._slopes = np.empty_like(self.squares), np.empty_like(self.squares)
         self.rest = np.array([equal, (rows.code @ rows.code.T)[self.below], seeds])  # rough, code, seed
         self.mean, self.sd = priors(rows.x.shape[1])
