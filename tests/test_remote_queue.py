@@ -114,7 +114,7 @@ def test_who_loses_races_spreads_over_what_waits(
     monkeypatch.setattr("random.choice", lambda free: free[-1])
     claimed = queue.claim()
     assert claimed is not None
-    assert tried == [oldest, third, second]  # of one, of two, of what is left
+    assert tried == [oldest, third, second]  # of one, of four, of what is left
     queue.drop(claimed)
 
 

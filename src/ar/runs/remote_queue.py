@@ -119,7 +119,8 @@ class RemoteQueue:
             if not free:
                 return None
             for _ in range(min(_MOST_MISSED, len(free))):
-                chosen = free.pop(random.randrange(min(int(self._spread), len(free))))  # noqa: S311 - no secret
+                chosen = random.choice(free[: int(self._spread)])  # noqa: S311 - no secret
+                free.remove(chosen)
                 claimed = self._take(*chosen)
                 if claimed is not None:
                     self._spread = max(1.0, 0.75 * self._spread)
