@@ -71,6 +71,26 @@ def history(*parts: Sequence[Experiment]) -> History:
     return History("b", "base", found.attempts, found.sigma)
 
 
+def test_attempts_are_taken_over_only_where_they_are_as_they_were() -> None:
+    before = [
+        *runs("base", 0.0, [1, 2], OWN),
+        *runs("change", 0.1, [1], OWN),
+        *runs("other", 0.1, [1], OTHER),
+    ]
+    known = grouped(before, PROGRAM, set())
+    for after, merged, same in (
+        (before, set[str](), {"base", "change", "other"}),
+        ([*before, *runs("third", 0.2, [1], OWN)], set[str](), {"base", "change", "other"}),
+        ([*before, *runs("base", 0.1, [3], OWN)], set[str](), set[str]()),  # the noise is another
+        (before[:-1], set[str](), {"base", "change"}),
+        (before, {"change"}, set[str]()),
+    ):
+        found = grouped(after, PROGRAM, merged, known)
+        anew = grouped(after, PROGRAM, merged)
+        assert (found.attempts, found.sigma) == (anew.attempts, anew.sigma)
+        assert {item.candidate for item in found.attempts if any(item is it for it in known.attempts)} == same
+
+
 def change(told: History) -> Attempt:
     return next(item for item in told.attempts if item.name.startswith("change"))
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlencode
@@ -25,12 +26,17 @@ from test_outputs import OBEYED
 from ar.cli.main import cli
 from ar.errors import BadState
 from ar.git import refs
+from ar.git.references import ZERO
 from ar.git.repo import Repo
+from ar.history.records import History
+from ar.local import joined
 from ar.page import render
 from ar.page.app import statics
 from ar.page.export import export
 from ar.page.guard import Gate
 from ar.page.render import STATIC
+from ar.page.rows import Rows
+from ar.project.program_file import load
 from ar.serve.desk import is_at_work
 
 
@@ -192,6 +198,24 @@ def test_two_are_put_side_by_side(site: Served) -> None:
     assert "+x: 1.8" in re.sub(r"<[^>]+>", "", page) and "1 seed of both" in page
 
 
+def test_a_row_is_another_only_where_it_reads_otherwise(root: Path) -> None:
+    program, history, rows = load(root), history_of(root), Rows()
+    before, _ = rows.of(program, history)
+
+    def noisier(by: float) -> History:
+        """The same with another noise."""
+        errors = ((item, item.standard_error) for item in history.attempts)
+        found = (replace(item, standard_error=by * error if error else None) for item, error in errors)
+        return replace(history, attempts=tuple(found))
+
+    assert all(a is b for a, b in zip(before, rows.of(program, noisier(1.0001))[0], strict=True))
+    after, _ = rows.of(program, noisier(2.0))
+    assert {a is b for a, b in zip(before, after, strict=True)} == {a.error is None for a in before}
+    unhidden, _ = rows.of(replace(program, holdout=None), history)
+    assert [row.title for row in unhidden] == [row.title for row in before]
+    assert not any(a is b for a, b in zip(after, unhidden, strict=True))  # what may be told is another
+
+
 def test_what_changes_is_sent_and_nothing_else(root: Path, site: Served) -> None:
     page = site.ask("/").text
     since = re.search(r"/events\?since=(\d+)", page)[1]  # type: ignore[index]
@@ -203,6 +227,17 @@ def test_what_changes_is_sent_and_nothing_else(root: Path, site: Served) -> None
     [row] = json.loads(events["rows"])["rows"]
     assert won.name in row and "winner" in row
     assert won.name in events["waiting"]
+
+
+def test_what_waits_elsewhere_is_told(root: Path, site: Served) -> None:
+    repo, ref = Repo.open(root), f"{refs.at_remote('origin', refs.QUEUE)}/far"
+    assert "Elsewhere" not in site.ask("/").text
+    joined.add(repo, "origin")
+    repo.update_refs((ref, repo.head(), ZERO))
+    try:
+        wait_for(lambda: "Elsewhere: 1 waiting." in site.ask("/").text)
+    finally:
+        repo.update_refs((ref, ZERO, repo.head()))
 
 
 # -- what they never tell or do ---------------------------------------------------------------------------
