@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from ar.changes import integrity
 from ar.errors import ArError
 from ar.git import refs, remote
+from ar.git.objects import Commit
 from ar.git.references import ZERO
 from ar.git.remote import Move, Refused, Unreachable
 from ar.history import exchange, leases, reader
@@ -111,11 +112,8 @@ class RemoteQueue:
         while True:
             begun = time.monotonic()
             self.look()
-            free = [
-                (name, rev, old)
-                for name, rev, old in self._free(only)
-                if name not in lost and _fits(Message.parse(self.repo.commit(rev).message), base, suits)
-            ]
+            known = [it for it in self._free(only) if it[0] not in lost]
+            free = [it for it in known if _fits(self.repo.commit(it[1]), base, suits)]
             if not free:
                 return None
             for _ in range(min(_MOST_MISSED, len(free))):
@@ -347,7 +345,8 @@ class RemoteQueue:
         return self._give_up(name, Move(refs.queued(name), ZERO, rev))
 
 
-def _fits(message: Message, base: bool, suits: Callable[[Message], bool]) -> bool:
+def _fits(commit: Commit, base: bool, suits: Callable[[Message], bool]) -> bool:
+    message = Message.parse(commit.message)
     return (base or bool(message.rung)) and suits(message)
 
 
