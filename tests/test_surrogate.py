@@ -131,6 +131,20 @@ def test_the_proposal_nears_the_optimum() -> None:
     assert bowl(found) - 1 < 0.01  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("slope", "noise", "at_the_end"), [(0.0, 0.05, False), (0.5, NOISE, True)])
+def test_the_best_lies_within_the_ranges_unless_runs_say_otherwise(
+    slope: float, noise: float, at_the_end: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    settings = [DEFAULT, *({**DEFAULT, "a": a} for a in np.linspace(0, 1, 12).tolist())]
+    values = [1 + slope * setting["a"] + rng.normal() * noise for setting in settings]
+    points = [Point(setting, seed=1, value=value) for setting, value in zip(settings, values, strict=True)]
+    model = Surface(Space.of(PLAIN), points, Setting(DEFAULT), residual=noise)
+    found = model.space.values(Search(model, exploit=True).best())
+    assert (found["a"] < 0.05) == at_the_end  # type: ignore[operator]
+    assert all(0.2 < found[key] < 0.8 for key in "bc")  # type: ignore[operator]
+
+
 def test_what_is_under_way_is_not_proposed_again() -> None:
     points, seen = measured(20), set()
     for _ in range(5):

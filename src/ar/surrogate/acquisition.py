@@ -22,6 +22,7 @@ CENTRES = 4  # settings that candidates lie around
 REACH = 0.25  # from these, of the even sample, while little is known: the model doubts the corners most
 REACHING = 2  # runs a parameter that it takes to reach as far again
 CAUTION = 0.5  # standard deviations of the values that e times the risk counts for
+DOUBT = 2.5  # times its own error: with the most probable hyperparameters alone a model is too sure of itself
 DRAWN, DRAWS = 160, 48  # settings that are drawn jointly, and how many times
 LIKELY = -0.7  # logarithm of the chance of being allowed, at least, of what counts as potential
 OPENING_STEP = 0.2  # standard deviation of the first steps away from the incumbent
@@ -150,7 +151,7 @@ class Search:
         feasible = self.surface.feasible.log_probability(rows, self.surface.base)
         if self.exploit:
             return -mean + np.minimum(feasible, 0) * CAUTION
-        return log_improvement(mean, sd, 0.0) + feasible
+        return log_improvement(mean, DOUBT * sd, 0.0) + feasible
 
 
 def potential(surface: Surface, setting: Setting, at_once: bool = True) -> float:

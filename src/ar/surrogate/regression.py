@@ -158,6 +158,11 @@ class Kernel:
             out *= np.where(a.rung[:, None] == b.rung, 1.0, ALIKE)
         return out
 
+    def outwards(self, a: Rows) -> Array:
+        """How far out each row is: 0 in the middle of all ranges, 1 at their ends, by the mean square."""
+        far: Array = ((2 * a.x - 1) ** 2 * ~self.categorical).sum(1) / max(1, a.x.shape[1])
+        return far
+
     def at(self, w: Weights, a: Rows) -> Array:
         """`between` of each row with itself."""
         settings: float = w.joint**2 + w.rough**2 + np.sum(w.parts**2)
@@ -261,12 +266,18 @@ def fit(
 
 @dataclass
 class Posterior:
-    """What the rows' values say of any other row. Values are standardised by the caller."""
+    """What the rows' values say of any other row. Values are standardised by the caller.
+
+    Args:
+        edge: by how much a row at the ends of all ranges is expected to be worse than one in their middles,
+            before anything is measured.
+    """
 
     kernel: Kernel
     weights: Weights
     rows: Rows
     values: Array
+    edge: float = 0.0
     _lower: Array = field(init=False, repr=False)
     _alpha: Array = field(init=False, repr=False)
 
@@ -277,16 +288,22 @@ class Posterior:
         )
         covariance[np.diag_indices(len(covariance))] += w.noise**2 + JITTER
         self._lower = cholesky(covariance, lower=True, check_finite=False)
-        self._alpha = cho_solve((self._lower, True), self.values, check_finite=False)
+        told = self.values - self.expected(self.rows)
+        self._alpha = cho_solve((self._lower, True), told, check_finite=False)
+
+    def expected(self, at: Rows) -> Array:
+        """What is expected of rows before anything is measured, but for a constant."""
+        return self.edge * self.kernel.outwards(at)
 
     def mean(self, at: Rows) -> Array:
-        return (self.kernel.between(self.weights, at, self.rows) + 1.0) @ self._alpha
+        known: Array = (self.kernel.between(self.weights, at, self.rows) + 1.0) @ self._alpha
+        return known + self.expected(at)
 
     def difference(self, at: Rows, to: Rows) -> tuple[Array, Array]:
         """Mean and standard deviation of each row's worth less that of the one row `to`."""
         between = self.kernel.between
         known = between(self.weights, at, self.rows) - between(self.weights, to, self.rows)
-        mean = known @ self._alpha
+        mean = known @ self._alpha + self.expected(at) - self.expected(to)
         v = solve_triangular(self._lower, known.T, lower=True, check_finite=False)
         prior = self.kernel.at(self.weights, at) + self.kernel.at(self.weights, to)
         variance = prior - 2 * between(self.weights, at, to)[:, 0] - np.einsum("ij,ij->j", v, v)
@@ -300,7 +317,7 @@ class Posterior:
         covariance[np.diag_indices(len(at))] += 1e-6
         values, vectors = np.linalg.eigh(covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-        drawn: Array = known @ self._alpha + rng.normal(size=(count, len(at))) @ root.T
+        drawn: Array = known @ self._alpha + self.expected(at) + rng.normal(size=(count, len(at))) @ root.T
         return drawn
 
     def joined(self, more: Rows, values: Array) -> Posterior:

@@ -18,6 +18,7 @@ from ar.surrogate.space import Space
 
 MOST_ROWS = 900  # the best and the latest of more: an exact fit costs their number cubed
 FITTED_ROWS = 320  # and of these, to find the hyperparameters
+EDGE = 2.0  # standard deviations of the values: nobody expects the best at the ends of the ranges they name
 SOFT = 3.0  # values worse than the first baseline by more than so many times the gain so far are drawn in
 
 
@@ -91,8 +92,9 @@ class Surface:
         self.centre, self.scale, values = _standardised(raw)
         noise = None if self.residual is None else self.residual / self.scale
         few = _spread(values, FITTED_ROWS)
-        self.weights = fit(self.kernel, self.rows.of(few), values[few], self.start, noise)
-        self.posterior = Posterior(self.kernel, self.weights, self.rows, values)
+        told = values - EDGE * self.kernel.outwards(self.rows)
+        self.weights = fit(self.kernel, self.rows.of(few), told[few], self.start, noise)
+        self.posterior = Posterior(self.kernel, self.weights, self.rows, values, EDGE)
         ended = [point for point in self.points if point.value is not None]
         self._add_rungs([point for point in ended if point.rung and not point.is_bound])
         self._add_bounds([point for point in ended if point.is_bound and not point.rung])
