@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import resource
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -84,17 +86,17 @@ def test_nothing_measured_says_what_to_run(tmp_path: Path, empty: History) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "progress.svg"
     path.write_text("old")
-
-    def full(_path: Path, _content: bytes) -> int:
-        _path.touch()
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
-        save(progress(campaign(5), PROGRAM), path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError) as failed:  # noqa: PT011 - told by its number
+            save(progress(campaign(5), PROGRAM), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert failed.value.errno == errno.EFBIG
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
