@@ -92,7 +92,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(OSError) as failed:  # noqa: PT011 - told by its number
+        with pytest.raises(OSError) as failed:
             save(progress(campaign(5), PROGRAM), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
