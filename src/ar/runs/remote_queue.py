@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from ar.changes import integrity
 from ar.errors import ArError
@@ -43,6 +44,14 @@ _MOST_LOST = 3  # holders that may be lost over one experiment before it is give
 _WIDEST = 1024  # of the oldest experiments over which workers spread
 _MOST_MISSED = 4  # races lost by one look, after which what waits is looked at again
 _WAIT = 1.0, 30.0  # seconds between two tries to publish what is done, at first and at most
+
+
+class _Free(NamedTuple):
+    """An experiment that anybody may take; `held` is the lease of its last holder, who is gone."""
+
+    name: str
+    rev: str
+    held: Held | None
 
 
 class RemoteQueue:
@@ -112,8 +121,8 @@ class RemoteQueue:
         while True:
             begun = time.monotonic()
             self.look()
-            known = [it for it in self._free(only) if it[0] not in lost]
-            free = [it for it in known if _fits(self.repo.commit(it[1]), base, suits)]
+            known = [it for it in self._free(only) if it.name not in lost]
+            free = [it for it in known if _fits(self.repo.commit(it.rev), base, suits)]
             if not free:
                 return None
             for _ in range(min(_MOST_MISSED, len(free))):
@@ -124,7 +133,7 @@ class RemoteQueue:
                     self._spread = max(1.0, 0.75 * self._spread)
                     self._fetch_baseline(claimed)
                     return claimed
-                lost.add(chosen[0])
+                lost.add(chosen.name)
                 self._spread = min(4 * self._spread, _WIDEST)
             if not self._rest(random.uniform(0, time.monotonic() - begun)):  # noqa: S311 - no secret
                 return None
@@ -133,13 +142,13 @@ class RemoteQueue:
         """Take an experiment from whoever has it: they record nothing of it any more."""
         return self._take(held.name, held.queued, held)
 
-    def _free(self, only: str) -> Iterator[tuple[str, str, Held | None]]:
+    def _free(self, only: str) -> Iterator[_Free]:
         for name, held in leases.held(self.repo, self.remote).items():
             if held.lease.is_broken and only in ("", name):
-                yield name, held.queued, held
+                yield _Free(name, held.queued, held)
         for name, rev in self.waiting().items():
             if only in ("", name):
-                yield name, rev, None
+                yield _Free(name, rev, None)
 
     def _take(self, name: str, rev: str, old: Held | None) -> Claim | None:
         """Claim one experiment there and here. None where somebody else was faster."""
