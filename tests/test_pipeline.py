@@ -155,6 +155,15 @@ def test_four_processes_queue_at_once_and_nothing_is_lost(project: Path) -> None
     assert len(queued) == 16
 
 
+def test_what_a_killed_process_left_locked_holds_up_nobody(measured: Path, ar: Ar) -> None:
+    ar(measured, "next", "-n", "2")
+    pipeline = Pipeline(Repo.open(measured))
+    waiting = pipeline.repo.refs(refs.QUEUE)
+    (pipeline.repo.git_dir / f"{refs.STASH}.lock").touch()
+    assert [queue.withdraw(pipeline, refs.name_of(ref), rev) for ref, rev in waiting.items()] == [True, True]
+    assert pipeline.queued() == set()
+
+
 @pytest.mark.slow
 def test_dvcs_worker_and_ours_share_one_queue(measured: Path, ar: Ar) -> None:
     ar(measured, "next", "-n", "3")

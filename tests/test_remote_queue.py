@@ -174,6 +174,36 @@ def test_all_that_waits_in_a_clone_is_handed_over_but_what_is_refused(
     assert names_of(shared, refs.QUEUE) == []
 
 
+def test_what_was_handed_over_by_a_process_that_was_killed_amid_that_is_not_queued_again(
+    shared: Path, node: Path
+) -> None:
+    campaign = Campaign(Project.open(shared))
+    joined.add(campaign.repo, "origin")
+    proposal = Proposal("x 1.5 → 2.9", "Nearer to the floor.", "human", {"x": 2.9})
+    _, name = campaign.submit(prepare(campaign.project, proposal, campaign.history()), 1)
+    rev = campaign.repo.resolve(refs.queued(name))
+    assert rev is not None
+    outbox.hand_over(campaign.pipeline, "origin", print)
+    campaign.repo.update_refs((refs.queued(name), rev, ZERO))  # the kill came before it had gone here
+    run_next(node, remote="origin")
+    exchange.pull(campaign.repo, "origin")
+    assert outbox.hand_over(campaign.pipeline, "origin", print)
+    assert there(shared, refs.QUEUE) == names_of(shared, refs.QUEUE) == []
+    assert runs_of(shared)[name] == runs_of(node)[name]
+
+
+def test_what_has_had_its_end_and_was_queued_again_is_run_once_more_at_most(shared: Path, node: Path) -> None:
+    name = put(shared)
+    rev = remote.look(Repo.open(shared), "origin", refs.queued(name))[refs.queued(name)]
+    run_next(node, remote="origin")
+    assert remote.move(Repo.open(shared), "origin", Move(refs.queued(name), rev, ZERO))
+    late = queue_of(shared)
+    claimed = claimed_by(late)
+    assert not late.finish(claimed, *cancelled(late, claimed))
+    assert there(shared, refs.RUNNING) == there(shared, refs.QUEUE) == []
+    assert exchange_note(node, name)["status"] == "succeeded"
+
+
 def test_what_is_refused_holds_up_nothing_else_and_is_not_tried_at_once(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +222,21 @@ def test_what_is_refused_holds_up_nothing_else_and_is_not_tried_at_once(
     assert tried == ["origin"]
     assert remote.look(campaign.repo, "origin", refs.NOTES) == {refs.NOTES: campaign.repo.resolve(refs.NOTES)}
     assert list(sync.said()) == ["it is full"]
+
+
+def test_what_ends_the_thread_that_keeps_up_with_a_remote_ends_the_run(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(outbox, "hand_over", fail)
+    campaign = Campaign(Project.open(shared))
+    campaign.queue = queue_of(shared)
+    with Sync(campaign) as sync:
+        sync._thread.join(20)
+        with pytest.raises(ZeroDivisionError):
+            list(sync.said())
 
 
 @pytest.mark.parametrize("words", ["An end", "Another end"])

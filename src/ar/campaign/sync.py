@@ -40,6 +40,7 @@ class Sync:
         self._lookout = Lookout(self._queue)
         self._failure = ""  # as last told
         self._again, self._pause = 0.0, _PAUSE[0]
+        self._broken: Exception | None = None  # what ended the thread
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -67,12 +68,20 @@ class Sync:
         self._queue.pipeline.close()
 
     def said(self) -> Iterator[str]:
-        """What is worth a line since the last time."""
+        """What is worth a line since the last time. Raises what ended the thread."""
         with contextlib.suppress(IndexError):
             while True:
                 yield self._told.popleft()
+        if self._broken is not None:
+            raise self._broken
 
     def _run(self) -> None:
+        try:
+            self._keep_up()
+        except Exception as error:  # nobody would learn of it in a thread
+            self._broken = error
+
+    def _keep_up(self) -> None:
         before = self._state()
         while not self._done.wait(_LOOK):
             found = self._lookout.finds()

@@ -254,9 +254,11 @@ def _experiments(project: Project, declared: Declared, last: _Snapshot) -> _Snap
 
 def _places(repo: Repo) -> dict[str, _Place]:
     """Name to status (None: it ended), commit and, where the ref says it, baseline of every experiment."""
-    places = dict(places_elsewhere(repo))
     # Refs come in the order in which experiments move on: one that does so meanwhile is seen at least once.
-    found = repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
+    # What waits here may be handed over to a remote before it is taken.
+    waiting = repo.refs(refs.QUEUE)
+    places = dict(places_elsewhere(repo))
+    found = waiting | repo.refs(refs.QUEUE, refs.RUNNING, refs.EXPS)
     others = pulled.foreign(repo, found)  # after the refs: a ref is marked before it appears
     for ref, rev in found.items():
         name = refs.name_of(ref)

@@ -7,7 +7,7 @@ last looks at it first. Only those who propose meet at that ref, never those who
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from ar.errors import Conflict
 from ar.git import refs, remote
@@ -55,18 +55,34 @@ def hand_over(pipeline: Pipeline, there: str, tell: Callable[[str], None]) -> bo
         Unreachable: not now.
         Refused, Conflict: some of it stays here for now; the rest is there.
     """
-    found, failure = pipeline.repo.commits(refs.QUEUE), None
-    for ref, commit in found.items():
-        name = refs.name_of(ref)
+    repo, failure = pipeline.repo, None
+    found = {refs.name_of(ref): commit for ref, commit in repo.commits(refs.QUEUE).items()}
+    ended = _ended(repo, there, found)
+    for name in ended:
+        queue.withdraw(pipeline, name, found.pop(name).rev)
+    if ended:
+        exchange.pull(repo, there)
+    for name, commit in found.items():
         try:
-            put(pipeline.repo, there, name, commit.rev, tell)
+            put(repo, there, name, commit.rev, tell)
         except (Refused, Conflict) as error:
             failure = error
             continue
         queue.withdraw(pipeline, name, commit.rev)
     if failure is not None:
         raise failure
-    return bool(found)
+    return bool(found or ended)
+
+
+def _ended(repo: Repo, there: str, found: Mapping[str, Commit]) -> list[str]:
+    """Which of what waits here has ended there: whoever handed it over was killed before it went here."""
+    places = {
+        str(refs.ExperimentRef(commit.parents[0], name)): name
+        for name, commit in found.items()
+        if commit.parents and refs.is_name(name)
+    }
+    known = remote.look(repo, there, *places) if places else {}
+    return [name for ref, name in places.items() if ref in known]
 
 
 def _runs(repo: Repo, there: str) -> dict[str, Commit]:

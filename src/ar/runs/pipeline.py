@@ -201,6 +201,8 @@ class Pipeline:
                     if time.monotonic() > deadline:
                         raise BadState(f"DVC's queue is locked: {error}", hint) from None
                     time.sleep(0.02)
+            # Whoever writes the ref holds this lock: a file that git locked it by is a killed process's.
+            (self.repo.git_dir / f"{refs.STASH}.lock").unlink(missing_ok=True)
             yield
 
     @property

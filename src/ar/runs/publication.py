@@ -74,7 +74,10 @@ def publish(repo: Repo, there: str, worker: str, result: Result, lease: Held | N
         # The very same commit may be another worker's end of it: ours came with our note.
         if held.get(result.ref) == result.rev and any(it.message == text for it in repo.log(mine)):
             return True  # by an earlier push, whose answer was lost
-        if lease is None or result.ref in held:
+        if lease is None:
+            return False
+        if result.ref in held:  # it had been queued once more: nobody needs to run it again
+            remote.move(repo, there, Move(refs.running(name), ZERO, lease.rev))
             return False
         lease = standing(repo, there, lease)
         pause(attempt)
