@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -40,7 +40,7 @@ from ar.changes.proposal import prepare
 from ar.errors import BadProposal
 from ar.git import refs, remote
 from ar.git.references import ZERO
-from ar.git.remote import Move, Refused
+from ar.git.remote import Move, Refused, Unreachable
 from ar.git.repo import Repo
 from ar.history import exchange, leases
 from ar.history.ideas import Proposal
@@ -237,6 +237,75 @@ def test_what_ends_the_thread_that_keeps_up_with_a_remote_ends_the_run(
         sync._thread.join(20)
         with pytest.raises(ZeroDivisionError):
             list(sync.said())
+
+
+TROUBLED = """\
+#!/bin/sh
+# Where a file tells it to, git cannot check what is new: it refuses that, and does the rest of a push.
+real=$(command -v git)
+export GIT_EXEC_PATH="$0.path"
+if [ ! -d "$0.path" ]; then
+    mkdir "$0.path"
+    cat > "$0.path/git" <<END
+#!/bin/sh
+[ "\\$1" = rev-list ] && [ -e "$0.on" ] && exit 1
+exec "$real" "\\$@"
+END
+    chmod +x "$0.path/git"
+fi
+"$real" receive-pack "$@"
+code=$?
+[ -e "$0.on" ] && [ -e "$0.away" ] && mv "$1" "$1.away"
+rm -f "$0.on" "$0.away"
+exit $code
+"""
+
+
+@pytest.fixture
+def trouble(shared: Path, node: Path) -> Callable[..., None]:
+    """What to call for a remote that does a part of the node's next push; with `away` it then vanishes."""
+    script = shared.parent / "troubled.sh"
+    script.write_text(TROUBLED)
+    script.chmod(0o755)
+    git(node, "config", "remote.origin.receivepack", str(script))
+
+    def begin(*, away: bool = False) -> None:
+        for name in ["on", "away"][: 1 + away]:
+            Path(f"{script}.{name}").touch()
+
+    return begin
+
+
+def test_what_a_remote_in_trouble_does_in_part_is_done_whole(
+    shared: Path, node: Path, trouble: Callable[..., None]
+) -> None:
+    name, queue = put(shared), queue_of(node)
+    trouble()
+    claimed = claimed_by(queue)
+    assert there(shared, refs.RUNNING) == [name]
+    trouble()
+    assert queue.finish(claimed, *cancelled(queue, claimed))
+    assert there(shared, refs.RUNNING) == there(shared, refs.QUEUE) == []
+    assert exchange_note(shared, name)["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("settled_by", ["the next claim", "recovery"])
+def test_what_a_remote_did_in_part_before_it_went_away_is_put_right(
+    shared: Path, node: Path, trouble: Callable[..., None], settled_by: str
+) -> None:
+    name, queue, bare = put(shared), queue_of(node), shared.parent / "shared.git"
+    trouble(away=True)
+    with pytest.raises(Unreachable):
+        queue.claim()
+    bare.with_name("shared.git.away").rename(bare)
+    assert there(shared, refs.RUNNING) == there(shared, refs.QUEUE) == []  # what git made of it
+    if settled_by == "recovery":
+        recovery.recover(Project.open(node), queue.pipeline)
+    else:
+        assert queue.claim() is None
+    assert there(shared, refs.QUEUE) == [name]
+    assert git(node, "for-each-ref", refs.LEASES) == ""
+    queue.drop(claimed_by(queue))
 
 
 @pytest.mark.parametrize("words", ["An end", "Another end"])
@@ -447,6 +516,8 @@ def test_two_heads_with_different_agents_make_one_campaign(measured: Path, ar: A
     said = [head.communicate(timeout=240)[0] for head in heads]
     assert [head.returncode for head in heads] == [0, 0], said
     assert there(measured, refs.QUEUE) == there(measured, refs.RUNNING) == []
+    for folder in (measured, other):  # one of them ended first
+        exchange.pull(Repo.open(folder), "origin")
     ours, theirs = (
         json.loads(ar(folder, "show", "--json").stdout)["attempts"] for folder in (measured, other)
     )

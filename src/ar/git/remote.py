@@ -50,33 +50,47 @@ class Move:
     old: str
 
 
-def move(repo: Repo, remote: str, *moves: Move) -> bool:
+def move(repo: Repo, remote: str, *moves: Move, end: str = "") -> bool:
     """Move refs of a remote in one transaction, all or none. False where somebody else was faster.
+
+    A remote in trouble may do a part all the same: where git cannot check new objects there, it refuses what
+    is to hold them, and yet deletes what is to be deleted. The rest is then done by another push.
+
+    Args:
+        end: a ref that says, where it exists, that a part was not done by us: somebody else did it all, and
+            has gone on from there.
 
     Raises:
         Unreachable: nobody knows whether it was done.
         Refused: it was not, and that is nobody's race.
     """
-    leases = [f"--force-with-lease={it.ref}:{'' if it.old == ZERO else it.old}" for it in moves]
-    specs = [f"{'' if it.new == ZERO else it.new}:{it.ref}" for it in moves]
-    narrowed, said = narrow(repo, remote, [it.ref for it in moves]), ""
+    names = [it.ref for it in moves]
+    narrowed, said, left = narrow(repo, remote, names), "", list(moves)
     for attempt in range(_TRIES):
         try:
             # --no-verify: DVC's own hook would upload its cache with every push.
             options = ("--porcelain", "--atomic", "--no-verify", "--no-signed", "--recurse-submodules=no")
-            _run(repo, "push", *options, *narrowed, *leases, remote, *specs)
+            _run(repo, "push", *options, *narrowed, *map(_lease, left), remote, *map(_spec, left))
             return True
         except GitFailed as error:
             said = _refusal(error)
-        now = look(repo, remote, *(it.ref for it in moves))
-        held = [now.get(it.ref, ZERO) for it in moves]
-        if held == [it.new for it in moves]:
+        now = look(repo, remote, *names, *filter(None, [end]))
+        left = [it for it in moves if now.get(it.ref, ZERO) != it.new]
+        if not left:
             return True
-        if held != [it.old for it in moves]:
+        if any(now.get(it.ref, ZERO) != it.old for it in left) or (len(left) < len(moves) and end in now):
             return False
         pause(10 * attempt)
     what = f"{remote} can be read, but not written to: {shown(said)}"
     raise Refused(what, f"check your rights and the space there; does this work? git push {remote} HEAD")
+
+
+def _lease(move: Move) -> str:
+    return f"--force-with-lease={move.ref}:{'' if move.old == ZERO else move.old}"
+
+
+def _spec(move: Move) -> str:
+    return f"{'' if move.new == ZERO else move.new}:{move.ref}"
 
 
 def narrow(repo: Repo, remote: str, names: Iterable[str]) -> list[str]:

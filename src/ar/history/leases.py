@@ -98,6 +98,10 @@ class Held:
     rev: str
     lease: Lease
 
+    def end(self, repo: Repo) -> str:
+        """The ref that it has once it has ended."""
+        return str(refs.ExperimentRef(repo.commit(self.queued).parents[0], self.name))
+
 
 def held(repo: Repo, remote: str) -> dict[str, Held]:
     """Name to lease of what a remote had running when it was last looked at."""

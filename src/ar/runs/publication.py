@@ -66,7 +66,7 @@ def publish(repo: Repo, there: str, worker: str, result: Result, lease: Held | N
         if lease is not None:
             ended = Move(refs.running(name), ZERO, lease.rev)
             moves = Move(result.ref, result.rev, ZERO), Move(notes, note, tip or ZERO), ended
-            if remote.move(repo, there, *moves):
+            if remote.move(repo, there, *moves, end=result.ref):
                 repo.update_refs((mine, note, None))
                 return True
         held = remote.look(repo, there, result.ref, notes)

@@ -13,11 +13,10 @@ from ar.errors import ArError, Conflict
 from ar.git import refs, transfer
 from ar.git.references import ZERO
 from ar.git.repo import Repo
-from ar.history import leases
 from ar.local import claims, orphans
 from ar.local.claims import Claim
 from ar.project.project import Project
-from ar.runs import outcomes, queue, showing
+from ar.runs import half_claims, outcomes, queue, showing
 from ar.runs.gpu_meter import Meter
 from ar.runs.keeper import queue_of
 from ar.runs.pipeline import Pipeline
@@ -50,7 +49,7 @@ def recover(project: Project, pipeline: Pipeline) -> list[str]:
             continue
         with contextlib.suppress(Conflict):
             done.append(f"{name} {_settle(project, pipeline, claimed, name in ended)}")
-    _clear_leases(pipeline)
+    _clear_leases(project.repo)
     done += _check_queue(pipeline, ended)
     _clear_folders(pipeline)
     return done
@@ -114,18 +113,18 @@ def _settle_there(project: Project, pipeline: Pipeline, where: str, claimed: Cla
     return f"was running in a process that is gone; it is free again on {queue.remote}"
 
 
-def _clear_leases(pipeline: Pipeline) -> None:
+def _clear_leases(repo: Repo) -> None:
     """Give back what a process was killed over before it had taken it here, too."""
-    repo = pipeline.repo
-    for ref, rev in repo.refs(refs.LEASES).items():
+    known = transfer.remotes(repo)
+    for where in known:
+        with contextlib.suppress(
+            ArError
+        ):  # it is away: then the lease runs out, and this is for the next time
+            half_claims.settle(repo, where)
+    for ref in repo.refs(refs.LEASES):
         name = refs.name_of(ref)
-        if repo.has_ref(refs.running(name)) or (held := claims.lock(repo, name)) is None:
-            continue
-        where, lease = queue_of(repo, name), leases.read(repo, name, rev)
-        if lease is not None and where in transfer.remotes(repo) and repo.resolve(ref) == rev:
-            RemoteQueue(pipeline, where).break_(lease)
-        repo.update_refs((ref, ZERO, None))
-        claims.unlock(held)
+        if queue_of(repo, name) not in known and not repo.has_ref(refs.running(name)):
+            repo.update_refs((ref, ZERO, None))
 
 
 def _check_queue(pipeline: Pipeline, ended: set[str]) -> list[str]:

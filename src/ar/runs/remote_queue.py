@@ -31,7 +31,7 @@ from ar.project.program import Program
 from ar.project.program_file import load as load_program
 from ar.project.program_file import load_at
 from ar.project.project import Project
-from ar.runs import outbox, queue
+from ar.runs import half_claims, outbox, queue
 from ar.runs.delivery import Delivery
 from ar.runs.keeper import Keeper
 from ar.runs.pipeline import Pipeline
@@ -116,11 +116,13 @@ class RemoteQueue:
 
         Raises:
             Unreachable: the remote cannot be read.
+            Refused: it cannot be written.
         """
         lost = set[str]()
         while True:
             begun = time.monotonic()
             self.look()
+            half_claims.settle(self.repo, self.remote)
             known = [it for it in self._free(only) if it.name not in lost]
             free = [it for it in known if _fits(self.repo.commit(it.rev), base, suits)]
             if not free:
@@ -144,7 +146,7 @@ class RemoteQueue:
 
     def _free(self, only: str) -> Iterator[_Free]:
         for name, held in leases.held(self.repo, self.remote).items():
-            if held.lease.is_broken and only in ("", name):
+            if held.lease.is_broken and only in ("", name) and self.repo.commit(held.queued).parents:
                 yield _Free(name, held.queued, held)
         for name, rev in self.waiting().items():
             if only in ("", name):
@@ -166,10 +168,9 @@ class RemoteQueue:
         if old is None:
             taken.append(Move(refs.queued(name), ZERO, rev))
         try:
-            is_mine = self._move(*taken)
+            is_mine = self._move(*taken, end=mine.end(repo))
         except ArError:
-            self._forget(name)
-            claims.unlock(lock)
+            claims.unlock(lock)  # whether it was made is seen later: see `half_claims`
             raise
         if not is_mine:
             self._forget(name)
@@ -247,11 +248,7 @@ class RemoteQueue:
         return published
 
     def requeue(self, claimed: Claim) -> None:
-        lease = self._let_lapse(claimed.name)
-        if lease is not None:
-            back = Move(refs.queued(claimed.name), claimed.rev, ZERO)
-            self._give_up(claimed.name, Move(refs.running(claimed.name), ZERO, lease.rev), back)
-        self._clear(claimed)
+        self._give_back(claimed, Move(refs.queued(claimed.name), claimed.rev, ZERO))
 
     def abandon(self, claimed: Claim) -> None:
         """Give back what a process of this clone's had when it was killed: it counts as a holder lost."""
@@ -261,10 +258,13 @@ class RemoteQueue:
         self._clear(claimed)
 
     def drop(self, claimed: Claim) -> None:
-        lease = self._let_lapse(claimed.name)
+        self._give_back(claimed)
+
+    def _give_back(self, claimed: Claim, *more: Move) -> None:
+        lease, told = self._let_lapse(claimed.name), True
         if lease is not None:
-            self._give_up(claimed.name, Move(refs.running(claimed.name), ZERO, lease.rev))
-        self._clear(claimed)
+            told = self._give_up(claimed.name, Move(refs.running(claimed.name), ZERO, lease.rev), *more)
+        self._clear(claimed, forget=told)
 
     def disown(self, claimed: Claim) -> None:
         self._let_lapse(claimed.name)
@@ -283,9 +283,9 @@ class RemoteQueue:
             self.tell(f"{error.message}; {name} is free again once its lease has run out")
             return False
 
-    def _move(self, *moves: Move) -> bool:
+    def _move(self, *moves: Move, end: str = "") -> bool:
         """Move refs there, and in view here."""
-        done = remote.move(self.repo, self.remote, *moves)
+        done = remote.move(self.repo, self.remote, *moves, end=end)
         if done:
             shown = ((refs.at_remote(self.remote, it.ref), it.new) for it in moves)
             self.repo.update_refs(
@@ -317,8 +317,9 @@ class RemoteQueue:
         if gone:
             self.repo.update_refs(*gone)
 
-    def _clear(self, claimed: Claim, result: Result | None = None) -> None:
-        """Let go of an experiment here; with a result, as one that is known."""
+    def _clear(self, claimed: Claim, result: Result | None = None, forget: bool = True) -> None:
+        """Let go of an experiment here; with a result, as one that is known. Of what the remote may not have
+        been told the lease stays, for `half_claims`."""
         repo, there = self.repo, refs.at_remote(self.remote, refs.running(claimed.name))
         changes: list[tuple[str, str, str | None]] = []
         if result is not None:
@@ -330,7 +331,8 @@ class RemoteQueue:
         changes += [(ref, ZERO, None) for ref in gone if repo.has_ref(ref)]
         if changes:
             repo.update_refs(*changes, reason="ar: done")
-        self._forget(claimed.name)
+        if forget:
+            self._forget(claimed.name)
         claimed.let_go()
 
     # -- putting ------------------------------------------------------------------------------------------
