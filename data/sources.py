@@ -82,15 +82,20 @@ class ParquetFiles:
 
 
 def stdlib() -> TextFiles:
-    """The Python files of the running interpreter's standard library, about 9 MB."""
+    """The Python files of the running interpreter's standard library, about 9 MB.
+
+    Links are left out: they lead to the machine's own settings, which a sandbox hides.
+    """
     root = Path(sysconfig.get_path("stdlib"))
     paths = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in STDLIB_WITHOUT]
         paths += [
-            Path(folder, name)
-            for name in names
-            if name.endswith(".py") and not name.startswith("_sysconfigdata")  # holds paths of the machine
+            path
+            for path in (Path(folder, name) for name in names)
+            if path.suffix == ".py"
+            and not path.name.startswith("_sysconfigdata")  # holds paths of the machine
+            and not path.is_symlink()
         ]
     if not paths:
         raise LabError(f"{root}: this Python comes without its source; use data.source: files")

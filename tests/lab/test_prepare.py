@@ -105,6 +105,15 @@ def test_the_standard_library_is_a_corpus() -> None:
     assert len(source.paths) > 300
 
 
+def test_the_standard_librarys_links_to_the_machines_settings_are_no_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ast.py").write_text("pass\n")
+    (tmp_path / "sitecustomize.py").symlink_to(tmp_path / "hidden" / "sitecustomize.py")
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert stdlib().paths == [tmp_path / "ast.py"]
+
+
 def test_prepare_twice_gives_the_same_files(prepared: Lab, bare: Lab) -> None:
     (bare.root / "corpus").symlink_to(prepared.root / "corpus")
     assert bare.run("data.prepare").returncode == 0
