@@ -242,9 +242,9 @@ def test_the_best_is_confirmed_before_the_budget_ends_and_the_worse_is_not() -> 
     model = surface(measured(40))
     good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
     bad = Waiting("bad", Setting({"a": 0.9, "b": 0.1, "c": 0.5}))
-    found = choose(model, [bad, good], 0.0, NOISE, spare=5, base_runs=2)
+    found = choose(model, [bad, good], 0.0, NOISE, NOISE, spare=5, base_runs=2)
     assert found is not None and found.change == good
-    assert choose(model, [bad], 0.0, NOISE, spare=5, base_runs=2) is None
+    assert choose(model, [bad], 0.0, NOISE, NOISE, spare=5, base_runs=2) is None
     assert choose(model, [], 0.0, NOISE, spare=5, base_runs=2) is None
 
 

@@ -53,10 +53,14 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
     ):
         return False
     from ar.surrogate import screening  # it takes its time to load
-    from ar.surrogate.points import residual_of, settings_of
+    from ar.surrogate.points import residual_at_most, residual_of, settings_of
 
-    surface, residual = campaign.model.surface(history), residual_of(ledger)
-    if surface is None or residual is None:
+    surface, residual, at_most = (
+        campaign.model.surface(history),
+        residual_of(ledger),
+        residual_at_most(ledger),
+    )
+    if surface is None or residual is None or at_most is None:
         return False
     settings = settings_of(campaign.program, history, waiting)
     if _discard_clear(campaign, waiting, *surface.difference(settings)):
@@ -68,6 +72,7 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
         [screening.Waiting(item.name, at, len(item.own)) for item, at in zip(waiting, settings, strict=True)],
         gained=max(0.0, -float(surface.difference([surface.incumbent], start)[0][0])),
         residual=residual,
+        at_most=at_most,
         spare=0 if is_last else min(ledger.spare, engine.runs_in_time - len(engine.pending(history))),
         base_runs=len(ledger.base),
     )

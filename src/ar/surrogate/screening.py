@@ -57,13 +57,21 @@ def runs_needed(gain: float, residual: float) -> int:
 
 
 def choose(
-    surface: Surface, waiting: Sequence[Waiting], gained: float, residual: float, spare: float, base_runs: int
+    surface: Surface,
+    waiting: Sequence[Waiting],
+    gained: float,
+    residual: float,
+    at_most: float,
+    spare: float,
+    base_runs: int,
 ) -> Choice | None:
     """The waiting change to run again; None while it is better to explore.
 
     Args:
         gained: what the branch has gained over the campaign's first baseline, above 0.
         residual: standard deviation of one run after its seed's effect.
+        at_most: what that may be, as little as is known of it: runs are kept for a confirmation that takes
+            more of them than expected.
         spare: runs left besides those of the closing audit.
         base_runs: of the incumbent, on seeds of the common order.
     """
@@ -80,9 +88,9 @@ def choose(
     best, gain = waiting[first], -float(mean[first])
     if worth[first] >= 0:
         return None
-    needed = runs_needed(gain, residual)
-    cost = needed - best.runs + max(0, needed - base_runs)
-    if spare <= min(cost + max(SLACK, cost // 2), LAST * (spare + len(surface.points))):
+    needed, most = (runs_needed(gain, noise) for noise in (residual, at_most))
+    cost, reserve = (n - best.runs + max(0, n - base_runs) for n in (needed, most))
+    if spare <= min(reserve + max(SLACK, cost // 2), LAST * (spare + len(surface.points))):
         if cost > spare and gain <= residual:
             return None  # a better one may still turn up, this one cannot be confirmed any more
         return Choice(best, max(1, min(AT_ONCE, needed - best.runs)))
