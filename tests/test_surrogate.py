@@ -245,7 +245,7 @@ def test_the_best_is_confirmed_before_the_budget_ends_and_the_worse_is_not() -> 
     found = choose(model, [bad, good], 0.0, NOISE, NOISE, spare=5, base_runs=2)
     assert found is not None and found.change == good
     assert choose(model, [bad], 0.0, NOISE, NOISE, spare=5, base_runs=2) is None
-    assert choose(model, [], 0.0, NOISE, spare=5, base_runs=2) is None
+    assert choose(model, [], 0.0, NOISE, NOISE, spare=5, base_runs=2) is None
 
 
 def test_what_is_hard_to_confirm_is_tried_where_runs_are_left_for_it() -> None:
@@ -253,8 +253,29 @@ def test_what_is_hard_to_confirm_is_tried_where_runs_are_left_for_it() -> None:
     good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
     noise = -2 * float(model.difference([good.setting])[0][0])
     assert runs_needed(noise / 2, noise) > 8
-    assert choose(model, [good], 0.0, noise, spare=33, base_runs=2) is not None
-    assert choose(model, [good], 0.0, noise, spare=9, base_runs=2) is None
+    assert choose(model, [good], 0.0, noise, noise, spare=33, base_runs=2) is not None
+    assert choose(model, [good], 0.0, noise, noise, spare=9, base_runs=2) is None
+
+
+def test_runs_are_kept_for_noise_that_may_be_larger_than_it_seemed() -> None:
+    model = surface(measured(140))
+    good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
+    gain = -float(model.difference([good.setting])[0][0])
+    noise = gain / 3
+    spare = 2 * runs_needed(gain, 2 * noise)
+    assert spare > 3 * runs_needed(gain, noise)
+    assert choose(model, [good], 0.0, noise, noise, spare, base_runs=2) is None
+    assert choose(model, [good], 0.0, noise, 2 * noise, spare, base_runs=2) is not None
+
+
+def test_a_gain_is_confirmed_early_only_where_what_it_leaves_does_not_matter() -> None:
+    model = surface(measured(140))
+    good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
+    gain = -float(model.difference([good.setting])[0][0])
+    small, large = (
+        choose(model, [good], 0.0, noise, noise, spare=400, base_runs=2) for noise in (gain / 10, gain / 20)
+    )
+    assert small is None and large is not None
 
 
 def test_less_is_to_be_had_beyond_a_better_setting() -> None:
