@@ -14,9 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Ar, allow, attempts_of, commit, git, names_of, snapshot, start, wait_for
+from helpers import (
+    Ar,
+    allow,
+    attempts_of,
+    commit,
+    git,
+    names_of,
+    run,
+    runs_of,
+    snapshot,
+    start,
+    wait_for,
+)
 
 from ar.git import refs
+from ar.git.references import ZERO
 from ar.git.repo import Repo
 from ar.local import observed
 
@@ -171,6 +184,20 @@ def test_killed_it_carries_on_with_what_was_committed_meanwhile(measured: Path, 
     assert names_of(measured, "refs/ar") == []
     # All is decided: the next observation begins with what comes then.
     assert "No commit" in ar(measured, "observe", "--", "true").stdout
+
+
+def test_a_worker_goes_on_while_the_checkout_that_is_observed_has_no_programme(
+    measured: Path, ar: Ar
+) -> None:
+    ar(measured, "next")
+    (name,) = names_of(measured, refs.QUEUE)
+    repo = Repo.open(measured)
+    repo.update_refs((refs.OBSERVED, repo.head(), ZERO))
+    (measured / "program.md").unlink()
+    code = "from ar.git.repo import Repo; from ar.runs.worker import Worker; Worker(Repo.open()).run_next()"
+    run(measured, sys.executable, "-c", code)
+    git(measured, "checkout", "program.md")
+    assert runs_of(measured)[name]["status"] == "succeeded"
 
 
 def test_nothing_that_a_commit_holds_or_says_ends_the_observing(measured: Path, ar: Ar) -> None:

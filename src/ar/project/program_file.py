@@ -105,6 +105,22 @@ def load(root: Path) -> Program:
     return program
 
 
+def current(repo: Repo) -> Program:
+    """The programme of the checkout; that of the branch, where others move the checkout, and it has none just
+    now.
+
+    Raises:
+        BadProgram: it is missing, or says something that cannot be meant.
+    """
+    try:
+        return load(repo.root)
+    except BadProgram:
+        known = load_at(repo, repo.head()) if repo.is_apart() else None
+        if known is None:
+            raise
+        return known
+
+
 def load_at(repo: Repo, rev: str) -> Program | None:
     """The programme as a commit has it; None where it has none. What it hands on is secret from here on, too.
 

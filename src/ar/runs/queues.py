@@ -11,7 +11,7 @@ from ar.history.messages import Message
 from ar.history.records import Note
 from ar.local.claims import Claim
 from ar.project.program import Program
-from ar.project.program_file import load as load_program
+from ar.project.program_file import current as current_program
 from ar.project.project import Project
 from ar.runs import budget, queue
 from ar.runs.pipeline import Pipeline
@@ -83,7 +83,7 @@ class Home:
         return True
 
     def refusals(self) -> tuple[str, str]:
-        return budget.refusals(Project(self.repo, load_program(self.repo.root)))
+        return budget.refusals(Project(self.repo, current_program(self.repo)))
 
     def claim(
         self, only: str = "", base: bool = True, suits: Callable[[Message], bool] = lambda _: True
@@ -91,7 +91,7 @@ class Home:
         return queue.claim(self.pipeline, only, base, suits)
 
     def program(self, claimed: Claim) -> Program:  # noqa: ARG002
-        return load_program(self.repo.root)
+        return current_program(self.repo)
 
     def flaw(self, claimed: Claim) -> str:  # noqa: ARG002
         return ""  # what waits here was made here, from what had passed every check

@@ -34,7 +34,7 @@ from ar.local.claims import Claim
 from ar.project.identity import identity
 from ar.project.pipeline_file import ARGS_FILE, LOCK_FILE, Declared
 from ar.project.program import FILE, Program, Sandbox
-from ar.project.program_file import load as load_program
+from ar.project.program_file import current as current_program
 from ar.project.project import Project
 from ar.runs import demands, devices, faults, interpreter, outcomes, sandbox, showing
 from ar.runs.early_stop import curve_watch, incumbents_curve
@@ -117,7 +117,7 @@ class Worker:
         return True
 
     def _claim(self) -> Claim | None:
-        program, passed = load_program(self.repo.root), list[Message]()
+        program, passed = current_program(self.repo), list[Message]()
         aside = self._set_aside(program)
 
         def suits(message: Message) -> bool:
