@@ -278,6 +278,15 @@ def test_a_gain_is_confirmed_early_only_where_what_it_leaves_does_not_matter() -
     assert small is None and large is not None
 
 
+def test_with_few_runs_a_gain_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = surface(measured(30))
+    good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
+    gain = -float(model.difference([good.setting])[0][0])
+    monkeypatch.setattr("ar.surrogate.screening.potential", lambda *args, **kwargs: 0.01 * gain)
+    short, long = (choose(model, [good], 0.0, gain / 10, gain / 10, spare, base_runs=2) for spare in (7, 30))
+    assert short is not None and long is None
+
+
 def test_less_is_to_be_had_beyond_a_better_setting() -> None:
     model = surface(measured(40))
     near, far = Setting({"a": 0.2, "b": 0.7, "c": 0.5}), Setting(DEFAULT)

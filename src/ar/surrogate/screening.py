@@ -21,6 +21,7 @@ LEAST_STEP = 0.2  # and it is to add this share to what the campaign has gained
 WORTH = 8.0  # residuals that must still be to be had beyond it: less could not be confirmed later
 NEGLIGIBLE = 0.07  # of its gain: with less beyond a large one, nothing is to be waited for
 LARGE = 14.0  # residuals: beside a smaller gain, what it leaves is a part that matters, and is lost
+FEW = 40  # runs in all: with fewer, the last of them hold no second try, and nothing is to be waited for
 LEAST_CHANCE = 0.3  # of passing its guards
 CLEARLY = 3.0  # standard deviations worse than the branch, and a change is out
 SIMILAR = 0.5  # standard errors from the best
@@ -97,7 +98,8 @@ def choose(
     if needed > CHOSEN_RUNS:
         return None
     more = potential(surface, best.setting)
-    if more < NEGLIGIBLE * gain and gain >= LARGE * residual:
+    is_short = spare + len(surface.points) < FEW
+    if more < NEGLIGIBLE * gain and (is_short or gain >= LARGE * residual):
         return Choice(best)
     if DEAREST * cost > spare or gain < CLEAR * residual * math.sqrt(2 / CLEAR_RUNS):
         return None
