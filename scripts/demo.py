@@ -60,7 +60,7 @@ def main() -> int:
     merges = output("git", "rev-list", "--merges", "--first-parent", f"{start}..HEAD").split()
     if not merges:
         print("No change was better beyond noise this time; the branch stays as it was.")
-        return 1
+        return 0
     for merge in reversed(merges):
         say(f"Promoted: {output('git', 'show', '-s', '--format=%s', merge)}")
         run("git", "--no-pager", "diff", "--unified=0", f"{merge}^1", merge, "--", "params.yaml", "model")
