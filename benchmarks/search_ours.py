@@ -6,13 +6,12 @@ All runs count: the baseline's, the confirming ones, and the closing audit, whic
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 
 from search_worlds import World
 
-from ar.judge.arithmetic import chi_square
+from ar.judge.arithmetic import at_most
 from ar.judge.evidence import OPENING, Candidate, Ledger, Run, guard_means
 from ar.judge.noise import Noise, noise_of
 from ar.judge.rule import GUARD_DRIFT, Kind, next_action
@@ -130,8 +129,8 @@ class Campaign:
             surface.difference([Setting(self.incumbent.params)], Setting(self.first.params))[0][0]
         )
         pool = self.noise(self.ledger()).residual.pool
-        at_most = residual * math.sqrt(pool.df / chi_square(pool.df))
-        found = choose(surface, waiting, max(0.0, gained), residual, at_most, spare, base_runs)
+        largest = at_most(residual, pool.df)
+        found = choose(surface, waiting, max(0.0, gained), residual, largest, spare, base_runs)
         if found is not None:
             for k in range(found.seeds):
                 self.run(self.open[int(found.change.name)], FIRST_SEED + found.change.runs + k)

@@ -55,11 +55,8 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
     from ar.surrogate import screening  # it takes its time to load
     from ar.surrogate.points import residual_at_most, residual_of, settings_of
 
-    surface, residual, at_most = (
-        campaign.model.surface(history),
-        residual_of(ledger),
-        residual_at_most(ledger),
-    )
+    surface = campaign.model.surface(history)
+    residual, at_most = residual_of(ledger), residual_at_most(ledger)
     if surface is None or residual is None or at_most is None:
         return False
     settings = settings_of(campaign.program, history, waiting)

@@ -40,6 +40,12 @@ def half_width(error: float, df: int) -> float:
     return (unscore(NORMAL_95, df) if df else NORMAL_95) * error
 
 
+def at_most(sigma: float, df: int) -> float:
+    """What a standard deviation on so many degrees of freedom is at most: the bound of its one-sided 95 %
+    interval."""
+    return sigma * math.sqrt(df / chi_square(df))
+
+
 def chi_square(df: int) -> float:
     """What a chi-square variable falls short of in 5 % of cases (Wilson and Hilferty 1931)."""
     return df * max(0.01, 1 - 2 / (9 * df) + LOWEST_5 * math.sqrt(2 / (9 * df))) ** 3

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ar.judge.arithmetic import chi_square, mean, spread
+from ar.judge.arithmetic import at_most, mean, spread
 from ar.judge.evidence import MOST_RUNS, Candidate, Ledger, Run
 
 ROUNDING = 1e-6  # of sigma: a smaller residual is one of the arithmetic, not of the runs
@@ -146,7 +146,7 @@ class Noise:
         """Whether the seed's effect is known to be part of the noise: the upper 95 % bound of the residual
         lies below sigma."""
         df = self.residual.pool.df
-        return df > 0 and self.residual_sigma * math.sqrt(df / chi_square(df)) < self.sigma
+        return df > 0 and at_most(self.residual_sigma, df) < self.sigma
 
     def residual_of(self, own: Pool) -> float:
         """Residual standard deviation of something compared by seed, whose own runs give `own`.

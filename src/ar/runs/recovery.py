@@ -117,9 +117,8 @@ def _clear_leases(repo: Repo) -> None:
     """Give back what a process was killed over before it had taken it here, too."""
     known = transfer.remotes(repo)
     for where in known:
-        with contextlib.suppress(
-            ArError
-        ):  # it is away: then the lease runs out, and this is for the next time
+        # Where it is away, the lease runs out, and this is for the next time.
+        with contextlib.suppress(ArError):
             half_claims.settle(repo, where)
     for ref in repo.refs(refs.LEASES):
         name = refs.name_of(ref)

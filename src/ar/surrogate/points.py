@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ar.history.attempts import objective, of_commit
 from ar.history.records import Attempt, Experiment, History, Outcome, Status
 from ar.judge import devices
-from ar.judge.arithmetic import chi_square
+from ar.judge.arithmetic import at_most
 from ar.judge.evidence import Ledger, guard_means
 from ar.judge.ledger import ledger, measurements
 from ar.judge.noise import noise_of
@@ -71,17 +70,22 @@ def most_measured(program: Program, history: History) -> str:
 
 def residual_of(known: Ledger) -> float | None:
     """Standard deviation of one run after its seed's effect, as far as the judge knows it."""
-    noise = noise_of(known)
-    if noise.residual.pool.df >= KNOWN_DF:
-        return noise.residual_sigma or None
-    return noise.sigma if noise.df >= KNOWN_DF else None
+    found = _residual(known)
+    return found[0] if found else None
 
 
 def residual_at_most(known: Ledger) -> float | None:
-    """What `residual_of` may be at most: the bound of its one-sided 95 % interval."""
-    noise, sigma = noise_of(known), residual_of(known)
-    df = noise.residual.pool.df if noise.residual.pool.df >= KNOWN_DF else noise.df
-    return None if sigma is None else sigma * math.sqrt(df / chi_square(df))
+    """What `residual_of` may be at most."""
+    found = _residual(known)
+    return at_most(*found) if found else None
+
+
+def _residual(known: Ledger) -> tuple[float, int] | None:
+    """With its degrees of freedom."""
+    noise = noise_of(known)
+    if (df := noise.residual.pool.df) >= KNOWN_DF:
+        return (noise.residual_sigma, df) if noise.residual_sigma else None
+    return (noise.sigma, noise.df) if noise.df >= KNOWN_DF else None
 
 
 def settings_of(program: Program, history: History, attempts: Sequence[Attempt]) -> list[Setting]:
