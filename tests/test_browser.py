@@ -16,6 +16,7 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 from helpers import wait_for
 from pages import PROMOTED, Served, history_of, short_campaign
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -69,7 +70,24 @@ class Browser:
     @property
     def titles(self) -> list[str]:
         """Of the table's rows, from top to bottom."""
-        return [cell.text for cell in self.all("#attempts tbody .title a")]
+        script = "return [...document.querySelectorAll(arguments[0])].map(cell => cell.innerText)"
+        return list(self.js(script, "#attempts tbody .title a"))
+
+    def text(self, selector: str) -> str:
+        """Of the first that fits. Asked for at once: what is live is put in its place at any time."""
+        return str(self.js("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
+
+    def click(self, selector: str) -> None:
+        """On the first that fits, or on what has taken its place."""
+
+        def clicked() -> bool:
+            try:
+                self.one(selector).click()
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        wait_for(clicked)
 
     def screen(self, width: int, height: int = 900, scheme: str = "light") -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -112,22 +130,19 @@ def browser(site: Served) -> Iterator[Browser]:
 def test_it_is_live_filters_and_runs_nothing_of_others(browser: Browser, site: Served, root: Path) -> None:
     browser.go("/")
     wait_for(lambda: browser.all("#progress canvas") and browser.all("#live.on"))
-    assert (
-        "=cmd|" in browser.one("#attempts").text
-        and "<script>alert(1)</script>" in browser.one("#attempts").text
-    )
+    assert "=cmd|" in browser.text("#attempts") and "<script>alert(1)</script>" in browser.text("#attempts")
     browser.js("window.stays = true")
     browser.one("#q").send_keys("claude crashed")
     wait_for(lambda: browser.titles == ["x 1.5 → 2.9"])
-    assert browser.one("#found").text == "1 of 6 attempts" and "q=claude" in browser.driver.current_url
+    assert browser.text("#found") == "1 of 6 attempts" and "q=claude" in browser.driver.current_url
     browser.js("document.getElementById('tree').scrollIntoView()")
     wait_for(lambda: len(browser.all(".leaf")) == 5 and len(browser.all(".leaf.faded")) == 4)
-    browser.one("#filter button").click()
+    browser.click("#filter button")
     wait_for(lambda: len(browser.titles) == 6)
     [run] = [run for run in history_of(root).experiments if run.params["params.yaml:x"] == 1.7]
     Repo.open(root).update_note(run.rev, lambda note: {**note, "verdict": PROMOTED})
-    wait_for(lambda: "x 1.5 → 1.7" in browser.one("#part-waiting").text)
-    assert "winner" in browser.one(f"#attempts tr[data-name='{run.name}']").text
+    wait_for(lambda: "x 1.5 → 1.7" in browser.text("#part-waiting"))
+    wait_for(lambda: "winner" in browser.text(f"#attempts tr[data-name='{run.name}']"))
     assert browser.js("return window.stays")  # nothing was loaded anew
     assert all(url.startswith((site.origin, "data:")) for url in browser.asked_for())
     assert not [said for said in browser.complaints() if "favicon" not in said]
@@ -137,9 +152,9 @@ def test_it_is_live_filters_and_runs_nothing_of_others(browser: Browser, site: S
 def test_two_that_are_marked_are_compared(browser: Browser) -> None:
     browser.go("/")
     wait_for(lambda: len(browser.titles) == 6)
-    for box in browser.all("#attempts tbody input")[1:3]:
-        box.click()
-    browser.one("#compare button").click()
+    for row in (2, 3):
+        browser.click(f"#attempts tbody tr:nth-of-type({row}) input")
+    browser.click("#compare button")
     wait_for(lambda: browser.all(".diff .add") and browser.all("[data-chart] canvas"))
     assert len(browser.all(".sides a")) == 2
     assert not browser.complaints()
@@ -151,7 +166,7 @@ def test_the_chart_tells_and_opens_what_is_pointed_at(browser: Browser) -> None:
     wait_for(lambda: browser.all("#progress canvas"))
     canvas = browser.one("#progress canvas")
     place = browser.js(FIND_DOT, canvas)
-    assert place and " · " in browser.one("#tip").text
+    assert place and " · " in browser.text("#tip")
     webdriver.ActionChains(browser.driver).move_to_element_with_offset(
         canvas, place[0] + 2 - canvas.size["width"] // 2, place[1] + 2 - canvas.size["height"] // 2
     ).click().perform()
@@ -209,13 +224,13 @@ def test_with_control_it_steers(browser: Browser, root: Path) -> None:
     with Served(root, may_steer=True) as site:
         steering = Browser(site)
         try:
-            steering.one(".steer summary").click()
+            steering.click(".steer summary")
             steering.one("input[name=text]").send_keys("x matters most <b>of all</b>")
-            steering.one("form[action='/steer/note'] button").click()
-            wait_for(lambda: "Noted" in steering.one("#said").text)
-            wait_for(lambda: "<b>of all</b>" in steering.one("#part-notebook").text)
+            steering.click("form[action='/steer/note'] button")
+            wait_for(lambda: "Noted" in steering.text("#said"))
+            wait_for(lambda: "<b>of all</b>" in steering.text("#part-notebook"))
             steering.one("form[action='/steer/idea'] input[name=idea]").send_keys("Try more")
-            steering.one("form[action='/steer/idea'] button").click()
+            steering.click("form[action='/steer/idea'] button")
             wait_for(lambda: steering.all(".said.bad"))
             assert not [said for said in steering.complaints() if "favicon" not in said]
         finally:
@@ -231,9 +246,9 @@ def test_its_files_open_without_a_server(root: Path, tmp_path: Path) -> None:
         wait_for(lambda: opened.all("#progress canvas"))
         opened.one("#q").send_keys("claude crashed")
         wait_for(lambda: opened.titles == ["x 1.5 → 2.9"])
-        opened.one("#attempts tbody .title a").click()
+        opened.click("#attempts tbody .title a")
         wait_for(lambda: opened.all("pre.diff .add"))
-        opened.one(".home").click()
+        opened.click(".home")
         wait_for(lambda: opened.all("#progress canvas"))
         assert all(url.startswith(("file:", "data:")) for url in opened.asked_for())
         assert not opened.complaints()
