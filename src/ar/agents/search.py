@@ -1,7 +1,7 @@
 """The embedded agent: moves searched parameters together, to where the campaign's model expects most.
 
 The model (`ar.surrogate`) is fitted to every run of the history. Two of three proposals are by expected
-improvement, every third and the campaign's last by the expected value alone.
+improvement, every third and the campaign's last by a bound close to the expected value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ar.surrogate.surface import Surface
 
 DRAWS = 3  # before a configuration beside the last of them is taken
-EXPLOITING = 3  # every so many proposals is by the expected value alone
+EXPLOITING = 3  # every so many proposals is by the value, or little better
 TRIMMED_BUDGET = 200  # runs of a campaign from which what carries no weight is taken out again
 TRIMMED_SHARE = 0.1  # of a joint move's effect: a parameter that is expected to carry less may go
 
@@ -138,7 +138,7 @@ def _move(briefing: Briefing, surface: Surface, draws: _Draws) -> Proposal:
     expected = signed(orient(mean), error)
     shares = sorted(zip(moved, without, strict=True), key=lambda pair: -pair[1])
     parts = ", ".join(f"{key} {signed(orient(mean - other))}" for key, other in shares)
-    why = "By expected value, from" if exploit else "By expected improvement, from"
+    why = "By value, half an error better, from" if exploit else "By expected improvement, from"
     words = f"{why} {len(surface.measured)} runs: {expected} against the branch"
     words += f", of which {parts}." if len(moved) > 1 else "."
     ordered = {key: values[key] for key, _ in shares}

@@ -34,13 +34,14 @@ def waits(campaign: Campaign, history: History, attempt: Attempt) -> bool:
     return here is not None and verdict.runs == len(here.own)
 
 
-def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> bool:
+def settle(engine: Engine, history: History, ledger: Ledger, room: int, is_last: bool) -> bool:
     """Run the waiting change that the model chooses once more, and discard those that are clearly out.
 
     True if that changed the history.
 
     Args:
         ledger: of that history, with no change open.
+        room: for runs, at once.
         is_last: no other change will be proposed.
     """
     campaign = engine.campaign
@@ -70,8 +71,9 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
         gained=max(0.0, -float(surface.difference([surface.incumbent], start)[0][0])),
         residual=residual,
         at_most=at_most,
-        spare=0 if is_last else min(ledger.spare, engine.runs_in_time - len(engine.pending(history))),
+        spare=0 if is_last else _spare(engine, history, ledger),
         base_runs=len(ledger.base),
+        at_once=max(screening.AT_ONCE, room // 2),
     )
     if chosen is None:
         return False
@@ -79,6 +81,37 @@ def settle(engine: Engine, history: History, ledger: Ledger, is_last: bool) -> b
     _confirm(engine, history, item, chosen.seeds)
     engine.event(f"{item.name} is the most promising of {len(waiting)}: it gets more seeds")
     return True
+
+
+def is_reserved(engine: Engine, history: History, ledger: Ledger) -> bool:
+    """Whether a change that is being confirmed may take all the runs that are left: nothing new is proposed
+    beside it, as it could not be confirmed any more.
+
+    Args:
+        ledger: of that history, with no change open; the incumbent's runs under way count as measured.
+    """
+    campaign = engine.campaign
+    chosen = [item for item in history.attempts if history.is_open(item) and item.is_under_way]
+    chosen = [item for item in chosen if len(item.own) > 1 and is_screened(campaign, item)]
+    if not chosen or not ledger.knows_noise:
+        return False
+    from ar.surrogate.points import residual_at_most, settings_of
+    from ar.surrogate.screening import runs_to_go
+
+    surface, at_most = campaign.model.surface(history), residual_at_most(ledger)
+    if surface is None or at_most is None:
+        return False
+    means, _ = surface.difference(settings_of(campaign.program, history, chosen))
+    to_go = [
+        runs_to_go(-float(mean), at_most, len(item.own), len(ledger.base))
+        for item, mean in zip(chosen, means, strict=True)
+    ]
+    return _spare(engine, history, ledger) <= max(to_go)
+
+
+def _spare(engine: Engine, history: History, ledger: Ledger) -> float:
+    """Runs that are left, by budget and by time, besides those under way and the closing audit."""
+    return min(ledger.spare, engine.runs_in_time - len(engine.pending(history)))
 
 
 def _confirm(engine: Engine, history: History, attempt: Attempt, count: int) -> None:

@@ -68,7 +68,7 @@ class Search(Policy):
                 return merged
         moved.follow(engine, history)
         is_last = self._proposals_left(engine) == 0
-        if room > 0 and choosing and screening.settle(engine, history, ledger, is_last):
+        if room > 0 and choosing and screening.settle(engine, history, ledger, room, is_last):
             return True
         if engine.campaign.queue.remote and self._newcomers.check(engine, history, room):
             return True
@@ -172,9 +172,13 @@ class Search(Policy):
             elif left_behind:
                 if not _restack(engine, history, left_behind.pop(0)):
                     continue
-            elif self._proposals_left(engine) == 0 or (
-                not self._propose(engine, history, room)
-                and not (restacking and room > 0 and self._revisit(engine, history))
+            elif (
+                self._proposals_left(engine) == 0
+                or screening.is_reserved(engine, history, ledger)
+                or not (
+                    self._propose(engine, history, room)
+                    or (restacking and room > 0 and self._revisit(engine, history))
+                )
             ):
                 return
             ledger = replace(ledger, spent=ledger.spent + 1)

@@ -22,6 +22,7 @@ CENTRES = 4  # settings that candidates lie around
 REACH = 0.25  # from these, of the even sample, while little is known: the model doubts the corners most
 REACHING = 2  # runs a parameter that it takes to reach as far again
 CAUTION = 0.5  # standard deviations of the values that e times the risk counts for
+HOPE = 0.5  # standard deviations below its mean that a value is hoped to be: of equals, what is known less
 DOUBT = 2.5  # times its own error: with the most probable hyperparameters alone a model is too sure of itself
 DRAWN, DRAWS = 160, 48  # settings that are drawn jointly, and how many times
 LIKELY = -0.7  # logarithm of the chance of being allowed, at least, of what counts as potential
@@ -111,12 +112,14 @@ class Search:
     """Looks for the next setting on a fitted surface.
 
     Args:
-        exploit: by expected value alone.
+        exploit: by a lower confidence bound of the value, close to its mean.
+        hope: standard deviations that this bound lies below it.
         salt: another number, another answer.
     """
 
     surface: Surface
     exploit: bool = False
+    hope: float = HOPE
     salt: int = 0
 
     def __post_init__(self) -> None:
@@ -150,7 +153,7 @@ class Search:
         mean, sd = self.posterior.difference(rows, self.surface.here(self.centres[:1]))
         feasible = self.surface.feasible.log_probability(rows, self.surface.base)
         if self.exploit:
-            return -mean + np.minimum(feasible, 0) * CAUTION
+            return self.hope * sd - mean + np.minimum(feasible, 0) * CAUTION
         return log_improvement(mean, DOUBT * sd, 0.0) + feasible
 
 

@@ -57,7 +57,7 @@ def outlook(surface: Surface, metric: Metric) -> Outlook:
 
 def _best(surface: Surface, metric: Metric) -> Move | None:
     now = surface.incumbent
-    values = surface.space.values(Search(surface, exploit=True).best())
+    values = surface.space.values(Search(surface, exploit=True, hope=0.0).best())
     moved = {name: value for name, value in values.items() if value != now.params[name]}
     [change], [error] = surface.difference([Setting({**now.params, **moved}, now.codes)])
     return Move(moved, metric.orient(float(change)), float(error)) if moved and change < 0 else None

@@ -26,8 +26,9 @@ LEAST_CHANCE = 0.3  # of passing its guards
 CLEARLY = 3.0  # standard deviations worse than the branch, and a change is out
 SIMILAR = 0.5  # standard errors from the best
 LAST = 0.25  # of all runs: before the last of them, what is hard to confirm yet may still become better
+LEAST_LAST = 14  # runs: in a short campaign a quarter is too few for a change that takes more than expected
 SLACK = 4  # runs kept beside those of the last confirmation, at least; or half as many as it takes
-AT_ONCE = 2  # seeds that the last confirmation queues together: other slots would else spend its runs
+AT_ONCE = 2  # seeds that the last confirmation queues together
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,17 @@ def runs_needed(gain: float, residual: float) -> int:
     return CHOSEN_RUNS + 1
 
 
+def runs_to_go(gain: float, residual: float, runs: int, base_runs: int) -> int:
+    """How many runs its confirmation still takes, the incumbent's beside them included.
+
+    Args:
+        runs: of the change, among them the one that it was looked at by.
+        base_runs: of the incumbent, on seeds of the common order.
+    """
+    n = runs_needed(gain, residual)
+    return max(0, n - runs) + max(0, n - base_runs)
+
+
 def choose(
     surface: Surface,
     waiting: Sequence[Waiting],
@@ -65,6 +77,7 @@ def choose(
     at_most: float,
     spare: float,
     base_runs: int,
+    at_once: int = AT_ONCE,
 ) -> Choice | None:
     """The waiting change to run again; None while it is better to explore.
 
@@ -75,6 +88,7 @@ def choose(
             more of them than expected.
         spare: runs left besides those of the closing audit.
         base_runs: of the incumbent, on seeds of the common order.
+        at_once: seeds that the last confirmation may queue together.
     """
     if not waiting:
         return None
@@ -90,11 +104,12 @@ def choose(
     if worth[first] >= 0:
         return None
     needed, most = (runs_needed(gain, noise) for noise in (residual, at_most))
-    cost, reserve = (n - best.runs + max(0, n - base_runs) for n in (needed, most))
-    if spare <= min(reserve + max(SLACK, cost // 2), LAST * (spare + len(surface.points))):
+    cost, reserve = (runs_to_go(gain, noise, best.runs, base_runs) for noise in (residual, at_most))
+    last = max(LEAST_LAST, LAST * (spare + len(surface.points)))
+    if spare <= min(reserve + max(SLACK, cost // 2), last):
         if cost > spare and gain <= residual:
             return None  # a better one may still turn up, this one cannot be confirmed any more
-        return Choice(best, max(1, min(AT_ONCE, needed - best.runs)))
+        return Choice(best, max(1, min(at_once, most - best.runs)))
     if needed > CHOSEN_RUNS:
         return None
     more = potential(surface, best.setting)
