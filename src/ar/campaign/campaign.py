@@ -30,7 +30,7 @@ from ar.judge import findings
 from ar.judge.evidence import Ledger
 from ar.judge.findings import Case
 from ar.judge.ledger import first_seed, ledger, step
-from ar.judge.rule import Action, Kind, next_action
+from ar.judge.rule import Action, Kind, look_seed, next_action
 from ar.local import board, claims, locks
 from ar.local.board import Place
 from ar.project import papers
@@ -225,6 +225,8 @@ class Campaign:
         known = self.ledger(history)
         action = next_action(known)
         first = action.seed if action.kind is Kind.PROPOSE else known.first_seed
+        if known.knows_noise and not earlier and self.model.chooses(change.proposal):
+            first = look_seed(known, len(history.attempts))
         edits = is_edited(self.project, change.baseline, change.tree)
         message = Message.of(change.proposal, change.candidate, first if seed is None else seed, edits=edits)
         message = replace(message, earlier=earlier, only_on=only_on)

@@ -6,7 +6,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ar.history import reader
+from ar.history.ideas import Idea
 from ar.history.records import Attempt, History
+from ar.project.program import EMBEDDED
 from ar.project.project import Project
 
 if TYPE_CHECKING:
@@ -28,6 +30,13 @@ class Model:
         """Whether the model has parameters to go by, and seeds that make runs comparable."""
         program = self.program
         return program.seed is not None and bool(program.searched(reader.baseline_params(self.project)))
+
+    def chooses(self, idea: Idea) -> bool:
+        """Whether the model says if a change goes on: one that an agent proposes, and that claims no more
+        than to be better. What users, stacks and simplifications try is judged at once."""
+        if not self.is_searched or idea.stack or idea.simplification:
+            return False
+        return idea.agent in (*EMBEDDED, *(spec.name for spec in self.program.agents))
 
     def surface(self, history: History) -> Surface | None:
         """Value over parameters; None while too little is measured, or where nothing is searched."""

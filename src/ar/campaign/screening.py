@@ -12,17 +12,7 @@ from ar.history.records import Attempt, Decision, History
 from ar.judge.evidence import Ledger
 from ar.judge.ledger import on_device
 from ar.judge.rule import next_seeds
-from ar.project.program import EMBEDDED
 from ar.text import signed
-
-
-def is_screened(campaign: Campaign, attempt: Attempt) -> bool:
-    """Whether the model chooses if an attempt goes on: those that agents propose, and that say no more than
-    that they are better. What users, stacks and simplifications try is judged at once."""
-    if not campaign.model.is_searched or attempt.stack or attempt.first.simplification:
-        return False
-    agents = campaign.program.agents
-    return attempt.agent in (*EMBEDDED, *(spec.name for spec in agents))
 
 
 def waits(campaign: Campaign, history: History, attempt: Attempt) -> bool:
@@ -45,7 +35,9 @@ def settle(engine: Engine, history: History, ledger: Ledger, room: int, is_last:
         is_last: no other change will be proposed.
     """
     campaign = engine.campaign
-    opened = [item for item in history.attempts if history.is_open(item) and is_screened(campaign, item)]
+    opened = [
+        item for item in history.attempts if history.is_open(item) and campaign.model.chooses(item.first)
+    ]
     waiting = [item for item in opened if waits(campaign, history, item) and not item.is_under_way]
     if (
         not waiting
@@ -92,7 +84,7 @@ def is_reserved(engine: Engine, history: History, ledger: Ledger) -> bool:
     """
     campaign = engine.campaign
     chosen = [item for item in history.attempts if history.is_open(item) and item.is_under_way]
-    chosen = [item for item in chosen if len(item.own) > 1 and is_screened(campaign, item)]
+    chosen = [item for item in chosen if len(item.own) > 1 and campaign.model.chooses(item.first)]
     if not chosen or not ledger.knows_noise:
         return False
     from ar.surrogate.points import residual_at_most, settings_of

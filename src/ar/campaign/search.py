@@ -54,7 +54,7 @@ class Search(Policy):
         choosing = not ledger.auditing and engine.asking.anybody_left
         for attempt in history.attempts:
             if history.is_open(attempt) and not attempt.is_under_way:
-                by_model = choosing and screening.is_screened(engine.campaign, attempt)
+                by_model = choosing and engine.campaign.model.chooses(attempt.first)
                 waits = by_model and ledger.knows_noise and screening.waits(engine.campaign, history, attempt)
                 if not waits and candidates.judge(engine, history, attempt, room, by_model):
                     return True

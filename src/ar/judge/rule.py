@@ -20,6 +20,7 @@ from ar.text import counted
 
 CHOSEN_RUNS = 16  # that a change gets at most, where somebody else chooses which gets another
 OUT_BAR = -2.0  # the score below which a change is not left to them, either
+LOOKS = 3  # seeds that the first runs of changes take in turn
 LEAST_BASE = 2  # runs of an incumbent before anything is screened against it
 GUARD_ERRORS = 2.0  # standard errors worse on a guard, and the change is discarded
 GUARD_DRIFT = 0.02  # of the campaign's first baseline: what a guard may lose over all promotions together
@@ -314,6 +315,17 @@ def next_seed(ledger: Ledger) -> int | None:
 def next_seeds(ledger: Ledger, count: int) -> list[int | None]:
     """The seeds of its next runs."""
     return list(itertools.islice(_unused(ledger, ledger.candidate or Candidate()), count))
+
+
+def look_seed(ledger: Ledger, number: int) -> int | None:
+    """The seed that a change has its first run with, if that run is a look: the first few in turn. What a seed
+    is worth is alike for similar changes only, so that a search by the looks of one seed ends in what is good
+    with that seed.
+
+    Args:
+        number: of the change in the campaign.
+    """
+    return None if ledger.first_seed is None else ledger.first_seed + number % LOOKS
 
 
 def _missing_seeds(ledger: Ledger) -> list[int]:
