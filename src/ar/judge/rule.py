@@ -318,9 +318,8 @@ def next_seeds(ledger: Ledger, count: int) -> list[int | None]:
 
 
 def look_seed(ledger: Ledger, number: int) -> int | None:
-    """The seed that a change has its first run with, if that run is a look: the first few in turn. What a seed
-    is worth is alike for similar changes only, so that a search by the looks of one seed ends in what is good
-    with that seed.
+    """The seed that a change has its first run with, where that run is a look: the first few in turn. What a
+    seed is worth is alike for similar changes only: whoever searches with one seed finds what suits that one.
 
     Args:
         number: of the change in the campaign.
