@@ -31,6 +31,7 @@ SIGMA, CORRELATION = 0.012, 0.9
 OURS = "search"
 PLAYED = "ar run"  # the same, as a command on a DVC project
 PEERS = ("random", "TPE", "TPE multivariate", "GP", "CMA-ES")
+SMOOTH = 0.9  # of the luck of a run, where seeds do not act alike on all configurations
 GP_BUDGET = 150  # beyond it, GP is run on a few worlds only
 
 
@@ -41,9 +42,12 @@ class Column:
     kind: str
     sigma: float = SIGMA
     correlation: float = CORRELATION
+    smooth: float = 0.0
 
     @property
     def name(self) -> str:
+        if self.smooth:
+            return f"{self.kind}:smooth={self.smooth:g}"
         if self.sigma != SIGMA:
             return f"{self.kind}:sigma={self.sigma:g}"
         return self.kind if self.correlation == CORRELATION else f"{self.kind}:rho={self.correlation:g}"
@@ -55,6 +59,7 @@ COLUMNS = {
     for column in [
         *(Column(kind) for kind in KINDS),
         *(Column(kind, *noise) for kind in ("separable", "coupled") for noise in NOISES),
+        *(Column(kind, SIGMA, 0.0, SMOOTH) for kind in ("separable", "coupled")),
     ]
 }
 
@@ -86,7 +91,7 @@ class Outcome:
 def solve(task: Task) -> list[Outcome]:
     """In a process of its own, where numpy is first imported with one thread."""
     column = COLUMNS[task.column]
-    where = world(column.kind, task.number, column.sigma, column.correlation)
+    where = world(column.kind, task.number, column.sigma, column.correlation, column.smooth)
     key = (task.policy, task.column, task.number)
     if task.policy in (OURS, PLAYED):
         from search_ours import ours

@@ -14,7 +14,7 @@ from search_worlds import World
 from ar.judge.arithmetic import at_most
 from ar.judge.evidence import OPENING, Candidate, Ledger, Run, guard_means
 from ar.judge.noise import Noise, noise_of
-from ar.judge.rule import GUARD_DRIFT, Kind, next_action
+from ar.judge.rule import GUARD_DRIFT, Kind, look_seed, next_action, next_seeds
 from ar.project.values import Scalar
 from ar.surrogate.acquisition import Search, opening
 from ar.surrogate.regression import Weights
@@ -92,7 +92,8 @@ class Campaign:
         if params is not None:
             self.proposals += 1
             self.open.append(Change(params, chosen=self.opened >= OPENING))
-            self.run(self.open[-1], FIRST_SEED)
+            opening = self.opened < OPENING
+            self.run(self.open[-1], FIRST_SEED if opening else look_seed(self.ledger(), self.proposals))
         return True
 
     def judge(self, change: Change) -> bool:
@@ -132,8 +133,9 @@ class Campaign:
         largest = at_most(residual, pool.df)
         found = choose(surface, waiting, max(0.0, gained), residual, largest, spare, base_runs)
         if found is not None:
-            for k in range(found.seeds):
-                self.run(self.open[int(found.change.name)], FIRST_SEED + found.change.runs + k)
+            change = self.open[int(found.change.name)]
+            for seed in next_seeds(self.ledger(change), found.seeds):
+                self.run(change, seed)
             return None
         gains = -surface.difference([one.setting for one in waiting])[0] if waiting else [0.0]
         last = is_last_stretch(max(0.0, *map(float, gains)), residual, spare, base_runs)

@@ -23,7 +23,7 @@ import yaml
 from search_worlds import world
 params = yaml.safe_load(open("params.yaml"))
 seed = params.pop("seed")
-found = world({kind!r}, {number}, {sigma!r}, {correlation!r}).run(params, seed)
+found = world({kind!r}, {number}, {sigma!r}, {correlation!r}, {smooth!r}).run(params, seed)
 if found is None:
     sys.exit("crashed")
 json.dump({{"loss": found[0], "cost": found[1]}}, open("metrics.json", "w"))
@@ -70,8 +70,9 @@ def make(world: World, budget: int, root: Path) -> None:
     if world.has_guard:
         program["guards"] = [{"metric": "metrics.json:cost", "direction": "minimize"}]
     names = {"here": str(Path(__file__).parent), "kind": world.kind, "number": world.number}
+    noise = {"sigma": world.sigma, "correlation": world.correlation, "smooth": world.smooth}
     texts = {
-        "stage.py": STAGE.format(**names, sigma=world.sigma, correlation=world.correlation),
+        "stage.py": STAGE.format(**names, **noise),
         "params.yaml": yaml.safe_dump({"seed": FIRST_SEED, **world.default}, sort_keys=False),
         "dvc.yaml": yaml.safe_dump({"stages": {"train": stage}}, sort_keys=False),
         "program.md": f"---\n{yaml.safe_dump(program, sort_keys=False)}---\nLower the loss.\n",

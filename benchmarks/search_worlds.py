@@ -24,6 +24,7 @@ KINDS = ("separable", "coupled", "ridge", "plateaus", "sparse", "crashes", "guar
 GUARD_LIMIT = 1.02  # the judge lets a guard rise by 2 %
 GUARD_SIGMA = 0.004
 CURVATURE = 0.5  # of the squash: how soon a bowl flattens
+WAVES, WAVE_LENGTH = 64, 0.5  # of the luck that similar configurations have in common with one seed
 
 Params = Mapping[str, Scalar]
 
@@ -113,6 +114,8 @@ class World:
         possible: what the true value can fall below the default's, on what is allowed.
         sigma: standard deviation of one run's value.
         correlation: between runs of one seed.
+        smooth: share of the other variance that similar configurations have in common with one seed, as
+            networks do that are trained alike from one start on one order of the data.
     """
 
     kind: str
@@ -123,6 +126,7 @@ class World:
     possible: float
     sigma: float
     correlation: float
+    smooth: float
     landscape: Landscape = field(repr=False)
 
     @property
@@ -163,12 +167,26 @@ class World:
             return None
         shared = _generator(self.kind, self.number, "seed", seed).gauss(0, 1)
         own = _generator(self.kind, self.number, "run", seed, sorted(params.items()))
-        noise = math.sqrt(self.correlation) * shared + math.sqrt(1 - self.correlation) * own.gauss(0, 1)
+        rest = math.sqrt(1 - self.smooth) * own.gauss(0, 1)
+        if self.smooth:
+            rest += math.sqrt(self.smooth) * self._luck(params, seed)
+        noise = math.sqrt(self.correlation) * shared + math.sqrt(1 - self.correlation) * rest
         guard = self.guard(params) + own.gauss(0, GUARD_SIGMA) if self.has_guard else 1.0
         return value + self.sigma * noise, guard
 
+    def _luck(self, params: Params, seed: int) -> float:
+        """What a seed adds to a configuration and to those near it; of standard deviation 1."""
+        axes = self.landscape.axes
+        choices = [list(axis.penalties).index(params[axis.name]) for axis in axes if axis.penalties]
+        point = [*self.landscape.coordinates(params), *choices]
+        waves = _waves(self.kind, self.number, seed, len(point))
+        angles = (sum(a * b for a, b in zip(wave, point, strict=True)) + phase for wave, phase in waves)
+        return sum(map(math.cos, angles)) * math.sqrt(2 / WAVES)
 
-def world(kind: str, number: int, sigma: float = 0.012, correlation: float = 0.9) -> World:
+
+def world(
+    kind: str, number: int, sigma: float = 0.012, correlation: float = 0.9, smooth: float = 0.0
+) -> World:
     """World `number` of a kind.
 
     Raises:
@@ -176,7 +194,7 @@ def world(kind: str, number: int, sigma: float = 0.012, correlation: float = 0.9
     """
     land, possible = _landscape(kind, number)
     space = {axis.name: axis.range for axis in land.axes}
-    return World(kind, number, space, land.default, land.best, possible, sigma, correlation, land)
+    return World(kind, number, space, land.default, land.best, possible, sigma, correlation, smooth, land)
 
 
 def bowls_at(bowls: Sequence[Bowl], point: Sequence[float], optimum: Sequence[float]) -> float:
@@ -191,6 +209,16 @@ def bowls_at(bowls: Sequence[Bowl], point: Sequence[float], optimum: Sequence[fl
 
 def _generator(*key: object) -> random.Random:
     return random.Random(" ".join(str(part) for part in key))  # text, so the same in every process
+
+
+@lru_cache(maxsize=4096)
+def _waves(kind: str, number: int, seed: int, size: int) -> list[tuple[list[float], float]]:
+    """Of a random function whose values at points `WAVE_LENGTH` apart are alike (Rahimi and Recht 2007)."""
+    rng = _generator(kind, number, "luck", seed)
+    return [
+        ([rng.gauss(0, 1 / WAVE_LENGTH) for _ in range(size)], rng.uniform(0, 2 * math.pi))
+        for _ in range(WAVES)
+    ]
 
 
 @lru_cache(maxsize=4096)

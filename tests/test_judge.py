@@ -597,6 +597,12 @@ def test_the_closing_audit_has_seeds_that_decided_nothing() -> None:
     assert next_action(longer).seed == 5
 
 
+def test_looks_take_a_few_seeds_in_turn() -> None:
+    seeded = replace(on(opened(6)), first_seed=7)
+    assert [rule.look_seed(seeded, k) for k in range(4)] == [7, 8, 9, 7]
+    assert rule.look_seed(replace(seeded, first_seed=None), 1) is None
+
+
 @pytest.mark.parametrize("screening", [False, True])
 def test_the_first_changes_get_two_seeds_whatever_the_first_run_says(screening: bool) -> None:
     for gain in (-50.0, 0.0, 50.0):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,11 +126,11 @@ def test_it_knows_what_others_found(project: Path) -> None:
 # -- what waits -------------------------------------------------------------------------------------------
 
 
-def step(root: Path) -> dict[str, Attempt]:
-    """The search's next step with room for one run, and the attempts afterwards, by title."""
+def step(root: Path, room: int = 1) -> dict[str, Attempt]:
+    """The search's next step with room for so many runs, and the attempts afterwards, by title."""
     campaign = Campaign(Project.open(root))
     policy = Search(Ladder(campaign))
-    policy.step(Engine(campaign, policy, PlainView(sys.stdout)), campaign.history(), 1)
+    policy.step(Engine(campaign, policy, PlainView(sys.stdout)), campaign.history(), room)
     campaign.pipeline.close()
     return {item.title: item for item in campaign.history().attempts}
 
@@ -148,6 +149,26 @@ def test_what_is_clearly_out_is_discarded_and_the_best_runs_again(project: Path)
     assert len(out.own) == 1
     assert best.verdict is not None and best.verdict.decision is Decision.OPEN
     assert under_way(step(project)) == [("x 1.5 → 2.9", 2)]
+
+
+def test_the_first_runs_of_later_changes_take_three_seeds_in_turn(project: Path) -> None:
+    write(project, opened())
+    seeds = [seed for _, seed in under_way(step(project, room=6))]
+    assert sorted(seeds) == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_change_that_may_take_all_that_is_left_has_it_to_itself(project: Path) -> None:
+    known = [*opened(), made(2.9, 0.09, waits=True)]
+    known = [replace(one, value=one.value + math.sin(41 * k)) for k, one in enumerate(known)]  # noise of runs
+    edit(project / "program.md", "runs: 200", f"runs: {len(known) + 7}")
+    commit(project, "Allow fewer runs")
+    write(project, known)
+    for _ in range(2):
+        running = under_way(step(project, room=4))
+        assert {"x 1.5 → 2.9"} <= {title for title, _ in running} <= {"x 1.5 → 2.9", "baseline"}
+    edit(project / "program.md", f"runs: {len(known) + 7}", "runs: 200")
+    commit(project, "Allow more runs")
+    assert len(under_way(step(project, room=2))) == len(running) + 2
 
 
 def test_killed_before_its_second_run_was_queued_a_first_change_still_gets_it(measured: Path) -> None:

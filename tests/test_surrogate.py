@@ -268,6 +268,41 @@ def test_runs_are_kept_for_noise_that_may_be_larger_than_it_seemed() -> None:
     assert choose(model, [good], 0.0, noise, 2 * noise, spare, base_runs=2) is not None
 
 
+def test_a_short_campaign_keeps_more_than_a_quarter_for_its_last_confirmation() -> None:
+    model = surface(measured(26))
+    good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
+    noise = -float(model.difference([good.setting])[0][0]) / 2
+    assert choose(model, [good], 0.0, noise, noise, spare=12, base_runs=2) is not None
+    long = surface(measured(80))
+    noise = -float(long.difference([good.setting])[0][0]) / 2
+    assert choose(long, [good], 0.0, noise, noise, spare=40, base_runs=2) is None
+
+
+def test_idle_workers_get_seeds_of_the_last_confirmation() -> None:
+    model = surface(measured(140))
+    good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
+    noise = -float(model.difference([good.setting])[0][0]) / 2
+    seeds = []
+    for most in (1, 2, 4, 100):
+        found = choose(model, [good], 0.0, noise, noise, spare=5, base_runs=2, at_once=most)
+        assert found is not None
+        seeds.append(found.seeds)
+    assert seeds == [1, 2, min(4, runs_needed(2 * noise, noise) - 1), runs_needed(2 * noise, noise) - 1]
+
+
+def test_of_equal_values_the_one_that_is_known_less_is_measured() -> None:
+    model = surface(measured(40))
+    errors = [
+        float(
+            model.difference([Setting(model.space.values(Search(model, exploit=True, hope=hope).best()))])[1][
+                0
+            ]
+        )
+        for hope in (0.0, 2.0)
+    ]
+    assert errors[0] < errors[1]
+
+
 def test_a_gain_is_confirmed_early_only_where_what_it_leaves_does_not_matter() -> None:
     model = surface(measured(140))
     good = Waiting("good", Setting({"a": 0.2, "b": 0.7, "c": 0.5}))
