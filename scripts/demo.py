@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 CLONE = HERE / "demo"
 BUDGET = {"tokens": 49_152, "eval_tokens": 8_192}
-RUNS = 40
+RUNS = 52
 MINUTES = 4.7
 
 
