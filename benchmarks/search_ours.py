@@ -91,9 +91,9 @@ class Campaign:
         self.seconds += time.perf_counter() - start
         if params is not None:
             self.proposals += 1
-            self.open.append(Change(params, chosen=self.opened >= OPENING))
-            opening = self.opened < OPENING
-            self.run(self.open[-1], FIRST_SEED if opening else look_seed(self.ledger(), self.proposals))
+            chosen = self.opened >= OPENING
+            self.open.append(Change(params, chosen=chosen))
+            self.run(self.open[-1], look_seed(self.ledger(), self.proposals) if chosen else FIRST_SEED)
         return True
 
     def judge(self, change: Change) -> bool:

@@ -292,14 +292,8 @@ def test_idle_workers_get_seeds_of_the_last_confirmation() -> None:
 
 def test_of_equal_values_the_one_that_is_known_less_is_measured() -> None:
     model = surface(measured(40))
-    errors = [
-        float(
-            model.difference([Setting(model.space.values(Search(model, exploit=True, hope=hope).best()))])[1][
-                0
-            ]
-        )
-        for hope in (0.0, 2.0)
-    ]
+    searches = [Search(model, exploit=True, hope=hope) for hope in (0.0, 2.0)]
+    _, errors = model.difference([Setting(model.space.values(one.best())) for one in searches])
     assert errors[0] < errors[1]
 
 

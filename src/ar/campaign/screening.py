@@ -35,9 +35,7 @@ def settle(engine: Engine, history: History, ledger: Ledger, room: int, is_last:
         is_last: no other change will be proposed.
     """
     campaign = engine.campaign
-    opened = [
-        item for item in history.attempts if history.is_open(item) and campaign.model.chooses(item.first)
-    ]
+    opened = _opened(campaign, history)
     waiting = [item for item in opened if waits(campaign, history, item) and not item.is_under_way]
     if (
         not waiting
@@ -46,12 +44,12 @@ def settle(engine: Engine, history: History, ledger: Ledger, room: int, is_last:
     ):
         return False
     from ar.surrogate import screening  # it takes its time to load
-    from ar.surrogate.points import residual_at_most, residual_of, settings_of
+    from ar.surrogate.points import residual_range, settings_of
 
-    surface = campaign.model.surface(history)
-    residual, at_most = residual_of(ledger), residual_at_most(ledger)
-    if surface is None or residual is None or at_most is None:
+    surface, known = campaign.model.surface(history), residual_range(ledger)
+    if surface is None or known is None:
         return False
+    residual, at_most = known
     settings = settings_of(campaign.program, history, waiting)
     if _discard_clear(campaign, waiting, *surface.difference(settings)):
         return True
@@ -83,22 +81,27 @@ def is_reserved(engine: Engine, history: History, ledger: Ledger) -> bool:
         ledger: of that history, with no change open; the incumbent's runs under way count as measured.
     """
     campaign = engine.campaign
-    chosen = [item for item in history.attempts if history.is_open(item) and item.is_under_way]
-    chosen = [item for item in chosen if len(item.own) > 1 and campaign.model.chooses(item.first)]
+    chosen = [item for item in _opened(campaign, history) if item.is_under_way and len(item.own) > 1]
     if not chosen or not ledger.knows_noise:
         return False
-    from ar.surrogate.points import residual_at_most, settings_of
-    from ar.surrogate.screening import runs_to_go
+    from ar.surrogate.points import residual_range, settings_of
+    from ar.surrogate.screening import runs_needed, runs_to_go
 
-    surface, at_most = campaign.model.surface(history), residual_at_most(ledger)
-    if surface is None or at_most is None:
+    surface, known = campaign.model.surface(history), residual_range(ledger)
+    if surface is None or known is None:
         return False
+    _, at_most = known
     means, _ = surface.difference(settings_of(campaign.program, history, chosen))
     to_go = [
-        runs_to_go(-float(mean), at_most, len(item.own), len(ledger.base))
+        runs_to_go(runs_needed(-float(mean), at_most), len(item.own), len(ledger.base))
         for item, mean in zip(chosen, means, strict=True)
     ]
     return _spare(engine, history, ledger) <= max(to_go)
+
+
+def _opened(campaign: Campaign, history: History) -> list[Attempt]:
+    """The open changes that the model chooses from."""
+    return [item for item in history.attempts if history.is_open(item) and campaign.model.chooses(item.first)]
 
 
 def _spare(engine: Engine, history: History, ledger: Ledger) -> float:

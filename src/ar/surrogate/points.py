@@ -70,22 +70,17 @@ def most_measured(program: Program, history: History) -> str:
 
 def residual_of(known: Ledger) -> float | None:
     """Standard deviation of one run after its seed's effect, as far as the judge knows it."""
-    found = _residual(known)
+    found = residual_range(known)
     return found[0] if found else None
 
 
-def residual_at_most(known: Ledger) -> float | None:
-    """What `residual_of` may be at most."""
-    found = _residual(known)
-    return at_most(*found) if found else None
-
-
-def _residual(known: Ledger) -> tuple[float, int] | None:
-    """With its degrees of freedom."""
+def residual_range(known: Ledger) -> tuple[float, float] | None:
+    """`residual_of`, and what it may be at most."""
     noise = noise_of(known)
-    if (df := noise.residual.pool.df) >= KNOWN_DF:
-        return (noise.residual_sigma, df) if noise.residual_sigma else None
-    return (noise.sigma, noise.df) if noise.df >= KNOWN_DF else None
+    sigma, df = noise.residual_sigma or None, noise.residual.pool.df
+    if df < KNOWN_DF:
+        sigma, df = noise.sigma, noise.df
+    return None if sigma is None or df < KNOWN_DF else (sigma, at_most(sigma, df))
 
 
 def settings_of(program: Program, history: History, attempts: Sequence[Attempt]) -> list[Setting]:

@@ -58,15 +58,15 @@ def runs_needed(gain: float, residual: float) -> int:
     return CHOSEN_RUNS + 1
 
 
-def runs_to_go(gain: float, residual: float, runs: int, base_runs: int) -> int:
-    """How many runs its confirmation still takes, the incumbent's beside them included.
+def runs_to_go(needed: int, runs: int, base_runs: int) -> int:
+    """How many runs a confirmation still takes, the incumbent's beside them included.
 
     Args:
+        needed: `runs_needed`.
         runs: of the change, among them the one that it was looked at by.
         base_runs: of the incumbent, on seeds of the common order.
     """
-    n = runs_needed(gain, residual)
-    return max(0, n - runs) + max(0, n - base_runs)
+    return max(0, needed - runs) + max(0, needed - base_runs)
 
 
 def choose(
@@ -104,7 +104,7 @@ def choose(
     if worth[first] >= 0:
         return None
     needed, most = (runs_needed(gain, noise) for noise in (residual, at_most))
-    cost, reserve = (runs_to_go(gain, noise, best.runs, base_runs) for noise in (residual, at_most))
+    cost, reserve = (runs_to_go(n, best.runs, base_runs) for n in (needed, most))
     last = max(LEAST_LAST, LAST * (spare + len(surface.points)))
     if spare <= min(reserve + max(SLACK, cost // 2), last):
         if cost > spare and gain <= residual:
@@ -129,4 +129,4 @@ def is_last_stretch(gain: float, residual: float, spare: float, base_runs: int) 
     """Whether what is left is best spent on refining the best point: one whose gain can be confirmed. Beside
     one that is lost in the noise, more of the same would teach nothing."""
     needed = runs_needed(gain, residual)
-    return needed <= CHOSEN_RUNS and spare <= (needed - 1 + max(0, needed - base_runs) + SLACK) * 2
+    return needed <= CHOSEN_RUNS and spare <= (runs_to_go(needed, 1, base_runs) + SLACK) * 2
