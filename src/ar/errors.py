@@ -144,12 +144,15 @@ def writing(path: Path) -> Iterator[None]:
     """What the system has against writing a file, in the user's words.
 
     Raises:
+        DiskFull: there is no room for it.
         BadState: it cannot be written.
     """
     try:
         yield
     except OSError as error:
-        raise BadState(f"cannot write {path}: {error.strerror}", "check permissions and disk space") from None
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(str(path)) from None
+        raise BadState(f"cannot write {path}: {error.strerror}", "check the permissions") from None
 
 
 def full_disk(error: BaseException | None) -> DiskFull | None:

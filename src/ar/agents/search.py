@@ -118,7 +118,7 @@ def _open(briefing: Briefing, draws: _Draws) -> Proposal:
 
 
 def _move(briefing: Briefing, surface: Surface, draws: _Draws) -> Proposal:
-    from ar.surrogate.acquisition import Search
+    from ar.surrogate.acquisition import HOPE, Search
     from ar.surrogate.surface import Setting
 
     program, history = briefing.program, briefing.history
@@ -138,7 +138,7 @@ def _move(briefing: Briefing, surface: Surface, draws: _Draws) -> Proposal:
     expected = signed(orient(mean), error)
     shares = sorted(zip(moved, without, strict=True), key=lambda pair: -pair[1])
     parts = ", ".join(f"{key} {signed(orient(mean - other))}" for key, other in shares)
-    why = "By value, half an error better, from" if exploit else "By expected improvement, from"
+    why = f"By value less {HOPE:g} times its error, from" if exploit else "By expected improvement, from"
     words = f"{why} {len(surface.measured)} runs: {expected} against the branch"
     words += f", of which {parts}." if len(moved) > 1 else "."
     ordered = {key: values[key] for key, _ in shares}

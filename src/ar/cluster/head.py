@@ -24,6 +24,7 @@ from ar.history import leases
 from ar.local import allowed, lines, node
 from ar.runs.pipeline import Pipeline
 from ar.runs.remote_queue import RemoteQueue
+from ar.text import one_line
 
 FAILURES = "cluster-failures"  # the file of lines in which what failed is kept, for `ar cluster status`
 ADDRESS = "cluster"  # and the one with the address of the cluster that was used last
@@ -112,7 +113,7 @@ class Head:
     # -- the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        told_to_end = False
+        told_to_end, fault = False, ""
         while not self._done.wait(_LOOK):
             try:
                 for slot in self._slots:
@@ -124,8 +125,11 @@ class Head:
                         self._end(slot, at_once=False)
                 if not self._drained:
                     self._scale()
-            except ArError as error:
-                self._tell(error.message)
+                fault = ""
+            except Exception as error:  # Ray's, too: without this thread nothing would be looked after
+                known, fault = fault, error.message if isinstance(error, ArError) else one_line(repr(error))
+                if fault != known:
+                    self._tell(fault)
 
     def _look(self, slot: _Slot) -> None:
         """See how a slot's worker is; let go of one that has ended."""
