@@ -7,6 +7,7 @@ takes most of the rest.
 
     python benchmarks/search.py --worlds 40 --budgets 50 150 500
     python benchmarks/search.py --worlds 10 --budgets 150 --policies TPE GP --kinds separable coupled:rho=0
+    python benchmarks/search.py --worlds 10 --budgets 700 --policies search --kinds flat flat:rho=0
 
 With `--record FILE` each outcome is added to a file as it comes, and what stands there is not run again.
 """
@@ -25,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_worlds import KINDS, world
+from search_worlds import FLAT, KINDS, world
 
 SIGMA, CORRELATION = 0.012, 0.9
 OURS = "search"
@@ -60,6 +61,7 @@ COLUMNS = {
         *(Column(kind) for kind in KINDS),
         *(Column(kind, *noise) for kind in ("separable", "coupled") for noise in NOISES),
         *(Column(kind, SIGMA, 0.0, SMOOTH) for kind in ("separable", "coupled")),
+        *(Column(FLAT, SIGMA, correlation) for correlation in (CORRELATION, 0.0)),
     ]
 }
 
@@ -117,6 +119,8 @@ def tasks(args: argparse.Namespace, known: Iterable[Outcome]) -> list[Task]:
                     budgets = tuple(n for n in budgets if n <= GP_BUDGET)
                 if policy == PLAYED and (number >= args.first + args.projects or column not in KINDS):
                     continue
+                if COLUMNS[column].kind == FLAT and policy != OURS:
+                    continue  # whatever it ends with is as good
                 if policy in (OURS, PLAYED):
                     found += [Task(policy, column, number, (n,)) for n in budgets]
                 elif budgets:
@@ -176,11 +180,12 @@ def against_best_peer(outcomes: Sequence[Outcome], columns: Sequence[str]) -> st
 
 def report(outcomes: Sequence[Outcome], args: argparse.Namespace) -> str:
     plain = [name for name in args.kinds if name in KINDS]
-    other = [name for name in args.kinds if name not in KINDS]
+    flat = [name for name in args.kinds if COLUMNS[name].kind == FLAT]
+    other = [name for name in args.kinds if name not in (*KINDS, *flat)]
     parts = []
     for budget in sorted(args.budgets):
         of_budget = [o for o in outcomes if o.budget == budget]
-        for title, columns in (("kinds", plain), ("other noise", other)):
+        for title, columns in (("kinds", plain), ("other noise", other), ("where nothing helps", flat)):
             if columns:
                 lines = table(of_budget, args.policies, columns)
                 parts += [

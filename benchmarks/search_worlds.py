@@ -21,6 +21,7 @@ from ar.project.program import Range
 from ar.project.values import Scalar
 
 KINDS = ("separable", "coupled", "ridge", "plateaus", "sparse", "crashes", "guarded")
+FLAT = "flat"  # the kind in which nothing helps, nor harms
 GUARD_LIMIT = 1.02  # the judge lets a guard rise by 2 %
 GUARD_SIGMA = 0.004
 CURVATURE = 0.5  # of the squash: how soon a bowl flattens
@@ -228,6 +229,8 @@ def _landscape(kind: str, number: int) -> tuple[Landscape, float]:
     possible = rng.uniform(0.03, 0.11)
     start, least = land.loss(land.default), land.loss(land.best)
     scale = possible / (math.log1p(CURVATURE) - math.log1p(CURVATURE * least / start))
+    if kind == FLAT:
+        scale = 0.0
     level = rng.uniform(1, 3) - scale * math.log1p(CURVATURE)
     parts = {name: getattr(land, name) for name in Landscape.__dataclass_fields__}
     return Landscape(**parts | {"default_loss": start, "scale": scale, "level": level}), possible
@@ -461,4 +464,5 @@ _BUILDERS: dict[str, Callable[[random.Random], Landscape]] = {
     "sparse": _sparse,
     "crashes": _crashes,
     "guarded": _guarded,
+    FLAT: _separable,
 }
