@@ -85,6 +85,7 @@ def make(world: World, budget: int, root: Path) -> None:
         "dvc repro -q",
         "git add -A",
         "git commit -qm Start",
+        f"{AR} allow",
     ):
         _run(root, *command.split())
 
