@@ -150,7 +150,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if full_disk(error):
             raise DiskFull(str(path)) from None
         raise BadState(f"cannot write {path}: {error.strerror}", "check the permissions") from None
 

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ar.errors import BadState, NotARepo
+from ar.errors import NotARepo, writing
 from ar.git import command
 from ar.git.command import GitFailed
 from ar.git.notes import Notes
@@ -98,10 +98,6 @@ class Repo(Notes):
             BadState: it cannot be made.
         """
         folder = self.git_dir / "ar"
-        try:
+        with writing(folder):
             folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise BadState(
-                f"cannot write to {self.git_dir}: {error.strerror}", "check permissions and disk space"
-            ) from error
         return folder

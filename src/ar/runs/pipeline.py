@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ar.errors import ArError, BadState, full_disk
+from ar.errors import ArError, BadState, full_disk, writing
 from ar.git import command, refs, transfer
 from ar.git.repo import Repo
 from ar.project import imports
@@ -234,12 +234,9 @@ class Pipeline:
     def workspace(self, name: str, stash_rev: str, baseline: str) -> Iterator[Workspace]:
         """A folder with the experiment's tree, set up for DVC; gone afterwards."""
         folder = self._folder(name, baseline)
-        try:
+        with writing(folder):
             self.remove_workspace(name)
             folder.mkdir(parents=True)
-        except OSError as error:
-            what = f"cannot make a folder in {folder.parent}: {error.strerror}"
-            raise BadState(what, "check permissions and disk space") from None
         try:
             yield self._set_up(folder, name, stash_rev, baseline)
         finally:
